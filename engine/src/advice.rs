@@ -1,0 +1,55 @@
+//! The answer: where, how much on each node, and whether it fits.
+
+use crate::ids::NodeId;
+use crate::idset::{CpuSet, NodeSet};
+use crate::policy::Policy;
+use crate::units::{Bytes, CpuShare};
+
+/// Where a guest should run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Advice {
+    /// The nodes.
+    pub nodes: NodeSet,
+    /// Their CPUs that may be used.
+    pub cpus: CpuSet,
+    /// What is short when the request does not fit; `None` when it fits.
+    pub shortfall: Option<Shortfall>,
+    /// What each node is expected to carry, in ascending order of ids.
+    pub split: Vec<Share>,
+    /// How much slower than alone on local memory the guest is expected to run: 1.0 is not at all.
+    pub slowdown: f64,
+    /// The rule that chose.
+    pub policy: Policy,
+    /// The running number of the snapshot it rests on.
+    pub generation: u64,
+    /// What a person should know about this answer.
+    pub notes: Vec<String>,
+}
+
+impl Advice {
+    /// Returns whether the memory fits, and no more CPUs are asked for than the nodes have. Being
+    /// busy is no reason not to fit.
+    pub fn fits(&self) -> bool {
+        self.shortfall.is_none()
+    }
+}
+
+/// What a request asks for beyond what the advised nodes can promise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shortfall {
+    /// CPUs that are not there.
+    pub cpus: CpuShare,
+    /// Memory that is not there.
+    pub memory: Bytes,
+}
+
+/// One node's part of a guest.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Share {
+    /// The node.
+    pub node: NodeId,
+    /// CPUs, since threads roam over the nodes in the measure of what is idle there.
+    pub cpus: f64,
+    /// Memory.
+    pub memory: Bytes,
+}

@@ -1,0 +1,1 @@
+//! The real numad as a subprocess, kept for parity tests.

@@ -1,0 +1,65 @@
+//! The texts that tell how a host is built, as values: read once by a source, understood by
+//! [`Topology`](crate::Topology) and by numad's rules, each in its own way.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::SourceError;
+use crate::ids::NodeId;
+use crate::parse::ParseError;
+
+/// One file's text, and where it was read, for error messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TextFile {
+    /// Where it was read.
+    pub path: PathBuf,
+    /// Its bytes; kernel files are no promise of UTF-8.
+    pub text: Vec<u8>,
+}
+
+impl TextFile {
+    /// Makes the error of this file from one of its text.
+    pub(crate) fn error(&self, error: ParseError) -> SourceError {
+        SourceError::parse(&self.path, error)
+    }
+}
+
+/// The files of one node directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeFiles {
+    /// The node.
+    pub id: NodeId,
+    /// Its directory.
+    pub dir: PathBuf,
+    /// `cpulist`.
+    pub cpulist: Option<TextFile>,
+    /// `cpumap`, read where `cpulist` is missing (before Linux 2.6.26).
+    pub cpumap: Option<TextFile>,
+    /// `distance`.
+    pub distance: Option<TextFile>,
+}
+
+/// The files that tell how a host is built. A file that is not there is `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostFiles {
+    /// The node directories, in the order in which `sys/devices/system/node` lists them.
+    pub nodes: Vec<NodeFiles>,
+    /// `sys/devices/system/node/online`.
+    pub node_online: Option<TextFile>,
+    /// `sys/devices/system/cpu/online`.
+    pub cpu_online: Option<TextFile>,
+    /// `sys/devices/system/cpu/possible`.
+    pub cpu_possible: Option<TextFile>,
+    /// `sys/devices/system/cpu/isolated`.
+    pub cpu_isolated: Option<TextFile>,
+    /// `sys/devices/system/cpu/cpu0/topology/thread_siblings`, the mask of CPU 0's core.
+    pub cpu0_siblings: Option<TextFile>,
+    /// The directory that lists the nodes.
+    pub node_dir: PathBuf,
+}
+
+impl HostFiles {
+    /// Returns the directory that lists the nodes.
+    pub fn node_dir(&self) -> &Path {
+        &self.node_dir
+    }
+}

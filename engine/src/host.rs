@@ -1,0 +1,28 @@
+//! One host as it was read: how it is built, by placer's reading and by numad's.
+
+use crate::Read;
+use crate::error::SourceError;
+use crate::files::HostFiles;
+use crate::policy::numad;
+use crate::topology::Topology;
+
+/// How a host is built, shared by all snapshots of it until something is plugged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// Nodes, CPUs, distances.
+    pub topology: Topology,
+    /// The same as numad reads it, from the same texts.
+    pub numad: numad::Machine,
+}
+
+impl Host {
+    /// Understands a host's texts, in both readings.
+    ///
+    /// Errors: as [`Topology::from_files`]. What only numad cannot do without becomes an error
+    /// when its policy is asked.
+    pub fn from_files(files: &HostFiles) -> Result<Read<Self>, SourceError> {
+        let Read { value: topology, notes } = Topology::from_files(files)?;
+        let numad = numad::Machine::from_files(files);
+        Ok(Read { value: Self { topology, numad }, notes })
+    }
+}

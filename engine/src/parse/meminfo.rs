@@ -1,0 +1,170 @@
+//! One node's memory. Source: `node<N>/meminfo`: `Node 0 MemTotal:  16384000 kB` and so on.
+
+use super::{ParseError, number};
+use crate::units::Bytes;
+
+/// What a node's `meminfo` says. A field that is not in the file is `None`, never zero: old
+/// kernels and nodes of device memory leave some out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeMeminfo {
+    /// `MemTotal`: all memory the kernel manages on the node.
+    pub total: Option<Bytes>,
+    /// `MemFree`: memory nobody uses.
+    pub free: Option<Bytes>,
+    /// `Inactive(file)`: page cache that is given up first.
+    pub inactive_file: Option<Bytes>,
+    /// The same as numad would find them.
+    pub numad: NumadFields,
+}
+
+/// The three fields as numad finds them: each is looked for behind the one before, and only in
+/// the first 4,095 bytes of the file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NumadFields {
+    /// `MemTotal:` in KiB.
+    pub total_kib: Option<u64>,
+    /// The first `MemFree:` behind it, in KiB.
+    pub free_kib: Option<u64>,
+    /// The first `Inactive(file):` behind that, in KiB.
+    pub inactive_file_kib: Option<u64>,
+}
+
+/// numad reads so much of the file and no more.
+const NUMAD_READS: usize = 4095;
+
+/// Reads the fields of a node's `meminfo` in one pass and without allocating.
+///
+/// Lines that are not understood are passed over: the kernel adds new ones.
+/// Errors: one of the three fields without a number, or with one past 64 bits in bytes.
+///
+/// ```
+/// use placer_engine::{Bytes, parse};
+/// let m = parse::meminfo::parse(b"Node 3 MemTotal:  2048 kB\nNode 3 MemFree:   1024 kB\n")?;
+/// assert_eq!((m.free, m.inactive_file), (Bytes::from_mib(1), None));
+/// # Ok::<(), parse::ParseError>(())
+/// ```
+pub fn parse(text: &[u8]) -> Result<NodeMeminfo, ParseError> {
+    let mut found = NodeMeminfo::default();
+    let mut start = 0;
+    for line in text.split_inclusive(|&b| b == b'\n') {
+        if let Some((key, value_at)) = key_of(line) {
+            let slot = match key {
+                b"MemTotal" => Some(&mut found.total),
+                b"MemFree" => Some(&mut found.free),
+                b"Inactive(file)" => Some(&mut found.inactive_file),
+                _ => None,
+            };
+            if let Some(slot) = slot {
+                let kib = kib(text, start + value_at)?;
+                slot.get_or_insert(kib.bytes);
+                if start + value_at + kib.digits_end <= NUMAD_READS {
+                    found.numad.note(key, kib.number);
+                }
+            }
+        }
+        start += line.len();
+    }
+    Ok(found)
+}
+
+impl NumadFields {
+    fn note(&mut self, key: &[u8], kib: u64) {
+        match (key, self.total_kib, self.free_kib, self.inactive_file_kib) {
+            (b"MemTotal", None, ..) => self.total_kib = Some(kib),
+            (b"MemFree", Some(_), None, _) => self.free_kib = Some(kib),
+            (b"Inactive(file)", _, Some(_), None) => self.inactive_file_kib = Some(kib),
+            _ => {}
+        }
+    }
+}
+
+/// Splits `Node 0 MemTotal:  5 kB` into its key and where the value starts.
+fn key_of(line: &[u8]) -> Option<(&[u8], usize)> {
+    let colon = line.iter().position(|&b| b == b':')?;
+    let key = line[..colon].rsplit(|&b| b == b' ').next()?;
+    Some((key, colon + 1))
+}
+
+struct Kib {
+    number: u64,
+    bytes: Bytes,
+    /// How far behind the colon the number ends.
+    digits_end: usize,
+}
+
+fn kib(text: &[u8], value_at: usize) -> Result<Kib, ParseError> {
+    let rest = &text[value_at..];
+    let blanks = rest.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
+    number(&rest[blanks..])
+        .and_then(|(number, digits)| {
+            let bytes = Bytes::from_kib(number)?;
+            Some(Kib { number, bytes, digits_end: blanks + digits })
+        })
+        .ok_or_else(|| ParseError::at(text, value_at + blanks, "a number of kB"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn kib(n: u64) -> Option<Bytes> {
+        Bytes::from_kib(n)
+    }
+
+    #[test]
+    fn a_whole_file() {
+        let text = b"\nNode 12 MemTotal:       33554432 kB\nNode 12 MemFree:        1000 kB\n\
+            Node 12 MemUsed:  5 kB\nNode 12 Inactive:  9 kB\nNode 12 Inactive(file):  7 kB\n\
+            Node 12 HugePages_Free:      0\n";
+        let m = parse(text).expect("a good file");
+        assert_eq!((m.total, m.free, m.inactive_file), (kib(33_554_432), kib(1000), kib(7)));
+        assert_eq!(m.numad.inactive_file_kib, Some(7));
+    }
+
+    #[test]
+    fn absent_is_not_zero() {
+        let m = parse(b"Node 0 MemTotal: 0 kB\n").expect("a good file");
+        assert_eq!((m.total, m.free, m.inactive_file), (kib(0), None, None));
+        assert_eq!(parse(b""), Ok(NodeMeminfo::default()));
+    }
+
+    #[test]
+    fn numad_looks_in_one_order_and_not_far() {
+        let m =
+            parse(b"Node 0 MemFree: 1 kB\nNode 0 MemTotal: 2 kB\nNode 0 Inactive(file): 3 kB\n")
+                .expect("a good file");
+        assert_eq!((m.free, m.numad.total_kib, m.numad.free_kib), (kib(1), Some(2), None));
+        assert_eq!(m.numad.inactive_file_kib, None);
+        let far = format!("Node 0 MemTotal: 2 kB\n{}\nNode 0 MemFree: 1 kB\n", "x".repeat(4096));
+        let m = parse(far.as_bytes()).expect("a good file");
+        assert_eq!((m.free, m.numad.free_kib), (kib(1), None));
+    }
+
+    #[test]
+    fn damage_is_named() {
+        for (text, error) in [
+            ("Node 0 MemTotal: kB\n", "1:18: expected a number of kB, found \"kB\""),
+            ("a\nNode 0 MemFree:", "2:16: expected a number of kB, found nothing"),
+            (
+                "Node 0 MemFree: 99999999999999999 kB",
+                "1:17: expected a number of kB, found \"99999999999999999 kB\"",
+            ),
+        ] {
+            assert_eq!(parse(text.as_bytes()).map_err(|e| e.to_string()), Err(error.to_owned()));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_answered(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = parse(&bytes);
+        }
+
+        #[test]
+        fn near_files_are_answered(text in "(Node 0 (MemTotal|MemFree|Inactive\\(file\\)): *[0-9]{0,22} kB\n?){0,6}") {
+            let _ = parse(text.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! The host as numad reads it: by order of the directory, with its limits of width.
+
+use super::{Failure, NodeFigures, Rules, list};
+use crate::files::{HostFiles, NodeFiles, TextFile};
+use crate::ids::{CpuId, NodeId};
+use crate::idset::{CpuSet, NodeSet};
+use crate::parse;
+use crate::sample::{CpuTimes, Sample};
+
+/// numad reads a cpulist with one `read` of 4,096 bytes and keeps room for a final NUL byte.
+const LIST_READS: usize = 4095;
+/// Of the mask of CPU 0's siblings it looks at so many bytes, the high words.
+const SIBLINGS_READS: usize = 1024;
+/// Distances are kept in a byte.
+const DISTANCE_BITS: u32 = 0xff;
+
+/// A host as numad sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// In the order in which the directory lists them, which decides ties.
+    nodes: Vec<Node>,
+    /// The number of CPU ids the kernel may use, and the ids numad has room for.
+    cpu_count: u32,
+    threads_per_core: Result<u64, Failure>,
+    /// Set where the machine lacks files that numad needs but placer can do without.
+    missing: Option<Failure>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Node {
+    id: NodeId,
+    /// By numad's reading, below the capacity.
+    cpus: CpuSet,
+    /// A column for each node, in ascending order of ids; each cut to a byte.
+    distances: Vec<u64>,
+    /// The same before reading was cut short, to tell a short row from none.
+    row: Result<(), Failure>,
+}
+
+/// What `-R` leaves: the mask that every node's CPUs are cut with, and what was reserved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reserved {
+    /// The CPUs that were named and that numad has room for.
+    pub named: CpuSet,
+    /// The CPUs that may be used.
+    usable: CpuSet,
+}
+
+impl Machine {
+    /// Reads a host's texts as numad does. What is missing or damaged is remembered and becomes a
+    /// [`Failure`] when figures are asked for, in the order in which numad comes across it.
+    pub fn from_files(files: &HostFiles) -> Self {
+        let cpu_count = cpu_count(files);
+        let capacity = room(cpu_count);
+        let mut ids: Vec<NodeId> = files.nodes.iter().map(|node| node.id).collect();
+        ids.sort_unstable();
+        let mut missing = None;
+        let nodes: Vec<Node> = files
+            .nodes
+            .iter()
+            .map(|node| {
+                let cpus = cpus(node, capacity, &mut missing);
+                let (distances, row) = distances(node, ids.len());
+                Node { id: node.id, cpus, distances, row }
+            })
+            .collect();
+        Self { nodes, cpu_count, threads_per_core: threads_per_core(files), missing }
+    }
+
+    /// Returns the machine without the nodes and CPUs that are not allowed, as if the kernel had
+    /// never listed them. Distances stay those of the nodes that are left.
+    #[must_use]
+    pub fn restricted(&self, nodes: &NodeSet, cpus: &CpuSet) -> Self {
+        let mut ids: Vec<NodeId> = self.nodes.iter().map(|node| node.id).collect();
+        ids.sort_unstable();
+        let kept = |node: &&Node| nodes.contains(node.id);
+        let nodes = self.nodes.iter().filter(kept).map(|node| Node {
+            id: node.id,
+            cpus: node.cpus.intersection(cpus),
+            distances: ids
+                .iter()
+                .zip(&node.distances)
+                .filter(|(id, _)| nodes.contains(**id))
+                .map(|(_, &distance)| distance)
+                .collect(),
+            row: node.row.clone(),
+        });
+        Self { nodes: nodes.collect(), ..self.clone() }
+    }
+
+    /// Returns what the text of `-R` reserves.
+    pub fn reserve(&self, text: &[u8]) -> Reserved {
+        let capacity = room(self.cpu_count);
+        let named: CpuSet = list::parse(text, capacity);
+        // numad flips the bits of the CPUs it counted. Above the count they stay as they were
+        // named, so there the list works the other way round.
+        let mut usable = named.clone();
+        if let Some(last) = self.cpu_count.checked_sub(1) {
+            let mut counted = CpuSet::new();
+            counted.insert_range(CpuId(0), CpuId(last));
+            usable = counted.difference(&named).union(&named.difference(&counted));
+        }
+        Reserved { named, usable }
+    }
+
+    /// Returns the nodes' ids in the order in which the directory lists them.
+    pub fn order(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.nodes.iter().map(|node| node.id)
+    }
+
+    /// Returns the number of nodes.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Returns whether there is no node.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// Returns why numad itself would refuse this machine although placer can read it: files of
+    /// its time that older kernels do not have.
+    pub fn refused_by_numad(&self) -> Option<&Failure> {
+        self.missing.as_ref()
+    }
+
+    /// Returns the distances from each node to the column of a node's position by ascending id,
+    /// in the order of the directory.
+    pub fn distance_rows(&self) -> impl Iterator<Item = &[u64]> {
+        self.nodes.iter().map(|node| node.distances.as_slice())
+    }
+
+    /// Makes numad's figures from two samples: memory from the later one, idle time from both.
+    /// Without `before` the load is unknown and every CPU counts as idle.
+    ///
+    /// Errors: what makes numad end without an answer.
+    pub fn figures(
+        &self,
+        before: Option<&CpuTimes>,
+        now: &Sample,
+        rules: &Rules,
+    ) -> Result<Vec<NodeFigures>, Failure> {
+        let threads = self.threads_per_core.clone()?;
+        for node in &self.nodes {
+            node.row.clone()?;
+        }
+        let reserved = rules.reserved.as_deref().map(|text| self.reserve(text));
+        let gap = match before {
+            None => None,
+            Some(before) => {
+                let from = before.at().centiseconds();
+                let gap = now.cpu.at().centiseconds().wrapping_sub(from);
+                Some((before, (gap != 0).then_some(gap).ok_or(Failure::NoTimePassed)?))
+            }
+        };
+        let valuation = Valuation { threads, percent: rules.thread_percent };
+        self.nodes
+            .iter()
+            .map(|node| {
+                let cut = reserved.as_ref().map(|r| node.cpus.intersection(&r.usable));
+                let cpus = cut.as_ref().unwrap_or(&node.cpus);
+                let cpus_total = valuation.total(cpus.len());
+                let cpus_free = match gap {
+                    None => cpus_total,
+                    Some((before, gap)) => {
+                        let ticks = idle_ticks(before, &now.cpu, cpus);
+                        valuation.free(cpus.len(), ticks.wrapping_mul(100) / gap)
+                    }
+                };
+                let (mbs_total, mbs_free) = memory(node.id, now, rules.count_inactive_file)?;
+                Ok(NodeFigures { id: node.id, cpus_total, cpus_free, mbs_total, mbs_free })
+            })
+            .collect()
+    }
+}
+
+/// The number of CPU ids that numad believes in: the larger of those possible and those online.
+fn cpu_count(files: &HostFiles) -> u32 {
+    let count = |file: &Option<TextFile>| -> Option<u32> {
+        let set: CpuSet = parse::list::parse(&file.as_ref()?.text).ok()?;
+        u32::try_from(set.len()).ok()
+    };
+    let told = count(&files.cpu_possible).max(count(&files.cpu_online)).filter(|&n| n > 0);
+    told.unwrap_or_else(|| {
+        // Kernels before 2.6.26 have neither file: as many as the nodes list.
+        let last = files.nodes.iter().filter_map(|node| {
+            let mut ignored = None;
+            cpus(node, parse::list::MAX_ID + 1, &mut ignored).last()
+        });
+        last.max().map_or(1, |last| last.0.saturating_add(1))
+    })
+}
+
+/// numad's sets have room for the count rounded up to whole 64-bit words.
+pub(super) fn room(count: u32) -> u32 {
+    count.div_ceil(64).saturating_mul(64)
+}
+
+fn cpus(node: &NodeFiles, capacity: u32, missing: &mut Option<Failure>) -> CpuSet {
+    let note = |missing: &mut Option<Failure>| {
+        missing.get_or_insert(Failure::CpuList(node.id));
+    };
+    match (&node.cpulist, &node.cpumap) {
+        (Some(file), _) => {
+            if file.text.is_empty() {
+                note(missing);
+            }
+            list::parse(&file.text[..file.text.len().min(LIST_READS)], capacity)
+        }
+        (None, Some(map)) => {
+            note(missing);
+            let mut all = CpuSet::new();
+            if let Some(last) = capacity.checked_sub(1) {
+                all.insert_range(CpuId(0), CpuId(last));
+            }
+            parse::mask::parse(&map.text).unwrap_or_default().intersection(&all)
+        }
+        (None, None) => {
+            note(missing);
+            CpuSet::new()
+        }
+    }
+}
+
+fn distances(node: &NodeFiles, width: usize) -> (Vec<u64>, Result<(), Failure>) {
+    let Some(file) = &node.distance else {
+        return (Vec::new(), Err(Failure::Distance(node.id)));
+    };
+    let line = file.text.split(|&b| b == b'\n').next().unwrap_or_default();
+    let row: Vec<u64> = line
+        .split(|b| !b.is_ascii_digit())
+        .filter(|digits| !digits.is_empty())
+        .take(width)
+        .map(|digits| {
+            let value = digits
+                .iter()
+                .fold(0u32, |v, d| v.wrapping_mul(10).wrapping_add(u32::from(d - b'0')));
+            u64::from(value & DISTANCE_BITS)
+        })
+        .collect();
+    let fate = if row.len() < width {
+        Err(Failure::ShortDistance(node.id))
+    } else if row.contains(&0) {
+        Err(Failure::ZeroDistance(node.id))
+    } else {
+        Ok(())
+    };
+    (row, fate)
+}
+
+fn threads_per_core(files: &HostFiles) -> Result<u64, Failure> {
+    let Some(file) = &files.cpu0_siblings else { return Err(Failure::ThreadsPerCore) };
+    let mut bits = 0;
+    for &byte in &file.text[..file.text.len().min(SIBLINGS_READS)] {
+        match char::from(byte).to_digit(16) {
+            Some(digit) => bits += u64::from(digit.count_ones()),
+            None if matches!(byte, b' ' | b'\t' | b',' | b'\n' | 0) => {}
+            None => return Err(Failure::UnexpectedCharacter),
+        }
+    }
+    if bits == 0 { Err(Failure::ThreadsPerCore) } else { Ok(bits) }
+}
+
+/// What hardware threads are worth.
+struct Valuation {
+    /// Of CPU 0's core, taken for all.
+    threads: u64,
+    /// What a further thread of a core is worth.
+    percent: u64,
+}
+
+impl Valuation {
+    fn counts_threads(&self) -> bool {
+        self.threads > 1 && self.percent < 100
+    }
+
+    fn total(&self, cpus: u64) -> u64 {
+        if !self.counts_threads() {
+            return 100 * cpus;
+        }
+        let cores = cpus / self.threads;
+        cores * 100 + cores * (self.threads - 1) * self.percent
+    }
+
+    fn free(&self, cpus: u64, measured: u64) -> u64 {
+        let mut free = measured;
+        if self.counts_threads() {
+            let discount = (cpus - cpus / self.threads) * (100 - self.percent);
+            free = free.saturating_sub(discount);
+        }
+        free.min(self.total(cpus))
+    }
+}
+
+/// The idle ticks that a node's CPUs gained. A CPU without a line counts from zero, and sums wrap:
+/// one that left between the readings makes its node look wholly idle, as with numad.
+fn idle_ticks(before: &CpuTimes, now: &CpuTimes, cpus: &CpuSet) -> u64 {
+    let sum = |times: &CpuTimes| times.of(cpus).fold(0u64, |sum, (_, t)| sum.wrapping_add(t));
+    sum(now).wrapping_sub(sum(before))
+}
+
+/// A node's total and free MiB, each of the two free figures rounded down by itself.
+fn memory(node: NodeId, now: &Sample, cache: bool) -> Result<(u64, u64), Failure> {
+    let fields = now.memory_of(node).ok_or(Failure::Meminfo(node))?.numad;
+    let field = |value: Option<u64>, name| value.ok_or(Failure::MeminfoField(node, name));
+    let total = field(fields.total_kib, "MemTotal")? / 1024;
+    let mut free = field(fields.free_kib, "MemFree")? / 1024;
+    if cache {
+        free += field(fields.inactive_file_kib, "Inactive(file)")? / 1024;
+    }
+    Ok((total, free))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_beyond_the_first_are_worth_less() {
+        let two = Valuation { threads: 2, percent: 20 };
+        assert_eq!((two.total(16), two.total(15)), (960, 840));
+        // 16 CPUs, all idle: 1600 less 8 threads at 80.
+        assert_eq!(two.free(16, 1600), 960);
+        assert_eq!(two.free(16, 600), 0);
+        let whole = Valuation { threads: 2, percent: 100 };
+        assert_eq!((whole.total(15), whole.free(15, 2000)), (1500, 1500));
+    }
+
+    #[test]
+    fn reserving_works_backwards_above_the_count() {
+        let files = HostFiles {
+            cpu_possible: Some(TextFile { path: "possible".into(), text: b"0-3,40-43\n".to_vec() }),
+            ..HostFiles::default()
+        };
+        let machine = Machine::from_files(&files);
+        let reserved = machine.reserve(b"1,41");
+        assert_eq!(reserved.named.to_string(), "1,41");
+        assert_eq!(reserved.usable.to_string(), "0,2-7,41");
+    }
+}

@@ -1,0 +1,126 @@
+//! numad 0.5's rules, from a description of what it does: the same nodes from the same figures.
+//!
+//! [`Machine`] is the host as numad reads it, [`figures`](Machine::figures) what it makes of two
+//! samples, [`choose`] the choice. Everything is integer arithmetic that wraps where numad's does.
+//! Where numad crashes there is a defined answer or a [`Failure`] that says why.
+
+mod choose;
+mod list;
+mod machine;
+
+use std::fmt;
+
+pub use choose::{Choice, NodeFigures, choose};
+pub use machine::{Machine, Reserved};
+
+use crate::ids::NodeId;
+
+/// The request as numad takes it: both amounts are 32-bit and may have wrapped below zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Query {
+    /// Hundredths of a CPU.
+    pub cpus: i32,
+    /// MiB.
+    pub megabytes: i32,
+}
+
+/// numad's options that change an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// `-C`: whether inactive file cache counts as free. numad's default is yes.
+    pub count_inactive_file: bool,
+    /// `-t`: what a further hardware thread of a core is worth, in percent, 0 to 100. Default 20.
+    pub thread_percent: u64,
+    /// `-R`: the text of the list of CPUs that are kept out.
+    pub reserved: Option<Vec<u8>>,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { count_inactive_file: true, thread_percent: 20, reserved: None }
+    }
+}
+
+/// Why numad has no answer for a host. Shown in numad's own words where it logs some.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// CPU 0's siblings are not told, or nobody is among them.
+    ThreadsPerCore,
+    /// A mask has a character that does not belong there.
+    UnexpectedCharacter,
+    /// A node has no `cpulist`, or an empty one.
+    CpuList(NodeId),
+    /// A node has no `distance`.
+    Distance(NodeId),
+    /// A node's `distance` has fewer columns than there are nodes.
+    ShortDistance(NodeId),
+    /// A distance of zero, by which numad divides and ends.
+    ZeroDistance(NodeId),
+    /// A node's `meminfo` is gone.
+    Meminfo(NodeId),
+    /// A node's `meminfo` lacks a field.
+    MeminfoField(NodeId, &'static str),
+    /// The two readings of the CPU counters lie less than 1/100 s apart.
+    NoTimePassed,
+}
+
+impl Failure {
+    /// Returns the line numad writes to its log; `None` where numad crashes instead.
+    pub fn numad_says(&self) -> Option<String> {
+        Some(match self {
+            Self::ThreadsPerCore => "Could not count threads per core".to_owned(),
+            Self::UnexpectedCharacter => "Unexpected character in list".to_owned(),
+            Self::CpuList(_) => "Could not get node cpu list".to_owned(),
+            Self::Distance(_) => "Could not get node distance data".to_owned(),
+            Self::Meminfo(_) => "Could not get node meminfo".to_owned(),
+            Self::MeminfoField(_, field) => format!("Could not get node {field}"),
+            Self::ShortDistance(_) | Self::ZeroDistance(_) | Self::NoTimePassed => return None,
+        })
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = |node: &NodeId, name| format!("node{node}/{name}");
+        match self {
+            Self::ThreadsPerCore => write!(
+                f,
+                "cpu0/topology/thread_siblings: expected a mask with at least one bit, found none \
+                 (numad counts the threads of CPU 0's core)"
+            ),
+            Self::UnexpectedCharacter => write!(
+                f,
+                "cpu0/topology/thread_siblings: expected hex digits and commas, found something else"
+            ),
+            Self::CpuList(node) => {
+                write!(f, "{}: expected a list of CPUs, found none", file(node, "cpulist"))
+            }
+            Self::Distance(node) => {
+                write!(f, "{}: expected a row of distances, found none", file(node, "distance"))
+            }
+            Self::ShortDistance(node) => write!(
+                f,
+                "{}: expected a distance for each node, found fewer",
+                file(node, "distance")
+            ),
+            Self::ZeroDistance(node) => write!(
+                f,
+                "{}: expected distances of at least 1 (10 is local), found 0",
+                file(node, "distance")
+            ),
+            Self::Meminfo(node) => write!(
+                f,
+                "{}: expected the node's memory, found no file (has the node left?)",
+                file(node, "meminfo")
+            ),
+            Self::MeminfoField(node, field) => {
+                write!(f, "{}: expected a line {field}, found none", file(node, "meminfo"))
+            }
+            Self::NoTimePassed => {
+                write!(f, "the CPU counters were read twice within 1/100 s: no load can be told")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Failure {}

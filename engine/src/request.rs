@@ -1,0 +1,314 @@
+//! What a guest needs.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::idset::{CpuSet, NodeSet};
+use crate::policy::Policy;
+use crate::units::{Bytes, CpuShare};
+
+/// What a guest needs, and by which rule it is placed.
+///
+/// Read from `CPUS[:MEMORY]`: CPUs with up to two decimals; memory a bare number of MiB, or with
+/// K, M, G or T (binary).
+///
+/// ```
+/// use placer_engine::{Bytes, Request};
+/// let request: Request = "2.5:8G".parse()?;
+/// assert_eq!(request.cpus.hundredths(), 250);
+/// assert_eq!(Some(request.memory), Bytes::from_mib(8192));
+/// assert_eq!(
+///     "4:500MB".parse::<Request>().unwrap_err().to_string(),
+///     "request \"4:500MB\": byte 6: expected a unit K, M, G or T, found \"MB\"; write 4:500M",
+/// );
+/// # Ok::<(), placer_engine::RequestError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// CPUs, to the hundredth.
+    pub cpus: CpuShare,
+    /// Memory.
+    pub memory: Bytes,
+    /// The rule that chooses.
+    pub policy: Policy,
+    /// What may be used; by default all of the host.
+    pub limits: Limits,
+}
+
+/// The part of a host that may be used. `None` is no limit.
+///
+/// The limits of a process are those of `Cpus_allowed_list` and `Mems_allowed_list`, see
+/// [`Limits::read`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// The CPUs that may be used.
+    pub cpus: Option<CpuSet>,
+    /// The nodes that may be used.
+    pub nodes: Option<NodeSet>,
+}
+
+impl Limits {
+    /// Returns what both allow.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self { cpus: both(self.cpus, other.cpus), nodes: both(self.nodes, other.nodes) }
+    }
+}
+
+fn both<T: crate::Id>(
+    a: Option<crate::IdSet<T>>,
+    b: Option<crate::IdSet<T>>,
+) -> Option<crate::IdSet<T>> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.intersection(&b)),
+        (a, b) => a.or(b),
+    }
+}
+
+impl Request {
+    /// Returns a request for so much, by the default policy, on the whole host.
+    pub fn new(cpus: CpuShare, memory: Bytes) -> Self {
+        Self { cpus, memory, policy: Policy::default(), limits: Limits::default() }
+    }
+
+    /// Sets the rule that chooses.
+    #[must_use]
+    pub fn with_policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Sets what may be used.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+}
+
+/// Why a text is no request: which one, where it broke, what was wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestError {
+    request: String,
+    /// From 0.
+    offset: usize,
+    expected: String,
+    hint: Option<String>,
+}
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { request, offset, expected, hint } = self;
+        let rest = request.as_bytes().get(*offset..).unwrap_or_default();
+        let shown = crate::parse::excerpt(request.as_bytes());
+        let shown = if request.is_empty() { "\"\"".to_owned() } else { shown };
+        let (byte, found) = (offset + 1, crate::parse::excerpt(rest));
+        write!(f, "request {shown}: byte {byte}: expected {expected}, found {found}")?;
+        hint.as_ref().map_or(Ok(()), |hint| write!(f, "; {hint}"))
+    }
+}
+
+impl std::error::Error for RequestError {}
+
+/// No request has so many CPUs, or so much of any unit.
+const MOST: u64 = 1 << 32;
+
+impl FromStr for Request {
+    type Err = RequestError;
+
+    fn from_str(text: &str) -> Result<Self, RequestError> {
+        let mut scan = Scan { text, at: 0 };
+        let whole = scan.number("a number of CPUs")?;
+        let mut hundredths = whole * 100;
+        if scan.skip(b'.') {
+            for scale in [10, 1] {
+                match scan.peek() {
+                    Some(digit @ b'0'..=b'9') => {
+                        hundredths += u64::from(digit - b'0') * scale;
+                        scan.at += 1;
+                    }
+                    _ if scale == 10 => return Err(scan.wanted("a decimal")),
+                    _ => {}
+                }
+            }
+            if scan.peek().is_some_and(|b| b.is_ascii_digit()) {
+                return Err(scan.wanted("at most two decimals"));
+            }
+        }
+        let cpus = CpuShare::from_hundredths(hundredths);
+        let mut memory = Bytes::ZERO;
+        if scan.skip(b':') {
+            memory = scan.memory()?;
+        }
+        if scan.at < text.len() {
+            let wanted =
+                if text.contains(':') { "the end" } else { "\":\" and the memory, or the end" };
+            return Err(scan.wanted(wanted));
+        }
+        Ok(Self::new(cpus, memory))
+    }
+}
+
+struct Scan<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl Scan<'_> {
+    fn rest(&self) -> &[u8] {
+        self.text.as_bytes().get(self.at..).unwrap_or_default()
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.rest().first().copied()
+    }
+
+    fn skip(&mut self, byte: u8) -> bool {
+        let there = self.peek() == Some(byte);
+        self.at += usize::from(there);
+        there
+    }
+
+    fn wanted(&self, expected: &str) -> RequestError {
+        RequestError {
+            request: self.text.to_owned(),
+            offset: self.at,
+            expected: expected.to_owned(),
+            hint: Some("write CPUS[:MEMORY], as in 4:500, 2.5:8G".to_owned()),
+        }
+    }
+
+    fn number(&mut self, what: &str) -> Result<u64, RequestError> {
+        if !self.peek().is_some_and(|b| b.is_ascii_digit()) {
+            return Err(self.wanted(what));
+        }
+        match crate::parse::number(self.rest()) {
+            Some((value, digits)) if value <= MOST => {
+                self.at += digits;
+                Ok(value)
+            }
+            _ => Err(self.wanted(&format!("{what} of at most {MOST}"))),
+        }
+    }
+
+    fn memory(&mut self) -> Result<Bytes, RequestError> {
+        let start = self.at;
+        let amount = self.number("an amount of memory")?;
+        let digits = &self.text[start..self.at];
+        let shift = match self.peek() {
+            Some(b'K') => 10,
+            Some(b'G') => 30,
+            Some(b'T') => 40,
+            _ => 20,
+        };
+        let unit_at = self.at;
+        self.at += usize::from(matches!(self.peek(), Some(b'K' | b'M' | b'G' | b'T')));
+        let unit = &self.text.get(unit_at..).unwrap_or_default();
+        if let Some(letter) = meant(unit) {
+            let head = &self.text[..start];
+            return Err(RequestError {
+                request: self.text.to_owned(),
+                offset: unit_at,
+                expected: "a unit K, M, G or T".to_owned(),
+                hint: Some(format!("write {head}{digits}{letter}")),
+            });
+        }
+        match amount.checked_mul(1 << shift) {
+            // Room for sums: no host has an exbibyte.
+            Some(bytes) if bytes <= 1 << 60 => Ok(Bytes::new(bytes)),
+            _ => {
+                self.at = start;
+                Err(self.wanted("at most 2^60 bytes of memory"))
+            }
+        }
+    }
+}
+
+/// Returns the letter that was meant by a unit in another spelling.
+fn meant(unit: &str) -> Option<char> {
+    let spelt = unit.to_ascii_lowercase();
+    let letter = spelt.chars().next().filter(|c| "kmgt".contains(*c))?.to_ascii_uppercase();
+    let rest = &spelt[1..];
+    let upper = unit.starts_with(letter);
+    (matches!(rest, "b" | "ib") || (rest.is_empty() && !upper)).then_some(letter)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(text: &str) -> Result<(u64, u64), String> {
+        let request = text.parse::<Request>().map_err(|e| e.to_string())?;
+        Ok((request.cpus.hundredths(), request.memory.get()))
+    }
+
+    #[test]
+    fn good_requests() {
+        for (text, cpus, memory) in [
+            ("0", 0, 0),
+            ("4", 400, 0),
+            ("4:500", 400, 500 << 20),
+            ("2.5:1G", 250, 1 << 30),
+            ("0.25:4K", 25, 4096),
+            ("0:1T", 0, 1 << 40),
+            ("007:010M", 700, 10 << 20),
+            ("4294967296", 429_496_729_600, 0),
+        ] {
+            assert_eq!(read(text), Ok((cpus, memory)), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn bad_requests_say_where_and_what_was_wanted() {
+        const FORM: &str = "write CPUS[:MEMORY], as in 4:500, 2.5:8G";
+        for (text, error) in [
+            ("", format!("request \"\": byte 1: expected a number of CPUs, found nothing; {FORM}")),
+            ("x", format!("request \"x\": byte 1: expected a number of CPUs, found \"x\"; {FORM}")),
+            ("-1", format!("request \"-1\": byte 1: expected a number of CPUs, found \"-1\"; {FORM}")),
+            ("4:", format!("request \"4:\": byte 3: expected an amount of memory, found nothing; {FORM}")),
+            ("4.", format!("request \"4.\": byte 3: expected a decimal, found nothing; {FORM}")),
+            ("1.234", format!("request \"1.234\": byte 5: expected at most two decimals, found \"4\"; {FORM}")),
+            ("4:500:1", format!("request \"4:500:1\": byte 6: expected the end, found \":1\"; {FORM}")),
+            ("4 :500", format!("request \"4 :500\": byte 2: expected the end, found \" :500\"; {FORM}")),
+            ("4x", format!("request \"4x\": byte 2: expected \":\" and the memory, or the end, found \"x\"; {FORM}")),
+            (
+                "4294967297",
+                format!("request \"4294967297\": byte 1: expected a number of CPUs of at most 4294967296, found \"4294967297\"; {FORM}"),
+            ),
+            (
+                "1:4294967297",
+                format!("request \"1:4294967297\": byte 3: expected an amount of memory of at most 4294967296, found \"4294967297\"; {FORM}"),
+            ),
+            (
+                "1:4294967296T",
+                format!("request \"1:4294967296T\": byte 3: expected at most 2^60 bytes of memory, found \"4294967296T\"; {FORM}"),
+            ),
+            ("4:500MB", "request \"4:500MB\": byte 6: expected a unit K, M, G or T, found \"MB\"; write 4:500M".to_owned()),
+            ("4:8GiB", "request \"4:8GiB\": byte 4: expected a unit K, M, G or T, found \"GiB\"; write 4:8G".to_owned()),
+            ("4:8g", "request \"4:8g\": byte 4: expected a unit K, M, G or T, found \"g\"; write 4:8G".to_owned()),
+        ] {
+            assert_eq!(read(text), Err(error), "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_answered(text in any::<String>()) {
+            let _ = read(&text);
+        }
+
+        #[test]
+        fn near_requests_are_answered(text in "[0-9.:KMGTBi -]{0,24}") {
+            let _ = read(&text);
+        }
+
+        #[test]
+        fn written_amounts_read_back(cpus in 0u64..1 << 32, part in 0u64..100, mib in 0u64..1 << 32) {
+            let wanted = (cpus * 100 + part, mib << 20);
+            prop_assert_eq!(read(&format!("{cpus}.{part:02}:{mib}")), Ok(wanted));
+            prop_assert_eq!(read(&format!("{cpus}.{part:02}:{mib}M")), Ok(wanted));
+        }
+    }
+}

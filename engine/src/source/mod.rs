@@ -1,0 +1,15 @@
+//! Where a host is read from: the only modules that open anything of the host.
+//!
+//! Live and recorded machines go through the same [`SysRoot`] and [`HostReader`]; hwloc is a
+//! second source for what sysfs tells badly, behind the feature `hwloc`.
+
+mod file;
+mod limits;
+mod reader;
+pub mod record;
+mod root;
+mod take;
+
+pub use reader::{HostReader, live_clock, live_clock_id};
+pub use root::{Moment, SysRoot};
+pub use take::two_samples;

@@ -1,0 +1,351 @@
+//! Reads a host: once how it is built, then again and again what changes.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::time::{ClockId, clock_gettime};
+
+use super::file::{self, Buffer, LARGE, SMALL};
+use super::root::{self, Moment, Overlay, SysRoot};
+use crate::error::{SourceError, is_gone};
+use crate::files::{HostFiles, NodeFiles, TextFile};
+use crate::ids::NodeId;
+use crate::parse;
+use crate::sample::{CpuTimes, Instant, NodeMemory, Sample};
+
+const NODES: &str = "sys/devices/system/node";
+const CPUS: &str = "sys/devices/system/cpu";
+/// Linux has at most 1,024 nodes (NODES_SHIFT 10).
+const MAX_NODES: usize = 4096;
+/// How often reading is begun anew on a host whose nodes come and go meanwhile.
+const TRIES: u32 = 4;
+
+/// Reads one host, live or recorded.
+///
+/// Files that are read again stay open; a reading allocates nothing once its buffers have grown.
+/// Source: `node<N>/{cpulist,cpumap,distance,meminfo}` and `online` below
+/// `/sys/devices/system/node`, `possible`, `online` and `isolated` below `/sys/devices/system/cpu`,
+/// `/proc/stat`.
+///
+/// ```no_run
+/// use placer_engine::{Sample, SysRoot, source::HostReader};
+/// let mut reader = HostReader::open(&SysRoot::live())?;
+/// let mut sample = Sample::default();
+/// reader.sample(&mut sample)?;
+/// println!("{} CPUs, {} nodes", sample.cpu.len(), sample.memory.len());
+/// # Ok::<(), placer_engine::SourceError>(())
+/// ```
+#[derive(Debug)]
+pub struct HostReader {
+    root: SysRoot,
+    files: HostFiles,
+    overlay: Overlay,
+    moment: Moment,
+    stat: Kept,
+    meminfo: Vec<(NodeId, Kept)>,
+    /// The kernel's lists of what is online, to notice when they change.
+    watched: Vec<(Kept, Vec<u8>)>,
+    /// One for each kind, so that the small files are not read into the large one's pages.
+    stat_buf: Buffer,
+    buf: Buffer,
+}
+
+/// A file that is read again: kept open if descriptors allow, opened each time if not.
+#[derive(Debug)]
+struct Kept {
+    relative: String,
+    path: PathBuf,
+    file: Option<File>,
+}
+
+impl HostReader {
+    /// Opens a host and reads how it is built.
+    ///
+    /// A node that leaves while it is read makes the reading start anew, a few times.
+    /// Errors: no nodes, a file that cannot be read, a host that never holds still.
+    pub fn open(root: &SysRoot) -> Result<Self, SourceError> {
+        let mut tries = 0;
+        let files = loop {
+            match read_files(root) {
+                Ok(files) => break files,
+                Err(e) if root.is_live() && e.is_gone() => {
+                    tries += 1;
+                    if tries == TRIES {
+                        return Err(SourceError::Unsteady { tries, last: Box::new(e) });
+                    }
+                }
+                Err(e) => return Err(e),
+            }
+        };
+        let overlay = if root.is_live() { Overlay::default() } else { Overlay::read(root)? };
+        let meminfo = files
+            .nodes
+            .iter()
+            .map(|node| (node.id, Kept::new(root, format!("{NODES}/node{}/meminfo", node.id))))
+            .collect();
+        let watched = if root.is_live() {
+            [
+                (format!("{NODES}/online"), &files.node_online),
+                (format!("{CPUS}/online"), &files.cpu_online),
+            ]
+            .into_iter()
+            .filter_map(|(path, file)| Some((Kept::new(root, path), file.clone()?.text)))
+            .collect()
+        } else {
+            Vec::new()
+        };
+        Ok(Self {
+            stat: Kept::new(root, "proc/stat".to_owned()),
+            root: root.clone(),
+            files,
+            overlay,
+            moment: Moment::First,
+            meminfo,
+            watched,
+            stat_buf: Buffer::default(),
+            buf: Buffer::default(),
+        })
+    }
+
+    /// Returns the texts that tell how the host is built.
+    pub fn files(&self) -> &HostFiles {
+        &self.files
+    }
+
+    /// Returns the root that is read.
+    pub fn root(&self) -> &SysRoot {
+        &self.root
+    }
+
+    /// Goes to the other moment of a recorded machine. The live host has only now.
+    pub fn set_moment(&mut self, moment: Moment) {
+        if self.root.is_live() || self.moment == moment {
+            return;
+        }
+        self.moment = moment;
+        for kept in std::iter::once(&mut self.stat).chain(self.meminfo.iter_mut().map(|m| &mut m.1))
+        {
+            kept.file = None;
+        }
+    }
+
+    /// Returns whether there are two readings of the CPU counters: always live; on a recorded
+    /// machine only with `next/proc/stat`.
+    pub fn has_second_moment(&self) -> bool {
+        self.root.is_live() || self.overlay.has_stat
+    }
+
+    /// Reads the CPU counters. A host without `/proc/stat` has none.
+    pub fn cpu_times(&mut self, times: &mut CpuTimes) -> Result<(), SourceError> {
+        times.restart(now(&self.root, self.moment)?);
+        let Some(path) = self.stat.path_at(&self.root, &self.overlay, self.moment) else {
+            return Ok(());
+        };
+        // What follows the CPUs (interrupts) is long, and not asked for.
+        let whole = |text: &[u8]| has_all_cpus(text);
+        if !self.stat.read(&path, LARGE, &mut self.stat_buf, whole)? {
+            return Ok(());
+        }
+        parse::stat::each_cpu(self.stat_buf.text(), |cpu, idle| times.push(cpu, idle))
+            .map_err(|e| SourceError::parse(&path, e))?;
+        times.finish();
+        Ok(())
+    }
+
+    /// Reads the memory of every node, in the order in which the directory lists them. A node
+    /// without the file has no figures.
+    pub fn memory(&mut self, memory: &mut Vec<NodeMemory>) -> Result<(), SourceError> {
+        memory.clear();
+        for (node, kept) in &mut self.meminfo {
+            let mut meminfo = None;
+            if let Some(path) = kept.path_at(&self.root, &self.overlay, self.moment)
+                && kept.read(&path, SMALL, &mut self.buf, |_| false)?
+            {
+                let fields = parse::meminfo::parse(self.buf.text());
+                meminfo = Some(fields.map_err(|e| SourceError::parse(&path, e))?);
+            }
+            memory.push(NodeMemory { node: *node, meminfo });
+        }
+        Ok(())
+    }
+
+    /// Reads CPU counters and memory.
+    pub fn sample(&mut self, sample: &mut Sample) -> Result<(), SourceError> {
+        self.cpu_times(&mut sample.cpu)?;
+        self.memory(&mut sample.memory)
+    }
+
+    /// Returns whether CPUs or nodes have come or gone since [`open`](Self::open), by the kernel's
+    /// lists of what is online. The caller then opens the host anew.
+    pub fn has_changed(&mut self) -> Result<bool, SourceError> {
+        for (kept, before) in &mut self.watched {
+            let path = kept.path.clone();
+            let there = kept.read(&path, SMALL, &mut self.buf, |_| false)?;
+            if !there || self.buf.text() != before.as_slice() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl Kept {
+    fn new(root: &SysRoot, relative: String) -> Self {
+        Self { path: root.path(&relative), relative, file: None }
+    }
+
+    /// Returns where the file is at a moment; `None` when it is gone by then.
+    fn path_at(&self, root: &SysRoot, overlay: &Overlay, moment: Moment) -> Option<PathBuf> {
+        match moment {
+            Moment::First => Some(self.path.clone()),
+            Moment::Second => overlay.path(root, &self.relative),
+        }
+    }
+
+    /// Reads the file anew. Returns whether it is there.
+    fn read(
+        &mut self,
+        path: &Path,
+        limit: usize,
+        buf: &mut Buffer,
+        enough: impl Fn(&[u8]) -> bool + Copy,
+    ) -> Result<bool, SourceError> {
+        if let Some(file) = &self.file {
+            match buf.fill(file, path, limit, enough) {
+                Ok(()) => return Ok(true),
+                // The node has left, or was taken out and put in again: the open file stays dead.
+                Err(SourceError::Io { source, .. }) if is_gone(&source) => self.file = None,
+                Err(e) => return Err(e),
+            }
+        }
+        let Some(file) = file::open(path)? else { return Ok(false) };
+        match buf.fill(&file, path, limit, enough) {
+            Ok(()) => {}
+            Err(e) if e.is_gone() => return Ok(false),
+            Err(e) => return Err(e),
+        }
+        if spare_descriptors(&file) {
+            self.file = Some(file);
+        }
+        Ok(true)
+    }
+}
+
+/// Returns whether a file may stay open: the engine leaves the larger part of the program's
+/// descriptors alone, and opens files anew on hosts with more nodes than that.
+fn spare_descriptors(file: &File) -> bool {
+    use std::os::fd::AsRawFd;
+    const KEPT_BELOW: i32 = 400;
+    file.as_raw_fd() < KEPT_BELOW
+}
+
+fn has_all_cpus(text: &[u8]) -> bool {
+    let Some(end) = text.iter().rposition(|&b| b == b'\n') else { return false };
+    let line = text[..end].iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1);
+    !text[line..].starts_with(b"cpu")
+}
+
+fn now(root: &SysRoot, moment: Moment) -> Result<Instant, SourceError> {
+    if root.is_live() { live_clock() } else { root::recorded_clock(root, moment) }
+}
+
+/// Reads the live host's monotonic clock, as a [`HostReader`] does with each sample.
+pub fn live_clock() -> Result<Instant, SourceError> {
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .map_err(|e: Errno| SourceError::io(Path::new("CLOCK_MONOTONIC"), e.into()))?;
+    let seconds = u64::try_from(time.tv_sec()).unwrap_or(0);
+    let rest = u64::try_from(time.tv_nsec()).unwrap_or(0);
+    Ok(Instant::from_nanoseconds(seconds.saturating_mul(1_000_000_000).saturating_add(rest)))
+}
+
+fn read_files(root: &SysRoot) -> Result<HostFiles, SourceError> {
+    let text = |relative: &str| -> Result<Option<TextFile>, SourceError> {
+        let path = root.path(relative);
+        Ok(file::read(&path)?.map(|text| TextFile { path, text }))
+    };
+    let node_dir = root.path(NODES);
+    let mut nodes = Vec::new();
+    for id in list_nodes(root)? {
+        let dir = format!("{NODES}/node{id}");
+        let cpulist = text(&format!("{dir}/cpulist"))?;
+        let cpumap = if cpulist.is_none() { text(&format!("{dir}/cpumap"))? } else { None };
+        let distance = text(&format!("{dir}/distance"))?;
+        let dir = root.path(&dir);
+        if cpulist.is_none() && cpumap.is_none() && !dir.is_dir() {
+            // Listed a moment ago: the node is leaving.
+            let needed_for = "the CPUs of the node";
+            return Err(SourceError::Missing { path: dir.join("cpulist"), needed_for });
+        }
+        nodes.push(NodeFiles { id: NodeId(id), dir, cpulist, cpumap, distance });
+    }
+    Ok(HostFiles {
+        nodes,
+        node_online: text(&format!("{NODES}/online"))?,
+        cpu_online: text(&format!("{CPUS}/online"))?,
+        cpu_possible: text(&format!("{CPUS}/possible"))?,
+        cpu_isolated: text(&format!("{CPUS}/isolated"))?,
+        cpu0_siblings: text(&format!("{CPUS}/cpu0/topology/thread_siblings"))?,
+        node_dir,
+    })
+}
+
+/// Lists the node directories in the order of the directory, which numad's rules depend on.
+fn list_nodes(root: &SysRoot) -> Result<Vec<u32>, SourceError> {
+    let path = root.path(NODES);
+    let no_nodes = || SourceError::NoNodes { path: path.clone() };
+    let entries = match std::fs::read_dir(&path) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(no_nodes()),
+        Err(e) => return Err(SourceError::io(&path, e)),
+    };
+    let mut ids = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|e| SourceError::io(&path, e))?;
+        let name = entry.file_name();
+        let Some(id) = name.to_str().and_then(|name| name.strip_prefix("node")) else { continue };
+        let digits = !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit());
+        // "node007" is no name the kernel gives, and would be read as another node's directory.
+        if !digits || (id.len() > 1 && id.starts_with('0')) {
+            continue;
+        }
+        let Ok(id) = id.parse::<u32>() else { continue };
+        if id > parse::list::MAX_ID {
+            continue;
+        }
+        if ids.len() == MAX_NODES {
+            return Err(SourceError::TooManyNodes { path, limit: MAX_NODES });
+        }
+        ids.push(id);
+    }
+    if ids.is_empty() {
+        return Err(no_nodes());
+    }
+    if !root.is_live() {
+        match root::recorded_order(root)? {
+            // Nodes the file does not name come last, by id.
+            Some(order) => ids.sort_by_key(|id| {
+                (order.iter().position(|listed| listed == id).unwrap_or(usize::MAX), *id)
+            }),
+            None => ids.sort_by_key(|id| {
+                let name = format!("node{id}");
+                (root::listing_key(&name), name)
+            }),
+        }
+    }
+    Ok(ids)
+}
+
+/// Returns what the live host's clock counts from: its boot and the time namespace, since the same
+/// clock reads differently in another one. Source: `/proc/sys/kernel/random/boot_id`,
+/// `/proc/self/ns/time` (Linux 5.6; one namespace before that).
+///
+/// Errors: the boot id cannot be read.
+pub fn live_clock_id() -> Result<String, SourceError> {
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    let missing = SourceError::Missing { path: path.to_owned(), needed_for: "the boot id" };
+    let boot = file::read(path)?.ok_or(missing)?;
+    let boot = String::from_utf8_lossy(parse::trim_end(&boot)).into_owned();
+    let namespace = std::fs::read_link("/proc/self/ns/time").unwrap_or_default();
+    Ok(format!("{boot} {}", namespace.display()))
+}

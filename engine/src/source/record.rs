@@ -1,0 +1,1 @@
+//! Saves a host as a recorded machine.

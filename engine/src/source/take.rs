@@ -1,0 +1,76 @@
+//! A single snapshot, without threads.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{HostReader, Moment, SysRoot};
+use crate::error::SourceError;
+use crate::host::Host;
+use crate::sample::{CpuTimes, Sample};
+use crate::snapshot::Snapshot;
+
+/// Longer windows than this are a mistake, not a measurement.
+const LONGEST: Duration = Duration::from_secs(60);
+
+impl Snapshot {
+    /// Takes one snapshot of a host: reads the CPU counters, waits for `window`, reads them again
+    /// and the memory. With a window of zero nothing is waited for and the load is unknown.
+    ///
+    /// A recorded machine has both readings in it: nothing is waited for. Windows end at a minute.
+    /// Errors: as [`HostReader`]; nodes that leave meanwhile start the reading anew.
+    pub fn take(root: &SysRoot, window: Duration) -> Result<Self, SourceError> {
+        Self::take_since(root, None, window)
+    }
+
+    /// Takes a snapshot whose load is measured since counters that were saved earlier. Where they
+    /// are of other CPUs, or there are none, `window` is waited for as in [`take`](Self::take).
+    pub fn take_since(
+        root: &SysRoot,
+        saved: Option<CpuTimes>,
+        window: Duration,
+    ) -> Result<Self, SourceError> {
+        let mut reader = HostReader::open(root)?;
+        let host = Host::from_files(reader.files())?;
+        let (before, now) = two_samples(&mut reader, saved, window)?;
+        if reader.has_changed()? {
+            // Plugged while it was measured: once more, and whatever it is now is the answer.
+            reader = HostReader::open(root)?;
+            let host = Host::from_files(reader.files())?;
+            let (before, now) = two_samples(&mut reader, None, window)?;
+            return Ok(Self::new(Arc::new(host.value), before, now).with_notes(host.notes));
+        }
+        Ok(Self::new(Arc::new(host.value), before, now).with_notes(host.notes))
+    }
+}
+
+/// Reads the CPU counters twice and the memory once, at the end.
+pub fn two_samples(
+    reader: &mut HostReader,
+    saved: Option<CpuTimes>,
+    window: Duration,
+) -> Result<(Option<CpuTimes>, Sample), SourceError> {
+    let mut now = Sample::default();
+    if !reader.root().is_live() {
+        let mut before = CpuTimes::default();
+        reader.set_moment(Moment::First);
+        reader.cpu_times(&mut before)?;
+        reader.set_moment(Moment::Second);
+        reader.sample(&mut now)?;
+        return Ok((reader.has_second_moment().then_some(before), now));
+    }
+    if let Some(saved) = saved {
+        reader.sample(&mut now)?;
+        if saved.same_cpus(&now.cpu) {
+            return Ok((Some(saved), now));
+        }
+    }
+    if window.is_zero() {
+        reader.sample(&mut now)?;
+        return Ok((None, now));
+    }
+    let mut before = CpuTimes::default();
+    reader.cpu_times(&mut before)?;
+    std::thread::sleep(window.min(LONGEST));
+    reader.sample(&mut now)?;
+    Ok((Some(before), now))
+}

@@ -1,0 +1,278 @@
+//! How a host is built: its nodes, their CPUs, the distances. Immutable, checked when it is made.
+
+use crate::distance::Distances;
+use crate::error::SourceError;
+use crate::files::{HostFiles, NodeFiles};
+use crate::ids::NodeId;
+use crate::idset::{CpuSet, NodeSet};
+use crate::parse;
+
+/// One NUMA node. It may have CPUs without memory, memory without CPUs, or neither.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// The kernel's id.
+    pub id: NodeId,
+    /// The online CPUs that the kernel lists for it. On broken firmware a CPU may be listed in
+    /// several nodes: shown as found, see [`cpus`](Self::cpus).
+    pub listed: CpuSet,
+    /// The online CPUs that count for placement: each CPU once, in the lowest node that lists it.
+    pub cpus: CpuSet,
+}
+
+/// A host's nodes, CPUs and distances.
+///
+/// Built from [`HostFiles`], see there for the kernel's files. Sizes of memory are not in it: they
+/// change with hot-added memory and are read with each [`Sample`](crate::Sample).
+///
+/// ```
+/// use placer_engine::{SysRoot, Topology, source::HostReader};
+/// # let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../sysfs-fixtures/ring-4");
+/// # if !std::path::Path::new(dir).exists() { return Ok(()); }
+/// let reader = HostReader::open(&SysRoot::at(dir))?;
+/// let topology = Topology::from_files(reader.files())?.value;
+/// assert_eq!(topology.node_set().to_string(), "0-3");
+/// # Ok::<(), placer_engine::SourceError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topology {
+    /// Ascending by id.
+    nodes: Vec<Node>,
+    distances: Option<Distances>,
+    isolated: CpuSet,
+}
+
+impl Topology {
+    /// Understands the texts of a host. Notes say what was assumed or left out.
+    ///
+    /// Errors: no node at all; a list, mask or row of distances that is not understood.
+    pub fn from_files(files: &HostFiles) -> Result<crate::Read<Self>, SourceError> {
+        let mut notes = Vec::new();
+        let online_nodes = optional(files.node_online.as_ref(), parse::list::parse)?;
+        let online_cpus: Option<CpuSet> = optional(files.cpu_online.as_ref(), parse::list::parse)?;
+        let isolated = optional(files.cpu_isolated.as_ref(), parse::list::parse)?;
+
+        let mut dirs: Vec<&NodeFiles> = files.nodes.iter().collect();
+        dirs.sort_by_key(|dir| dir.id);
+        if let Some(online) = &online_nodes {
+            leave_out_unlisted(&mut dirs, online, &mut notes);
+        }
+        if dirs.is_empty() {
+            return Err(SourceError::NoNodes { path: files.node_dir.clone() });
+        }
+
+        let mut nodes: Vec<Node> = Vec::with_capacity(dirs.len());
+        let mut taken = CpuSet::new();
+        let mut from_masks = NodeSet::new();
+        let mut shared = CpuSet::new();
+        for dir in &dirs {
+            let (mut listed, from_mask) = cpus_of(dir)?;
+            if from_mask {
+                from_masks.insert(dir.id);
+            }
+            if let Some(online) = &online_cpus {
+                listed = listed.intersection(online);
+            }
+            let cpus = listed.difference(&taken);
+            shared = shared.union(&listed.intersection(&taken));
+            taken = taken.union(&listed);
+            nodes.push(Node { id: dir.id, listed, cpus });
+        }
+        if !from_masks.is_empty() {
+            notes.push(format!("nodes {from_masks} have no cpulist file: their cpumap is used"));
+        }
+        if !shared.is_empty() {
+            notes.push(format!(
+                "CPUs {shared} are listed in several nodes: for placement each belongs to the lowest"
+            ));
+        }
+        let columns = online_nodes.unwrap_or_else(|| dirs.iter().map(|dir| dir.id).collect());
+        let distances = distances(&dirs, &columns, &mut notes)?;
+        let isolated = isolated.unwrap_or_default();
+        Ok(crate::Read { value: Self { nodes, distances, isolated }, notes })
+    }
+
+    /// Returns the nodes, in ascending order of ids.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// Returns one node.
+    pub fn node(&self, id: NodeId) -> Option<&Node> {
+        let at = self.nodes.binary_search_by_key(&id, |node| node.id).ok()?;
+        self.nodes.get(at)
+    }
+
+    /// Returns the ids of all nodes.
+    pub fn node_set(&self) -> NodeSet {
+        self.nodes.iter().map(|node| node.id).collect()
+    }
+
+    /// Returns the distances, `None` when the host does not tell them.
+    pub fn distances(&self) -> Option<&Distances> {
+        self.distances.as_ref()
+    }
+
+    /// Returns the CPUs that the kernel keeps threads away from (`isolcpus`).
+    pub fn isolated(&self) -> &CpuSet {
+        &self.isolated
+    }
+
+    /// Returns the CPUs of some nodes.
+    pub fn cpus_of(&self, nodes: &NodeSet) -> CpuSet {
+        self.nodes
+            .iter()
+            .filter(|node| nodes.contains(node.id))
+            .fold(CpuSet::new(), |all, node| all.union(&node.cpus))
+    }
+}
+
+fn optional<T>(
+    file: Option<&crate::files::TextFile>,
+    parse: impl Fn(&[u8]) -> Result<T, parse::ParseError>,
+) -> Result<Option<T>, SourceError> {
+    file.map(|file| parse(&file.text).map_err(|e| file.error(e))).transpose()
+}
+
+fn leave_out_unlisted(dirs: &mut Vec<&NodeFiles>, online: &NodeSet, notes: &mut Vec<String>) {
+    let found: NodeSet = dirs.iter().map(|dir| dir.id).collect();
+    let extra = found.difference(online);
+    if !extra.is_empty() {
+        notes.push(format!("nodes {extra} have a directory and are not online: left out"));
+        dirs.retain(|dir| online.contains(dir.id));
+    }
+    let absent = online.difference(&found);
+    if !absent.is_empty() {
+        notes.push(format!("nodes {absent} are online and have no directory: left out"));
+    }
+}
+
+/// Returns a node's CPUs, and whether they come from the mask for want of a list.
+fn cpus_of(dir: &NodeFiles) -> Result<(CpuSet, bool), SourceError> {
+    if let Some(file) = &dir.cpulist {
+        return Ok((parse::list::parse(&file.text).map_err(|e| file.error(e))?, false));
+    }
+    match &dir.cpumap {
+        Some(file) => Ok((parse::mask::parse(&file.text).map_err(|e| file.error(e))?, true)),
+        None => Err(SourceError::Missing {
+            path: dir.dir.join("cpulist"),
+            needed_for: "the CPUs of the node",
+        }),
+    }
+}
+
+/// Reads the table. Columns stand for the online nodes in ascending order, not for the ids.
+fn distances(
+    dirs: &[&NodeFiles],
+    columns: &NodeSet,
+    notes: &mut Vec<String>,
+) -> Result<Option<Distances>, SourceError> {
+    let ids: Vec<NodeId> = dirs.iter().map(|dir| dir.id).collect();
+    let width = usize::try_from(columns.len()).unwrap_or(usize::MAX);
+    let mut cells = Vec::new();
+    for dir in dirs {
+        let Some(file) = &dir.distance else {
+            notes.push(format!("node {} tells no distances: the table is left out", dir.id));
+            return Ok(None);
+        };
+        match parse::distance::parse(&file.text, width) {
+            Ok(row) => cells.extend(
+                columns.iter().zip(row).filter(|(id, _)| ids.contains(id)).map(|(_, cell)| cell),
+            ),
+            // With one node nothing turns on the table, so it can be left out honestly.
+            Err(error) if dirs.len() == 1 => {
+                notes.push(format!("{}: the table is left out", file.error(error)));
+                return Ok(None);
+            }
+            Err(error) => return Err(file.error(error)),
+        }
+    }
+    Ok(Distances::new(ids, cells))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::TextFile;
+
+    fn text(path: &str, text: &str) -> Option<TextFile> {
+        Some(TextFile { path: path.into(), text: text.as_bytes().to_vec() })
+    }
+
+    fn node(id: u32, cpulist: &str, distance: &str) -> NodeFiles {
+        let dir = std::path::PathBuf::from(format!("node{id}"));
+        NodeFiles {
+            id: NodeId(id),
+            cpulist: text(&format!("node{id}/cpulist"), cpulist),
+            cpumap: None,
+            distance: text(&format!("node{id}/distance"), distance),
+            dir,
+        }
+    }
+
+    #[test]
+    fn nodes_with_gaps_keep_their_distances() {
+        let files = HostFiles {
+            nodes: vec![
+                node(8, "4-7\n", "22 10 30\n"),
+                node(0, "0-3\n", "10 20 25\n"),
+                node(250, "\n", "25 30 10\n"),
+            ],
+            ..HostFiles::default()
+        };
+        let t = Topology::from_files(&files).expect("a good host").value;
+        let table = t.distances().expect("a table");
+        assert_eq!(table.get(NodeId(8), NodeId(0)).map(|d| d.0), Some(22));
+        assert_eq!(table.get(NodeId(250), NodeId(8)).map(|d| d.0), Some(30));
+        assert_eq!(t.cpus_of(&t.node_set()).to_string(), "0-7");
+    }
+
+    #[test]
+    fn a_cpu_of_two_nodes_counts_once_and_offline_cpus_never() {
+        let files = HostFiles {
+            nodes: vec![node(0, "0-5", "10 20"), node(1, "4-9", "20 10")],
+            cpu_online: text("online", "1-9\n"),
+            ..HostFiles::default()
+        };
+        let read = Topology::from_files(&files).expect("a good host");
+        let [a, b] = read.value.nodes() else { unreachable!("two nodes") };
+        assert_eq!((a.cpus.to_string(), b.cpus.to_string()), ("1-5".to_owned(), "6-9".to_owned()));
+        assert_eq!(b.listed.to_string(), "4-9");
+        assert_eq!(
+            read.notes,
+            ["CPUs 4-5 are listed in several nodes: for placement each belongs to the lowest"]
+        );
+    }
+
+    #[test]
+    fn a_node_that_is_not_online_takes_no_column() {
+        let files = HostFiles {
+            nodes: vec![node(0, "0", "10 20"), node(1, "1", "20 10"), node(2, "2", "30 30")],
+            node_online: text("online", "0-1\n"),
+            ..HostFiles::default()
+        };
+        let read = Topology::from_files(&files).expect("a good host");
+        assert_eq!(read.value.node_set().to_string(), "0-1");
+        assert_eq!(read.notes, ["nodes 2 have a directory and are not online: left out"]);
+    }
+
+    #[test]
+    fn damage_names_the_file_and_the_byte() {
+        let files = HostFiles {
+            nodes: vec![node(0, "0", "10 20"), node(1, "1", "10 x")],
+            ..HostFiles::default()
+        };
+        let error = Topology::from_files(&files).expect_err("a damaged row").to_string();
+        assert_eq!(
+            error,
+            "node1/distance:1:4: expected 2 distances (one for each online node), found \"x\""
+        );
+    }
+
+    #[test]
+    fn one_node_needs_no_distances() {
+        let files = HostFiles { nodes: vec![node(1, "0", "21 10")], ..HostFiles::default() };
+        let read = Topology::from_files(&files).expect("a good host");
+        assert_eq!(read.value.distances(), None);
+        assert_eq!(read.notes.len(), 1);
+    }
+}

@@ -1,0 +1,198 @@
+//! Amounts with their unit in the type: [`Bytes`] and [`CpuShare`].
+
+use std::fmt;
+
+/// An amount of memory in bytes.
+///
+/// The kernel writes "kB" and means KiB; numad writes "MB" and means MiB. Both are turned into
+/// bytes where they are read, and nowhere else.
+///
+/// ```
+/// use placer_engine::Bytes;
+/// let m = Bytes::from_mib(500).expect("500 MiB fit in 64 bits");
+/// assert_eq!(m.get(), 524_288_000);
+/// assert_eq!(m.to_string(), "500.0 MiB");
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Bytes(u64);
+
+impl Bytes {
+    /// No memory at all.
+    pub const ZERO: Self = Self(0);
+
+    /// Returns an amount of `n` bytes.
+    pub const fn new(n: u64) -> Self {
+        Self(n)
+    }
+
+    /// Returns `n` KiB, or `None` past 2^64 bytes.
+    pub fn from_kib(n: u64) -> Option<Self> {
+        n.checked_mul(1 << 10).map(Self)
+    }
+
+    /// Returns `n` MiB, or `None` past 2^64 bytes.
+    pub fn from_mib(n: u64) -> Option<Self> {
+        n.checked_mul(1 << 20).map(Self)
+    }
+
+    /// Returns the number of bytes.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// Returns the whole KiB in it, rounded down.
+    pub const fn whole_kib(self) -> u64 {
+        self.0 >> 10
+    }
+
+    /// Returns the whole MiB in it, rounded down: right for free memory.
+    pub const fn whole_mib(self) -> u64 {
+        self.0 >> 20
+    }
+
+    /// Returns the MiB that hold it, rounded up: right for requests.
+    pub const fn mib_rounded_up(self) -> u64 {
+        self.0.div_ceil(1 << 20)
+    }
+
+    /// Returns the sum, at most 2^64 - 1 bytes.
+    #[must_use]
+    pub const fn saturating_add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+
+    /// Returns the difference, at least zero.
+    #[must_use]
+    pub const fn saturating_sub(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
+    }
+}
+
+impl std::iter::Sum for Bytes {
+    fn sum<I: Iterator<Item = Self>>(amounts: I) -> Self {
+        amounts.fold(Self::ZERO, Self::saturating_add)
+    }
+}
+
+/// One decimal and a binary unit: `3.1 GiB`.
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+        if self.0 < 1 << 10 {
+            return f.pad(&format!("{} B", self.0));
+        }
+        let mut unit = 0;
+        // In tenths, so that 1023.97 MiB is not shown as "1024.0 MiB".
+        let mut tenths = (u128::from(self.0) * 10 + 512) >> 10;
+        let mut scale = 10;
+        while tenths >= 10_240 && unit + 1 < UNITS.len() {
+            unit += 1;
+            scale += 10;
+            tenths = (u128::from(self.0) * 10 + (1 << (scale - 1))) >> scale;
+        }
+        f.pad(&format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit]))
+    }
+}
+
+/// An amount of CPU in hundredths of one logical CPU, as numad counts.
+///
+/// ```
+/// use placer_engine::CpuShare;
+/// assert_eq!(CpuShare::from_cpus(4), Some(CpuShare::from_hundredths(400)));
+/// assert_eq!(CpuShare::from_hundredths(250).to_string(), "2.5");
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CpuShare(u64);
+
+impl CpuShare {
+    /// No CPU at all.
+    pub const ZERO: Self = Self(0);
+
+    /// Returns `n` hundredths of a CPU.
+    pub const fn from_hundredths(n: u64) -> Self {
+        Self(n)
+    }
+
+    /// Returns `n` whole CPUs, or `None` past 2^64 hundredths.
+    pub fn from_cpus(n: u64) -> Option<Self> {
+        n.checked_mul(100).map(Self)
+    }
+
+    /// Returns the hundredths.
+    pub const fn hundredths(self) -> u64 {
+        self.0
+    }
+
+    /// Returns the amount in CPUs. Exact up to 2^53 hundredths.
+    #[expect(clippy::cast_precision_loss, reason = "no host has 2^46 CPUs")]
+    pub fn as_cpus(self) -> f64 {
+        self.0 as f64 / 100.0
+    }
+
+    /// Returns the sum, at most 2^64 - 1 hundredths.
+    #[must_use]
+    pub const fn saturating_add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+
+    /// Returns the difference, at least zero.
+    #[must_use]
+    pub const fn saturating_sub(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
+    }
+}
+
+impl std::iter::Sum for CpuShare {
+    fn sum<I: Iterator<Item = Self>>(amounts: I) -> Self {
+        amounts.fold(Self::ZERO, Self::saturating_add)
+    }
+}
+
+/// In CPUs, without decimals that are zero: `4`, `2.5`, `0.25`.
+impl fmt::Display for CpuShare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, part) = (self.0 / 100, self.0 % 100);
+        let text = match (part, part % 10) {
+            (0, _) => whole.to_string(),
+            (_, 0) => format!("{whole}.{}", part / 10),
+            _ => format!("{whole}.{part:02}"),
+        };
+        f.pad(&text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_printed_in_the_unit_a_person_would_choose() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (524_288_000, "500.0 MiB"),
+            ((1 << 30) - 1, "1.0 GiB"),
+            (1 << 40, "1.0 TiB"),
+            (u64::MAX, "16384.0 PiB"),
+        ] {
+            assert_eq!(Bytes::new(bytes).to_string(), text, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn mib_are_rounded_down_for_free_and_up_for_wanted() {
+        let m = Bytes::new((3 << 20) + 1);
+        assert_eq!((m.whole_mib(), m.mib_rounded_up()), (3, 4));
+        assert_eq!(Bytes::from_kib(u64::MAX), None);
+        assert_eq!(Bytes::from_mib(u64::MAX), None);
+    }
+
+    #[test]
+    fn shares_are_printed_as_cpus() {
+        for (hundredths, text) in [(0, "0"), (400, "4"), (250, "2.5"), (25, "0.25"), (101, "1.01")]
+        {
+            assert_eq!(CpuShare::from_hundredths(hundredths).to_string(), text);
+        }
+    }
+}
