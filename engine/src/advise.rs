@@ -17,10 +17,17 @@ use crate::units::{Bytes, CpuShare};
 /// Errors: no node may be used; numad's rules have no answer for the host.
 pub fn advise(snapshot: &Snapshot, request: &Request) -> Result<Advice, AdviseError> {
     let usable = Usable::of(snapshot, &request.limits)?;
+    let mut notes = Vec::new();
     let nodes = match &request.policy {
-        Policy::Numad(rules) => by_numad(snapshot, request, rules, &usable)?,
+        Policy::Numad(rules) => {
+            if let (true, Err(failure)) = (rules.lenient, snapshot.host().numad.readable_by_numad())
+            {
+                notes.push(format!("numad itself has no answer here: {failure}"));
+            }
+            by_numad(snapshot, request, rules, &usable)?
+        }
     };
-    Ok(describe(snapshot, request, &usable, nodes))
+    Ok(Advice { notes, ..describe(snapshot, request, &usable, nodes) })
 }
 
 /// The part of the host that may be used.
@@ -60,7 +67,7 @@ fn by_numad(
     };
     let figures =
         machine.figures(snapshot.before(), snapshot.sample(), rules).map_err(AdviseError::Numad)?;
-    let rows: Vec<&[u64]> = machine.distance_rows().collect();
+    let rows = machine.distance_rows(rules).map_err(AdviseError::Numad)?;
     let choice = numad::choose(&figures, &rows, query).map_err(AdviseError::Numad)?;
     Ok(choice.nodes)
 }

@@ -4,7 +4,6 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::ids::NodeId;
 use crate::idset::NodeSet;
 use crate::parse::ParseError;
 
@@ -140,17 +139,14 @@ pub enum AdviseError {
         /// The nodes of the host.
         host: NodeSet,
     },
-    /// A distance of zero, by which numad's rules divide.
-    ZeroDistance {
-        /// From the CPUs of this node.
-        from: NodeId,
-    },
 }
 
 impl fmt::Display for AdviseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Numad(failure) => failure.fmt(f),
+            Self::Numad(failure) => {
+                write!(f, "numad's rules have no answer for this host: {failure}")
+            }
             Self::NoNodeAllowed { allowed, host } => {
                 let allowed = if allowed.is_empty() {
                     "no node".to_owned()
@@ -159,10 +155,6 @@ impl fmt::Display for AdviseError {
                 };
                 write!(f, "nothing to choose from: {allowed} allowed, the host has nodes {host}")
             }
-            Self::ZeroDistance { from } => write!(
-                f,
-                "node{from}/distance: expected distances of at least 1 (10 is local), found 0"
-            ),
         }
     }
 }

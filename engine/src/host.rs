@@ -1,9 +1,9 @@
 //! One host as it was read: how it is built, by placer's reading and by numad's.
 
-use crate::Read;
 use crate::error::SourceError;
 use crate::files::HostFiles;
 use crate::policy::numad;
+use crate::read::Read;
 use crate::topology::Topology;
 
 /// How a host is built, shared by all snapshots of it until something is plugged.

@@ -4,8 +4,26 @@
 //! Source -> Topology + Sample, Sample -> Snapshot -> Policy -> Advice
 //! ```
 //!
-//! Only [`source`] and [`store`] touch the machine; everything between is a function from values
-//! to values.
+//! Only [`source`], [`store`] and [`backend`] touch the machine; everything between is a function
+//! from values to values. There are two ways to embed it. Without threads:
+//!
+//! ```
+//! use std::time::Duration;
+//! use placer_engine::{Request, Snapshot, SysRoot, advise};
+//!
+//! # let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../sysfs-fixtures/ring-4");
+//! # if !std::path::Path::new(dir).exists() { return Ok(()); }
+//! # let root = SysRoot::at(dir);
+//! // let root = SysRoot::live();
+//! let snapshot = Snapshot::take(&root, Duration::from_millis(100))?;
+//! let request: Request = "2:100".parse()?;
+//! let advice = advise(&snapshot, &request)?;
+//! println!("nodes {}, CPUs {}", advice.nodes, advice.cpus);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Or with an [`Engine`], whose thread keeps the newest snapshot where any thread takes it without
+//! a lock, and whose answers take microseconds.
 
 #![forbid(unsafe_code)]
 
@@ -23,6 +41,7 @@ pub mod policy;
 mod read;
 mod request;
 mod sample;
+mod sampler;
 mod snapshot;
 pub mod source;
 pub mod store;
@@ -41,6 +60,7 @@ pub use policy::Policy;
 pub use read::Read;
 pub use request::{Limits, Request, RequestError};
 pub use sample::{CpuTimes, Instant, NodeMemory, Sample};
+pub use sampler::{Engine, Pace};
 pub use snapshot::{NodeState, Snapshot};
 pub use source::SysRoot;
 pub use topology::{Node, Topology};

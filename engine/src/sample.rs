@@ -42,7 +42,7 @@ impl Instant {
 ///
 /// Source: `/proc/stat`, the fourth number of each `cpu<N>` line, in ticks of 1/100 s. Empty when
 /// the host tells no counters. The buffers are kept when it is read again.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct CpuTimes {
     at: Instant,
     /// Ascending, each with the idle ticks at the same place in `idle`.
@@ -130,6 +130,19 @@ impl CpuTimes {
     /// Returns whether both readings list the same CPUs.
     pub fn same_cpus(&self, other: &Self) -> bool {
         self.ids == other.ids
+    }
+}
+
+// Written by hand for `clone_from`, which keeps the buffers; the derived one does not.
+impl Clone for CpuTimes {
+    fn clone(&self) -> Self {
+        Self { at: self.at, ids: self.ids.clone(), idle: self.idle.clone() }
+    }
+
+    fn clone_from(&mut self, source: &Self) {
+        self.at = source.at;
+        self.ids.clone_from(&source.ids);
+        self.idle.clone_from(&source.idle);
     }
 }
 

@@ -45,7 +45,7 @@ impl Topology {
     /// Understands the texts of a host. Notes say what was assumed or left out.
     ///
     /// Errors: no node at all; a list, mask or row of distances that is not understood.
-    pub fn from_files(files: &HostFiles) -> Result<crate::Read<Self>, SourceError> {
+    pub fn from_files(files: &HostFiles) -> Result<crate::read::Read<Self>, SourceError> {
         let mut notes = Vec::new();
         let online_nodes = optional(files.node_online.as_ref(), parse::list::parse)?;
         let online_cpus: Option<CpuSet> = optional(files.cpu_online.as_ref(), parse::list::parse)?;
@@ -88,7 +88,7 @@ impl Topology {
         let columns = online_nodes.unwrap_or_else(|| dirs.iter().map(|dir| dir.id).collect());
         let distances = distances(&dirs, &columns, &mut notes)?;
         let isolated = isolated.unwrap_or_default();
-        Ok(crate::Read { value: Self { nodes, distances, isolated }, notes })
+        Ok(crate::read::Read { value: Self { nodes, distances, isolated }, notes })
     }
 
     /// Returns the nodes, in ascending order of ids.

@@ -35,7 +35,7 @@ const NUMAD_READS: usize = 4095;
 /// Reads the fields of a node's `meminfo` in one pass and without allocating.
 ///
 /// Lines that are not understood are passed over: the kernel adds new ones.
-/// Errors: one of the three fields without a number, or with one past 64 bits in bytes.
+/// Errors: one of the three fields without a number, or with one past 64 bits.
 ///
 /// ```
 /// use placer_engine::{Bytes, parse};
@@ -96,9 +96,10 @@ fn kib(text: &[u8], value_at: usize) -> Result<Kib, ParseError> {
     let rest = &text[value_at..];
     let blanks = rest.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
     number(&rest[blanks..])
-        .and_then(|(number, digits)| {
-            let bytes = Bytes::from_kib(number)?;
-            Some(Kib { number, bytes, digits_end: blanks + digits })
+        .map(|(number, digits)| {
+            // No node has 16 EiB; a damaged figure must not wrap to a small one.
+            let bytes = Bytes::from_kib(number).unwrap_or(Bytes::new(u64::MAX));
+            Kib { number, bytes, digits_end: blanks + digits }
         })
         .ok_or_else(|| ParseError::at(text, value_at + blanks, "a number of kB"))
 }
@@ -148,8 +149,8 @@ mod tests {
             ("Node 0 MemTotal: kB\n", "1:18: expected a number of kB, found \"kB\""),
             ("a\nNode 0 MemFree:", "2:16: expected a number of kB, found nothing"),
             (
-                "Node 0 MemFree: 99999999999999999 kB",
-                "1:17: expected a number of kB, found \"99999999999999999 kB\"",
+                "Node 0 MemFree: 99999999999999999999 kB",
+                "1:17: expected a number of kB, found \"99999999999999999999 kB\"",
             ),
         ] {
             assert_eq!(parse(text.as_bytes()).map_err(|e| e.to_string()), Err(error.to_owned()));

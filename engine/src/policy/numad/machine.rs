@@ -118,16 +118,31 @@ impl Machine {
         self.nodes.is_empty()
     }
 
-    /// Returns why numad itself would refuse this machine although placer can read it: files of
-    /// its time that older kernels do not have.
-    pub fn refused_by_numad(&self) -> Option<&Failure> {
-        self.missing.as_ref()
+    /// Checks what numad reads before it samples, in its order.
+    ///
+    /// Stricter than [`figures`](Self::figures): numad refuses kernels without `cpulist` files,
+    /// which placer reads by their masks.
+    /// Errors: what makes numad end without an answer.
+    pub fn readable_by_numad(&self) -> Result<(), Failure> {
+        self.threads_per_core.clone()?;
+        self.missing.clone().map_or(Ok(()), Err)?;
+        self.nodes.iter().try_for_each(|node| node.row.clone())
     }
 
-    /// Returns the distances from each node to the column of a node's position by ascending id,
+    /// Returns the distances from each node to the nodes in ascending order of ids; the rows are
     /// in the order of the directory.
-    pub fn distance_rows(&self) -> impl Iterator<Item = &[u64]> {
-        self.nodes.iter().map(|node| node.distances.as_slice())
+    ///
+    /// Errors: a row that is missing, too short or has a zero. By lenient rules a missing table
+    /// becomes one in which every other node is twice as far.
+    pub fn distance_rows(&self, rules: &Rules) -> Result<Vec<Vec<u64>>, Failure> {
+        let missing = |node: &Node| matches!(node.row, Err(Failure::Distance(_)));
+        if rules.lenient && self.nodes.iter().any(missing) {
+            let mut ids: Vec<NodeId> = self.order().collect();
+            ids.sort_unstable();
+            let row = |from| ids.iter().map(|&to| if from == to { 10 } else { 20 }).collect();
+            return Ok(self.order().map(row).collect());
+        }
+        self.nodes.iter().map(|node| node.row.clone().map(|()| node.distances.clone())).collect()
     }
 
     /// Makes numad's figures from two samples: memory from the later one, idle time from both.
@@ -140,10 +155,10 @@ impl Machine {
         now: &Sample,
         rules: &Rules,
     ) -> Result<Vec<NodeFigures>, Failure> {
-        let threads = self.threads_per_core.clone()?;
-        for node in &self.nodes {
-            node.row.clone()?;
-        }
+        let threads = match &self.threads_per_core {
+            Err(Failure::ThreadsPerCore) if rules.lenient => 1,
+            told => told.clone()?,
+        };
         let reserved = rules.reserved.as_deref().map(|text| self.reserve(text));
         let gap = match before {
             None => None,
@@ -167,7 +182,7 @@ impl Machine {
                         valuation.free(cpus.len(), ticks.wrapping_mul(100) / gap)
                     }
                 };
-                let (mbs_total, mbs_free) = memory(node.id, now, rules.count_inactive_file)?;
+                let (mbs_total, mbs_free) = memory(node.id, now, rules)?;
                 Ok(NodeFigures { id: node.id, cpus_total, cpus_free, mbs_total, mbs_free })
             })
             .collect()
@@ -300,12 +315,19 @@ fn idle_ticks(before: &CpuTimes, now: &CpuTimes, cpus: &CpuSet) -> u64 {
 }
 
 /// A node's total and free MiB, each of the two free figures rounded down by itself.
-fn memory(node: NodeId, now: &Sample, cache: bool) -> Result<(u64, u64), Failure> {
-    let fields = now.memory_of(node).ok_or(Failure::Meminfo(node))?.numad;
-    let field = |value: Option<u64>, name| value.ok_or(Failure::MeminfoField(node, name));
+fn memory(node: NodeId, now: &Sample, rules: &Rules) -> Result<(u64, u64), Failure> {
+    let fields = match now.memory_of(node) {
+        Some(meminfo) => meminfo.numad,
+        None if rules.lenient => parse::meminfo::NumadFields::default(),
+        None => return Err(Failure::Meminfo(node)),
+    };
+    let field = |value: Option<u64>, name| match value {
+        None if rules.lenient => Ok(0),
+        told => told.ok_or(Failure::MeminfoField(node, name)),
+    };
     let total = field(fields.total_kib, "MemTotal")? / 1024;
     let mut free = field(fields.free_kib, "MemFree")? / 1024;
-    if cache {
+    if rules.count_inactive_file {
         free += field(fields.inactive_file_kib, "Inactive(file)")? / 1024;
     }
     Ok((total, free))

@@ -33,11 +33,14 @@ pub struct Rules {
     pub thread_percent: u64,
     /// `-R`: the text of the list of CPUs that are kept out.
     pub reserved: Option<Vec<u8>>,
+    /// Whether to go on where numad ends for want of a file or a field: one thread a core, no
+    /// memory where none is told, other nodes twice as far.
+    pub lenient: bool,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { count_inactive_file: true, thread_percent: 20, reserved: None }
+        Self { count_inactive_file: true, thread_percent: 20, reserved: None, lenient: false }
     }
 }
 
