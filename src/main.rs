@@ -1,3 +1,43 @@
 //! The `placer` program: parses, runs, prints what went wrong, chooses the exit code.
 
-fn main() {}
+mod args;
+mod cmd;
+mod duration;
+mod json;
+mod numad;
+mod output;
+mod plan;
+mod sampling;
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Args, Command};
+
+fn main() -> ExitCode {
+    let mut argv = std::env::args_os();
+    let name = argv.next().unwrap_or_else(|| OsString::from("placer"));
+    let rest: Vec<OsString> = argv.collect();
+    // By this name the program is numad, whatever it is a link, a copy or a path to.
+    if Path::new(&name).file_name() == Some(OsStr::new("numad")) {
+        return numad::run(&name, &rest);
+    }
+    if rest.first().is_some_and(|first| first == "numad") {
+        return numad::run(OsStr::new("numad"), &rest[1..]);
+    }
+    let args = Args::parse();
+    let outcome = match args.command {
+        Command::Advise(args) => cmd::advise::run(&args),
+        Command::Show(args) => cmd::show::run(&args),
+        Command::Record(args) => cmd::record::run(&args),
+        // Only `placer help numad` gets here: the command itself has numad's own options.
+        Command::Numad { args } => return numad::run(OsStr::new("numad"), &args),
+    };
+    outcome.unwrap_or_else(|error| {
+        output::complain("placer", error.as_ref());
+        ExitCode::from(2)
+    })
+}

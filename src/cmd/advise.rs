@@ -1,0 +1,86 @@
+//! `placer advise`: where should a guest run?
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use placer_engine::backend::numad_process::NumadProcess;
+use placer_engine::policy::numad::Rules;
+use placer_engine::{Advice, Request, Shortfall, advise};
+
+use crate::args::{Advise, Via};
+use crate::json::{self, AdviceForm};
+use crate::{output, plan, sampling};
+
+/// How long the real numad may take: it sleeps two seconds.
+const NUMAD_TIME: Duration = Duration::from_secs(10);
+
+pub(crate) fn run(args: &Advise) -> Result<ExitCode, Box<dyn Error>> {
+    if args.via == Via::Numad {
+        return ask_numad(args);
+    }
+    let root = plan::root(&args.host);
+    let request = plan::request(args, &root)?;
+    let snapshot = sampling::snapshot(&root, args.host.window)?;
+    let advice = advise(&snapshot, &request)?;
+
+    let notes: Vec<String> = snapshot.notes().iter().chain(&advice.notes).cloned().collect();
+    for note in &notes {
+        output::warn(note);
+    }
+    if let Some(short) = advice.shortfall {
+        output::warn(&shortage(&request, &advice, short));
+    }
+    if args.strict && !advice.fits() {
+        if args.json {
+            output::answer(&json::text(&AdviceForm::new(&request, &advice, &notes))?)?;
+        }
+        return Ok(ExitCode::from(1));
+    }
+    let answer = if args.json {
+        json::text(&AdviceForm::new(&request, &advice, &notes))?
+    } else if args.cpus {
+        format!("{}\n", advice.cpus).into_bytes()
+    } else {
+        format!("{}\n", advice.nodes).into_bytes()
+    };
+    output::answer(&answer)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says what is short and by how much.
+fn shortage(request: &Request, advice: &Advice, short: Shortfall) -> String {
+    let mut parts = Vec::new();
+    if short.cpus.hundredths() > 0 {
+        parts.push(format!("{} CPUs", short.cpus));
+    }
+    if short.memory.get() > 0 {
+        parts.push(short.memory.to_string());
+    }
+    let noun = if advice.nodes.len() == 1 { "node" } else { "nodes" };
+    let Request { cpus, memory, .. } = request;
+    let (nodes, parts) = (&advice.nodes, parts.join(" and "));
+    format!("{cpus} CPUs and {memory} do not fit on {noun} {nodes}: {parts} short")
+}
+
+/// Asks the real numad. It answers for the machine it runs on and nothing else.
+fn ask_numad(args: &Advise) -> Result<ExitCode, Box<dyn Error>> {
+    let refused = [
+        (args.host.root.is_some(), "--root"),
+        (args.within.is_some(), "--within"),
+        (args.json, "--json"),
+        (args.cpus, "--cpus"),
+        (args.strict, "--strict"),
+    ];
+    if let Some((_, flag)) = refused.iter().find(|(given, _)| *given) {
+        return Err(format!(
+            "{flag} and --via numad exclude each other: numad gives a node list for this machine \
+             and nothing more"
+        )
+        .into());
+    }
+    let numad = NumadProcess { program: args.numad.clone(), timeout: NUMAD_TIME };
+    let nodes = numad.ask(args.request.cpus, args.request.memory, &Rules::default())?;
+    output::answer(format!("{nodes}\n").as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,112 @@
+//! `placer show`: the host as placer sees it.
+
+use std::error::Error;
+use std::fmt::Write;
+use std::process::ExitCode;
+
+use placer_engine::{Bytes, Distances, Snapshot};
+
+use crate::args::Show;
+use crate::json::{self, HostForm};
+use crate::{output, plan, sampling};
+
+pub(crate) fn run(args: &Show) -> Result<ExitCode, Box<dyn Error>> {
+    let root = plan::root(&args.host);
+    let snapshot = sampling::snapshot(&root, args.host.window)?;
+    for note in snapshot.notes() {
+        output::warn(note);
+    }
+    let answer = if args.json {
+        json::text(&HostForm::new(&snapshot))?
+    } else {
+        table(&snapshot).into_bytes()
+    };
+    output::answer(&answer)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Draws the host in 80 columns.
+fn table(snapshot: &Snapshot) -> String {
+    let mut text = String::new();
+    let cpus: u64 = snapshot.nodes().iter().map(|node| node.cpus.len()).sum();
+    let total: Bytes = snapshot.nodes().iter().filter_map(|node| node.memory_total).sum();
+    let free: Bytes = snapshot.nodes().iter().filter_map(|node| node.memory_free).sum();
+    let count = snapshot.nodes().len();
+    let (nodes, threads) = (plural(count == 1, "node"), plural(cpus == 1, "CPU"));
+    put(&mut text, &format!("{count} {nodes}, {cpus} {threads}, {total} of memory, {free} free\n"));
+    put(&mut text, "\n  node      idle/CPUs        free /     memory  CPUs\n");
+    for node in snapshot.nodes() {
+        let idle = node.cpus_idle.map_or_else(|| "?".to_owned(), |idle| format!("{idle:.2}"));
+        let load = format!("{idle}/{}", node.cpus.len());
+        let memory = |amount: Option<Bytes>| amount.map_or("?".to_owned(), |m| m.to_string());
+        let (free, total) = (memory(node.memory_free), memory(node.memory_total));
+        let lead = format!("{:>6} {load:>14} {free:>11} / {total:>10}  ", node.id.to_string());
+        let list = match node.cpus.to_string() {
+            list if list.is_empty() => "-".to_owned(),
+            list => list,
+        };
+        put(&mut text, &wrapped(&lead, &list));
+    }
+    match snapshot.topology().distances() {
+        Some(table) => put(&mut text, &distances(table)),
+        None => put(&mut text, "\ndistances: not told\n"),
+    }
+    text
+}
+
+fn plural(one: bool, noun: &str) -> String {
+    if one { noun.to_owned() } else { format!("{noun}s") }
+}
+
+/// Writing to a string does not fail.
+fn put(text: &mut String, piece: &str) {
+    let _ = text.write_str(piece);
+}
+
+/// Breaks a long list of ids at its commas, below where it began.
+fn wrapped(lead: &str, list: &str) -> String {
+    const WIDTH: usize = 80;
+    let mut text = lead.to_owned();
+    let mut column = lead.len();
+    for (position, piece) in list.split_inclusive(',').enumerate() {
+        if position > 0 && column + piece.len() > WIDTH {
+            text.push('\n');
+            text.push_str(&" ".repeat(lead.len()));
+            column = lead.len();
+        }
+        text.push_str(piece);
+        column += piece.len();
+    }
+    text.push('\n');
+    text
+}
+
+/// Draws the table of distances, if it is not too wide to be read.
+fn distances(table: &Distances) -> String {
+    let width = table.nodes().iter().map(|node| node.0.to_string().len());
+    let cells = table.rows().flatten().map(|cell| cell.to_string().len());
+    let width = width.chain(cells).max().unwrap_or(1) + 1;
+    let mut text = String::from("\ndistances from the CPUs of a node (row) to memory (column)\n");
+    if 6 + width * table.nodes().len() > 80 {
+        let mut values: Vec<u32> = table.rows().flatten().copied().collect();
+        values.sort_unstable();
+        values.dedup();
+        let list = values.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+        put(&mut text, &wrapped("values: ", &list));
+        put(&mut text, "the table is wider than 80 columns: see --json\n");
+        return text;
+    }
+    put(&mut text, "      ");
+    for node in table.nodes() {
+        put(&mut text, &format!("{:>width$}", node.0));
+    }
+    text.push('\n');
+    for (node, row) in table.nodes().iter().zip(table.rows()) {
+        put(&mut text, &format!("{:>6}", node.0));
+        for cell in row {
+            put(&mut text, &format!("{cell:>width$}"));
+        }
+        text.push('\n');
+    }
+    text
+}

@@ -1,0 +1,82 @@
+//! numad's log: the same lines in the same file, for those who read it.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+use placer_engine::SysRoot;
+
+use crate::output;
+
+/// syslog's levels, of which numad uses these.
+pub(super) const CRITICAL: i32 = 2;
+pub(super) const NOTICE: i32 = 5;
+
+const FILE: &str = "/var/log/numad.log";
+
+/// Where lines go.
+pub(super) struct Log {
+    level: i32,
+    to: Target,
+}
+
+enum Target {
+    File(File),
+    Stderr,
+    Nowhere,
+}
+
+impl Log {
+    /// Opens the log. Lines above `level` are dropped.
+    ///
+    /// numad follows links, makes a file that others may write, and falls back to stderr for
+    /// everybody's every question. Here the file has to be an ordinary one of the caller's own,
+    /// and stderr is used only if more than the default level was asked for. A recorded machine
+    /// leaves the log of this one alone. `PLACER_NUMAD_LOG` names another file.
+    pub(super) fn open(root: &SysRoot, level: i32) -> Self {
+        let other = std::env::var_os("PLACER_NUMAD_LOG").filter(|path| !path.is_empty());
+        let path = match other {
+            Some(path) => Some(PathBuf::from(path)),
+            None if root.is_live() => Some(PathBuf::from(FILE)),
+            None => None,
+        };
+        let to = match path.and_then(|path| open(&path)) {
+            Some(file) => Target::File(file),
+            None if level > NOTICE => Target::Stderr,
+            None => Target::Nowhere,
+        };
+        Self { level, to }
+    }
+
+    /// Writes one line with the local time before it, as numad does.
+    pub(super) fn write(&mut self, level: i32, text: &str) {
+        if level > self.level {
+            return;
+        }
+        let stamp = || chrono::Local::now().format("%a %b %e %H:%M:%S %Y");
+        match &mut self.to {
+            Target::File(file) => {
+                // One write a line, so that lines of several processes do not mix. A full disk
+                // must not cost the answer.
+                let _ = file.write_all(format!("{}: {text}\n", stamp()).as_bytes());
+            }
+            Target::Stderr => output::line(&format!("{}: {text}", stamp())),
+            Target::Nowhere => {}
+        }
+    }
+}
+
+fn open(path: &Path) -> Option<File> {
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let file = File::options()
+        .append(true)
+        .create(true)
+        .mode(0o640)
+        .custom_flags(flags.bits())
+        .open(path)
+        .ok()?;
+    let meta = file.metadata().ok()?;
+    (meta.is_file() && meta.uid() == nix::unistd::geteuid().as_raw()).then_some(file)
+}

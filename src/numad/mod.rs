@@ -1,0 +1,153 @@
+//! numad's command line and output, and only that: `-w 4:500` -> `0-1,3`.
+//!
+//! What is left out on purpose: numad's message queue is neither made nor emptied (that is how its
+//! clients lose each other's answers), and its pid file is not looked at.
+
+mod getopt;
+mod log;
+mod number;
+mod options;
+mod usage;
+
+use std::error::Error;
+use std::ffi::{OsStr, OsString};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use placer_engine::policy::numad::{Failure, Machine, Query, Rules, choose};
+use placer_engine::source::{HostReader, two_samples};
+use placer_engine::{CpuSet, SourceError, SysRoot};
+
+use crate::sampling::Saved;
+use crate::{duration, output};
+use log::Log;
+use options::{Advice, Exit, Options, Outcome};
+
+/// numad ends with 1 whatever is wrong.
+const FAILED: u8 = 1;
+const DEFAULT_WINDOW: Duration = Duration::from_millis(100);
+
+/// Runs as numad. `name` is what the program was called by, `args` what follows it.
+pub(crate) fn run(name: &OsStr, args: &[OsString]) -> ExitCode {
+    let posixly_correct = std::env::var_os("POSIXLY_CORRECT").is_some();
+    let options = match options::parse(name, args, posixly_correct) {
+        Outcome::Exit(Exit { status, stdout, stderr }) => {
+            use std::io::Write;
+            let _ = std::io::stderr().lock().write_all(&stderr);
+            return match output::answer(&stdout) {
+                Ok(()) => ExitCode::from(status),
+                Err(_) => ExitCode::from(FAILED),
+            };
+        }
+        Outcome::Run(options) => options,
+    };
+    let name = name.to_string_lossy();
+    let outcome = match options.advice {
+        Some(advice) => answer(&options, advice),
+        // "numad -i 0" ends a daemon; there is none.
+        None if options.max_interval_s == 0 => Ok(()),
+        None => Err("placer does not run as numad's daemon, it only answers -w; \
+                     for that, ask with: numad -w CPUS[:MB]"
+            .into()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::complain(&name, error.as_ref());
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn answer(options: &Options, advice: Advice) -> Result<(), Box<dyn Error>> {
+    let root = match std::env::var_os("PLACER_ROOT") {
+        Some(dir) if !dir.is_empty() => SysRoot::at(dir),
+        _ => SysRoot::live(),
+    };
+    let mut log = Log::open(&root, options.log_level);
+    let choice = choose_nodes(options, advice, &root, &mut log);
+    if let Err(error) = &choice {
+        log.write(log::CRITICAL, &numads_words(error.as_ref()));
+    }
+    output::answer(format!("{}\n", choice?).as_bytes())?;
+    Ok(())
+}
+
+fn choose_nodes(
+    options: &Options,
+    advice: Advice,
+    root: &SysRoot,
+    log: &mut Log,
+) -> Result<String, Box<dyn Error>> {
+    let mut reader = HostReader::open(root)?;
+    let machine = Machine::from_files(reader.files());
+    if let Some(list) = &options.reserved {
+        let named: CpuSet = machine.reserve(list).named;
+        let count = named.len();
+        log.write(log::NOTICE, &format!("Reserving {count} CPUs ({named}) for non-numad use"));
+    }
+    machine.readable_by_numad()?;
+
+    let asked = window();
+    let mut saved = Saved::open(root);
+    // Who sets the window wants it measured, as numad would.
+    let earlier = match (&saved, asked) {
+        (Some(saved), None) => saved.usable(DEFAULT_WINDOW),
+        _ => None,
+    };
+    let window = asked.unwrap_or(DEFAULT_WINDOW);
+    let (before, now) = two_samples(&mut reader, earlier, window)?;
+    if let Some(saved) = &mut saved {
+        saved.keep(&now.cpu);
+    }
+    if before.is_none() {
+        output::warn("CPU load is unknown: every CPU counts as idle");
+    }
+    let rules = Rules {
+        count_inactive_file: options.count_inactive_file,
+        thread_percent: u64::from(options.thread_percent),
+        reserved: options.reserved.clone(),
+        lenient: false,
+    };
+    let figures = machine.figures(before.as_ref(), &now, &rules)?;
+    let rows = machine.distance_rows(&rules)?;
+    let query = Query { cpus: advice.cpus_hundredths, megabytes: advice.megabytes };
+    let (cpus, megabytes) = (query.cpus, query.megabytes);
+    log.write(
+        log::NOTICE,
+        &format!("Getting NUMA pre-placement advice for {cpus} CPUs and {megabytes} MBs"),
+    );
+    let choice = choose(&figures, &rows, query)?;
+    let (all, nodes) = (&choice.all, &choice.nodes);
+    log.write(
+        log::NOTICE,
+        &format!("Advising pid -1 (unknown) move from nodes ({all}) to nodes ({nodes})"),
+    );
+    Ok(nodes.to_string())
+}
+
+/// Returns the window that the environment asks for.
+fn window() -> Option<Duration> {
+    let text = std::env::var_os("PLACER_WINDOW").filter(|text| !text.is_empty())?;
+    match duration::parse(&text.to_string_lossy()) {
+        Ok(window) => Some(window),
+        Err(error) => {
+            // A client of numad's cannot be expected to mend placer's settings.
+            output::warn(&format!("PLACER_WINDOW is ignored: {error}"));
+            None
+        }
+    }
+}
+
+/// Returns what numad would write to its log about a failure.
+fn numads_words(error: &(dyn Error + 'static)) -> String {
+    let says = if let Some(failure) = error.downcast_ref::<Failure>() {
+        failure.numad_says()
+    } else {
+        match error.downcast_ref::<SourceError>() {
+            Some(SourceError::NoNodes { .. }) => Some("Could not get NUMA node info".to_owned()),
+            _ => None,
+        }
+    };
+    says.unwrap_or_else(|| output::chain(error))
+}

@@ -1,0 +1,40 @@
+//! What is written where: the answer alone to stdout, everything else to stderr.
+
+use std::error::Error;
+use std::io::{self, ErrorKind, Write};
+
+/// Writes the answer. A reader that has gone away (`placer show | head -1`) is no failure.
+pub(crate) fn answer(text: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text).and_then(|()| stdout.flush()) {
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+/// Writes one line to stderr. Nobody can be told if that fails.
+pub(crate) fn line(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Writes a warning: an answer follows, and this should be known about it.
+pub(crate) fn warn(text: &str) {
+    line(&format!("placer: warning: {text}"));
+}
+
+/// Writes an error with its causes.
+pub(crate) fn complain(program: &str, error: &dyn Error) {
+    line(&format!("{program}: {}", chain(error)));
+}
+
+/// Returns an error and its causes, the outermost first.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
