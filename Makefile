@@ -1,0 +1,60 @@
+# placer's commands. What: builds, runs, tests and checks everything; `make` alone lists the targets.
+# Why: the two that matter, `make run` and `make test`, work on a machine that has only Rust.
+# How: each target gets what it needs by itself (`deps`, `deps-test`: instant when all is there) and
+# then calls cargo, or a script that explains itself with --help or in its first lines.
+
+CARGO ?= cargo
+# the lock file counts: what was tested is what is built
+LOCKED ?= --locked
+BUILT = $${CARGO_TARGET_DIR:-target}/release
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help run build test test-vm lint bench bench-peers fixtures deps deps-test deps-lint clean
+
+help: ## Lists these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: build ## Builds placer and prints this host and advice for a guest of 4 CPUs and 500 MiB
+	$(BUILT)/placer show
+	$(BUILT)/placer advise 4:500
+
+build: deps ## Builds the release binary
+	$(CARGO) build --release $(LOCKED)
+
+test: deps deps-test ## Runs every test: with hwloc, without it, and in virtual machines
+	$(CARGO) test --workspace $(LOCKED)
+	$(CARGO) test --workspace --no-default-features $(LOCKED)
+	@$(MAKE) --no-print-directory test-vm
+
+test-vm: deps deps-test ## Runs the tests that boot virtual machines with many nodes
+	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture --test-threads=1
+
+lint: deps deps-lint ## Checks format, clippy, docs, Rust version and scripts; warnings are errors
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets $(LOCKED) -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --no-default-features $(LOCKED) -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps $(LOCKED)
+	ci/check-rust-version
+	ci/check-scripts
+
+bench: deps ## Measures parsing, sampling and deciding on fixed inputs (criterion)
+	$(CARGO) bench --workspace $(LOCKED)
+
+bench-peers: build deps-test ## Measures placer against numad, numactl and lstopo in turn
+	benches/vs-peers
+
+fixtures: build deps-test ## Rebuilds sysfs-fixtures from virtual machines (4 minutes)
+	sysfs-fixtures/rebuild
+
+deps: ## Installs what building needs, where it is missing
+	@ci/deps build
+
+deps-test: ## Installs what testing needs, where it is missing (numad, numactl, hwloc, QEMU, a guest kernel)
+	@ci/deps test
+
+deps-lint:
+	@ci/deps lint
+
+clean: ## Removes everything that was built
+	$(CARGO) clean

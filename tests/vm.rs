@@ -1,0 +1,178 @@
+//! Tests on live kernels with many nodes: each boots a virtual machine (`tests/vm/numa-vm`, no KVM
+//! needed), runs a script of `tests/vm/` in it and judges what the script printed.
+//!
+//! They take a minute, so a plain `cargo test` leaves them out; `make test-vm`, which `make test`
+//! calls, runs them. Where a guest cannot be had (no QEMU, no kernel fetched yet, no numad, another
+//! kind of CPU) they say why and pass, unless `PLACER_REQUIRE_VM=1`: then that is a failure.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// What a test found out: nothing to say, or what went wrong.
+type Verdict = Result<(), String>;
+
+/// Requests whose answers do not hang on a few MiB or ticks, in any state of the parity guest. The
+/// guest's nodes differ in size for the same reason: equal nodes would be told apart by noise.
+const REQUESTS: [&str; 6] = ["0", "2:200", "6:250", "2.5:450", "1:1000", "14:300"];
+
+#[test]
+#[ignore = "boots a virtual machine: make test-vm"]
+fn numad_and_placer_agree_in_a_four_node_guest() -> Verdict {
+    let numad = find_program("numad");
+    let Some(numad) = numad else { return unavailable("numad is not installed") };
+    if let Err(reason) = vm_ready() {
+        return unavailable(&reason);
+    }
+    let placer = stripped(Path::new(env!("CARGO_BIN_EXE_placer")))?;
+
+    let mut guest = numa_vm();
+    guest.args(["--nodes", "4", "--cpus-per-node", "4", "--distances", "ring"]);
+    guest.args(["--mem-per-node", "448M,640M,512M,320M", "--timeout", "400"]);
+    put(&mut guest, &script("load"), "/bin/load");
+    put(&mut guest, &script("parity"), "/bin/parity");
+    put(&mut guest, &numad, "/bin/numad");
+    put(&mut guest, &placer, "/bin/placer");
+    let output = run(guest.args(["--", "parity"]).args(REQUESTS))?;
+
+    let text = report(&output);
+    if !output.status.success() {
+        return Err(format!("parity ended with {}", output.status));
+    }
+    let agreed: Vec<&str> = text.lines().filter(|line| line.ends_with(" agree")).collect();
+    if agreed.len() != 3 * REQUESTS.len() {
+        return Err(format!("{} answers instead of {}", agreed.len(), 3 * REQUESTS.len()));
+    }
+    // the loads did something: two programs that both see idle nodes agree all too easily
+    let answer = |state: &str, request: &str| {
+        let start = format!("{state} {request} ");
+        agreed.iter().find_map(|line| line.strip_prefix(start.as_str()))
+    };
+    for (state, request) in [("busy", "2:200"), ("full", "6:250")] {
+        if answer("idle", request) == answer(state, request) {
+            return Err(format!("{request}: the {state} node made no difference"));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "boots a virtual machine: make test-vm"]
+fn a_running_engine_follows_hotplug() -> Verdict {
+    if let Err(reason) = vm_ready() {
+        return unavailable(&reason);
+    }
+    let watch = stripped(&engine_example("watch")?)?;
+
+    // node 2 has nothing at first: it appears when a DIMM is plugged into it
+    let mut guest = numa_vm();
+    guest.args(["--nodes", "3", "--cpus-per-node", "2,2,0", "--mem-per-node", "384M,128M,0"]);
+    guest.args(["--spare-cpus", "1", "--spare-mem", "2,512M", "--timeout", "200"]);
+    put(&mut guest, &script("hotplug"), "/bin/hotplug");
+    put(&mut guest, &watch, "/bin/engine-watch");
+    let output = run(guest.args(["--", "hotplug"]))?;
+
+    let text = report(&output);
+    let ok = text.lines().filter(|line| line.starts_with("ok ")).count();
+    if output.status.success() && ok == 7 {
+        Ok(())
+    } else {
+        Err(format!("hotplug ended with {}, {ok} of 7 steps ok", output.status))
+    }
+}
+
+/// Passes with the reason printed, or fails with it where a guest is a must.
+fn unavailable(reason: &str) -> Verdict {
+    if env::var_os("PLACER_REQUIRE_VM").is_some_and(|value| value == "1")
+        && cfg!(target_arch = "x86_64")
+    {
+        return Err(format!("no virtual machine: {reason}"));
+    }
+    eprintln!("skipped: {reason}");
+    Ok(())
+}
+
+/// Says why guests cannot be booted here, if so.
+fn vm_ready() -> Result<(), String> {
+    let output = numa_vm()
+        .arg("--ready")
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("cannot run tests/vm/numa-vm (python3?): {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
+}
+
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vm").join(name)
+}
+
+fn numa_vm() -> Command {
+    Command::new(script("numa-vm"))
+}
+
+/// Adds a file of this machine to the guest, with the libraries it needs.
+fn put(guest: &mut Command, host: &Path, path_in_guest: &str) {
+    let mut both = OsString::from(host);
+    both.push(":");
+    both.push(path_in_guest);
+    guest.arg("--file").arg(both);
+}
+
+fn run(guest: &mut Command) -> Result<Output, String> {
+    guest.stdin(Stdio::null()).output().map_err(|error| format!("cannot run {guest:?}: {error}"))
+}
+
+/// Both outputs of a guest as one text, printed as well: the test's own words stay short.
+fn report(output: &Output) -> String {
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.push_str(&String::from_utf8_lossy(&output.stderr));
+    eprint!("{text}");
+    text
+}
+
+fn find_program(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
+}
+
+/// A copy without debugging symbols, where `strip` is at hand: they are most of a debug build, and
+/// the guest keeps its files in the memory of node 0.
+fn stripped(program: &Path) -> Result<PathBuf, String> {
+    let name = program.file_name().unwrap_or(program.as_os_str());
+    let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join("vm").join(name);
+    let fail = |error| format!("cannot copy {} to {}: {error}", program.display(), copy.display());
+    if let Some(dir) = copy.parent() {
+        fs::create_dir_all(dir).map_err(fail)?;
+    }
+    let strip = Command::new("strip").arg("-o").arg(&copy).arg(program).status();
+    if !strip.is_ok_and(|status| status.success()) {
+        fs::copy(program, &copy).map_err(fail)?;
+    }
+    Ok(copy)
+}
+
+/// Builds an example of the engine crate and returns its path.
+fn engine_example(name: &str) -> Result<PathBuf, String> {
+    let output = Command::new(env!("CARGO"))
+        .args(["build", "--locked", "--quiet", "--package", "placer-engine", "--example", name])
+        .arg("--message-format=json")
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| format!("cannot run cargo: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("the example {name} of placer-engine does not build"));
+    }
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|message| message["target"]["name"] == name)
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .ok_or_else(|| format!("cargo names no executable for the example {name}"))
+}
