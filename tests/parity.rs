@@ -1,4 +1,5 @@
-//! The real numad, asked about generated hosts in private namespaces, against the engine.
+//! The real numad, asked about generated hosts and our own fixtures in private namespaces, against
+//! the engine.
 //!
 //! `tests/parity/numad-oracle` makes the hosts and asks numad in 10 ms a question. Skipped, with the
 //! reason, where numad or the right to make namespaces is missing. `PLACER_PARITY_SEED` takes
@@ -88,6 +89,12 @@ fn the_engine_answers_as_the_real_numad_does() {
         jobs.extend(
             text(&output.stdout).lines().map(|line| serde_json::from_str(line).expect("JSON")),
         );
+    }
+    for name in common::fixtures() {
+        let fixture = common::fixture(&name);
+        for request in ["0", "1", "1:100", "2:200", "2.5:300", "4:500", "8:900", "0:1024"] {
+            jobs.push(serde_json::json!({ "fixture": &fixture, "args": ["-w", request] }));
+        }
     }
     let answers = ask_numad(&[], &jobs);
     assert_eq!(answers.len(), jobs.len());

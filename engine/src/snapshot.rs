@@ -157,8 +157,9 @@ fn idle(before: &CpuTimes, now: &CpuTimes, cpus: &CpuSet) -> f64 {
         let earlier = before.idle(cpu).unwrap_or(ticks);
         (ticks.saturating_sub(earlier) as f64 / window).min(1.0)
     });
-    // Rounded to millionths, so that the order of summing can never show.
-    (gained.sum::<f64>() * 1e6).round() / 1e6
+    // Rounded to millionths, so that the order of summing can never show. From zero, since the sum
+    // of nothing is -0.
+    (gained.fold(0.0, |sum, idle| sum + idle) * 1e6).round() / 1e6
 }
 
 #[cfg(test)]

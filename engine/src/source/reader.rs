@@ -1,5 +1,6 @@
 //! Reads a host: once how it is built, then again and again what changes.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -323,11 +324,13 @@ fn list_nodes(root: &SysRoot) -> Result<Vec<u32>, SourceError> {
     }
     if !root.is_live() {
         match root::recorded_order(root)? {
-            // Nodes the file does not name come last, by id.
-            Some(order) => ids.sort_by_key(|id| {
-                (order.iter().position(|listed| listed == id).unwrap_or(usize::MAX), *id)
-            }),
-            None => ids.sort_by_key(|id| {
+            // Nodes the file does not name come last, by id. Of those named twice the first counts.
+            Some(order) => {
+                let places = order.iter().enumerate().rev().map(|(place, &id)| (id, place));
+                let places: HashMap<u32, usize> = places.collect();
+                ids.sort_by_key(|id| (places.get(id).copied().unwrap_or(usize::MAX), *id));
+            }
+            None => ids.sort_by_cached_key(|id| {
                 let name = format!("node{id}");
                 (root::listing_key(&name), name)
             }),
