@@ -33,6 +33,10 @@ pub(crate) enum Command {
     Show(Show),
     /// Saves this machine as a directory that --root reads.
     Record(Record),
+    /// Reads a host with hwloc, for the process that started it.
+    #[cfg(feature = "hwloc")]
+    #[command(hide = true)]
+    HwlocFacts,
     /// Takes numad's own command line, and answers with its messages and exit codes.
     ///
     /// The same happens when the program is called by the name numad. The answer is there in a
@@ -123,6 +127,7 @@ pub(crate) enum Via {
 Examples:
   placer show
   placer show --json
+  placer show --devices      which network card or disk is near which node
   placer show --root sysfs-fixtures/ring-4")]
 pub(crate) struct Show {
     #[command(flatten)]
@@ -130,6 +135,9 @@ pub(crate) struct Show {
     /// Prints everything as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+    /// Shows what hwloc knows beside: devices, caches, memory attributes.
+    #[arg(long)]
+    pub(crate) devices: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -174,7 +182,7 @@ mod tests {
             for flag in command.get_arguments().filter(|flag| flag.get_long().is_some()) {
                 let long = flag.get_long().unwrap_or_default();
                 // These choose the form of the output, not the answer.
-                if matches!(long, "help" | "json" | "cpus") {
+                if matches!(long, "help" | "json" | "cpus" | "devices") {
                     continue;
                 }
                 let variable = format!("PLACER_{}", long.replace('-', "_").to_uppercase());

@@ -66,6 +66,8 @@ pub(crate) struct HostForm<'a> {
     version: u32,
     nodes: Vec<NodeForm>,
     distances: Option<DistancesForm>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hwloc: Option<serde_json::Value>,
     notes: &'a [String],
 }
 
@@ -85,7 +87,7 @@ struct DistancesForm {
 }
 
 impl<'a> HostForm<'a> {
-    pub(crate) fn new(snapshot: &'a Snapshot) -> Self {
+    pub(crate) fn new(snapshot: &'a Snapshot, hwloc: Option<serde_json::Value>) -> Self {
         let nodes =
             snapshot.nodes().iter().zip(snapshot.topology().nodes()).map(|(node, built)| {
                 NodeForm {
@@ -101,7 +103,7 @@ impl<'a> HostForm<'a> {
             nodes: table.nodes().iter().map(|node| node.0).collect(),
             matrix: table.rows().map(<[u32]>::to_vec).collect(),
         });
-        Self { version: 1, nodes: nodes.collect(), distances, notes: snapshot.notes() }
+        Self { version: 1, nodes: nodes.collect(), distances, hwloc, notes: snapshot.notes() }
     }
 }
 

@@ -8,6 +8,7 @@ mod numad;
 mod output;
 mod plan;
 mod sampling;
+mod second_source;
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -33,6 +34,8 @@ fn main() -> ExitCode {
         Command::Advise(args) => cmd::advise::run(&args),
         Command::Show(args) => cmd::show::run(&args),
         Command::Record(args) => cmd::record::run(&args),
+        #[cfg(feature = "hwloc")]
+        Command::HwlocFacts => second_source::serve(),
         // Only `placer help numad` gets here: the command itself has numad's own options.
         Command::Numad { args } => return numad::run(OsStr::new("numad"), &args),
     };

@@ -8,18 +8,23 @@ use placer_engine::{Bytes, Distances, Snapshot};
 
 use crate::args::Show;
 use crate::json::{self, HostForm};
+use crate::second_source::SecondSource;
 use crate::{output, plan, sampling};
 
 pub(crate) fn run(args: &Show) -> Result<ExitCode, Box<dyn Error>> {
     let root = plan::root(&args.host);
+    // hwloc reads while the load is measured.
+    let second = args.devices.then(|| SecondSource::start(&root)).transpose()?;
     let snapshot = sampling::snapshot(&root, args.host.window)?;
     for note in snapshot.notes() {
         output::warn(note);
     }
     let answer = if args.json {
-        json::text(&HostForm::new(&snapshot))?
+        let facts = second.map(|second| second.json()).transpose()?;
+        json::text(&HostForm::new(&snapshot, facts))?
     } else {
-        table(&snapshot).into_bytes()
+        let facts = second.map(|second| second.text()).transpose()?.unwrap_or_default();
+        (table(&snapshot) + &facts).into_bytes()
     };
     output::answer(&answer)?;
     Ok(ExitCode::SUCCESS)

@@ -4,6 +4,8 @@
 //! second source for what sysfs tells badly, behind the feature `hwloc`.
 
 mod file;
+#[cfg(feature = "hwloc")]
+pub mod hwloc;
 mod limits;
 mod reader;
 pub mod record;
