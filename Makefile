@@ -25,6 +25,8 @@ build: deps ## Builds the release binary
 test: deps deps-test ## Runs every test: with hwloc, without it, and in virtual machines
 	$(CARGO) test --workspace $(LOCKED)
 	$(CARGO) test --workspace --no-default-features $(LOCKED)
+	$(CARGO) test --release --test budgets $(LOCKED)
+	$(CARGO) run -q -p placer-engine --example embed $(LOCKED)
 	@$(MAKE) --no-print-directory test-vm
 
 test-vm: deps deps-test ## Runs the tests that boot virtual machines with many nodes

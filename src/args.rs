@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use placer_engine::{NodeId, NodeSet, Request, parse};
+use placer_engine::claims::ClaimId;
+use placer_engine::{Bytes, NodeId, NodeSet, Request, parse};
 
 use crate::duration;
 
@@ -28,9 +29,13 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Prints the nodes where a guest should run, as in 0-1,3.
-    Advise(Advise),
+    Advise(Box<Advise>),
     /// Shows the host: nodes, CPUs, memory, distances, load.
     Show(Show),
+    /// Lists guests and their claims, and where their memory is now.
+    Ps(Ps),
+    /// Ends a claim.
+    Release(Release),
     /// Saves this machine as a directory that --root reads.
     Record(Record),
     /// Reads a host with hwloc, for the process that started it.
@@ -67,7 +72,11 @@ Examples:
   placer advise 4:500               4 CPUs and 500 MiB
   placer advise 16:64G --strict     exit status 1, and no nodes, if it does not fit
   placer advise 4:8G --cpus         the CPUs of the advised nodes, as in 0-7
+  placer advise 4:500 --explain     why these nodes, and what came second
+  placer advise 8:16G --pages 1G    only free huge pages of 1 GiB count
+  placer advise 4:8G --near eth0    as near to that network card as it fits
   placer advise 4:500 --within 0-1  only nodes 0 and 1 may be named
+  placer advise 4:8G --hold 30s     8 GiB that nobody else is promised for 30 s
   placer advise 4:500 --root DIR    for a machine saved with placer record
 
 The nodes and CPUs that this process is limited to (taskset, cpusets, Slurm,
@@ -79,7 +88,7 @@ pub(crate) struct Advise {
     #[command(flatten)]
     pub(crate) host: HostArgs,
     /// The rule that chooses.
-    #[arg(long, env = "PLACER_POLICY", hide_env_values = true, default_value = "numad")]
+    #[arg(long, env = "PLACER_POLICY", hide_env_values = true, default_value = "best")]
     pub(crate) policy: PolicyName,
     /// Who answers.
     #[arg(long, env = "PLACER_VIA", hide_env_values = true, default_value = "auto")]
@@ -92,15 +101,43 @@ pub(crate) struct Advise {
     #[arg(long, value_name = "NODES", env = "PLACER_WITHIN", hide_env_values = true)]
     #[arg(value_parser = nodes)]
     pub(crate) within: Option<NodeSet>,
+    /// Puts the guest near a device, as in 0000:45:00.0, eth0, nvme0n1, card0.
+    #[arg(long, value_name = "DEV", env = "PLACER_NEAR", hide_env_values = true)]
+    pub(crate) near: Option<String>,
+    /// The memory has to be free huge pages of this size, as in 2M, 1G.
+    #[arg(long, value_name = "SIZE", env = "PLACER_PAGES", hide_env_values = true)]
+    #[arg(value_parser = pages)]
+    pub(crate) pages: Option<Bytes>,
+    /// The part of its time that the guest waits for memory, 0 to 1.
+    #[arg(long, value_name = "PART", env = "PLACER_MEMORY_BOUND", hide_env_values = true)]
+    #[arg(default_value = "0.5", value_parser = part)]
+    pub(crate) memory_bound: f64,
+    /// What a further hardware thread of a core is worth, in percent of a CPU.
+    #[arg(long, value_name = "N", env = "PLACER_SMT_PERCENT", hide_env_values = true)]
+    #[arg(default_value = "20", value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub(crate) smt_percent: u32,
+    /// Which of equally fast places: the one with most room, or the fullest.
+    #[arg(long, env = "PLACER_PREFER", hide_env_values = true, default_value = "room")]
+    pub(crate) prefer: PreferName,
+    /// How many steps a search may take on hosts with more than 16 nodes.
+    #[arg(long, value_name = "STEPS", env = "PLACER_EFFORT", hide_env_values = true)]
+    pub(crate) effort: Option<u64>,
     /// Advises for the whole machine, not only for what this process may use.
     #[arg(long, env = "PLACER_MACHINE_WIDE", hide_env_values = true)]
     pub(crate) machine_wide: bool,
+    /// Keeps what is advised claimed for so long, as in 30s; nobody else is promised it meanwhile.
+    #[arg(long, value_name = "DURATION", env = "PLACER_HOLD", hide_env_values = true)]
+    #[arg(value_parser = duration::parse_hold)]
+    pub(crate) hold: Option<Duration>,
     /// Exits with 1 and prints no nodes if the request does not fit.
     #[arg(long, env = "PLACER_STRICT", hide_env_values = true)]
     pub(crate) strict: bool,
     /// Prints the whole advice as JSON.
     #[arg(long, conflicts_with = "cpus")]
     pub(crate) json: bool,
+    /// Prints why: what each node has, what came second, what numad would say.
+    #[arg(long, conflicts_with_all = ["cpus", "json"])]
+    pub(crate) explain: bool,
     /// Prints the CPUs of the advised nodes instead of the nodes.
     #[arg(long)]
     pub(crate) cpus: bool,
@@ -108,8 +145,18 @@ pub(crate) struct Advise {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PolicyName {
+    /// Ours: exact, explained, for huge pages, devices and limits.
+    Best,
     /// numad 0.5's rules, bit for bit.
     Numad,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PreferName {
+    /// The one with most room left.
+    Room,
+    /// The fullest, so that others stay empty.
+    Pack,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -160,6 +207,58 @@ pub(crate) struct Record {
     pub(crate) window: Duration,
 }
 
+/// Reads the size of a huge page: as large as a kernel has them, and a power of two.
+fn pages(text: &str) -> Result<Bytes, String> {
+    let wanted = || format!("expected a size of huge pages, as in 2M or 1G, found {text:?}");
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit {
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        _ => return Err(wanted()),
+    };
+    let size: u64 = number.parse().map_err(|_| wanted())?;
+    let size = size.checked_mul(1 << shift).filter(|size| size.is_power_of_two());
+    size.filter(|size| (1 << 14..=1 << 40).contains(size)).map(Bytes::new).ok_or_else(wanted)
+}
+
+fn part(text: &str) -> Result<f64, String> {
+    let wanted = || format!("expected a number from 0 to 1, found {text:?}");
+    let part: f64 = text.parse().map_err(|_| wanted())?;
+    if (0.0..=1.0).contains(&part) { Ok(part) } else { Err(wanted()) }
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  placer ps
+  placer ps --json
+
+there: how much of the guest's memory is on the nodes it was advised; with ! it
+is less than 90 % (numastat -p PID says where the rest is). Only root sees where
+other users' memory is. Resident memory is what claims have shrunk by.")]
+pub(crate) struct Ps {
+    /// Lists the claims of the machine recorded in DIR instead of this one's.
+    #[arg(long, value_name = "DIR", env = "PLACER_ROOT", hide_env_values = true)]
+    pub(crate) root: Option<PathBuf>,
+    /// Prints everything as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  placer release 5f3a9c01    as placer ps lists it")]
+pub(crate) struct Release {
+    /// The claim.
+    pub(crate) id: ClaimId,
+    /// Ends a claim on the machine recorded in DIR instead of this one.
+    #[arg(long, value_name = "DIR", env = "PLACER_ROOT", hide_env_values = true)]
+    pub(crate) root: Option<PathBuf>,
+}
+
 fn nodes(text: &str) -> Result<NodeSet, String> {
     let nodes = parse::list::parse::<NodeId>(text.as_bytes()).map_err(|e| e.to_string())?;
     if nodes.is_empty() { Err("expected at least one node".to_owned()) } else { Ok(nodes) }
@@ -182,7 +281,7 @@ mod tests {
             for flag in command.get_arguments().filter(|flag| flag.get_long().is_some()) {
                 let long = flag.get_long().unwrap_or_default();
                 // These choose the form of the output, not the answer.
-                if matches!(long, "help" | "json" | "cpus" | "devices") {
+                if matches!(long, "help" | "json" | "cpus" | "devices" | "explain") {
                     continue;
                 }
                 let variable = format!("PLACER_{}", long.replace('-', "_").to_uppercase());

@@ -18,6 +18,16 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     number.checked_mul(scale).map(Duration::from_millis).ok_or_else(wanted)
 }
 
+/// Reads how long something is held: at most a day, and more than nothing.
+pub(crate) fn parse_hold(text: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+    let time = parse(text)?;
+    if time.is_zero() || time > LONGEST {
+        return Err(format!("expected more than 0 and at most 1440m (a day), found {text:?}"));
+    }
+    Ok(time)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

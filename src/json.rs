@@ -1,7 +1,11 @@
 //! The JSON forms that other programs rely on. Memory is in bytes; lists of nodes and CPUs are text.
 
-use placer_engine::{Advice, Request, Snapshot};
+use placer_engine::claims::ClaimId;
+use placer_engine::policy::best::Proof;
+use placer_engine::{Advice, Candidate, Explanation, Request, Snapshot};
 use serde::Serialize;
+
+use crate::explain;
 
 /// `placer advise --json`.
 #[derive(Serialize)]
@@ -15,7 +19,20 @@ pub(crate) struct AdviceForm<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     short: Option<RequestForm>,
     split: Vec<ShareForm>,
-    slowdown: f64,
+    slowdown: Option<f64>,
+    near: Option<f64>,
+    crowding: Option<f64>,
+    /// `"optimal"`, `{"gap": 0.05}`, or null by numad's rules.
+    proof: Option<ProofForm>,
+    alternatives: Vec<CandidateForm>,
+    /// numad's own answer, by the same figures; null where it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    numad: Option<CandidateForm>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    remedies: Vec<String>,
+    /// What `placer release` takes; not there when nothing was claimed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    claim: Option<String>,
     notes: &'a [String],
 }
 
@@ -26,6 +43,34 @@ struct RequestForm {
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum ProofForm {
+    Optimal,
+    Gap(f64),
+}
+
+#[derive(Serialize)]
+struct CandidateForm {
+    nodes: String,
+    slowdown: Option<f64>,
+    near: Option<f64>,
+    crowding: Option<f64>,
+    reason: String,
+}
+
+impl CandidateForm {
+    fn new(candidate: &Candidate) -> Self {
+        Self {
+            nodes: candidate.nodes.to_string(),
+            slowdown: candidate.slowdown,
+            near: candidate.near,
+            crowding: candidate.crowding,
+            reason: explain::reason(candidate),
+        }
+    }
+}
+
+#[derive(Serialize)]
 struct ShareForm {
     node: u32,
     cpus: f64,
@@ -33,7 +78,13 @@ struct ShareForm {
 }
 
 impl<'a> AdviceForm<'a> {
-    pub(crate) fn new(request: &Request, advice: &'a Advice, notes: &'a [String]) -> Self {
+    pub(crate) fn new(
+        request: &Request,
+        advice: &'a Advice,
+        notes: &'a [String],
+        claim: Option<ClaimId>,
+        why: Option<&Explanation>,
+    ) -> Self {
         Self {
             version: 1,
             request: RequestForm { cpus: request.cpus.as_cpus(), memory: request.memory.get() },
@@ -55,6 +106,18 @@ impl<'a> AdviceForm<'a> {
                 })
                 .collect(),
             slowdown: advice.slowdown,
+            near: advice.near.map(millionths),
+            crowding: advice.crowding.map(millionths),
+            proof: advice.proof.map(|proof| match proof {
+                Proof::Optimal => ProofForm::Optimal,
+                Proof::Gap(gap) => ProofForm::Gap(gap),
+            }),
+            alternatives: why
+                .map(|why| why.alternatives.iter().map(CandidateForm::new).collect())
+                .unwrap_or_default(),
+            numad: why.and_then(|why| why.numad.as_ref()).map(CandidateForm::new),
+            remedies: why.map(|why| why.remedies.clone()).unwrap_or_default(),
+            claim: claim.map(|id| id.to_string()),
             notes,
         }
     }
@@ -105,6 +168,11 @@ impl<'a> HostForm<'a> {
         });
         Self { version: 1, nodes: nodes.collect(), distances, hwloc, notes: snapshot.notes() }
     }
+}
+
+/// Rounds to what is meant by a figure.
+fn millionths(figure: f64) -> f64 {
+    (figure * 1e6).round() / 1e6
 }
 
 /// Writes a form as text, one object, with a line end.

@@ -1,8 +1,10 @@
 //! The `placer` program: parses, runs, prints what went wrong, chooses the exit code.
 
 mod args;
+mod claiming;
 mod cmd;
 mod duration;
+mod explain;
 mod json;
 mod numad;
 mod output;
@@ -34,6 +36,8 @@ fn main() -> ExitCode {
         Command::Advise(args) => cmd::advise::run(&args),
         Command::Show(args) => cmd::show::run(&args),
         Command::Record(args) => cmd::record::run(&args),
+        Command::Ps(args) => cmd::ps::run(&args),
+        Command::Release(args) => cmd::release::run(&args),
         #[cfg(feature = "hwloc")]
         Command::HwlocFacts => second_source::serve(),
         // Only `placer help numad` gets here: the command itself has numad's own options.

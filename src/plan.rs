@@ -1,24 +1,65 @@
 //! From flags as typed to what the engine is asked.
 
 use std::error::Error;
+use std::path::PathBuf;
 
-use placer_engine::policy::numad::Rules;
+use placer_engine::policy::best::{self, Prefer};
+use placer_engine::policy::numad;
+use placer_engine::source::device;
 use placer_engine::{Limits, Policy, Request, SysRoot};
 
-use crate::args::{Advise, HostArgs, PolicyName};
+use crate::args::{Advise, HostArgs, PolicyName, PreferName};
 
 /// Returns the host that is asked about.
 pub(crate) fn root(args: &HostArgs) -> SysRoot {
-    args.root.as_ref().map_or_else(SysRoot::live, SysRoot::at)
+    root_at(args.root.as_ref())
+}
+
+/// Returns the machine recorded in a directory, or this one.
+pub(crate) fn root_at(dir: Option<&PathBuf>) -> SysRoot {
+    dir.map_or_else(SysRoot::live, SysRoot::at)
 }
 
 /// Returns the request with its policy and with what may be used.
+///
+/// Errors: a device that is not there or whose node is not told; what numad's rules never ask is
+/// asked of them.
 pub(crate) fn request(args: &Advise, root: &SysRoot) -> Result<Request, Box<dyn Error>> {
-    let policy = match args.policy {
-        // An answer on every host: numad's own end for want of a file serves nobody here.
-        PolicyName::Numad => Policy::Numad(Rules { lenient: true, ..Rules::default() }),
-    };
-    let own = if args.machine_wide { Limits::default() } else { Limits::read(root)? };
-    let within = Limits { nodes: args.within.clone(), cpus: None };
-    Ok(args.request.clone().with_policy(policy).with_limits(own.and(within)))
+    let limits = if args.machine_wide { Limits::default() } else { Limits::read(root)? };
+    let near = args.near.as_ref().map(|name| device::node_of(root, name)).transpose()?;
+    Ok(Request {
+        policy: policy(args)?,
+        limits,
+        within: args.within.clone(),
+        pages: args.pages,
+        near,
+        ..args.request.clone()
+    })
+}
+
+fn policy(args: &Advise) -> Result<Policy, Box<dyn Error>> {
+    match args.policy {
+        PolicyName::Best => Ok(Policy::Best(best::Rules {
+            memory_bound: args.memory_bound,
+            prefer: match args.prefer {
+                PreferName::Room => Prefer::Room,
+                PreferName::Pack => Prefer::Pack,
+            },
+            effort: args.effort,
+            smt_percent: args.smt_percent,
+        })),
+        PolicyName::Numad => {
+            let refused = [
+                (args.pages.is_some(), "--pages"),
+                (args.near.is_some(), "--near"),
+                (args.explain, "--explain"),
+            ];
+            if let Some((_, flag)) = refused.iter().find(|(given, _)| *given) {
+                let why = "numad's rules know nothing of it";
+                return Err(format!("{flag} needs --policy best: {why}").into());
+            }
+            // An answer on every host: numad's own end for want of a file serves nobody here.
+            Ok(Policy::Numad(numad::Rules { lenient: true, ..numad::Rules::default() }))
+        }
+    }
 }

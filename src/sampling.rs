@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::unistd::geteuid;
 use placer_engine::source::{live_clock, live_clock_id};
 use placer_engine::store::{SavedLoad, StateDir, StoreError};
-use placer_engine::{CpuTimes, Snapshot, SourceError, SysRoot};
+use placer_engine::{Bytes, CpuTimes, Snapshot, SourceError, SysRoot};
 
 use crate::output;
 
@@ -18,7 +18,7 @@ pub(crate) struct Saved {
 }
 
 /// Returns where state is kept between runs: root's place, or the user's own, if there is one.
-fn state_dir() -> Option<PathBuf> {
+pub(crate) fn state_dir() -> Option<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     if let Some(dir) = variable("PLACER_STATE_DIR") {
         return Some(PathBuf::from(dir));
@@ -69,10 +69,15 @@ impl Saved {
 }
 
 /// Takes a snapshot: with the saved counters if they serve, else by waiting for `window`.
-pub(crate) fn snapshot(root: &SysRoot, window: Duration) -> Result<Snapshot, SourceError> {
+/// Reads the huge pages of a size beside, if asked to.
+pub(crate) fn snapshot(
+    root: &SysRoot,
+    window: Duration,
+    pages: Option<Bytes>,
+) -> Result<Snapshot, SourceError> {
     let mut saved = Saved::open(root);
     let earlier = saved.as_ref().and_then(|saved| saved.usable(window));
-    let snapshot = Snapshot::take_since(root, earlier, window)?;
+    let snapshot = Snapshot::take_with(root, earlier, window, pages)?;
     if let Some(saved) = &mut saved {
         saved.keep(&snapshot.sample().cpu);
     }

@@ -3,6 +3,7 @@
 use crate::ids::NodeId;
 use crate::idset::{CpuSet, NodeSet};
 use crate::policy::Policy;
+use crate::policy::best::Proof;
 use crate::units::{Bytes, CpuShare};
 
 /// Where a guest should run.
@@ -17,7 +18,14 @@ pub struct Advice {
     /// What each node is expected to carry, in ascending order of ids.
     pub split: Vec<Share>,
     /// How much slower than alone on local memory the guest is expected to run: 1.0 is not at all.
-    pub slowdown: f64,
+    /// `None` where the nodes have no CPUs or no memory.
+    pub slowdown: Option<f64>,
+    /// The mean distance of the guest's CPUs from its memory; 10 is all local. `None` as above.
+    pub near: Option<f64>,
+    /// How many runnable threads there are for each CPU, at least 1. `None` as above.
+    pub crowding: Option<f64>,
+    /// How sure it is that no other nodes are better; `None` by numad's rules, which do not ask.
+    pub proof: Option<Proof>,
     /// The rule that chose.
     pub policy: Policy,
     /// The running number of the snapshot it rests on.

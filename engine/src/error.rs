@@ -4,8 +4,10 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::ids::NodeId;
 use crate::idset::NodeSet;
 use crate::parse::ParseError;
+use crate::units::Bytes;
 
 /// Why a host could not be read. Says on which file, what was seen and what was wanted.
 #[derive(Debug)]
@@ -128,10 +130,26 @@ impl std::error::Error for SourceError {
 }
 
 /// Why no advice could be given for a host that was read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum AdviseError {
     /// numad's rules have no answer for this host; the text is numad's own where it has one.
     Numad(crate::policy::numad::Failure),
+    /// A distance of zero: nothing is nearer than a node to itself.
+    ZeroDistance {
+        /// From the CPUs of this node.
+        from: NodeId,
+    },
+    /// Figures of the host that policy `best` cannot count with.
+    Figures(crate::policy::best::HostError),
+    /// Huge pages were asked for, and the snapshot has not read those of this size.
+    PagesNotRead(Bytes),
+    /// The device is on a node that the host does not have.
+    NoSuchNode {
+        /// The node.
+        node: NodeId,
+        /// The nodes of the host.
+        host: NodeSet,
+    },
     /// The nodes that may be used leave none of the host's.
     NoNodeAllowed {
         /// The nodes that were allowed.
@@ -146,6 +164,17 @@ impl fmt::Display for AdviseError {
         match self {
             Self::Numad(failure) => {
                 write!(f, "numad's rules have no answer for this host: {failure}")
+            }
+            Self::ZeroDistance { from } => write!(
+                f,
+                "node{from}/distance: expected distances of at least 1 (10 is local), found 0"
+            ),
+            Self::Figures(error) => write!(f, "the figures of this host: {error}"),
+            Self::PagesNotRead(size) => {
+                write!(f, "pages of {size} were asked for, and the snapshot has not read them")
+            }
+            Self::NoSuchNode { node, host } => {
+                write!(f, "the device is on node {node}, and the host has nodes {host}")
             }
             Self::NoNodeAllowed { allowed, host } => {
                 let allowed = if allowed.is_empty() {

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::SourceError;
-use crate::ids::NodeId;
+use crate::ids::{CpuId, NodeId};
 use crate::parse::ParseError;
 
 /// One file's text, and where it was read, for error messages.
@@ -36,6 +36,27 @@ pub struct NodeFiles {
     pub cpumap: Option<TextFile>,
     /// `distance`.
     pub distance: Option<TextFile>,
+    /// What HMAT tells of its memory, where it does.
+    pub access: Option<AccessFiles>,
+}
+
+/// What a node's `access1/initiators` says (seen from CPUs; `access0` where there is no other).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessFiles {
+    /// The nodes that reach the memory soonest: the links `node<N>` in the directory.
+    pub initiators: Vec<NodeId>,
+    /// `read_latency`, in ns.
+    pub read_latency: TextFile,
+}
+
+/// What only some policies ask of a host, and takes a file for each core to read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CoreFiles {
+    /// `cpu<N>/topology/thread_siblings_list` of one CPU a core, as far as they are there. Empty
+    /// where `smt/active` says that no core runs more than one thread.
+    pub siblings: Vec<(CpuId, TextFile)>,
+    /// Whether every online CPU is in one of them, or `smt/active` is 0.
+    pub complete: bool,
 }
 
 /// The files that tell how a host is built. A file that is not there is `None`.
@@ -53,6 +74,10 @@ pub struct HostFiles {
     pub cpu_isolated: Option<TextFile>,
     /// `sys/devices/system/cpu/cpu0/topology/thread_siblings`, the mask of CPU 0's core.
     pub cpu0_siblings: Option<TextFile>,
+    /// Which CPUs share a core; `None` when it was not read.
+    pub cores: Option<CoreFiles>,
+    /// Nodes that are the memory of a GPU, by `/proc/driver/nvidia/gpus/*/numa_status`.
+    pub gpu_nodes: Vec<NodeId>,
     /// The directory that lists the nodes.
     pub node_dir: PathBuf,
 }

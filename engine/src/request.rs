@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::ids::NodeId;
 use crate::idset::{CpuSet, NodeSet};
 use crate::policy::Policy;
 use crate::units::{Bytes, CpuShare};
@@ -23,7 +24,7 @@ use crate::units::{Bytes, CpuShare};
 /// );
 /// # Ok::<(), placer_engine::RequestError>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Request {
     /// CPUs, to the hundredth.
     pub cpus: CpuShare,
@@ -33,6 +34,13 @@ pub struct Request {
     pub policy: Policy,
     /// What may be used; by default all of the host.
     pub limits: Limits,
+    /// The only nodes that may be named. Memory of GPUs is used only when it is named here.
+    pub within: Option<NodeSet>,
+    /// The size of the huge pages the memory has to be made of; `None` for ordinary pages. Policy
+    /// `best` alone looks at them, in a snapshot that has read them.
+    pub pages: Option<Bytes>,
+    /// The node of a device that the guest should be near to. Policy `best` alone looks at it.
+    pub near: Option<NodeId>,
 }
 
 /// The part of a host that may be used. `None` is no limit.
@@ -68,7 +76,15 @@ fn both<T: crate::Id>(
 impl Request {
     /// Returns a request for so much, by the default policy, on the whole host.
     pub fn new(cpus: CpuShare, memory: Bytes) -> Self {
-        Self { cpus, memory, policy: Policy::default(), limits: Limits::default() }
+        Self {
+            cpus,
+            memory,
+            policy: Policy::default(),
+            limits: Limits::default(),
+            within: None,
+            pages: None,
+            near: None,
+        }
     }
 
     /// Sets the rule that chooses.
@@ -82,6 +98,29 @@ impl Request {
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+}
+
+impl Request {
+    /// Sets the only nodes that may be named.
+    #[must_use]
+    pub fn with_nodes(mut self, within: NodeSet) -> Self {
+        self.within = Some(within);
+        self
+    }
+
+    /// Sets the size of the huge pages the memory has to be made of.
+    #[must_use]
+    pub fn with_pages(mut self, size: Bytes) -> Self {
+        self.pages = Some(size);
+        self
+    }
+
+    /// Sets the node of a device that the guest should be near to.
+    #[must_use]
+    pub fn with_device_on(mut self, node: NodeId) -> Self {
+        self.near = Some(node);
         self
     }
 }

@@ -155,6 +155,17 @@ pub struct NodeMemory {
     pub meminfo: Option<NodeMeminfo>,
 }
 
+/// The huge pages of one size on one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeHugePages {
+    /// The node.
+    pub node: NodeId,
+    /// All pages of the size.
+    pub total: u64,
+    /// Those that nobody uses.
+    pub free: u64,
+}
+
 /// One reading of everything that changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sample {

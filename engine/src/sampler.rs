@@ -152,7 +152,7 @@ struct Sampler {
 
 impl Sampler {
     fn open(root: SysRoot, pace: Pace) -> Result<Self, SourceError> {
-        let reader = HostReader::open(&root)?;
+        let reader = HostReader::open_whole(&root)?;
         let host = Host::from_files(reader.files())?;
         Ok(Self {
             root,
@@ -233,7 +233,7 @@ impl Sampler {
     }
 
     fn reopen(&mut self) -> Result<(), SourceError> {
-        self.reader = HostReader::open(&self.root)?;
+        self.reader = HostReader::open_whole(&self.root)?;
         let host = Host::from_files(self.reader.files())?;
         self.host = Arc::new(host.value);
         self.notes = host.notes;

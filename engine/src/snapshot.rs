@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use crate::charges::Charges;
 use crate::host::Host;
 use crate::ids::NodeId;
 use crate::idset::CpuSet;
-use crate::sample::{CpuTimes, NodeMemory, Sample};
-use crate::topology::Topology;
+use crate::sample::{CpuTimes, NodeHugePages, NodeMemory, Sample};
+use crate::topology::{Node, Topology};
 use crate::units::Bytes;
 
 /// One node at one moment.
@@ -41,8 +42,29 @@ pub struct Snapshot {
     nodes: Vec<NodeState>,
     before: Option<CpuTimes>,
     now: Sample,
+    charges: Charges,
+    huge_pages: Option<HugePages>,
     generation: u64,
     notes: Vec<String>,
+}
+
+/// The huge pages of one size on all nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HugePages {
+    /// The size of a page.
+    pub size: Bytes,
+    /// How many there are on each node.
+    pub nodes: Vec<NodeHugePages>,
+}
+
+/// What some CPUs can do, in CPUs weighted for hardware threads: the first thread of a core counts
+/// as one, each further one as a part.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Worth {
+    /// All of them.
+    pub capacity: f64,
+    /// What of that is idle.
+    pub idle: f64,
 }
 
 impl Snapshot {
@@ -81,7 +103,8 @@ impl Snapshot {
                 }
             })
             .collect();
-        Self { host, nodes, before, now, generation: 0, notes }
+        let charges = Charges::default();
+        Self { host, nodes, before, now, charges, huge_pages: None, generation: 0, notes }
     }
 
     /// Sets the running number by which readers tell snapshots apart.
@@ -91,11 +114,31 @@ impl Snapshot {
         self
     }
 
+    /// Adds the huge pages of one size.
+    #[must_use]
+    pub fn with_huge_pages(mut self, huge_pages: HugePages) -> Self {
+        self.huge_pages = Some(huge_pages);
+        self
+    }
+
     /// Adds what a source had to say about its reading.
     #[must_use]
     pub fn with_notes(mut self, notes: impl IntoIterator<Item = String>) -> Self {
         self.notes.splice(0..0, notes);
         self
+    }
+
+    /// Sets what claims take from the nodes. What is in [`nodes`](Self::nodes) stays as it was
+    /// measured; policies count claimed memory as used and claimed CPUs as busy.
+    #[must_use]
+    pub fn with_charges(mut self, charges: Charges) -> Self {
+        self.charges = charges;
+        self
+    }
+
+    /// Returns what claims take from the nodes; nothing, unless it was told.
+    pub fn charges(&self) -> &Charges {
+        &self.charges
     }
 
     /// Returns how the host is built.
@@ -129,6 +172,48 @@ impl Snapshot {
         self.before.as_ref()
     }
 
+    /// Returns the huge pages that were read; `None` when nobody asked for any.
+    pub fn huge_pages(&self) -> Option<&HugePages> {
+        self.huge_pages.as_ref()
+    }
+
+    /// Returns what some of a node's CPUs can do. A further hardware thread of a core is worth
+    /// `percent` of a CPU, and is taken to be idle last: what is busy of a core fills its first
+    /// thread. Where the load is unknown all is idle.
+    pub fn worth(&self, node: &Node, cpus: &CpuSet, percent: u32) -> Worth {
+        let further = f64::from(percent.min(100)) / 100.0;
+        let whole = node.cpus.is_subset(cpus);
+        let allowed = if whole { None } else { Some(node.cpus.intersection(cpus)) };
+        let allowed = allowed.as_ref().unwrap_or(&node.cpus);
+        let busy = |of: &CpuSet| -> f64 {
+            let count = count(of);
+            self.before.as_ref().map_or(0.0, |b| (count - idle(b, &self.now.cpu, of)).max(0.0))
+        };
+        let mut all = Worth { capacity: 0.0, idle: 0.0 };
+        let mut add = |cores: f64, threads: f64, busy: f64| {
+            let capacity = cores + (threads - cores) * further;
+            let used = busy.min(cores) + (busy - cores).max(0.0) * further;
+            all.capacity += capacity;
+            all.idle += (capacity - used).max(0.0);
+        };
+        let mut single = allowed.clone();
+        for core in &node.cores {
+            let core = core.intersection(allowed);
+            if core.len() > 1 {
+                add(1.0, count(&core), busy(&core));
+                single = single.difference(&core);
+            }
+        }
+        if !single.is_empty() {
+            #[expect(clippy::cast_precision_loss, reason = "a few threads")]
+            let threads = self.topology().threads_per_core() as f64;
+            let of_single = count(&single);
+            add(of_single / threads, of_single, busy(&single));
+        }
+        let millionths = |figure: f64| (figure * 1e6).round() / 1e6;
+        Worth { capacity: millionths(all.capacity), idle: millionths(all.idle) }
+    }
+
     /// Returns the running number: 0 for a single snapshot, rising with each one of an
     /// [`Engine`](crate::Engine).
     pub fn generation(&self) -> u64 {
@@ -139,6 +224,11 @@ impl Snapshot {
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "no host has 2^53 CPUs")]
+fn count(cpus: &CpuSet) -> f64 {
+    cpus.len() as f64
 }
 
 fn free(memory: Option<&NodeMemory>) -> Option<Bytes> {
@@ -171,6 +261,45 @@ mod tests {
     fn times(cs: u64, idle: &[(u32, u64)]) -> CpuTimes {
         let at = Instant::from_centiseconds(cs);
         CpuTimes::new(at, idle.iter().map(|&(cpu, ticks)| (CpuId(cpu), ticks)))
+    }
+
+    /// A host of one node, by the list of its CPUs and the cores that run several threads.
+    fn host(cpulist: &str, siblings: &[&str]) -> Arc<Host> {
+        use crate::files::{CoreFiles, HostFiles, NodeFiles, TextFile};
+        let text = |text: &str| TextFile { path: "a file".into(), text: text.as_bytes().to_vec() };
+        let siblings = siblings.iter().map(|list| (CpuId(0), text(list))).collect();
+        let files = HostFiles {
+            nodes: vec![NodeFiles {
+                id: NodeId(0),
+                dir: "node0".into(),
+                cpulist: Some(text(cpulist)),
+                cpumap: None,
+                distance: Some(text("10")),
+                access: None,
+            }],
+            cores: Some(CoreFiles { siblings, complete: true }),
+            ..HostFiles::default()
+        };
+        Arc::new(Host::from_files(&files).expect("a good host").value)
+    }
+
+    #[test]
+    fn further_threads_of_a_core_are_worth_a_part_and_idle_last() {
+        let all: CpuSet = (0..4).map(CpuId).collect();
+        let before = times(0, &[(0, 0), (1, 0), (2, 0), (3, 0)]);
+        // Cores {0,2} and {1,3}: one thread of the first is busy, the second core idles.
+        let now =
+            Sample { cpu: times(100, &[(0, 0), (1, 100), (2, 100), (3, 100)]), memory: vec![] };
+        let snapshot = Snapshot::new(host("0-3", &["0,2", "1,3"]), Some(before), now);
+        let node = &snapshot.topology().nodes()[0];
+        let close = |a: Worth, capacity: f64, idle: f64| {
+            assert!((a.capacity - capacity).abs() < 1e-9 && (a.idle - idle).abs() < 1e-9, "{a:?}");
+        };
+        close(snapshot.worth(node, &all, 20), 2.4, 1.4);
+        close(snapshot.worth(node, &all, 100), 4.0, 3.0);
+        // Of the second core only one thread may be used: it is a core of its own.
+        let some: CpuSet = [0, 1, 2].into_iter().map(CpuId).collect();
+        close(snapshot.worth(node, &some, 20), 2.2, 1.2);
     }
 
     #[test]

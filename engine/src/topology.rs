@@ -3,7 +3,7 @@
 use crate::distance::Distances;
 use crate::error::SourceError;
 use crate::files::{HostFiles, NodeFiles};
-use crate::ids::NodeId;
+use crate::ids::{CpuId, NodeId};
 use crate::idset::{CpuSet, NodeSet};
 use crate::parse;
 
@@ -17,6 +17,11 @@ pub struct Node {
     pub listed: CpuSet,
     /// The online CPUs that count for placement: each CPU once, in the lowest node that lists it.
     pub cpus: CpuSet,
+    /// Of these, the CPUs of each core that runs more than one thread. The others are cores of
+    /// their own.
+    pub cores: Vec<CpuSet>,
+    /// Whether the node is the memory of a GPU.
+    pub is_gpu: bool,
 }
 
 /// A host's nodes, CPUs and distances.
@@ -39,6 +44,20 @@ pub struct Topology {
     nodes: Vec<Node>,
     distances: Option<Distances>,
     isolated: CpuSet,
+    latencies: Vec<Latency>,
+    /// How many threads every core is taken to run where the cores are not told; 1 where they are.
+    threads: u64,
+}
+
+/// What HMAT tells of a node's memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Latency {
+    /// The node whose memory is meant.
+    pub node: NodeId,
+    /// The nodes whose CPUs reach it soonest.
+    pub initiators: NodeSet,
+    /// How long a read takes from there, in ns.
+    pub read_ns: u64,
 }
 
 impl Topology {
@@ -75,8 +94,10 @@ impl Topology {
             let cpus = listed.difference(&taken);
             shared = shared.union(&listed.intersection(&taken));
             taken = taken.union(&listed);
-            nodes.push(Node { id: dir.id, listed, cpus });
+            let is_gpu = files.gpu_nodes.contains(&dir.id);
+            nodes.push(Node { id: dir.id, listed, cpus, cores: Vec::new(), is_gpu });
         }
+        let threads = share_cores(files, &mut nodes, &mut notes)?;
         if !from_masks.is_empty() {
             notes.push(format!("nodes {from_masks} have no cpulist file: their cpumap is used"));
         }
@@ -88,7 +109,9 @@ impl Topology {
         let columns = online_nodes.unwrap_or_else(|| dirs.iter().map(|dir| dir.id).collect());
         let distances = distances(&dirs, &columns, &mut notes)?;
         let isolated = isolated.unwrap_or_default();
-        Ok(crate::read::Read { value: Self { nodes, distances, isolated }, notes })
+        let latencies = latencies(&dirs)?;
+        let value = Self { nodes, distances, isolated, latencies, threads };
+        Ok(crate::read::Read { value, notes })
     }
 
     /// Returns the nodes, in ascending order of ids.
@@ -117,6 +140,17 @@ impl Topology {
         &self.isolated
     }
 
+    /// Returns what HMAT tells of the nodes' memory; nothing on most hosts.
+    pub fn latencies(&self) -> &[Latency] {
+        &self.latencies
+    }
+
+    /// Returns how many threads every core is taken to run, where the host does not tell which
+    /// CPUs share a core but how many do; 1 where it tells, or where nothing is known.
+    pub fn threads_per_core(&self) -> u64 {
+        self.threads
+    }
+
     /// Returns the CPUs of some nodes.
     pub fn cpus_of(&self, nodes: &NodeSet) -> CpuSet {
         self.nodes
@@ -124,6 +158,55 @@ impl Topology {
             .filter(|node| nodes.contains(node.id))
             .fold(CpuSet::new(), |all, node| all.union(&node.cpus))
     }
+}
+
+/// Sorts the CPUs of cores with several threads to their nodes. Returns the threads of every core
+/// where only CPU 0's core is told.
+fn share_cores(
+    files: &HostFiles,
+    nodes: &mut [Node],
+    notes: &mut Vec<String>,
+) -> Result<u64, SourceError> {
+    let Some(cores) = &files.cores else { return Ok(1) };
+    if !cores.complete {
+        let mask = files.cpu0_siblings.as_ref().map(|file| parse::mask::parse::<CpuId>(&file.text));
+        let threads = mask.and_then(Result::ok).map_or(1, |mask| mask.len().max(1));
+        if threads > 1 {
+            notes.push(format!(
+                "only CPU 0 tells its core: every core is taken to run {threads} threads"
+            ));
+        }
+        return Ok(threads);
+    }
+    for (_, file) in &cores.siblings {
+        let siblings: CpuSet = parse::list::parse(&file.text).map_err(|e| file.error(e))?;
+        for node in nodes.iter_mut() {
+            let here = siblings.intersection(&node.cpus);
+            if here.len() > 1 {
+                node.cores.push(here);
+            }
+        }
+    }
+    Ok(1)
+}
+
+fn latencies(dirs: &[&NodeFiles]) -> Result<Vec<Latency>, SourceError> {
+    let mut told = Vec::new();
+    for dir in dirs {
+        let Some(access) = &dir.access else { continue };
+        let file = &access.read_latency;
+        let body = parse::trim_end(&file.text);
+        let read_ns = match parse::number(body) {
+            Some((ns, digits)) if digits == body.len() => ns,
+            _ => {
+                let wanted = "a number of nanoseconds";
+                return Err(file.error(parse::ParseError::at(&file.text, 0, wanted)));
+            }
+        };
+        let initiators = access.initiators.iter().copied().collect();
+        told.push(Latency { node: dir.id, initiators, read_ns });
+    }
+    Ok(told)
 }
 
 fn optional<T>(
@@ -205,6 +288,7 @@ mod tests {
             cpulist: text(&format!("node{id}/cpulist"), cpulist),
             cpumap: None,
             distance: text(&format!("node{id}/distance"), distance),
+            access: None,
             dir,
         }
     }

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use placer_engine::backend::numad_process::NumadProcess;
 use placer_engine::policy::numad::Rules;
-use placer_engine::{Advice, Request, Shortfall, advise};
+use placer_engine::{Advice, Policy, Request, Shortfall, advise, explain};
 
 use crate::args::{Advise, Via};
+use crate::claiming::Desk;
 use crate::json::{self, AdviceForm};
-use crate::{output, plan, sampling};
+use crate::{claiming, explain, output, plan};
 
 /// How long the real numad may take: it sleeps two seconds.
 const NUMAD_TIME: Duration = Duration::from_secs(10);
@@ -21,7 +22,12 @@ pub(crate) fn run(args: &Advise) -> Result<ExitCode, Box<dyn Error>> {
     }
     let root = plan::root(&args.host);
     let request = plan::request(args, &root)?;
-    let snapshot = sampling::snapshot(&root, args.host.window)?;
+    // Only who claims opens the ledger to change it, and waits for its lock.
+    let desk = args.hold.map(|_| Desk::open(&root));
+    let (decision, snapshot) = match &desk {
+        Some(desk) => desk.begin(&root, args.host.window, request.pages)?,
+        None => (None, claiming::snapshot(&root, args.host.window, request.pages)?),
+    };
     let advice = advise(&snapshot, &request)?;
 
     let notes: Vec<String> = snapshot.notes().iter().chain(&advice.notes).cloned().collect();
@@ -31,18 +37,30 @@ pub(crate) fn run(args: &Advise) -> Result<ExitCode, Box<dyn Error>> {
     if let Some(short) = advice.shortfall {
         output::warn(&shortage(&request, &advice, short));
     }
+    // What takes longer than the advice is made only for those who read it.
+    let asked = args.explain || args.json;
+    let why = if asked && matches!(request.policy, Policy::Best(_)) {
+        Some(explain(&snapshot, &request, &advice)?)
+    } else {
+        None
+    };
+    let whole =
+        |claim| json::text(&AdviceForm::new(&request, &advice, &notes, claim, why.as_ref()));
     if args.strict && !advice.fits() {
         if args.json {
-            output::answer(&json::text(&AdviceForm::new(&request, &advice, &notes))?)?;
+            output::answer(&whole(None)?)?;
         }
         return Ok(ExitCode::from(1));
     }
-    let answer = if args.json {
-        json::text(&AdviceForm::new(&request, &advice, &notes))?
-    } else if args.cpus {
-        format!("{}\n", advice.cpus).into_bytes()
-    } else {
-        format!("{}\n", advice.nodes).into_bytes()
+    let claim = args
+        .hold
+        .zip(decision)
+        .and_then(|(time, decision)| claiming::hold(decision, &request, &advice, time));
+    let answer = match &why {
+        Some(why) if args.explain => explain::text(&request, &advice, why).into_bytes(),
+        _ if args.json => whole(claim)?,
+        _ if args.cpus => format!("{}\n", advice.cpus).into_bytes(),
+        _ => format!("{}\n", advice.nodes).into_bytes(),
     };
     output::answer(&answer)?;
     Ok(ExitCode::SUCCESS)
@@ -71,6 +89,10 @@ fn ask_numad(args: &Advise) -> Result<ExitCode, Box<dyn Error>> {
         (args.json, "--json"),
         (args.cpus, "--cpus"),
         (args.strict, "--strict"),
+        (args.hold.is_some(), "--hold"),
+        (args.explain, "--explain"),
+        (args.pages.is_some(), "--pages"),
+        (args.near.is_some(), "--near"),
     ];
     if let Some((_, flag)) = refused.iter().find(|(given, _)| *given) {
         return Err(format!(

@@ -15,7 +15,7 @@ pub(crate) fn run(args: &Show) -> Result<ExitCode, Box<dyn Error>> {
     let root = plan::root(&args.host);
     // hwloc reads while the load is measured.
     let second = args.devices.then(|| SecondSource::start(&root)).transpose()?;
-    let snapshot = sampling::snapshot(&root, args.host.window)?;
+    let snapshot = sampling::snapshot(&root, args.host.window, None)?;
     for note in snapshot.notes() {
         output::warn(note);
     }

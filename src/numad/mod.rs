@@ -14,12 +14,12 @@ use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use placer_engine::policy::numad::{Failure, Machine, Query, Rules, choose};
+use placer_engine::policy::numad::{Failure, Machine, Query, Rules, charge, choose};
 use placer_engine::source::{HostReader, two_samples};
 use placer_engine::{CpuSet, SourceError, SysRoot};
 
 use crate::sampling::Saved;
-use crate::{duration, output};
+use crate::{claiming, duration, output};
 use log::Log;
 use options::{Advice, Exit, Options, Outcome};
 
@@ -96,7 +96,7 @@ fn choose_nodes(
         _ => None,
     };
     let window = asked.unwrap_or(DEFAULT_WINDOW);
-    let (before, now) = two_samples(&mut reader, earlier, window)?;
+    let (before, mut now) = two_samples(&mut reader, earlier, window)?;
     if let Some(saved) = &mut saved {
         saved.keep(&now.cpu);
     }
@@ -109,7 +109,13 @@ fn choose_nodes(
         reserved: options.reserved.clone(),
         lenient: false,
     };
-    let figures = machine.figures(before.as_ref(), &now, &rules)?;
+    // What placer has promised to others counts as used. Read before the memory, see there.
+    let charges = claiming::view(root).map(|view| view.charges).unwrap_or_default();
+    if !charges.is_empty() {
+        reader.memory(&mut now.memory)?;
+    }
+    let mut figures = machine.figures(before.as_ref(), &now, &rules)?;
+    charge(&mut figures, &charges);
     let rows = machine.distance_rows(&rules)?;
     let query = Query { cpus: advice.cpus_hundredths, megabytes: advice.megabytes };
     let (cpus, megabytes) = (query.cpus, query.megabytes);

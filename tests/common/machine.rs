@@ -6,13 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
+use std::time::Duration;
 
-use placer_engine::{
-    CpuId, CpuSet, CpuTimes, Host, HostFiles, Instant, NodeFiles, NodeId, NodeMemory, NodeSet,
-    Sample, Snapshot, TextFile, parse,
-};
+use placer_engine::{CpuId, CpuSet, NodeId, NodeSet, Snapshot, SysRoot};
 
 /// Directories of the kernel's, relative to the root of the machine.
 pub(crate) const NODES: &str = "sys/devices/system/node";
@@ -170,47 +167,29 @@ impl Machine {
         }
     }
 
-    /// Returns the machine at its second moment, without any file.
+    /// Returns the machine as placer reads it, at its second moment.
     pub(crate) fn snapshot(&self) -> Snapshot {
-        let mut files = self.files();
-        let mut file = |path: String| {
-            let text = files.remove(&path)?;
-            Some(TextFile { path: PathBuf::from(path), text })
-        };
-        let mut order = self.ids();
-        if let Some(wanted) = &self.order {
-            order.sort_by_key(|id| (wanted.iter().position(|w| w == id).unwrap_or(99), *id));
-        }
-        let nodes = order.iter().map(|id| {
-            let dir = format!("{NODES}/node{id}");
-            NodeFiles {
-                id: NodeId(*id),
-                cpulist: file(format!("{dir}/cpulist")),
-                cpumap: None,
-                distance: file(format!("{dir}/distance")),
-                dir: PathBuf::from(dir),
-            }
-        });
-        let files = HostFiles {
-            nodes: nodes.collect(),
-            node_online: file(format!("{NODES}/online")),
-            cpu_online: file(format!("{CPUS}/online")),
-            cpu_possible: file(format!("{CPUS}/possible")),
-            cpu_isolated: None,
-            cpu0_siblings: file(format!("{CPUS}/cpu0/topology/thread_siblings")),
-            node_dir: PathBuf::from(NODES),
-        };
-        let host = Host::from_files(&files).expect("a good machine");
-        let memory = order.iter().map(|id| NodeMemory {
-            node: NodeId(*id),
-            meminfo: parse::meminfo::parse(self.nodes[id].meminfo(*id).as_bytes()).ok(),
-        });
-        let now = Sample { cpu: self.times(true), memory: memory.collect() };
-        let before = self.has_next.then(|| self.times(false));
-        Snapshot::new(Arc::new(host.value), before, now).with_notes(host.notes)
+        let dir = scratch();
+        self.write(dir.path());
+        Snapshot::take(&SysRoot::at(dir.path()), Duration::ZERO).expect("a good machine")
     }
 
-    fn distance_of(&self, from: u32, to: u32) -> u32 {
+    /// Returns what a snapshot of the machine should say of each node: its id, its CPUs, all of its
+    /// memory and what of it is free in bytes, and how many CPUs' worth of time was idle.
+    pub(crate) fn states(&self) -> Vec<(u32, String, u64, u64, f64)> {
+        let state = |(id, node): (&u32, &Node)| {
+            let idle = |cpu: &u32| self.idle.get(cpu).copied().unwrap_or(GAP);
+            let ticks: u64 = node.cpus.iter().map(idle).sum();
+            let idle = f64::from(u32::try_from(ticks).expect("few")) / 200.0;
+            let cpus: CpuSet = node.cpus.iter().copied().map(CpuId).collect();
+            let free = node.free_kib + node.inactive_file_kib;
+            (*id, cpus.to_string(), node.total_kib << 10, free << 10, idle)
+        };
+        self.nodes.iter().map(state).collect()
+    }
+
+    /// Returns the distance from the CPUs of one node to the memory of another.
+    pub(crate) fn distance_of(&self, from: u32, to: u32) -> u32 {
         let plain = if from == to { 10 } else { 20 };
         self.distances.get(&(from, to)).copied().unwrap_or(plain)
     }
@@ -223,11 +202,6 @@ impl Machine {
             let gained = self.idle.get(&cpu).copied().unwrap_or(GAP);
             (cpu, 50_000 + u64::from(cpu) + if second && self.has_next { gained } else { 0 })
         })
-    }
-
-    fn times(&self, second: bool) -> CpuTimes {
-        let at = Instant::from_centiseconds(FIRST + if second { GAP } else { 0 });
-        CpuTimes::new(at, self.counters(second).map(|(cpu, idle)| (CpuId(cpu), idle)))
     }
 
     fn stat(&self, second: bool) -> String {
@@ -265,6 +239,12 @@ pub(crate) fn status(cpus: &str, nodes: &str) -> String {
          Mems_allowed:\t00000000,00000003\nMems_allowed_list:\t{nodes}\n\
          voluntary_ctxt_switches:\t0\nnonvoluntary_ctxt_switches:\t1\n"
     )
+}
+
+/// Returns a directory for machines, in memory where there is a place for that: the trees are many.
+pub(crate) fn scratch() -> tempfile::TempDir {
+    let in_memory = tempfile::tempdir_in("/dev/shm");
+    in_memory.or_else(|_| tempfile::tempdir()).expect("a directory")
 }
 
 /// Writes one file of a machine, with the directories above it.

@@ -60,11 +60,26 @@ pub fn parse(text: &[u8]) -> Result<NodeMeminfo, ParseError> {
                 if start + value_at + kib.digits_end <= NUMAD_READS {
                     found.numad.note(key, kib.number);
                 }
+                // The three are among the first ten of some forty lines.
+                if found.is_whole() {
+                    break;
+                }
             }
         }
         start += line.len();
     }
     Ok(found)
+}
+
+impl NodeMeminfo {
+    /// Returns whether no later line can add anything.
+    fn is_whole(&self) -> bool {
+        // numad's last field is noted only behind the two others.
+        self.total.is_some()
+            && self.free.is_some()
+            && self.inactive_file.is_some()
+            && self.numad.inactive_file_kib.is_some()
+    }
 }
 
 impl NumadFields {

@@ -1,14 +1,16 @@
 //! The rules that choose: pure functions from a [`Snapshot`](crate::Snapshot) and a
 //! [`Request`](crate::Request) to an [`Advice`](crate::Advice).
 
+pub mod best;
 pub mod numad;
-pub mod score;
 
 use std::fmt;
 
 /// Which rule chooses.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Policy {
+    /// Ours: exact, explained, for guests with huge pages, devices and limits.
+    Best(best::Rules),
     /// numad 0.5's rules, bit for bit.
     Numad(numad::Rules),
 }
@@ -17,6 +19,7 @@ impl Policy {
     /// Returns the name it is asked for by.
     pub fn name(&self) -> &'static str {
         match self {
+            Self::Best(_) => "best",
             Self::Numad(_) => "numad",
         }
     }
@@ -24,7 +27,7 @@ impl Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self::Numad(numad::Rules::default())
+        Self::Best(best::Rules::default())
     }
 }
 

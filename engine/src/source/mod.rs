@@ -3,6 +3,8 @@
 //! Live and recorded machines go through the same [`SysRoot`] and [`HostReader`]; hwloc is a
 //! second source for what sysfs tells badly, behind the feature `hwloc`.
 
+mod detail;
+pub mod device;
 mod file;
 #[cfg(feature = "hwloc")]
 pub mod hwloc;

@@ -7,16 +7,18 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::time::{ClockId, clock_gettime};
 
+use super::detail;
 use super::file::{self, Buffer, LARGE, SMALL};
 use super::root::{self, Moment, Overlay, SysRoot};
 use crate::error::{SourceError, is_gone};
 use crate::files::{HostFiles, NodeFiles, TextFile};
 use crate::ids::NodeId;
 use crate::parse;
-use crate::sample::{CpuTimes, Instant, NodeMemory, Sample};
+use crate::sample::{CpuTimes, Instant, NodeHugePages, NodeMemory, Sample};
+use crate::units::Bytes;
 
-const NODES: &str = "sys/devices/system/node";
-const CPUS: &str = "sys/devices/system/cpu";
+pub(super) const NODES: &str = "sys/devices/system/node";
+pub(super) const CPUS: &str = "sys/devices/system/cpu";
 /// Linux has at most 1,024 nodes (NODES_SHIFT 10).
 const MAX_NODES: usize = 4096;
 /// How often reading is begun anew on a host whose nodes come and go meanwhile.
@@ -43,6 +45,8 @@ pub struct HostReader {
     files: HostFiles,
     overlay: Overlay,
     moment: Moment,
+    /// When a recorded machine was read at that moment, once it was asked for.
+    recorded: Option<Instant>,
     stat: Kept,
     meminfo: Vec<(NodeId, Kept)>,
     /// The kernel's lists of what is online, to notice when they change.
@@ -56,7 +60,8 @@ pub struct HostReader {
 #[derive(Debug)]
 struct Kept {
     relative: String,
-    path: PathBuf,
+    /// Where it is at the moment that is read; `None` when it is gone by then.
+    path: Option<PathBuf>,
     file: Option<File>,
 }
 
@@ -66,9 +71,24 @@ impl HostReader {
     /// A node that leaves while it is read makes the reading start anew, a few times.
     /// Errors: no nodes, a file that cannot be read, a host that never holds still.
     pub fn open(root: &SysRoot) -> Result<Self, SourceError> {
+        Self::open_with(root, read_files)
+    }
+
+    /// Opens a host and reads, beside, which CPUs share a core and what HMAT tells of memory. On
+    /// hosts with hardware threads that is a file for each core.
+    ///
+    /// Errors: as [`open`](Self::open).
+    pub fn open_whole(root: &SysRoot) -> Result<Self, SourceError> {
+        Self::open_with(root, |root| detail::read(root, read_files(root)?))
+    }
+
+    fn open_with(
+        root: &SysRoot,
+        read: impl Fn(&SysRoot) -> Result<HostFiles, SourceError>,
+    ) -> Result<Self, SourceError> {
         let mut tries = 0;
         let files = loop {
-            match read_files(root) {
+            match read(root) {
                 Ok(files) => break files,
                 Err(e) if root.is_live() && e.is_gone() => {
                     tries += 1;
@@ -102,6 +122,7 @@ impl HostReader {
             files,
             overlay,
             moment: Moment::First,
+            recorded: None,
             meminfo,
             watched,
             stat_buf: Buffer::default(),
@@ -125,9 +146,14 @@ impl HostReader {
             return;
         }
         self.moment = moment;
+        self.recorded = None;
         for kept in std::iter::once(&mut self.stat).chain(self.meminfo.iter_mut().map(|m| &mut m.1))
         {
             kept.file = None;
+            kept.path = match moment {
+                Moment::First => Some(self.root.path(&kept.relative)),
+                Moment::Second => self.overlay.path(&self.root, &kept.relative),
+            };
         }
     }
 
@@ -139,19 +165,28 @@ impl HostReader {
 
     /// Reads the CPU counters. A host without `/proc/stat` has none.
     pub fn cpu_times(&mut self, times: &mut CpuTimes) -> Result<(), SourceError> {
-        times.restart(now(&self.root, self.moment)?);
-        let Some(path) = self.stat.path_at(&self.root, &self.overlay, self.moment) else {
-            return Ok(());
-        };
+        times.restart(self.now()?);
         // What follows the CPUs (interrupts) is long, and not asked for.
         let whole = |text: &[u8]| has_all_cpus(text);
-        if !self.stat.read(&path, LARGE, &mut self.stat_buf, whole)? {
+        if !self.stat.read(LARGE, &mut self.stat_buf, whole)? {
             return Ok(());
         }
         parse::stat::each_cpu(self.stat_buf.text(), |cpu, idle| times.push(cpu, idle))
-            .map_err(|e| SourceError::parse(&path, e))?;
+            .map_err(|e| self.stat.error(e))?;
         times.finish();
         Ok(())
+    }
+
+    fn now(&mut self) -> Result<Instant, SourceError> {
+        if self.root.is_live() {
+            return live_clock();
+        }
+        if let Some(at) = self.recorded {
+            return Ok(at);
+        }
+        let at = root::recorded_clock(&self.root, self.moment)?;
+        self.recorded = Some(at);
+        Ok(at)
     }
 
     /// Reads the memory of every node, in the order in which the directory lists them. A node
@@ -160,15 +195,44 @@ impl HostReader {
         memory.clear();
         for (node, kept) in &mut self.meminfo {
             let mut meminfo = None;
-            if let Some(path) = kept.path_at(&self.root, &self.overlay, self.moment)
-                && kept.read(&path, SMALL, &mut self.buf, |_| false)?
-            {
+            if kept.read(SMALL, &mut self.buf, |_| false)? {
                 let fields = parse::meminfo::parse(self.buf.text());
-                meminfo = Some(fields.map_err(|e| SourceError::parse(&path, e))?);
+                meminfo = Some(fields.map_err(|e| kept.error(e))?);
             }
             memory.push(NodeMemory { node: *node, meminfo });
         }
         Ok(())
+    }
+
+    /// Reads the huge pages of one size on every node, in the order in which the directory lists
+    /// them. A node without pages of that size has none.
+    ///
+    /// Source: `node<N>/hugepages/hugepages-<size>kB/{nr,free}_hugepages`.
+    /// Errors: a count that is no number.
+    pub fn huge_pages(&self, size: Bytes) -> Result<Vec<NodeHugePages>, SourceError> {
+        let kib = size.whole_kib();
+        let count = |node: NodeId, name: &str| -> Result<u64, SourceError> {
+            let file = format!("{NODES}/node{node}/hugepages/hugepages-{kib}kB/{name}");
+            let path = match self.moment {
+                Moment::First => Some(self.root.path(&file)),
+                Moment::Second => self.overlay.path(&self.root, &file),
+            };
+            let Some(path) = path else { return Ok(0) };
+            let Some(text) = file::read(&path)? else { return Ok(0) };
+            match parse::number(&text) {
+                Some((count, digits)) if digits == parse::trim_end(&text).len() => Ok(count),
+                _ => {
+                    let error = parse::ParseError::at(&text, 0, "a number of pages");
+                    Err(SourceError::parse(&path, error))
+                }
+            }
+        };
+        let of = |node: &NodeFiles| {
+            let (total, free) =
+                (count(node.id, "nr_hugepages")?, count(node.id, "free_hugepages")?);
+            Ok(NodeHugePages { node: node.id, total, free: free.min(total) })
+        };
+        self.files.nodes.iter().map(of).collect()
     }
 
     /// Reads CPU counters and memory.
@@ -181,8 +245,7 @@ impl HostReader {
     /// lists of what is online. The caller then opens the host anew.
     pub fn has_changed(&mut self) -> Result<bool, SourceError> {
         for (kept, before) in &mut self.watched {
-            let path = kept.path.clone();
-            let there = kept.read(&path, SMALL, &mut self.buf, |_| false)?;
+            let there = kept.read(SMALL, &mut self.buf, |_| false)?;
             if !there || self.buf.text() != before.as_slice() {
                 return Ok(true);
             }
@@ -193,25 +256,21 @@ impl HostReader {
 
 impl Kept {
     fn new(root: &SysRoot, relative: String) -> Self {
-        Self { path: root.path(&relative), relative, file: None }
+        Self { path: Some(root.path(&relative)), relative, file: None }
     }
 
-    /// Returns where the file is at a moment; `None` when it is gone by then.
-    fn path_at(&self, root: &SysRoot, overlay: &Overlay, moment: Moment) -> Option<PathBuf> {
-        match moment {
-            Moment::First => Some(self.path.clone()),
-            Moment::Second => overlay.path(root, &self.relative),
-        }
+    fn error(&self, error: parse::ParseError) -> SourceError {
+        SourceError::parse(self.path.as_deref().unwrap_or(Path::new(&self.relative)), error)
     }
 
     /// Reads the file anew. Returns whether it is there.
     fn read(
         &mut self,
-        path: &Path,
         limit: usize,
         buf: &mut Buffer,
         enough: impl Fn(&[u8]) -> bool + Copy,
     ) -> Result<bool, SourceError> {
+        let Some(path) = self.path.as_deref() else { return Ok(false) };
         if let Some(file) = &self.file {
             match buf.fill(file, path, limit, enough) {
                 Ok(()) => return Ok(true),
@@ -247,10 +306,6 @@ fn has_all_cpus(text: &[u8]) -> bool {
     !text[line..].starts_with(b"cpu")
 }
 
-fn now(root: &SysRoot, moment: Moment) -> Result<Instant, SourceError> {
-    if root.is_live() { live_clock() } else { root::recorded_clock(root, moment) }
-}
-
 /// Reads the live host's monotonic clock, as a [`HostReader`] does with each sample.
 pub fn live_clock() -> Result<Instant, SourceError> {
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC)
@@ -278,7 +333,7 @@ fn read_files(root: &SysRoot) -> Result<HostFiles, SourceError> {
             let needed_for = "the CPUs of the node";
             return Err(SourceError::Missing { path: dir.join("cpulist"), needed_for });
         }
-        nodes.push(NodeFiles { id: NodeId(id), dir, cpulist, cpumap, distance });
+        nodes.push(NodeFiles { id: NodeId(id), dir, cpulist, cpumap, distance, access: None });
     }
     Ok(HostFiles {
         nodes,
@@ -287,6 +342,8 @@ fn read_files(root: &SysRoot) -> Result<HostFiles, SourceError> {
         cpu_possible: text(&format!("{CPUS}/possible"))?,
         cpu_isolated: text(&format!("{CPUS}/isolated"))?,
         cpu0_siblings: text(&format!("{CPUS}/cpu0/topology/thread_siblings"))?,
+        cores: None,
+        gpu_nodes: Vec::new(),
         node_dir,
     })
 }

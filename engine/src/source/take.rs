@@ -7,7 +7,8 @@ use super::{HostReader, Moment, SysRoot};
 use crate::error::SourceError;
 use crate::host::Host;
 use crate::sample::{CpuTimes, Sample};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{HugePages, Snapshot};
+use crate::units::Bytes;
 
 /// Longer windows than this are a mistake, not a measurement.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -29,17 +30,30 @@ impl Snapshot {
         saved: Option<CpuTimes>,
         window: Duration,
     ) -> Result<Self, SourceError> {
-        let mut reader = HostReader::open(root)?;
-        let host = Host::from_files(reader.files())?;
-        let (before, now) = two_samples(&mut reader, saved, window)?;
+        Self::take_with(root, saved, window, None)
+    }
+
+    /// Takes a snapshot as [`take_since`](Self::take_since) does, and reads the huge pages of one
+    /// size beside.
+    pub fn take_with(
+        root: &SysRoot,
+        saved: Option<CpuTimes>,
+        window: Duration,
+        pages: Option<Bytes>,
+    ) -> Result<Self, SourceError> {
+        let mut reader = HostReader::open_whole(root)?;
+        let mut host = Host::from_files(reader.files())?;
+        let (mut before, mut now) = two_samples(&mut reader, saved, window)?;
         if reader.has_changed()? {
             // Plugged while it was measured: once more, and whatever it is now is the answer.
-            reader = HostReader::open(root)?;
-            let host = Host::from_files(reader.files())?;
-            let (before, now) = two_samples(&mut reader, None, window)?;
-            return Ok(Self::new(Arc::new(host.value), before, now).with_notes(host.notes));
+            reader = HostReader::open_whole(root)?;
+            host = Host::from_files(reader.files())?;
+            (before, now) = two_samples(&mut reader, None, window)?;
         }
-        Ok(Self::new(Arc::new(host.value), before, now).with_notes(host.notes))
+        let snapshot = Self::new(Arc::new(host.value), before, now).with_notes(host.notes);
+        let Some(size) = pages else { return Ok(snapshot) };
+        let nodes = reader.huge_pages(size)?;
+        Ok(snapshot.with_huge_pages(HugePages { size, nodes }))
     }
 }
 

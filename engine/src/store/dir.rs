@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -31,6 +31,8 @@ use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 pub struct StateDir {
     path: PathBuf,
     fd: OwnedFd,
+    /// The user that the directory and what is in it must belong to.
+    owner: u32,
 }
 
 /// Why a state directory, or a file in it, cannot be used.
@@ -45,8 +47,8 @@ pub struct StoreError {
 #[derive(Debug)]
 enum Cause {
     Io(io::Error),
-    /// It belongs to this user instead of the caller.
-    Owner(u32),
+    /// It belongs to the second user instead of the first.
+    Owner(u32, u32),
     /// These are its mode bits, and others can write.
     Mode(u32),
     /// No directory, or no ordinary file.
@@ -61,8 +63,8 @@ impl fmt::Display for StoreError {
         write!(f, "cannot {attempted} {}", path.display())?;
         match cause {
             Cause::Io(_) => Ok(()),
-            Cause::Owner(uid) => {
-                write!(f, ": expected it to belong to user {}, found user {uid}", geteuid())
+            Cause::Owner(wanted, uid) => {
+                write!(f, ": expected it to belong to user {wanted}, found user {uid}")
             }
             Cause::Mode(mode) => {
                 write!(f, ": expected that only its owner can write it, found mode {mode:04o}")
@@ -89,31 +91,48 @@ impl StateDir {
     ///
     /// Errors: it is a link, belongs to another user, others can write it, or cannot be made.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let owner = geteuid().as_raw();
+        if let Some(dir) = Self::open_of(path, owner)? {
+            return Ok(dir);
+        }
+        let error = |cause| StoreError {
+            attempted: "make the directory",
+            path: path.to_owned(),
+            cause: Cause::Io(cause),
+        };
+        match mkdirat(nix::fcntl::AT_FDCWD, path, Mode::from_bits_truncate(0o755)) {
+            Ok(()) | Err(nix::Error::EEXIST) => {}
+            Err(e) => return Err(error(e.into())),
+        }
+        Self::open_of(path, owner)?.ok_or_else(|| error(nix::Error::ENOENT.into()))
+    }
+
+    /// Opens a directory that a certain user keeps, this one or another. `None` when it is missing.
+    ///
+    /// Errors: it is a link, belongs to anybody else, or others can write it.
+    pub fn open_of(path: &Path, owner: u32) -> Result<Option<Self>, StoreError> {
         let error = |attempted, cause| StoreError { attempted, path: path.to_owned(), cause };
-        let io = |attempted| move |e: nix::Error| error(attempted, Cause::Io(e.into()));
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let open = || openat(nix::fcntl::AT_FDCWD, path, flags, Mode::empty());
-        let fd = match open() {
-            Err(nix::Error::ENOENT) => {
-                match mkdirat(nix::fcntl::AT_FDCWD, path, Mode::from_bits_truncate(0o755)) {
-                    Ok(()) | Err(nix::Error::EEXIST) => {}
-                    Err(e) => return Err(io("make the directory")(e)),
-                }
-                open().map_err(io("open"))?
-            }
+        let fd = match openat(nix::fcntl::AT_FDCWD, path, flags, Mode::empty()) {
+            Err(nix::Error::ENOENT) => return Ok(None),
             // A link answers ELOOP or ENOTDIR, by kernel.
             Err(nix::Error::ELOOP | nix::Error::ENOTDIR) => return Err(error("open", Cause::Kind)),
-            other => other.map_err(io("open"))?,
+            other => other.map_err(|e| error("open", Cause::Io(e.into())))?,
         };
         let file = File::from(fd);
         let meta = file.metadata().map_err(|e| error("open", Cause::Io(e)))?;
-        if meta.uid() != geteuid().as_raw() {
-            return Err(error("use", Cause::Owner(meta.uid())));
+        if meta.uid() != owner {
+            return Err(error("use", Cause::Owner(owner, meta.uid())));
         }
         if meta.mode() & 0o022 != 0 {
             return Err(error("use", Cause::Mode(meta.mode() & 0o7777)));
         }
-        Ok(Self { path: path.to_owned(), fd: file.into() })
+        Ok(Some(Self { path: path.to_owned(), fd: file.into(), owner }))
+    }
+
+    /// Returns the open directory, for what is kept in it under a lock.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 
     /// Returns where the directory is.
@@ -135,8 +154,8 @@ impl StateDir {
         if !meta.is_file() {
             return Err(self.error("read", name, Cause::Kind));
         }
-        if meta.uid() != geteuid().as_raw() {
-            return Err(self.error("read", name, Cause::Owner(meta.uid())));
+        if meta.uid() != self.owner {
+            return Err(self.error("read", name, Cause::Owner(self.owner, meta.uid())));
         }
         let mut text = Vec::new();
         let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);

@@ -2,6 +2,7 @@
 
 use super::machine::room;
 use super::{Failure, Query};
+use crate::charges::Charges;
 use crate::ids::{Id, NodeId};
 use crate::idset::NodeSet;
 
@@ -18,6 +19,17 @@ pub struct NodeFigures {
     pub mbs_total: u64,
     /// MiB that are free.
     pub mbs_free: u64,
+}
+
+/// Counts what claims take as used memory and busy CPUs, before numad's arithmetic begins. Without
+/// claims nothing changes.
+pub fn charge(nodes: &mut [NodeFigures], charges: &Charges) {
+    for (id, charge) in charges.iter() {
+        for node in nodes.iter_mut().filter(|node| node.id == id) {
+            node.mbs_free = node.mbs_free.saturating_sub(charge.memory.mib_rounded_up());
+            node.cpus_free = node.cpus_free.saturating_sub(charge.cpus.hundredths());
+        }
+    }
 }
 
 /// numad's answer.
@@ -145,7 +157,7 @@ fn best_order<Row: AsRef<[u64]>>(
     need: i32,
 ) -> Result<Vec<usize>, Failure> {
     let counted = usize::try_from(need).unwrap_or(0);
-    let mut best: Option<(u64, Vec<usize>)> = None;
+    let mut best: Option<(u64, Vec<u64>)> = None;
     let mut column = Vec::with_capacity(nodes.len());
     for c in 0..nodes.len() {
         column.clear();
@@ -160,23 +172,24 @@ fn best_order<Row: AsRef<[u64]>>(
             let id = nodes[column.len()].id;
             return Err(Failure::ShortDistance(id));
         }
-        let order = order_for(&column, magnitudes);
+        // Only the nodes that count decide the column; the rest of its order is made if it wins.
+        let order = order_for(&column, magnitudes, counted);
         let total = order
             .iter()
             .take(counted)
             .fold(0u64, |sum, &at| sum.wrapping_add(magnitudes[at] / (column[at] * column[at])));
         if best.as_ref().is_none_or(|(highest, _)| total > *highest) {
-            best = Some((total, order));
+            best = Some((total, column.clone()));
         }
     }
-    Ok(best.map(|(_, order)| order).unwrap_or_default())
+    Ok(best.map(|(_, column)| order_for(&column, magnitudes, column.len())).unwrap_or_default())
 }
 
 /// Nearest first, of equally near ones the most attractive. A selection sort, and by swapping: ties
-/// that a swap has moved stay moved.
-fn order_for(column: &[u64], magnitudes: &[u64]) -> Vec<usize> {
+/// that a swap has moved stay moved. Only the first `wanted` places are put in order.
+fn order_for(column: &[u64], magnitudes: &[u64], wanted: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..column.len()).collect();
-    for a in 0..order.len() {
+    for a in 0..order.len().min(wanted) {
         let mut best = a;
         for b in a + 1..order.len() {
             let (x, y) = (order[b], order[best]);

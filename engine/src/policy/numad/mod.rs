@@ -10,7 +10,7 @@ mod machine;
 
 use std::fmt;
 
-pub use choose::{Choice, NodeFigures, choose};
+pub use choose::{Choice, NodeFigures, charge, choose};
 pub use machine::{Machine, Reserved};
 
 use crate::ids::NodeId;

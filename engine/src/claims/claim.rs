@@ -1,0 +1,440 @@
+//! One claim, and its form as a line of JSON.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::advice::Advice;
+use crate::ids::NodeId;
+use crate::sample::Instant;
+use crate::units::{Bytes, CpuShare};
+
+/// The name of a claim, as in `placer release 5f3a9c01`: never given twice while one has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClaimId(pub u32);
+
+impl fmt::Display for ClaimId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{:08x}", self.0))
+    }
+}
+
+impl FromStr for ClaimId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let hex = text.len() == 8 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        let id = hex.then(|| u32::from_str_radix(text, 16).ok()).flatten();
+        id.map(Self).ok_or_else(|| {
+            format!("expected 8 hex digits, as `placer ps` lists them, found {text:?}")
+        })
+    }
+}
+
+/// One process for as long as the host is up: a pid alone is given again to another.
+///
+/// The boot id is kept with the [`Claim`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ProcessId {
+    /// The pid namespace it was named in: the number behind `/proc/self/ns/pid`.
+    pub pid_namespace: u64,
+    /// Its pid there.
+    pub pid: u32,
+    /// When it started, in ticks of 1/100 s since boot, as seen from the first time namespace.
+    pub start: u64,
+}
+
+/// Who a claim is for, and so when it ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// A process that runs: the claim ends with it.
+    Process(ProcessId),
+    /// A process in a cgroup of its own: the claim ends with the last process in there, and all
+    /// memory of the cgroup is the guest's.
+    Cgroup(ProcessId, Cgroup),
+    /// Nobody yet: the claim ends at a moment, unless a guest takes it over before.
+    Hold {
+        /// When it ends.
+        until: Instant,
+    },
+}
+
+impl Owner {
+    /// Returns the process, if there is one.
+    pub fn process(&self) -> Option<&ProcessId> {
+        match self {
+            Self::Process(process) | Self::Cgroup(process, _) => Some(process),
+            Self::Hold { .. } => None,
+        }
+    }
+}
+
+/// A cgroup (v2) that holds one guest and nothing else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cgroup {
+    /// Its path below the cgroup root, as in `/proc/PID/cgroup`.
+    pub path: String,
+    /// The number of its directory, by which it is told from a later one of the same name.
+    pub inode: u64,
+}
+
+/// What was promised on one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Promise {
+    /// The node.
+    pub node: NodeId,
+    /// Memory, of the claim's page size.
+    pub memory: Bytes,
+    /// CPUs.
+    pub cpus: CpuShare,
+}
+
+/// What could be seen of a guest when it was last looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// When.
+    pub at: Instant,
+    /// Its memory in ordinary pages.
+    pub resident: Bytes,
+    /// Its memory in huge pages, of all sizes.
+    pub huge: Bytes,
+    /// The same as `resident` node by node, where a cgroup tells; else empty.
+    pub per_node: Vec<(NodeId, Bytes)>,
+    /// The CPUs it has used since it started, on average.
+    pub cpus: CpuShare,
+}
+
+/// Who asked for a claim.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Caller {
+    /// The user.
+    pub uid: u32,
+    /// The process that asked, which may have ended long ago.
+    pub pid: u32,
+    /// The name of its program: at most 15 bytes, the kernel keeps no more.
+    pub program: String,
+}
+
+/// How a claim came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// Somebody asked placer.
+    Asked,
+    /// Nobody did: a guest was found whose memory is not all there yet.
+    Observed,
+}
+
+/// Memory and CPUs promised to a guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Its name.
+    pub id: ClaimId,
+    /// The boot it was made in: no claim outlives the machine's running.
+    pub boot: String,
+    /// Who it is for.
+    pub owner: Owner,
+    /// Who asked.
+    pub caller: Caller,
+    /// How it came about.
+    pub origin: Origin,
+    /// When it was made.
+    pub made: Instant,
+    /// The CPUs that were asked for, by which a guest that takes over a hold is known.
+    pub cpus: CpuShare,
+    /// The memory that was asked for.
+    pub memory: Bytes,
+    /// The size of the huge pages it is in; `None` for ordinary memory.
+    pub page: Option<Bytes>,
+    /// What was promised, each node once, in ascending order of ids.
+    pub promised: Vec<Promise>,
+    /// What was last seen of the guest; `None` before the first look.
+    pub seen: Option<Seen>,
+}
+
+impl Claim {
+    /// Returns what an advice promises, node by node: its own split.
+    ///
+    /// Hundredths of a CPU are rounded to the nearest, so that their sum stays the request's.
+    #[expect(clippy::cast_possible_truncation, reason = "a float is cut to the largest u64")]
+    #[expect(clippy::cast_sign_loss, reason = "shares are not negative, and NaN becomes 0")]
+    pub fn split(advice: &Advice) -> Vec<Promise> {
+        let promise = |share: &crate::advice::Share| Promise {
+            node: share.node,
+            memory: share.memory,
+            cpus: CpuShare::from_hundredths((share.cpus * 100.0).round() as u64),
+        };
+        advice.split.iter().map(promise).collect()
+    }
+
+    /// Returns all memory that was promised.
+    pub fn promised_memory(&self) -> Bytes {
+        self.promised.iter().map(|promise| promise.memory).sum()
+    }
+
+    /// Returns all CPUs that were promised.
+    pub fn promised_cpus(&self) -> CpuShare {
+        self.promised.iter().map(|promise| promise.cpus).sum()
+    }
+
+    /// Returns the claim as a line of text, without a line end.
+    pub fn to_line(&self) -> String {
+        let form = Form::of(self);
+        // Numbers and strings always have a form.
+        let body = serde_json::to_string(&form).unwrap_or_default();
+        let open = body.strip_suffix('}').unwrap_or_default();
+        format!("{open}{CHECK}{:08x}\"}}", checksum(open.as_bytes()))
+    }
+
+    /// Reads a line.
+    ///
+    /// Errors: what is wrong with it, as half a sentence. Each line ends with a checksum, since a
+    /// changed digit would else be believed, and memory promised twice.
+    pub fn from_line(line: &[u8]) -> Result<Self, String> {
+        let tail = CHECK.len() + 8 + 2;
+        let (open, check) = line.split_at(line.len().saturating_sub(tail));
+        let told = check
+            .strip_prefix(CHECK.as_bytes())
+            .and_then(|rest| rest.strip_suffix(b"\"}"))
+            .and_then(|hex| u32::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok())
+            .ok_or("expected a checksum at its end, found none")?;
+        if told != checksum(open) {
+            return Err("its checksum is of another text".to_owned());
+        }
+        let mut body = open.to_vec();
+        body.push(b'}');
+        let form: Form = serde_json::from_slice(&body).map_err(|e| e.to_string())?;
+        form.read()
+    }
+}
+
+const CHECK: &str = ",\"check\":\"";
+
+/// FNV-1a: no change of one byte goes unnoticed.
+fn checksum(text: &[u8]) -> u32 {
+    text.iter().fold(0x811c_9dc5, |sum: u32, &b| (sum ^ u32::from(b)).wrapping_mul(0x0100_0193))
+}
+
+/// The line's form. Lists of pairs and triples, since a host may have a thousand claims.
+#[derive(Serialize, Deserialize)]
+struct Form {
+    version: u32,
+    id: u32,
+    boot: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    process: Option<ProcessId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cgroup: Option<Cgroup>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    until_ns: Option<u64>,
+    caller: Caller,
+    origin: Origin,
+    made_ns: u64,
+    cpus: u64,
+    memory: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    page: Option<u64>,
+    /// Node, bytes, hundredths of a CPU.
+    promised: Vec<(u32, u64, u64)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seen: Option<SeenForm>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SeenForm {
+    at_ns: u64,
+    resident: u64,
+    huge: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    per_node: Vec<(u32, u64)>,
+    cpus: u64,
+}
+
+impl Form {
+    fn of(claim: &Claim) -> Self {
+        let (process, cgroup, until_ns) = match &claim.owner {
+            Owner::Process(process) => (Some(*process), None, None),
+            Owner::Cgroup(process, cgroup) => (Some(*process), Some(cgroup.clone()), None),
+            Owner::Hold { until } => (None, None, Some(until.nanoseconds())),
+        };
+        Self {
+            version: 1,
+            id: claim.id.0,
+            boot: claim.boot.clone(),
+            process,
+            cgroup,
+            until_ns,
+            caller: claim.caller.clone(),
+            origin: claim.origin,
+            made_ns: claim.made.nanoseconds(),
+            cpus: claim.cpus.hundredths(),
+            memory: claim.memory.get(),
+            page: claim.page.map(Bytes::get),
+            promised: claim
+                .promised
+                .iter()
+                .map(|p| (p.node.0, p.memory.get(), p.cpus.hundredths()))
+                .collect(),
+            seen: claim.seen.as_ref().map(|seen| SeenForm {
+                at_ns: seen.at.nanoseconds(),
+                resident: seen.resident.get(),
+                huge: seen.huge.get(),
+                per_node: seen.per_node.iter().map(|(n, m)| (n.0, m.get())).collect(),
+                cpus: seen.cpus.hundredths(),
+            }),
+        }
+    }
+
+    fn read(self) -> Result<Claim, String> {
+        if self.version != 1 {
+            return Err(format!("expected version 1, found {}", self.version));
+        }
+        let owner = match (self.process, self.cgroup, self.until_ns) {
+            (Some(process), None, None) => Owner::Process(process),
+            (Some(process), Some(cgroup), None) => Owner::Cgroup(process, cgroup),
+            (None, None, Some(ns)) => Owner::Hold { until: Instant::from_nanoseconds(ns) },
+            _ => return Err("expected either a process or an end, found both or none".to_owned()),
+        };
+        if !self.promised.windows(2).all(|pair| pair[0].0 < pair[1].0) {
+            return Err("expected each node once, in ascending order".to_owned());
+        }
+        let promised = self.promised.into_iter().map(|(node, memory, cpus)| Promise {
+            node: NodeId(node),
+            memory: Bytes::new(memory),
+            cpus: CpuShare::from_hundredths(cpus),
+        });
+        Ok(Claim {
+            id: ClaimId(self.id),
+            boot: self.boot,
+            owner,
+            caller: self.caller,
+            origin: self.origin,
+            made: Instant::from_nanoseconds(self.made_ns),
+            cpus: CpuShare::from_hundredths(self.cpus),
+            memory: Bytes::new(self.memory),
+            page: self.page.map(Bytes::new),
+            promised: promised.collect(),
+            seen: self.seen.map(|seen| Seen {
+                at: Instant::from_nanoseconds(seen.at_ns),
+                resident: Bytes::new(seen.resident),
+                huge: Bytes::new(seen.huge),
+                per_node: seen
+                    .per_node
+                    .into_iter()
+                    .map(|(node, memory)| (NodeId(node), Bytes::new(memory)))
+                    .collect(),
+                cpus: CpuShare::from_hundredths(seen.cpus),
+            }),
+        })
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A claim of some process for so many MiB on each of some nodes.
+    pub(crate) fn claim(id: u32, mib: &[(u32, u64)]) -> Claim {
+        let promised = mib.iter().map(|&(node, mib)| Promise {
+            node: NodeId(node),
+            memory: Bytes::new(mib << 20),
+            cpus: CpuShare::from_hundredths(100),
+        });
+        let promised: Vec<_> = promised.collect();
+        Claim {
+            id: ClaimId(id),
+            boot: "boot-1".to_owned(),
+            owner: Owner::Process(ProcessId { pid_namespace: 1, pid: id, start: 7 }),
+            caller: Caller { uid: 0, pid: 2, program: "virsh \"x\"\n".to_owned() },
+            origin: Origin::Asked,
+            made: Instant::from_centiseconds(5),
+            cpus: CpuShare::from_hundredths(100),
+            memory: promised.iter().map(|promise| promise.memory).sum(),
+            page: None,
+            promised,
+            seen: None,
+        }
+    }
+
+    fn samples() -> Vec<Claim> {
+        let plain = claim(1, &[(0, 100), (250, 7)]);
+        let mut hold = claim(u32::MAX, &[]);
+        hold.owner = Owner::Hold { until: Instant::from_nanoseconds(u64::MAX) };
+        hold.page = Some(Bytes::new(2 << 20));
+        let mut grouped = claim(3, &[(1, 1)]);
+        let Owner::Process(process) = grouped.owner else { unreachable!("made above") };
+        let cgroup = Cgroup { path: "/machine.slice/a\\x2db".to_owned(), inode: 99 };
+        grouped.owner = Owner::Cgroup(process, cgroup);
+        grouped.seen = Some(Seen {
+            at: Instant::from_nanoseconds(9),
+            resident: Bytes::new(1 << 40),
+            huge: Bytes::ZERO,
+            per_node: vec![(NodeId(1), Bytes::new(5))],
+            cpus: CpuShare::from_hundredths(33),
+        });
+        vec![plain, hold, grouped]
+    }
+
+    #[test]
+    fn lines_read_back() {
+        for claim in samples() {
+            let line = claim.to_line();
+            assert!(!line.contains('\n'), "{line}");
+            assert!(serde_json::from_str::<serde_json::Value>(&line).is_ok(), "{line}");
+            assert_eq!(Claim::from_line(line.as_bytes()), Ok(claim));
+        }
+    }
+
+    #[test]
+    fn no_changed_byte_is_believed() {
+        for claim in samples() {
+            let line = claim.to_line().into_bytes();
+            for at in 0..line.len() {
+                for flip in [1, 4, 0x20, 0x80] {
+                    let mut bad = line.clone();
+                    bad[at] ^= flip;
+                    // Hex digits of the checksum may change their case, and nothing else.
+                    let same = Claim::from_line(&bad).is_ok_and(|read| read == claim);
+                    assert!(same == bad.eq_ignore_ascii_case(&line) || !same, "{at} {flip}");
+                    assert!(same || Claim::from_line(&bad).is_err(), "byte {at} ^ {flip}");
+                }
+                assert!(Claim::from_line(&line[..at]).is_err(), "cut at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let with = |from: &str, to: &str| {
+            let line = claim(1, &[(0, 100), (1, 7)]).to_line().replace(from, to);
+            let open = line.split(CHECK).next().unwrap_or_default();
+            let line = format!("{open}{CHECK}{:08x}\"}}", checksum(open.as_bytes()));
+            Claim::from_line(line.as_bytes()).expect_err("damaged")
+        };
+        assert_eq!(with("\"version\":1", "\"version\":2"), "expected version 1, found 2");
+        assert!(with("\"process\":", "\"other\":").contains("either a process or an end"));
+        assert!(with("[1,7340032,100]", "[0,7340032,100]").contains("each node once"));
+        assert!(with("\"memory\":", "\"mem\":").contains("missing field"), "{}", with("a", "b"));
+        let error = Claim::from_line(b"").expect_err("nothing");
+        assert_eq!(error, "expected a checksum at its end, found none");
+    }
+
+    #[test]
+    fn ids_are_read_as_they_are_shown() {
+        assert_eq!("0000002a".parse(), Ok(ClaimId(42)));
+        assert_eq!(ClaimId(42).to_string(), "0000002a");
+        for text in ["", "2a", "0000002g", "+000002a", "0000002a0"] {
+            assert!(text.parse::<ClaimId>().is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_answered(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Claim::from_line(&bytes);
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! Choosing and claiming in one step.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::charge::Overcommit;
+use super::claim::{Caller, Claim, ClaimId, Origin, Owner};
+use super::error::ClaimError;
+use super::fates::fates;
+use super::ledger::{Fate, Ledger, MOST_CLAIMS};
+use super::proc::Processes;
+use super::store::{ClaimFile, Locked};
+use crate::advice::Advice;
+use crate::charges::Charges;
+use crate::request::Request;
+use crate::sample::Instant;
+use crate::source::SysRoot;
+use crate::units::Bytes;
+
+/// So many guests are looked at for one decision; the others count as they were last seen.
+pub const MOST_LOOKS: usize = 32;
+
+/// Where claims are kept, and how they count.
+#[derive(Clone, Debug, Default)]
+pub struct Place {
+    /// The caller's own directory; `None` when there is none.
+    pub own: Option<PathBuf>,
+    /// Another user's directory whose claims count as well and are only read: root's.
+    pub below: Option<(PathBuf, u32)>,
+    /// How many times over memory may be promised.
+    pub overcommit: Overcommit,
+}
+
+/// What was found out about claims before a decision.
+#[derive(Debug)]
+pub struct View {
+    /// The claims that count, others' first.
+    pub claims: Vec<Claim>,
+    /// What they take from each node.
+    pub charges: Charges,
+    /// What a person should know: damaged lines, and directories that cannot be used.
+    pub notes: Vec<String>,
+}
+
+/// The claims of one host, to decide with.
+#[derive(Debug)]
+pub struct Claims {
+    own: Option<ClaimFile>,
+    below: Option<ClaimFile>,
+    overcommit: Overcommit,
+    live: bool,
+}
+
+impl Claims {
+    /// Opens the claims of a host to read them. Nothing is made: a host on which nobody has
+    /// claimed anything costs one look at a directory that is not there.
+    ///
+    /// Errors: a directory that is there and cannot be trusted.
+    pub fn open(place: &Place, root: &SysRoot) -> Result<Self, ClaimError> {
+        let me = nix::unistd::geteuid().as_raw();
+        let open = |dir: &Option<(PathBuf, u32)>| match dir {
+            Some((dir, owner)) => ClaimFile::open_of(dir, *owner, root),
+            None => Ok(None),
+        };
+        Ok(Self {
+            own: open(&place.own.clone().map(|dir| (dir, me)))?,
+            below: open(&place.below)?,
+            overcommit: place.overcommit,
+            live: root.is_live(),
+        })
+    }
+
+    /// Opens the claims of a host to change them: makes the directory when it is missing.
+    ///
+    /// Errors: there is no place for them, or it cannot be used.
+    pub fn open_to_claim(place: &Place, root: &SysRoot) -> Result<Self, ClaimError> {
+        let mut claims = Self::open(&Place { own: None, ..place.clone() }, root)?;
+        let dir = place.own.as_deref().ok_or(ClaimError::NoPlace)?;
+        claims.own = Some(ClaimFile::open(dir, root)?);
+        Ok(claims)
+    }
+
+    /// Returns the claims that count now, without a lock. Residency is read here: read the nodes'
+    /// free memory after it, so that memory that is touched in between is counted twice and never
+    /// not at all.
+    ///
+    /// Errors: the ledger or the processes cannot be read.
+    pub fn view(&self) -> Result<View, ClaimError> {
+        let mut look = Look::new(self.live);
+        let mut view = View { claims: Vec::new(), charges: Charges::default(), notes: Vec::new() };
+        self.add_below(&mut look, &mut view)?;
+        if let Some(own) = &self.own {
+            let read = own.read()?;
+            let mut ledger = read.value;
+            view.notes.extend(read.notes);
+            look.refresh(&mut ledger)?;
+            ledger.charge(&mut view.charges, self.overcommit);
+            view.claims.extend_from_slice(ledger.claims());
+        }
+        Ok(view)
+    }
+
+    /// Takes the lock, and finds out which claims count. What is decided on the view can be
+    /// claimed, and nobody else claims anything in between.
+    ///
+    /// Errors: as [`view`](Self::view); the lock cannot be had within `patience`.
+    pub fn begin(&self, patience: Duration) -> Result<(Decision<'_>, View), ClaimError> {
+        let own = self.own.as_ref().ok_or(ClaimError::NoPlace)?;
+        let mut look = Look::new(self.live);
+        let mut view = View { claims: Vec::new(), charges: Charges::default(), notes: Vec::new() };
+        self.add_below(&mut look, &mut view)?;
+        let read = own.lock(patience)?;
+        let mut locked = read.value;
+        view.notes.extend(read.notes);
+        look.refresh(&mut locked.ledger)?;
+        locked.ledger.charge(&mut view.charges, self.overcommit);
+        view.claims.extend_from_slice(locked.ledger.claims());
+        Ok((Decision { locked, processes: look.processes()? }, view))
+    }
+
+    fn add_below(&self, look: &mut Look, view: &mut View) -> Result<(), ClaimError> {
+        let Some(below) = &self.below else { return Ok(()) };
+        let read = below.read()?;
+        let mut ledger = read.value;
+        view.notes.extend(read.notes);
+        look.refresh(&mut ledger)?;
+        ledger.charge(&mut view.charges, self.overcommit);
+        view.claims.extend_from_slice(ledger.claims());
+        Ok(())
+    }
+}
+
+/// The processes of this host, read only where there is a claim to ask about.
+struct Look {
+    processes: Option<Processes>,
+    live: bool,
+}
+
+impl Look {
+    fn new(live: bool) -> Self {
+        Self { processes: None, live }
+    }
+
+    fn get(&mut self) -> Result<&mut Processes, ClaimError> {
+        if self.processes.is_none() {
+            self.processes = Some(Processes::look()?);
+        }
+        self.processes.as_mut().ok_or(ClaimError::NoPlace)
+    }
+
+    fn processes(mut self) -> Result<Processes, ClaimError> {
+        self.get()?;
+        self.processes.ok_or(ClaimError::NoPlace)
+    }
+
+    /// Drops what counts no more, and looks at some of the guests. The memory of a recorded machine
+    /// is as it was recorded: what processes of this host touch is not missing there.
+    fn refresh(&mut self, ledger: &mut Ledger) -> Result<(), ClaimError> {
+        if ledger.claims().is_empty() {
+            return Ok(());
+        }
+        let live = self.live;
+        let look = self.get()?;
+        let (boot, now) = (look.boot().to_owned(), look.now());
+        let fates = fates(look, ledger, &boot);
+        let fate = |claim: &Claim| fates.get(&claim.id).copied().unwrap_or(Fate::Unknown);
+        ledger.settle(&boot, now, fate);
+        if live {
+            for id in ledger.due(MOST_LOOKS) {
+                if let Some(seen) = ledger.get(id).and_then(|claim| look.seen(claim)) {
+                    ledger.see(id, seen);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The lock, from choosing to claiming. Dropped, nothing is claimed.
+#[derive(Debug)]
+pub struct Decision<'a> {
+    locked: Locked<'a>,
+    processes: Processes,
+}
+
+/// Who a claim is to be for.
+#[derive(Clone, Debug)]
+pub enum For {
+    /// A process that this one sees.
+    Pid(u32),
+    /// A process and its own cgroup.
+    Cgroup(u32, super::claim::Cgroup),
+    /// Nobody yet: for so long.
+    Hold(Duration),
+}
+
+impl Decision<'_> {
+    /// Returns the ledger under the lock.
+    pub fn ledger(&self) -> &Ledger {
+        &self.locked.ledger
+    }
+
+    /// Claims what was advised, by its own split, and lets go of the lock. `page` is the size of
+    /// the huge pages it is in, if it is.
+    ///
+    /// Errors: there is no such process, the ledger is full or cannot be written. Then nothing is
+    /// claimed.
+    pub fn claim(
+        mut self,
+        request: &Request,
+        advice: &Advice,
+        who: For,
+        caller: Caller,
+        page: Option<Bytes>,
+    ) -> Result<ClaimId, ClaimError> {
+        let now = self.processes.now();
+        let owner = match who {
+            For::Hold(time) => {
+                let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+                let until = Instant::from_nanoseconds(now.nanoseconds().saturating_add(ns));
+                Owner::Hold { until }
+            }
+            For::Pid(pid) => Owner::Process(self.identify(pid)?),
+            For::Cgroup(pid, cgroup) => Owner::Cgroup(self.identify(pid)?, cgroup),
+        };
+        let claim = Claim {
+            id: name(now, std::process::id()),
+            boot: self.processes.boot().to_owned(),
+            owner,
+            caller,
+            origin: Origin::Asked,
+            made: now,
+            cpus: request.cpus,
+            memory: request.memory,
+            page,
+            promised: Claim::split(advice),
+            seen: None,
+        };
+        let full = ClaimError::Full { limit: MOST_CLAIMS };
+        let id = self.locked.ledger.add(claim).ok_or(full)?;
+        self.locked.keep()?;
+        Ok(id)
+    }
+
+    /// Ends a claim. Returns it.
+    ///
+    /// Errors: there is none of this id, or the ledger cannot be written.
+    pub fn release(mut self, id: ClaimId) -> Result<Claim, ClaimError> {
+        let claim = self.locked.ledger.release(id).ok_or(ClaimError::NoSuchClaim(id))?;
+        self.locked.keep()?;
+        Ok(claim)
+    }
+
+    /// Keeps what was seen, without claiming anything.
+    ///
+    /// Errors: the ledger cannot be written.
+    pub fn keep(self) -> Result<(), ClaimError> {
+        self.locked.keep()
+    }
+
+    fn identify(&mut self, pid: u32) -> Result<super::claim::ProcessId, ClaimError> {
+        let gone = || ClaimError::Io {
+            attempted: "claim for process",
+            path: PathBuf::from(pid.to_string()),
+            source: nix::errno::Errno::ESRCH.into(),
+        };
+        self.processes.identify(pid).ok_or_else(gone)
+    }
+
+    /// Returns who asks: the process `pid` of user `uid`.
+    pub fn caller(&mut self, pid: u32, uid: u32) -> Caller {
+        self.processes.caller(pid, uid)
+    }
+}
+
+/// A name that is not given again soon: it mixes the moment with the process.
+fn name(now: Instant, pid: u32) -> ClaimId {
+    let mut x = now.nanoseconds() ^ (u64::from(pid) << 40);
+    x = (x ^ (x >> 31)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let [a, b, c, d, ..] = (x ^ (x >> 29)).to_be_bytes();
+    ClaimId(u32::from_be_bytes([a, b, c, d]))
+}

@@ -1,0 +1,201 @@
+//! Who was promised what, and what of it still counts. Pure: the time, the boot, who lives and what
+//! is resident come in as values.
+
+use super::charge::{self, Overcommit};
+use super::claim::{Claim, ClaimId, Owner, ProcessId, Seen};
+use crate::charges::Charges;
+use crate::read::Read;
+use crate::sample::Instant;
+
+/// Claims that are kept at most: no host runs so many guests, and what is done for each of them
+/// must end.
+pub const MOST_CLAIMS: usize = 4096;
+
+/// Whether an owner still lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It lives.
+    Alive,
+    /// It has ended: the claim counts no more.
+    Dead,
+    /// It cannot be told from here: the claim counts, and is left to those who can tell.
+    Unknown,
+}
+
+/// The claims of one host.
+///
+/// ```
+/// use placer_engine::claims::Ledger;
+/// let read = Ledger::parse(b"no claim at all\n");
+/// assert!(read.value.claims().is_empty());
+/// assert_eq!(read.notes.len(), 1);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// In the order in which they were made; ids differ.
+    claims: Vec<Claim>,
+}
+
+impl Ledger {
+    /// Reads a ledger's text, a line a claim. A line that is damaged, or that repeats an id, costs
+    /// that claim alone, and a note says so.
+    pub fn parse(text: &[u8]) -> Read<Self> {
+        let mut claims: Vec<Claim> = Vec::new();
+        let mut ids = std::collections::BTreeSet::new();
+        let mut notes = Notes::default();
+        for (at, line) in text.split(|&b| b == b'\n').enumerate() {
+            if line.is_empty() {
+                continue;
+            }
+            match Claim::from_line(line) {
+                Ok(_) if claims.len() == MOST_CLAIMS => {
+                    notes.add(at, &format!("expected at most {MOST_CLAIMS} claims, found more"));
+                }
+                Ok(claim) if ids.insert(claim.id) => claims.push(claim),
+                Ok(claim) => notes.add(at, &format!("claim {} is there twice", claim.id)),
+                Err(why) => notes.add(at, &why),
+            }
+        }
+        Read { value: Self { claims }, notes: notes.end() }
+    }
+
+    /// Returns the ledger as text: what [`parse`](Self::parse) reads.
+    pub fn to_text(&self) -> Vec<u8> {
+        let mut text = Vec::with_capacity(512 * self.claims.len());
+        for claim in &self.claims {
+            text.extend_from_slice(claim.to_line().as_bytes());
+            text.push(b'\n');
+        }
+        text
+    }
+
+    /// Returns the claims, in the order in which they were made.
+    pub fn claims(&self) -> &[Claim] {
+        &self.claims
+    }
+
+    /// Returns one claim.
+    pub fn get(&self, id: ClaimId) -> Option<&Claim> {
+        self.claims.iter().find(|claim| claim.id == id)
+    }
+
+    /// Drops the claims that count no more: of another boot, of a dead owner, holds that have
+    /// ended. Returns them.
+    ///
+    /// `fate` is asked for each claim that has a process and is of this boot.
+    pub fn settle(
+        &mut self,
+        boot: &str,
+        now: Instant,
+        mut fate: impl FnMut(&Claim) -> Fate,
+    ) -> Vec<Claim> {
+        let ended = |claim: &mut Claim| {
+            claim.boot != boot
+                || match claim.owner {
+                    Owner::Hold { until } => until <= now,
+                    Owner::Process(_) | Owner::Cgroup(..) => fate(claim) == Fate::Dead,
+                }
+        };
+        self.claims.extract_if(.., ended).collect()
+    }
+
+    /// Returns the claims whose guests are to be looked at: at most `most`, those that were not
+    /// looked at for longest. An old figure only overstates what is claimed.
+    pub fn due(&self, most: usize) -> Vec<ClaimId> {
+        let guests = self.claims.iter().filter(|claim| claim.owner.process().is_some());
+        let looked = |claim: &Claim| claim.seen.as_ref().map(|seen| seen.at);
+        let mut due: Vec<_> = guests.map(|claim| (looked(claim), claim.id)).collect();
+        due.sort_unstable();
+        due.truncate(most);
+        due.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// Notes what was seen of a guest.
+    pub fn see(&mut self, id: ClaimId, seen: Seen) {
+        if let Some(claim) = self.claims.iter_mut().find(|claim| claim.id == id) {
+            claim.seen = Some(seen);
+        }
+    }
+
+    /// Adds a claim under an id of its own, made from the one it brings. Returns the id; `None`
+    /// when the ledger is full.
+    pub fn add(&mut self, mut claim: Claim) -> Option<ClaimId> {
+        if self.claims.len() >= MOST_CLAIMS {
+            return None;
+        }
+        while self.get(claim.id).is_some() {
+            // Odd, so that every id is come by before any is tried again.
+            claim.id = ClaimId(claim.id.0.wrapping_add(0x9e37_79b9));
+        }
+        let id = claim.id;
+        self.claims.push(claim);
+        Some(id)
+    }
+
+    /// Ends a claim. Returns it; `None` when there is none of this id.
+    pub fn release(&mut self, id: ClaimId) -> Option<Claim> {
+        let at = self.claims.iter().position(|claim| claim.id == id)?;
+        Some(self.claims.remove(at))
+    }
+
+    /// Hands a hold over to the guest that has appeared for it. What was promised stays promised,
+    /// and from now on ends with the guest. Returns whether there was such a hold, and the guest
+    /// had no claim yet: else it would be charged twice.
+    pub fn adopt(&mut self, hold: ClaimId, guest: ProcessId) -> bool {
+        if self.is_owner(&guest) {
+            return false;
+        }
+        let holds = |claim: &&mut Claim| matches!(claim.owner, Owner::Hold { .. });
+        let hold = self.claims.iter_mut().filter(holds).find(|claim| claim.id == hold);
+        hold.map(|claim| claim.owner = Owner::Process(guest)).is_some()
+    }
+
+    /// Returns whether a process has a claim.
+    pub fn is_owner(&self, process: &ProcessId) -> bool {
+        self.claims.iter().any(|claim| claim.owner.process() == Some(process))
+    }
+
+    /// Returns what the claims take from each node.
+    pub fn charges(&self, overcommit: Overcommit) -> Charges {
+        let mut charges = Charges::default();
+        self.charge(&mut charges, overcommit);
+        charges
+    }
+
+    /// Adds what the claims take to what others take.
+    pub fn charge(&self, charges: &mut Charges, overcommit: Overcommit) {
+        for claim in &self.claims {
+            charge::add(charges, claim, overcommit);
+        }
+    }
+}
+
+/// Complaints about lines: the first few in full, and how many more there were.
+#[derive(Default)]
+struct Notes {
+    said: Vec<String>,
+    more: usize,
+}
+
+impl Notes {
+    fn add(&mut self, line: usize, why: &str) {
+        const SAID: usize = 3;
+        if self.said.len() < SAID {
+            let number = line + 1;
+            self.said.push(format!("line {number} is no claim and protects nobody: {why}"));
+        } else {
+            self.more += 1;
+        }
+    }
+
+    fn end(mut self) -> Vec<String> {
+        if self.more > 0 {
+            self.said.push(format!("{} further lines are no claims either", self.more));
+        }
+        self.said
+    }
+}
+
+#[cfg(test)]
+#[path = "ledger_tests.rs"]
+mod tests;

@@ -1,0 +1,31 @@
+//! Claims: what was promised to guests and is not yet visible as used.
+//!
+//! Free memory says nothing about a guest that started a moment ago. So what is advised can be
+//! claimed, in the same step under one lock, and every later advice counts it as used.
+//!
+//! ```text
+//! ledger text -> Ledger - the dead -> Charges -> (Snapshot -> Policy -> Advice) -> Claim -> ledger text
+//! ```
+//!
+//! [`Ledger`], [`Claim`] and [`Charges`](crate::Charges) are values: the time, the boot, who lives and what is
+//! resident come in from outside. [`ClaimFile`] (the file and its lock), [`Processes`] and
+//! [`Claims`], which joins them, are the end.
+
+mod charge;
+mod claim;
+mod desk;
+mod error;
+mod fates;
+mod ledger;
+mod numa_maps;
+mod proc;
+mod proc_text;
+mod store;
+
+pub use charge::Overcommit;
+pub use claim::{Caller, Cgroup, Claim, ClaimId, Origin, Owner, ProcessId, Promise, Seen};
+pub use desk::{Claims, Decision, For, MOST_LOOKS, Place, View};
+pub use error::ClaimError;
+pub use ledger::{Fate, Ledger, MOST_CLAIMS};
+pub use proc::Processes;
+pub use store::{ClaimFile, Locked, PATIENCE, System};

@@ -1,0 +1,63 @@
+//! Where a process's memory is, from `/proc/PID/numa_maps`.
+
+use super::proc_text::on_node;
+use crate::ids::NodeId;
+use crate::parse::number;
+use crate::units::Bytes;
+
+/// Adds up the memory of a process on each node, in ascending order of ids.
+///
+/// Lines read `7f3a.. default anon=512 N0=500 N1=12 kernelpagesize_kB=4`. Files that are mapped
+/// (libraries, disks) are left out, as they are in the resident memory that claims go by; shared
+/// memory (`memfd`, `/dev/shm`, `/dev/zero`) and huge pages count.
+pub(super) fn parse(text: &[u8]) -> Vec<(NodeId, Bytes)> {
+    let mut nodes: Vec<(NodeId, Bytes)> = Vec::new();
+    for line in text.split(|&b| b == b'\n') {
+        let words = || line.split(|&b| b == b' ').filter(|word| !word.is_empty());
+        let value = |key: &[u8]| words().find_map(|word| word.strip_prefix(key));
+        if value(b"file=").is_some_and(|file| !is_memory(file)) {
+            continue;
+        }
+        let kib = value(b"kernelpagesize_kB=").and_then(number).map_or(4, |(n, _)| n);
+        for (node, pages) in words().filter_map(on_node) {
+            let bytes = Bytes::new(pages.get().saturating_mul(kib).saturating_mul(1024));
+            match nodes.binary_search_by_key(&node, |&(id, _)| id) {
+                Ok(at) => nodes[at].1 = nodes[at].1.saturating_add(bytes),
+                Err(at) => nodes.insert(at, (node, bytes)),
+            }
+        }
+    }
+    nodes
+}
+
+fn is_memory(file: &[u8]) -> bool {
+    let known: [&[u8]; 5] =
+        [b"/memfd:", b"/dev/shm/", b"/dev/zero", b"/anon_hugepage", b"/dev/hugepages/"];
+    known.iter().any(|name| file.starts_with(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn memory_is_counted_and_files_are_not() {
+        let text = b"00400000 default file=/usr/bin/x mapped=9 N0=9 kernelpagesize_kB=4\n\
+            7f01 default anon=3 dirty=3 N0=1 N2=2 kernelpagesize_kB=4\n\
+            7f02 bind:1 file=/memfd:ram\\040(deleted) dirty=2 N1=2 kernelpagesize_kB=4\n\
+            7f03 bind:2 file=/anon_hugepage\\040(deleted) huge anon=1 N2=1 kernelpagesize_kB=2048\n\
+            7f04 default\n";
+        let kib = |n| Bytes::from_kib(n).expect("small");
+        let wanted = [(NodeId(0), kib(4)), (NodeId(1), kib(8)), (NodeId(2), kib(2056))];
+        assert_eq!(parse(text), wanted);
+    }
+
+    proptest! {
+        #[test]
+        fn near_files_are_answered(text in "([0-9a-f]{4} (N[0-9]{1,22}=[0-9]{0,22} ?|file=/ |anon=1 |kernelpagesize_kB=[0-9]{0,22} ?){0,5}\n?){0,4}") {
+            let _ = parse(text.as_bytes());
+        }
+    }
+}

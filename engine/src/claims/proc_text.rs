@@ -1,0 +1,209 @@
+//! The kernel's texts about processes, as values.
+//!
+//! Our own readers: those of procfs-core 0.18 panic on a `stat` whose name is cut (`(` first, `)`
+//! last), and hide the start of the process behind forty fields that have to be right as well.
+
+use crate::ids::NodeId;
+use crate::parse::{number, trim_end};
+use crate::units::Bytes;
+
+/// What `/proc/PID/stat` tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stat {
+    /// The program's name.
+    pub(super) program: String,
+    /// The pid of its parent.
+    pub(super) parent: u32,
+    /// Whether it has ended and waits to be waited for. A leader that ended before its other
+    /// threads has not.
+    pub(super) ended: bool,
+    /// CPU time, in ticks of 1/100 s.
+    pub(super) used_ticks: u64,
+    /// When it started, in ticks since boot.
+    pub(super) start: u64,
+}
+
+/// Reads `PID (NAME) STATE PPID ...`: the name may hold anything, also brackets and line ends.
+pub(super) fn stat(text: &[u8]) -> Option<Stat> {
+    let open = text.iter().position(|&b| b == b'(')?;
+    let close = text.iter().rposition(|&b| b == b')').filter(|&close| close > open)?;
+    let program = String::from_utf8_lossy(&text[open + 1..close]).into_owned();
+    let rest = trim_end(text.get(close + 2..)?);
+    let fields: Vec<&[u8]> = rest.split(|&b| b == b' ').take(20).collect();
+    // Numbered as in proc(5), where the state is field 3.
+    let field = |n: usize| fields.get(n - 3).copied();
+    let count = |n: usize| number(field(n)?).map(|(value, _)| value);
+    let state = field(3)?.first()?;
+    let threads = count(20)?;
+    Some(Stat {
+        program,
+        parent: u32::try_from(count(4)?).ok()?,
+        ended: matches!(state, b'Z' | b'X' | b'x') && threads <= 1,
+        used_ticks: count(14)?.saturating_add(count(15)?),
+        start: count(22)?,
+    })
+}
+
+/// What `/proc/PID/status` tells of memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Status {
+    /// RssAnon + RssShmem (Linux 4.5; VmRSS before that, which counts files as well).
+    pub(super) resident: Bytes,
+    /// HugetlbPages.
+    pub(super) huge: Bytes,
+}
+
+/// Reads the lines of memory. A kernel thread has none: all is zero.
+pub(super) fn status(text: &[u8]) -> Status {
+    let kib = |key: &str| field(text, key).and_then(|value| Bytes::from_kib(number(value)?.0));
+    let resident = match (kib("RssAnon"), kib("RssShmem")) {
+        (None, None) => kib("VmRSS").unwrap_or_default(),
+        (anon, shmem) => anon.unwrap_or_default().saturating_add(shmem.unwrap_or_default()),
+    };
+    Status { resident, huge: kib("HugetlbPages").unwrap_or_default() }
+}
+
+/// Returns the pid of a process in its innermost pid namespace, from `NSpid:` of its `status`;
+/// `None` when it is in the same one as the reader.
+pub(super) fn inner_pid(status: &[u8]) -> Option<u32> {
+    let pids = field(status, "NSpid")?;
+    let mut pids = pids.split(u8::is_ascii_whitespace).filter(|pid| !pid.is_empty());
+    let _outer = pids.next()?;
+    u32::try_from(number(pids.next_back()?)?.0).ok()
+}
+
+/// Returns the text behind `KEY:`, without blanks before it.
+pub(super) fn field<'a>(text: &'a [u8], key: &str) -> Option<&'a [u8]> {
+    let lines = text.split(|&b| b == b'\n');
+    let mut found = lines.filter_map(|line| line.strip_prefix(key.as_bytes())?.strip_prefix(b":"));
+    found.next().map(<[u8]>::trim_ascii_start)
+}
+
+/// Reads the number of a namespace from its link: `pid:[4026531836]`.
+pub(super) fn namespace(link: &[u8]) -> Option<u64> {
+    let open = link.iter().position(|&b| b == b'[')?;
+    number(&link[open + 1..]).map(|(value, _)| value)
+}
+
+/// How far a time namespace's clocks are ahead of the first one's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct TimeOffsets {
+    pub(super) monotonic_ns: i128,
+    pub(super) boot_ns: i128,
+}
+
+/// Reads `/proc/PID/timens_offsets`: `monotonic  SECONDS  NANOSECONDS`, and the same for `boottime`.
+pub(super) fn time_offsets(text: &[u8]) -> TimeOffsets {
+    let of = |clock: &str| -> Option<i128> {
+        let text = std::str::from_utf8(text).ok()?;
+        let line = text.lines().find(|line| line.starts_with(clock))?;
+        let mut numbers = line.split_ascii_whitespace().skip(1);
+        let seconds: i64 = numbers.next()?.parse().ok()?;
+        let rest: i64 = numbers.next()?.parse().ok()?;
+        Some(i128::from(seconds) * 1_000_000_000 + i128::from(rest))
+    };
+    TimeOffsets { monotonic_ns: of("monotonic").unwrap_or(0), boot_ns: of("boottime").unwrap_or(0) }
+}
+
+/// Reads the ticks since boot from `/proc/uptime`: `3491.29 6800.11`.
+pub(super) fn uptime_ticks(text: &[u8]) -> u64 {
+    let whole = number(text);
+    let Some((seconds, digits)) = whole else { return 0 };
+    let part = text.get(digits + 1..).and_then(number).map_or(0, |(part, _)| part.min(99));
+    seconds.saturating_mul(100).saturating_add(part)
+}
+
+/// Reads `memory.numa_stat` of cgroup v2: `anon N0=4096 N1=0`, in bytes. Counts anonymous and
+/// shared memory; page cache is nobody's for good.
+pub(super) fn numa_stat(text: &[u8]) -> Vec<(NodeId, Bytes)> {
+    let mut nodes: Vec<(NodeId, Bytes)> = Vec::new();
+    for line in text.split(|&b| b == b'\n') {
+        let mut words = line.split(|&b| b == b' ');
+        if !matches!(words.next(), Some(b"anon" | b"shmem")) {
+            continue;
+        }
+        for word in words {
+            let Some((node, memory)) = on_node(word) else { continue };
+            match nodes.binary_search_by_key(&node, |&(id, _)| id) {
+                Ok(at) => nodes[at].1 = nodes[at].1.saturating_add(memory),
+                Err(at) => nodes.insert(at, (node, memory)),
+            }
+        }
+    }
+    nodes
+}
+
+/// Reads `N0=4096`.
+pub(super) fn on_node(word: &[u8]) -> Option<(NodeId, Bytes)> {
+    let (node, digits) = number(word.strip_prefix(b"N")?)?;
+    let value = word.get(1 + digits..)?.strip_prefix(b"=")?;
+    Some((NodeId(u32::try_from(node).ok()?), Bytes::new(number(value)?.0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const STAT: &str =
+        "4711 (a) b (c\n) S 1 2 3 0 -1 4194560 9 8 7 6 250 50 0 0 20 0 3 0 12345 99 1";
+
+    #[test]
+    fn the_name_may_hold_anything() {
+        let read = stat(STAT.as_bytes()).expect("a stat");
+        let program = "a) b (c\n".to_owned();
+        let wanted = Stat { program, parent: 1, ended: false, used_ticks: 300, start: 12_345 };
+        assert_eq!(read, wanted);
+        let zombie = STAT.replace(" S ", " Z ");
+        assert!(!stat(zombie.as_bytes()).expect("a stat").ended, "other threads run");
+        assert!(stat(zombie.replace(" 3 0 12345", " 1 0 12345").as_bytes()).expect("one").ended);
+        for cut in 0..STAT.len() - " 12345 99 1".len() {
+            assert_eq!(stat(&STAT.as_bytes()[..cut]), None, "{cut}");
+        }
+        for text in ["", "(", ")(", "1 ()", "1 () ", "()", "1 (x) S -1"] {
+            assert_eq!(stat(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn memory_of_a_process() {
+        let kib = |n| Bytes::from_kib(n).expect("small");
+        let text = "Name:\tx\nNSpid:\t88\t7\nUid:\t1\t2\t3\t4\nVmRSS:\t 99 kB\nRssAnon:\t 10 kB\n\
+                    RssFile:\t 5 kB\nRssShmem:\t 2 kB\nHugetlbPages:\t 2048 kB\n";
+        let text = text.as_bytes();
+        assert_eq!(status(text), Status { resident: kib(12), huge: kib(2048) });
+        assert_eq!(inner_pid(text), Some(7));
+        assert_eq!(inner_pid(b"NSpid:\t88\n"), None);
+        assert_eq!(status(b"VmRSS:\t 99 kB\n").resident, kib(99), "before Linux 4.5");
+        assert_eq!(status(b"Name:\tkthreadd\n"), Status::default());
+    }
+
+    #[test]
+    fn small_texts() {
+        assert_eq!(namespace(b"pid:[4026531836]"), Some(4_026_531_836));
+        assert_eq!(namespace(b"pid:4026531836"), None);
+        let offsets =
+            time_offsets(b"monotonic           1         5\nboottime      -2         0\n");
+        assert_eq!(offsets, TimeOffsets { monotonic_ns: 1_000_000_005, boot_ns: -2_000_000_000 });
+        assert_eq!(time_offsets(b""), TimeOffsets::default());
+        assert_eq!((uptime_ticks(b"3491.29 1\n"), uptime_ticks(b"x")), (349_129, 0));
+        let text = b"anon N0=100 N2=5\nfile N0=9\nshmem N0=1 N1=2 Nx=3 N4\nanon_thp N0=7\n";
+        let b = Bytes::new;
+        let wanted = [(NodeId(0), b(101)), (NodeId(1), b(2)), (NodeId(2), b(5))];
+        assert_eq!(numa_stat(text), wanted);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_answered(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = (stat(&bytes), status(&bytes), inner_pid(&bytes), namespace(&bytes));
+            let _ = (time_offsets(&bytes), uptime_ticks(&bytes), numa_stat(&bytes));
+        }
+
+        #[test]
+        fn near_stats_are_answered(text in "[0-9]{0,3} ?\\(?[ab)(]{0,4}\\)? ?([SZ] )?([0-9-]{0,22} ){0,25}") {
+            let _ = stat(text.as_bytes());
+        }
+    }
+}

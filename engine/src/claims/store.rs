@@ -1,0 +1,295 @@
+//! The ledger's file and its lock.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant as Clock};
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat, renameat};
+use nix::sys::stat::{Mode, fchmod, fstat, fstatat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use super::error::ClaimError;
+use super::ledger::Ledger;
+use crate::read::Read;
+use crate::source::SysRoot;
+use crate::store::StateDir;
+
+/// One holder of the lock is waited for so long and no longer: who asks for advice is about to
+/// start a guest.
+pub const PATIENCE: Duration = Duration::from_millis(250);
+/// A queue that moves is waited in for so many times as long, since all who are in it want the
+/// same, and an answer without a claim would promise their memory again. 64 guests that start at
+/// once on two CPUs take longer than one holder may.
+const QUEUE: u32 = 20;
+/// The most claims there can be, and twice that.
+const LARGEST: usize = 8 << 20;
+
+/// One host's ledger as a file: `claims.jsonl` in a state directory, a line a claim.
+///
+/// Readers take no lock: the file is replaced as a whole. Claims of a recorded machine have a file
+/// of their own, by its canonical path.
+#[derive(Debug)]
+pub struct ClaimFile<S = System> {
+    dir: StateDir,
+    ledger: String,
+    lock: String,
+    temporary: String,
+    steps: S,
+}
+
+/// The steps by which the ledger is changed. Tests fail each, or end the process there.
+pub(super) trait Steps {
+    /// Is asked before each step.
+    fn before(&self, _step: Step) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Writes the new ledger.
+    fn write(&self, file: &mut File, text: &[u8]) -> io::Result<()> {
+        file.write_all(text)
+    }
+}
+
+/// One step, in the order in which they come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    OpenLock,
+    Lock,
+    Read,
+    Create,
+    Write,
+    Rename,
+    Unlock,
+}
+
+/// The steps as they are.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct System;
+
+impl Steps for System {}
+
+impl ClaimFile {
+    /// Opens the directory for the claims of a host; makes it when it is missing.
+    ///
+    /// Errors: as [`StateDir::open`].
+    pub fn open(dir: &Path, root: &SysRoot) -> Result<Self, ClaimError> {
+        Ok(Self::in_dir(StateDir::open(dir)?, root, System))
+    }
+
+    /// Opens the directory of some user to read it. `None` when it is not there.
+    ///
+    /// Errors: as [`StateDir::open_of`].
+    pub fn open_of(dir: &Path, owner: u32, root: &SysRoot) -> Result<Option<Self>, ClaimError> {
+        let dir = StateDir::open_of(dir, owner)?;
+        Ok(dir.map(|dir| Self::in_dir(dir, root, System)))
+    }
+}
+
+// `Steps` is no business of other crates: they have only `System`.
+#[expect(private_bounds, reason = "a seam for tests")]
+impl<S: Steps> ClaimFile<S> {
+    pub(super) fn in_dir(dir: StateDir, root: &SysRoot, steps: S) -> Self {
+        let name = if root.is_live() {
+            "claims".to_owned()
+        } else {
+            let path = root.dir().canonicalize().unwrap_or_else(|_| root.dir().to_owned());
+            format!("claims-{:016x}", fnv64(path.as_os_str().as_encoded_bytes()))
+        };
+        Self {
+            dir,
+            ledger: format!("{name}.jsonl"),
+            lock: format!("{name}.lock"),
+            // One name for all: only who has the lock writes it, and what a killed writer left is
+            // overwritten by the next.
+            temporary: format!(".{name}.jsonl.new"),
+            steps,
+        }
+    }
+
+    /// Returns where the ledger is.
+    pub fn path(&self) -> PathBuf {
+        self.dir.path().join(&self.ledger)
+    }
+
+    /// Reads the ledger, without a lock. One that is not there is empty.
+    ///
+    /// Errors: it cannot be read, belongs to another user, is no ordinary file or larger than any
+    /// ledger.
+    pub fn read(&self) -> Result<Read<Ledger>, ClaimError> {
+        self.step(Step::Read, "read", &self.ledger)?;
+        let text = self.dir.read(&self.ledger, LARGEST)?.unwrap_or_default();
+        let mut read = Ledger::parse(&text);
+        let path = self.path();
+        for note in &mut read.notes {
+            *note = format!("{}: {note}", path.display());
+        }
+        Ok(read)
+    }
+
+    /// Takes the lock, waiting at most `patience` for any one holder, and reads the ledger under it.
+    ///
+    /// Errors: [`ClaimError::Locked`] when it cannot be had in time; as [`read`](Self::read).
+    pub fn lock(&self, patience: Duration) -> Result<Read<Locked<'_, S>>, ClaimError> {
+        let lock = self.wait_for_lock(patience)?;
+        let Read { value: ledger, notes } = self.read()?;
+        let value =
+            Locked { file: self, before: ledger.clone(), damaged: !notes.is_empty(), ledger, lock };
+        Ok(Read { value, notes })
+    }
+
+    fn wait_for_lock(&self, patience: Duration) -> Result<Flock<File>, ClaimError> {
+        let start = Clock::now();
+        let mut holder = Vec::new();
+        let mut since = start;
+        let mut pause = Duration::from_micros(200);
+        let mut file = self.open_lock()?;
+        self.step(Step::Lock, "lock", &self.lock)?;
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(mut lock) if self.is_in_place(&lock) => {
+                    self.sign(&mut lock);
+                    return Ok(lock);
+                }
+                // Somebody removed the file: another may hold the lock of its successor.
+                Ok(_) => file = self.open_lock()?,
+                Err((back, Errno::EWOULDBLOCK | Errno::EINTR)) => file = back,
+                Err((_, e)) => return Err(self.error("lock", &self.lock, e.into())),
+            }
+            let now = Clock::now();
+            let signed = signature(&file);
+            if signed != holder {
+                // It has changed hands: a queue that moves is no reason to give up.
+                (holder, since) = (signed, now);
+            }
+            let waited = now.duration_since(since);
+            if waited >= patience || now.duration_since(start) >= patience * QUEUE {
+                let path = self.dir.path().join(&self.lock);
+                let holder = String::from_utf8_lossy(&holder).split(' ').next().map(str::to_owned);
+                let holder = holder.and_then(|pid| pid.parse().ok());
+                return Err(ClaimError::Locked { path, holder, waited });
+            }
+            // Asked again and again, since a blocked flock cannot be given up. Pauses grow, so
+            // that a crowd does not spend its time on asking.
+            std::thread::sleep(pause.min(patience.saturating_sub(waited)));
+            pause = (pause * 2).min(Duration::from_millis(2));
+        }
+    }
+
+    fn open_lock(&self) -> Result<File, ClaimError> {
+        self.step(Step::OpenLock, "open", &self.lock)?;
+        // 0600: who may not open it cannot hold it.
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+        let mode = Mode::from_bits_truncate(0o600);
+        openat(self.dir.fd(), self.lock.as_str(), flags | OFlag::O_CLOEXEC, mode)
+            .map(File::from)
+            .map_err(|e| self.error("open", &self.lock, e.into()))
+    }
+
+    /// Writes into the lock file who holds it, by which those who wait see that it changes hands,
+    /// and whom to name when it does not. A full disk is no reason not to have the lock.
+    fn sign(&self, lock: &mut File) {
+        static CALLS: AtomicU32 = AtomicU32::new(0);
+        let call = CALLS.fetch_add(1, Ordering::Relaxed);
+        let _ = lock.write_all_at(format!("{} {call:<10}\n", std::process::id()).as_bytes(), 0);
+    }
+
+    fn is_in_place(&self, lock: &File) -> bool {
+        let here = fstatat(self.dir.fd(), self.lock.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW);
+        match (fstat(lock), here) {
+            (Ok(ours), Ok(here)) => (ours.st_dev, ours.st_ino) == (here.st_dev, here.st_ino),
+            _ => false,
+        }
+    }
+
+    /// Puts a new ledger in place of the old one. The lock is held.
+    fn replace(&self, text: &[u8]) -> Result<(), ClaimError> {
+        let written = self.write(text).and_then(|()| {
+            self.step(Step::Rename, "rename", &self.temporary)?;
+            renameat(self.dir.fd(), self.temporary.as_str(), self.dir.fd(), self.ledger.as_str())
+                .map_err(|e| self.error("rename", &self.temporary, e.into()))
+        });
+        if written.is_err() {
+            // What cannot be removed either is overwritten by the next.
+            let name = self.temporary.as_str();
+            let _ = unlinkat(self.dir.fd(), name, UnlinkatFlags::NoRemoveDir);
+        }
+        written
+    }
+
+    fn write(&self, text: &[u8]) -> Result<(), ClaimError> {
+        let name = self.temporary.as_str();
+        self.step(Step::Create, "create", name)?;
+        match unlinkat(self.dir.fd(), name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(e) => return Err(self.error("replace", name, e.into())),
+        }
+        let flags =
+            OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        // Readable by all: other users' advice counts what root was promised.
+        let mode = Mode::from_bits_truncate(0o644);
+        let fd = openat(self.dir.fd(), name, flags, mode)
+            .map_err(|e| self.error("create", name, e.into()))?;
+        fchmod(fd.as_fd(), mode).map_err(|e| self.error("create", name, e.into()))?;
+        self.step(Step::Write, "write", name)?;
+        let mut file = File::from(fd);
+        self.steps.write(&mut file, text).map_err(|e| self.error("write", name, e))
+    }
+
+    fn step(&self, step: Step, attempted: &'static str, name: &str) -> Result<(), ClaimError> {
+        self.steps.before(step).map_err(|e| self.error(attempted, name, e))
+    }
+
+    fn error(&self, attempted: &'static str, name: &str, source: io::Error) -> ClaimError {
+        ClaimError::Io { attempted, path: self.dir.path().join(name), source }
+    }
+}
+
+/// The ledger while its lock is held. Dropping it changes nothing.
+#[derive(Debug)]
+pub struct Locked<'a, S = System> {
+    file: &'a ClaimFile<S>,
+    /// What may be changed, and is kept by [`keep`](Self::keep).
+    pub ledger: Ledger,
+    before: Ledger,
+    damaged: bool,
+    lock: Flock<File>,
+}
+
+#[expect(private_bounds, reason = "a seam for tests")]
+impl<S: Steps> Locked<'_, S> {
+    /// Writes the ledger if it has changed, and lets go of the lock.
+    ///
+    /// Errors: the kernel refused a step. The file is then as it was before.
+    pub fn keep(self) -> Result<(), ClaimError> {
+        if self.damaged || self.ledger != self.before {
+            self.file.replace(&self.ledger.to_text())?;
+        }
+        // What is kept is kept: that the lock ends with the process is soon enough.
+        let _ = self.file.steps.before(Step::Unlock);
+        drop(self.lock);
+        Ok(())
+    }
+}
+
+/// Returns what the holder of the lock wrote into it.
+fn signature(lock: &File) -> Vec<u8> {
+    let mut text = [0; 32];
+    let length = lock.read_at(&mut text, 0).unwrap_or(0);
+    text[..length].to_vec()
+}
+
+/// FNV-1a, 64 bits: a short name for a long path.
+fn fnv64(text: &[u8]) -> u64 {
+    text.iter().fold(0xcbf2_9ce4_8422_2325, |sum: u64, &b| {
+        (sum ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

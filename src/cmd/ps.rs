@@ -1,0 +1,192 @@
+//! `placer ps`: guests and their claims, and where their memory is now.
+
+use std::error::Error;
+use std::fmt::Write;
+use std::process::ExitCode;
+
+use placer_engine::claims::{Claim, Origin, Owner, Processes};
+use placer_engine::{Bytes, NodeSet};
+use serde::Serialize;
+
+use crate::args::Ps;
+use crate::{claiming, json, output, plan};
+
+/// Of a guest's memory, so much has to be on the advised nodes for it to count as placed as
+/// advised: the rest may be the program's own.
+const MATCHES_AT: u64 = 90;
+
+pub(crate) fn run(args: &Ps) -> Result<ExitCode, Box<dyn Error>> {
+    let root = plan::root_at(args.root.as_ref());
+    let Some(view) = claiming::view(&root) else { return Ok(ExitCode::from(2)) };
+    let mut look = Processes::look()?;
+    let rows: Vec<Row> = view.claims.iter().map(|claim| Row::of(claim, &mut look)).collect();
+    let answer = if args.json {
+        json::text(&Form { version: 1, claims: &rows })?
+    } else {
+        table(&rows).into_bytes()
+    };
+    output::answer(&answer)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `placer ps --json`.
+#[derive(Serialize)]
+struct Form<'a> {
+    version: u32,
+    claims: &'a [Row],
+}
+
+/// One claim, as a line or a JSON object. Memory in bytes, times in seconds.
+#[derive(Serialize)]
+struct Row {
+    id: String,
+    /// "process", "cgroup" or "hold".
+    kind: &'static str,
+    origin: Origin,
+    pid: Option<u32>,
+    program: Option<String>,
+    /// Seconds until a hold ends.
+    ends_in: Option<f64>,
+    age: f64,
+    caller: CallerForm,
+    cpus: f64,
+    memory: u64,
+    page: Option<u64>,
+    nodes: String,
+    /// What was promised on each node.
+    promised: Vec<OnNode>,
+    /// What is resident, as far as it was looked at.
+    resident: Option<u64>,
+    /// Where the guest's memory is now; not there when this user may not know.
+    now: Option<Vec<OnNode>>,
+    /// The part of it that is on the advised nodes, in percent.
+    on_advised: Option<u64>,
+    /// Whether it is where it was advised to be.
+    matches: Option<bool>,
+}
+
+#[derive(Serialize)]
+struct CallerForm {
+    uid: u32,
+    pid: u32,
+    program: String,
+}
+
+#[derive(Clone, Copy, Serialize)]
+struct OnNode {
+    node: u32,
+    memory: u64,
+}
+
+impl Row {
+    fn of(claim: &Claim, look: &mut Processes) -> Self {
+        let nodes: NodeSet = claim.promised.iter().map(|promise| promise.node).collect();
+        let now = look.placement(claim);
+        let all: u64 = now.iter().flatten().map(|(_, memory)| memory.get()).sum();
+        let there = now.iter().flatten().filter(|(node, _)| nodes.contains(*node));
+        let there: u64 = there.map(|(_, memory)| memory.get()).sum();
+        // A guest without memory is nowhere, and so where it should be.
+        let on_advised = now.as_ref().map(|_| match all {
+            0 => 100,
+            all => u64::try_from(u128::from(there) * 100 / u128::from(all)).unwrap_or(100),
+        });
+        let seconds =
+            |ns: Option<u64>| std::time::Duration::from_nanos(ns.unwrap_or(0)).as_secs_f64();
+        let (kind, ends_in) = match claim.owner {
+            Owner::Process(_) => ("process", None),
+            Owner::Cgroup(..) => ("cgroup", None),
+            Owner::Hold { until } => ("hold", Some(seconds(until.since(look.now())))),
+        };
+        let on = |node: placer_engine::NodeId, memory: Bytes| OnNode {
+            node: node.0,
+            memory: memory.get(),
+        };
+        Self {
+            id: claim.id.to_string(),
+            kind,
+            origin: claim.origin,
+            pid: claim.owner.process().map(|process| process.pid),
+            program: look.program(claim),
+            ends_in,
+            age: seconds(look.now().since(claim.made)),
+            caller: CallerForm {
+                uid: claim.caller.uid,
+                pid: claim.caller.pid,
+                program: claim.caller.program.clone(),
+            },
+            cpus: claim.cpus.as_cpus(),
+            memory: claim.memory.get(),
+            page: claim.page.map(Bytes::get),
+            nodes: nodes.to_string(),
+            promised: claim.promised.iter().map(|p| on(p.node, p.memory)).collect(),
+            resident: claim.seen.as_ref().map(|seen| match claim.page {
+                None => seen.resident.saturating_add(seen.huge).get(),
+                Some(_) => seen.huge.get(),
+            }),
+            now: now.map(|now| now.into_iter().map(|(node, memory)| on(node, memory)).collect()),
+            on_advised,
+            matches: on_advised.map(|percent| percent >= MATCHES_AT),
+        }
+    }
+}
+
+fn table(rows: &[Row]) -> String {
+    let mut text = String::from(
+        "claim    owner                    age  cpus     memory   resident  nodes    there  by\n",
+    );
+    for row in rows {
+        let owner = match (row.pid, &row.program, row.ends_in) {
+            (Some(pid), Some(program), _) => format!("{pid} {}", printable(program)),
+            (Some(pid), None, _) => format!("{pid}"),
+            (None, _, ends) => format!("nobody yet, {} left", time(ends.unwrap_or(0.0))),
+        };
+        let there = match (row.on_advised, row.matches) {
+            (Some(percent), Some(false)) => format!("{percent}% !"),
+            (Some(percent), _) => format!("{percent}%"),
+            (None, _) => "-".to_owned(),
+        };
+        let resident = row.resident.map_or("-".to_owned(), |m| Bytes::new(m).to_string());
+        let by = format!("{} ({})", printable(&row.caller.program), row.caller.uid);
+        let memory = Bytes::new(row.memory);
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            text,
+            "{} {owner:<20.20} {:>7} {:>5} {memory:>10} {resident:>10}  {:<6} {there:>7}  {by}",
+            row.id,
+            time(row.age),
+            row.cpus,
+            row.nodes,
+        );
+    }
+    text
+}
+
+/// A program's name may hold anything, also what moves the cursor.
+fn printable(name: &str) -> String {
+    name.escape_debug().collect()
+}
+
+/// A time in the largest unit that says something: `12s`, `5m`, `3h`, `2d`.
+fn time(seconds: f64) -> String {
+    let steps = [("d", 86_400.0), ("h", 3_600.0), ("m", 60.0)];
+    let unit = steps.iter().find(|(_, length)| seconds >= 2.0 * length);
+    unit.map_or_else(
+        || format!("{seconds:.0}s"),
+        |(unit, length)| format!("{:.0}{unit}", seconds / length),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_short() {
+        for (seconds, text) in
+            [(0.0, "0s"), (119.0, "119s"), (120.0, "2m"), (7200.0, "2h"), (172_800.0, "2d")]
+        {
+            assert_eq!(time(seconds), text);
+        }
+        assert_eq!(printable("a\u{1b}[2J"), "a\\u{1b}[2J");
+    }
+}
