@@ -4,6 +4,7 @@
     missing_docs,
     clippy::cast_possible_truncation,
     clippy::unwrap_used,
+    clippy::panic,
     reason = "a test may stop where it stands"
 )]
 
