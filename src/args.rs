@@ -83,7 +83,7 @@ The nodes and CPUs that this process is limited to (taskset, cpusets, Slurm,
 containers) bound the answer, unless --machine-wide is given.
 Exit status: 0 answered; 1 --strict and it does not fit; 2 usage or failure.")]
 pub(crate) struct Advise {
-    /// CPUS[:MEMORY]: CPUs with up to two decimals; MiB, or with K, M, G, T.
+    /// CPUs and memory, as in 4:500, 2.5:8G: MiB, or with K, M, G, T.
     pub(crate) request: Request,
     #[command(flatten)]
     pub(crate) host: HostArgs,
