@@ -60,10 +60,14 @@ pub(super) trait Steps {
 pub(super) enum Step {
     OpenLock,
     Lock,
+    /// The holder's name is written into the lock file.
+    Sign,
     Read,
     Create,
     Write,
+    /// All is written, and in the directory under the temporary name.
     Rename,
+    /// The new ledger is in place.
     Unlock,
 }
 
@@ -195,6 +199,9 @@ impl<S: Steps> ClaimFile<S> {
     fn sign(&self, lock: &mut File) {
         static CALLS: AtomicU32 = AtomicU32::new(0);
         let call = CALLS.fetch_add(1, Ordering::Relaxed);
+        if self.steps.before(Step::Sign).is_err() {
+            return;
+        }
         let _ = lock.write_all_at(format!("{} {call:<10}\n", std::process::id()).as_bytes(), 0);
     }
 
