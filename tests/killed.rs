@@ -7,10 +7,10 @@ mod machine;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use placer_engine::claims::{ClaimError, Claims, For, PATIENCE, Place};
 use placer_engine::{Request, Snapshot, SysRoot, advise};
@@ -54,24 +54,26 @@ fn a_guest() {
     let id = decision.claim(&request, &advice, For::Pid(me), caller, None).expect("it is kept");
     // Not through the test's own output, which is of lines of its own.
     writeln!(std::io::stderr(), "claim {id}").expect("told");
-    loop {
-        std::thread::park();
-    }
+    // It is killed; or the test that started it has ended before.
+    let _ = std::io::stdin().read(&mut [0]);
 }
 
 fn start(root: &Path, state: &Path) -> Child {
     let mut guest = Command::new(std::env::current_exe().expect("this program"));
     guest.args(["--ignored", "--exact", "a_guest", "--nocapture", "--test-threads=1"]);
     guest.env(ROOT, root).env(STATE, state);
-    guest.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    guest.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     guest.spawn().expect("it starts")
 }
 
-/// Returns the claim that a guest has said it has.
-fn told(output: &Output) -> Option<String> {
-    let said = text(&output.stderr);
-    assert!(!said.contains("panicked"), "{said}");
-    said.lines().find_map(|line| Some(line.strip_prefix("claim ")?.to_owned()))
+/// Returns the claim that a guest says it has; `None` when it ends without one.
+fn hear(guest: &mut Child) -> Option<String> {
+    let mut said = BufReader::new(guest.stderr.take().expect("a pipe")).lines();
+    said.find_map(|line| {
+        let line = line.expect("text");
+        assert!(!line.contains("panicked"), "{line}");
+        Some(line.strip_prefix("claim ")?.to_owned())
+    })
 }
 
 #[test]
@@ -102,19 +104,20 @@ fn guests_that_are_killed_count_no_more_and_the_others_do() {
             doomed.push(std::thread::spawn(move || {
                 std::thread::sleep(delay);
                 guest.kill().expect("killed");
-                guest.wait_with_output().expect("it ends")
+                let claimed = hear(&mut guest).is_some();
+                (guest.wait().expect("it ends"), claimed)
             }));
         }
         for killed in doomed {
-            let output = killed.join().expect("no thread panics");
-            kills += usize::from(output.status.code().is_none());
-            let claimed = told(&output).is_some();
+            let (status, claimed) = killed.join().expect("no thread panics");
+            kills += usize::from(status.code().is_none());
             claimed_and_killed += usize::from(claimed);
             latest = if claimed { latest * 9 / 10 } else { latest * 10 / 9 };
             latest = latest.clamp(1_000, 500_000);
         }
-        let staying: BTreeMap<u32, Child> =
-            staying.into_iter().map(|guest| (guest.id(), guest)).collect();
+        // Those that stay have said what they claimed; or that the lock could not be had, and ended.
+        let told: BTreeMap<u32, Option<String>> =
+            staying.iter_mut().map(|guest| (guest.id(), hear(guest))).collect();
         let claims = || {
             let ledger = Claims::open(&place(&state), &SysRoot::at(&root)).expect("a ledger");
             let view = ledger.view().expect("readable");
@@ -124,28 +127,21 @@ fn guests_that_are_killed_count_no_more_and_the_others_do() {
         let owner = |claim: &placer_engine::claims::Claim| {
             claim.owner.process().expect("all are for processes").pid
         };
-        // Those that stay have all they need, in the end; unless the lock could not be had.
-        let patience = Instant::now() + Duration::from_secs(10);
-        while claims().len() < staying.len() && Instant::now() < patience {
-            std::thread::sleep(Duration::from_millis(2));
-        }
         let counted = claims();
+        let pids: BTreeSet<u32> = counted.iter().map(owner).collect();
+        assert_eq!(pids.len(), counted.len(), "no guest is counted twice");
         let mut sums: BTreeMap<u32, u64> = BTreeMap::new();
         for promise in counted.iter().flat_map(|claim| &claim.promised) {
             *sums.entry(promise.node.0).or_default() += promise.memory.get();
         }
         assert!(sums.iter().all(|(node, sum)| sum <= &free[node]), "{sums:?}");
-        let owners: BTreeSet<u32> = counted.iter().map(owner).collect();
-        assert_eq!(owners.len(), counted.len(), "no guest is counted twice");
-        assert!(owners.iter().all(|pid| staying.contains_key(pid)), "the dead count no more");
-        let ids: BTreeSet<String> = counted.iter().map(|claim| claim.id.to_string()).collect();
-        for (pid, mut guest) in staying {
+        let counted: BTreeMap<u32, String> =
+            counted.iter().map(|claim| (owner(claim), claim.id.to_string())).collect();
+        let wanted = told.into_iter().filter_map(|(pid, id)| Some((pid, id?))).collect();
+        assert_eq!(counted, wanted, "round {rounds}: the living count, each by its claim");
+        for mut guest in staying {
             guest.kill().expect("killed");
-            let output = guest.wait_with_output().expect("it ends");
-            match told(&output) {
-                Some(id) => assert!(ids.contains(&id), "round {rounds}: claim {id} is lost"),
-                None => assert!(!owners.contains(&pid), "round {rounds}: a claim nobody has"),
-            }
+            guest.wait().expect("it ends");
         }
         assert_eq!(claims(), [], "none is left when all are gone");
     }
