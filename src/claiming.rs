@@ -39,8 +39,17 @@ pub(crate) fn snapshot(
 
 /// Returns what was promised to others; `None`, and one line, when that cannot be told.
 pub(crate) fn view(root: &SysRoot) -> Option<View> {
+    view_of(root, |claims| claims)
+}
+
+/// The same without guests that nobody asked placer about: numad's own answers do not count them.
+pub(crate) fn view_of_asked(root: &SysRoot) -> Option<View> {
+    view_of(root, Claims::asked_only)
+}
+
+fn view_of(root: &SysRoot, which: impl Fn(Claims) -> Claims) -> Option<View> {
     let place = place();
-    let counted = |place: &Place| Claims::open(place, root).and_then(|claims| claims.view());
+    let counted = |place: &Place| which(Claims::open(place, root)?).view();
     let view = counted(&place).or_else(|error| {
         let why = output::chain(&error);
         trouble::note(Effect::Uncounted, format!("claims are not counted: {why}"));

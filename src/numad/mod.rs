@@ -109,7 +109,7 @@ fn choose_nodes(
         lenient: false,
     };
     // What placer has promised to others counts as used. Read before the memory, see there.
-    let charges = claiming::view(root).map(|view| view.charges).unwrap_or_default();
+    let charges = claiming::view_of_asked(root).map(|view| view.charges).unwrap_or_default();
     if !charges.is_empty() {
         reader.memory(&mut now.memory)?;
     }
