@@ -11,6 +11,7 @@ mod output;
 mod plan;
 mod sampling;
 mod second_source;
+mod trouble;
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -23,6 +24,12 @@ use placer_engine::Request;
 use args::{Args, Command};
 
 fn main() -> ExitCode {
+    let status = run();
+    trouble::tell();
+    status
+}
+
+fn run() -> ExitCode {
     let mut argv = std::env::args_os();
     let name = argv.next().unwrap_or_else(|| OsString::from("placer"));
     let rest: Vec<OsString> = argv.collect();

@@ -9,6 +9,7 @@ use placer_engine::store::{SavedLoad, StateDir, StoreError};
 use placer_engine::{Bytes, CpuTimes, Snapshot, SourceError, SysRoot};
 
 use crate::output;
+use crate::trouble::{self, Effect};
 
 /// The saved counters of the live host, and where they lie.
 pub(crate) struct Saved {
@@ -46,7 +47,8 @@ impl Saved {
             Ok(Some(Self { dir, clock, load }))
         };
         open().unwrap_or_else(|error| {
-            output::warn(&format!("the CPU load is measured anew: {}", output::chain(&error)));
+            let why = output::chain(&error);
+            trouble::note(Effect::Slower, format!("the CPU load is measured anew: {why}"));
             None
         })
     }
@@ -63,7 +65,8 @@ impl Saved {
             changed |= self.load.keep(one);
         }
         if changed && let Err(error) = self.load.write(&self.dir, &self.clock) {
-            output::warn(&format!("the CPU counters are not saved: {}", output::chain(&error)));
+            let why = output::chain(&error);
+            trouble::note(Effect::Slower, format!("the CPU counters are not saved: {why}"));
         }
     }
 }
