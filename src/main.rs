@@ -17,6 +17,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::ErrorKind;
+use placer_engine::Request;
 
 use args::{Args, Command};
 
@@ -31,7 +33,10 @@ fn main() -> ExitCode {
     if rest.first().is_some_and(|first| first == "numad") {
         return numad::run(OsStr::new("numad"), &rest[1..]);
     }
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return refused(&error, &rest),
+    };
     let outcome = match args.command {
         Command::Advise(args) => cmd::advise::run(&args),
         Command::Show(args) => cmd::show::run(&args),
@@ -47,4 +52,20 @@ fn main() -> ExitCode {
         output::complain("placer", error.as_ref());
         ExitCode::from(2)
     })
+}
+
+/// Prints what is wrong with a command line, or the help that was asked for.
+fn refused(error: &clap::Error, args: &[OsString]) -> ExitCode {
+    // "-1:500" looks like a flag, and is a request that says less than nothing.
+    if error.kind() == ErrorKind::UnknownArgument {
+        let negative = |arg: &&str| {
+            arg.strip_prefix('-').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+        };
+        let request = args.iter().filter_map(|arg| arg.to_str()).find(negative);
+        if let Some(Err(error)) = request.map(str::parse::<Request>) {
+            output::complain("placer", &error);
+            return ExitCode::from(2);
+        }
+    }
+    error.exit()
 }
