@@ -4,8 +4,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use placer_engine::claims::ClaimId;
+use placer_engine::policy::best::Prefer;
 use placer_engine::{Bytes, NodeId, NodeSet, Request, parse};
 
 use crate::duration;
@@ -20,8 +22,13 @@ Examples:
   placer show                    the host: nodes, CPUs, memory, distances, load
   placer numad -w 4:500          the same as the program numad would answer
 
+Settings come, weakest first, from /etc/placer.toml (--config), variables, flags.
+Each flag has its variable: --root is PLACER_ROOT, --config is PLACER_CONFIG.
 Exit status: 0 answered; 1 --strict and it does not fit; 2 usage or failure.")]
 pub(crate) struct Args {
+    /// Reads the host's settings from FILE instead of /etc/placer.toml.
+    #[arg(long, value_name = "FILE", env = "PLACER_CONFIG", hide_env_values = true, global = true)]
+    pub(crate) config: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -79,6 +86,7 @@ Examples:
   placer advise 4:8G --hold 30s     8 GiB that nobody else is promised for 30 s
   placer advise 4:500 --root DIR    for a machine saved with placer record
 
+Defaults for this host are set in /etc/placer.toml, section [advise].
 The nodes and CPUs that this process is limited to (taskset, cpusets, Slurm,
 containers) bound the answer, unless --machine-wide is given.
 Exit status: 0 answered; 1 --strict and it does not fit; 2 usage or failure.")]
@@ -123,14 +131,20 @@ pub(crate) struct Advise {
     #[arg(long, value_name = "STEPS", env = "PLACER_EFFORT", hide_env_values = true)]
     pub(crate) effort: Option<u64>,
     /// Advises for the whole machine, not only for what this process may use.
-    #[arg(long, env = "PLACER_MACHINE_WIDE", hide_env_values = true)]
+    #[arg(long, value_name = "yes|no", env = "PLACER_MACHINE_WIDE", hide_env_values = true)]
+    #[arg(default_value = "no", default_missing_value = "yes", hide_default_value = true)]
+    #[arg(num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
     pub(crate) machine_wide: bool,
-    /// Keeps what is advised claimed for so long, as in 30s; nobody else is promised it meanwhile.
+    /// Keeps what is advised claimed for so long, as in 30s; 0: not at all. Nobody else is promised it meanwhile.
     #[arg(long, value_name = "DURATION", env = "PLACER_HOLD", hide_env_values = true)]
-    #[arg(value_parser = duration::parse_hold)]
+    #[arg(value_parser = duration::parse_hold_or_zero)]
     pub(crate) hold: Option<Duration>,
     /// Exits with 1 and prints no nodes if the request does not fit.
-    #[arg(long, env = "PLACER_STRICT", hide_env_values = true)]
+    #[arg(long, value_name = "yes|no", env = "PLACER_STRICT", hide_env_values = true)]
+    #[arg(default_value = "no", default_missing_value = "yes", hide_default_value = true)]
+    #[arg(num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
     pub(crate) strict: bool,
     /// Prints the whole advice as JSON.
     #[arg(long, conflicts_with = "cpus")]
@@ -207,8 +221,17 @@ pub(crate) struct Record {
     pub(crate) window: Duration,
 }
 
+impl From<PreferName> for Prefer {
+    fn from(name: PreferName) -> Self {
+        match name {
+            PreferName::Room => Self::Room,
+            PreferName::Pack => Self::Pack,
+        }
+    }
+}
+
 /// Reads the size of a huge page: as large as a kernel has them, and a power of two.
-fn pages(text: &str) -> Result<Bytes, String> {
+pub(crate) fn pages(text: &str) -> Result<Bytes, String> {
     let wanted = || format!("expected a size of huge pages, as in 2M or 1G, found {text:?}");
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
@@ -259,7 +282,7 @@ pub(crate) struct Release {
     pub(crate) root: Option<PathBuf>,
 }
 
-fn nodes(text: &str) -> Result<NodeSet, String> {
+pub(crate) fn nodes(text: &str) -> Result<NodeSet, String> {
     let nodes = parse::list::parse::<NodeId>(text.as_bytes()).map_err(|e| e.to_string())?;
     if nodes.is_empty() { Err("expected at least one node".to_owned()) } else { Ok(nodes) }
 }

@@ -8,7 +8,7 @@ use placer_engine::source::{live_clock, live_clock_id};
 use placer_engine::store::{SavedLoad, StateDir, StoreError};
 use placer_engine::{Bytes, CpuTimes, Snapshot, SourceError, SysRoot};
 
-use crate::output;
+use crate::{output, variables};
 
 /// The saved counters of the live host, and where they lie.
 pub(crate) struct Saved {
@@ -19,15 +19,14 @@ pub(crate) struct Saved {
 
 /// Returns where state is kept between runs: root's place, or the user's own, if there is one.
 pub(crate) fn state_dir() -> Option<PathBuf> {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-    if let Some(dir) = variable("PLACER_STATE_DIR") {
+    if let Some(dir) = variables::value("PLACER_STATE_DIR") {
         return Some(PathBuf::from(dir));
     }
     if geteuid().is_root() {
         // Root never goes by XDG_RUNTIME_DIR: it may be another user's.
         return Some(PathBuf::from("/run/placer"));
     }
-    variable("XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("placer"))
+    variables::value("XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("placer"))
 }
 
 impl Saved {

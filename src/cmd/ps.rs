@@ -9,15 +9,15 @@ use placer_engine::{Bytes, NodeSet};
 use serde::Serialize;
 
 use crate::args::Ps;
-use crate::{claiming, json, output, plan};
+use crate::{claiming, json, output, plan, settings};
 
 /// Of a guest's memory, so much has to be on the advised nodes for it to count as placed as
 /// advised: the rest may be the program's own.
 const MATCHES_AT: u64 = 90;
 
-pub(crate) fn run(args: &Ps) -> Result<ExitCode, Box<dyn Error>> {
+pub(crate) fn run(args: &Ps, set: settings::Claims) -> Result<ExitCode, Box<dyn Error>> {
     let root = plan::root_at(args.root.as_ref());
-    let Some(view) = claiming::view(&root) else { return Ok(ExitCode::from(2)) };
+    let Some(view) = claiming::view(&root, set) else { return Ok(ExitCode::from(2)) };
     let mut look = Processes::look()?;
     let rows: Vec<Row> = view.claims.iter().map(|claim| Row::of(claim, &mut look)).collect();
     let answer = if args.json {

@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use placer_engine::claims::{Claims, PATIENCE};
 
 use crate::args::Release;
-use crate::{claiming, output, plan};
+use crate::{claiming, output, plan, settings};
 
-pub(crate) fn run(args: &Release) -> Result<ExitCode, Box<dyn Error>> {
+pub(crate) fn run(args: &Release, set: settings::Claims) -> Result<ExitCode, Box<dyn Error>> {
     let root = plan::root_at(args.root.as_ref());
-    let claims = Claims::open_to_claim(&claiming::place(), &root)?;
+    let claims = Claims::open_to_claim(&claiming::place(set), &root)?;
     let (decision, view) = claims.begin(PATIENCE)?;
     for note in &view.notes {
         output::warn(note);
