@@ -54,6 +54,8 @@ fn help_fits_the_terminal_and_shows_examples() {
         &["advise", "-h"],
         &["show", "--help"],
         &["record", "--help"],
+        &["ps", "--help"],
+        &["release", "--help"],
         &["help", "numad"],
     ] {
         let output = run(placer().args(args));

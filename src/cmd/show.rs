@@ -104,7 +104,7 @@ fn put(text: &mut String, piece: &str) {
 }
 
 /// Breaks a long list of ids at its commas, below where it began.
-fn wrapped(lead: &str, list: &str) -> String {
+pub(super) fn wrapped(lead: &str, list: &str) -> String {
     const WIDTH: usize = 80;
     let mut text = lead.to_owned();
     let mut column = lead.len();
