@@ -19,7 +19,9 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{ArgMatches, FromArgMatches};
+use placer_engine::Request;
 
 use args::{Args, Command};
 use settings::Settings;
@@ -35,7 +37,10 @@ fn main() -> ExitCode {
     if rest.first().is_some_and(|first| first == "numad") {
         return numad::run(OsStr::new("numad"), &rest[1..], None);
     }
-    let matches = variables::command().get_matches();
+    let matches = match variables::command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => return refused(&error, &rest),
+    };
     let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     // `placer --config FILE numad ...`: from here on the options are numad's own.
     if let Command::Numad { args: rest } = &args.command {
@@ -61,4 +66,20 @@ fn run(mut args: Args, matches: &ArgMatches) -> Result<ExitCode, Box<dyn Error>>
         // Answered before.
         Command::Numad { .. } => Ok(ExitCode::from(2)),
     }
+}
+
+/// Prints what is wrong with a command line, or the help that was asked for.
+fn refused(error: &clap::Error, args: &[OsString]) -> ExitCode {
+    // "-1:500" looks like a flag, and is a request that says less than nothing.
+    if error.kind() == ErrorKind::UnknownArgument {
+        let negative = |arg: &&str| {
+            arg.strip_prefix('-').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+        };
+        let request = args.iter().filter_map(|arg| arg.to_str()).find(negative);
+        if let Some(Err(error)) = request.map(str::parse::<Request>) {
+            output::complain("placer", &error);
+            return ExitCode::from(2);
+        }
+    }
+    error.exit()
 }

@@ -8,13 +8,25 @@ pub(crate) fn answer(text: &[u8]) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text).and_then(|()| stdout.flush()) {
         Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(()),
-        other => other,
+        other => other.map_err(|e| {
+            io::Error::new(e.kind(), format!("cannot write the answer to standard output: {e}"))
+        }),
     }
 }
 
-/// Writes one line to stderr. Nobody can be told if that fails.
+/// Writes one line to stderr: a line end in a path or a name does not make it two, and no other
+/// control character reaches the terminal. Nobody can be told if that fails.
 pub(crate) fn line(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let mut line = String::with_capacity(text.len() + 1);
+    for character in text.chars() {
+        if character.is_control() {
+            line.extend(character.escape_default());
+        } else {
+            line.push(character);
+        }
+    }
+    line.push('\n');
+    let _ = io::stderr().lock().write_all(line.as_bytes());
 }
 
 /// Writes a warning: an answer follows, and this should be known about it.

@@ -40,7 +40,8 @@ impl Saved {
             let Some(path) = state_dir() else { return Ok(None) };
             let dir = StateDir::open(&path)?;
             let Ok(clock) = live_clock_id() else { return Ok(None) };
-            let load = SavedLoad::read(&dir, &clock)?;
+            // Whatever lies in its place in our own directory is as good as none, and is replaced.
+            let load = SavedLoad::read(&dir, &clock).unwrap_or_default();
             Ok(Some(Self { dir, clock, load }))
         };
         open().unwrap_or_else(|error| {
@@ -49,19 +50,18 @@ impl Saved {
         })
     }
 
-    /// Returns the saved counters that tell the load of now, over at least `window`.
-    pub(crate) fn usable(&self, window: Duration) -> Option<CpuTimes> {
-        let now = live_clock().ok()?;
-        let saved = self.load.usable(now)?;
-        let age = Duration::from_nanos(now.since(saved.at())?);
-        (age >= window).then(|| saved.clone())
+    /// Returns the saved counters that tell the load of now.
+    pub(crate) fn usable(&self) -> Option<CpuTimes> {
+        self.load.usable(live_clock().ok()?).cloned()
     }
 
-    /// Saves new counters for the next run.
-    pub(crate) fn keep(&mut self, counters: &CpuTimes) {
-        if self.load.keep(counters)
-            && let Err(error) = self.load.write(&self.dir, &self.clock)
-        {
+    /// Saves new counters for the next run, oldest first.
+    pub(crate) fn keep<'a>(&mut self, counters: impl IntoIterator<Item = &'a CpuTimes>) {
+        let mut changed = false;
+        for one in counters {
+            changed |= self.load.keep(one);
+        }
+        if changed && let Err(error) = self.load.write(&self.dir, &self.clock) {
             output::warn(&format!("the CPU counters are not saved: {}", output::chain(&error)));
         }
     }
@@ -75,10 +75,13 @@ pub(crate) fn snapshot(
     pages: Option<Bytes>,
 ) -> Result<Snapshot, SourceError> {
     let mut saved = Saved::open(root);
-    let earlier = saved.as_ref().and_then(|saved| saved.usable(window));
+    let earlier = saved.as_ref().and_then(Saved::usable);
+    let measured = earlier.is_none();
     let snapshot = Snapshot::take_with(root, earlier, window, pages)?;
     if let Some(saved) = &mut saved {
-        saved.keep(&snapshot.sample().cpu);
+        // Where both were read now, the first serves the next question sooner.
+        let first = snapshot.before().filter(|_| measured);
+        saved.keep(first.into_iter().chain([&snapshot.sample().cpu]));
     }
     Ok(snapshot)
 }

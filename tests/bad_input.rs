@@ -47,6 +47,7 @@ fn a_request_that_is_none_says_which_where_and_what_was_wanted() {
         ("", 1, "a number of CPUs", "nothing", FORM),
         ("x", 1, "a number of CPUs", "\"x\"", FORM),
         ("-1", 1, "a number of CPUs", "\"-1\"", FORM),
+        ("-1:500", 1, "a number of CPUs", "\"-1:500\"", FORM),
         ("4:", 3, "an amount of memory", "nothing", FORM),
         ("4:500:1", 6, "the end", "\":1\"", FORM),
         ("4:500MB", 6, "a unit K, M, G or T", "\"MB\"", "; write 4:500M"),
@@ -60,13 +61,14 @@ fn a_request_that_is_none_says_which_where_and_what_was_wanted() {
             FORM,
         ),
     ] {
-        // After "--", since "-1" might be a flag.
-        let output = placer_on(host.root(), &["advise", "--", request]);
         let message =
             format!("request \"{request}\": byte {byte}: expected {expected}, found {found}{hint}");
-        let stderr = text(&output.stderr);
-        assert!(stderr.lines().next().is_some_and(|line| line.ends_with(&message)), "{stderr}");
-        assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), String::new()));
+        for args in [&["advise", request][..], &["advise", "--strict", "--", request]] {
+            let output = placer_on(host.root(), args);
+            let stderr = text(&output.stderr);
+            assert!(stderr.lines().next().is_some_and(|line| line.ends_with(&message)), "{stderr}");
+            assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), String::new()));
+        }
     }
 }
 
@@ -316,6 +318,66 @@ fn a_directory_that_is_not_online_is_left_out() {
 }
 
 #[test]
+fn a_node_that_was_left_out_is_nobodys_answer() {
+    // Node 1 has most room, and is not online: the rows have no column for it.
+    let host = Recorded::two_nodes().put("sys/devices/system/node/online", "0\n");
+    let host = host.put("sys/devices/system/node/node0/distance", "10\n");
+    for policy in ["best", "numad"] {
+        let mut advise = placer();
+        advise.args(["advise", "2:500", "--policy", policy, "--root"]).arg(host.root());
+        let (code, stdout, _) = said(&mut advise);
+        assert_eq!((code, stdout.as_str()), (Some(0), "0\n"), "{policy}");
+    }
+}
+
+#[test]
+fn numads_rules_never_answer_advise_with_an_empty_line() {
+    let host = Recorded::of(&Machine::new().node(70, 0..4, 16 << 20, 4 << 20));
+    let ask = |policy: &str| {
+        said(placer().args(["advise", "2:500", "--policy", policy, "--root"]).arg(host.root()))
+    };
+    assert_eq!(ask("best"), answered("70", &[]));
+    let (code, stdout, stderr) = ask("numad");
+    assert_eq!((code, stdout.as_str()), (Some(2), ""), "{stderr}");
+    assert!(stderr.contains("it prints an empty line; --policy best"), "{stderr}");
+    assert_eq!(host.numad(&["-w", "2:500"]).1, "\n");
+}
+
+#[test]
+fn what_the_process_may_use_is_read_whatever_its_name_is() {
+    let status = "proc/self/status";
+    let name = |list: &str| {
+        let mut text = b"Name:\t\xff\xfe(\nState:\tR\n".to_vec();
+        text.extend(format!("Cpus_allowed_list:\t0-7\nMems_allowed_list:\t{list}\n").bytes());
+        text
+    };
+    let host = Recorded::two_nodes().put(status, name("0"));
+    assert_eq!(host.advise(), answered("0", &[]));
+    // A damaged list is no freedom.
+    for (list, at, expected, found) in [
+        ("0-1,", 24, "a number", "nothing"),
+        ("0-", 22, "a number", "nothing"),
+        ("1-0", 20, "a range that ascends", "\"1-0\""),
+        ("", 20, "at least one id that is allowed", "the end of the line"),
+    ] {
+        let host = Recorded::two_nodes().put(status, name(list));
+        let path = host.root().join(status).display().to_string();
+        let message = format!("placer: {path}:4:{at}: expected {expected}, found {found}");
+        assert_eq!(host.advise(), failed(2, &message));
+    }
+}
+
+#[test]
+fn a_line_end_in_a_path_makes_no_second_line() {
+    let tmp = tempfile::tempdir().expect("a directory");
+    let mut advise = placer();
+    advise.args(["advise", "4:500", "--root"]).arg(tmp.path().join("two\nlines\u{1b}[31m"));
+    let (code, stdout, stderr) = said(&mut advise);
+    assert_eq!((code, stdout.as_str(), stderr.lines().count()), (Some(2), "", 1), "{stderr}");
+    assert!(stderr.contains("two\\nlines\\u{1b}[31m"), "{stderr}");
+}
+
+#[test]
 fn a_list_without_end_is_refused() {
     for (list, at, found) in [
         ("0-4294967295\n", 3, "4294967295"),
@@ -408,6 +470,11 @@ fn a_clock_that_stands_or_is_garbage() {
     let host = Recorded::two_nodes().put("clock", "100 0\n");
     let message = "numad: the CPU counters were read twice within 1/100 s: no load can be told";
     assert_eq!(host.numad(&["-w", "4:500"]), failed(1, message));
+    // The last moment that can be told in nanoseconds, and the one past it.
+    let host = host.put("clock", "922337203484 200\n");
+    assert_eq!(host.advise(), answered("1", &[]));
+    let host = host.put("clock", "922337203685 1\n");
+    assert_eq!(host.advise().0, Some(2));
     let host = host.put("clock", "100\n");
     let path = host.root().join("clock").display().to_string();
     let wanted = "two numbers, the first moment and the gap in hundredths of a second";
@@ -465,6 +532,15 @@ fn few_descriptors_are_enough() {
         said(sh.env("PLACER_ROOT", host.root()))
     };
     assert_eq!(asked(8), answered("1", &[]));
+    // A file for each node, and none of them kept open.
+    let many = (0..64).fold(Machine::new(), |all, id| {
+        all.node(id, 4 * id..4 * id + 4, 16 << 20, (4 << 20) + (u64::from(id) << 12))
+    });
+    let many = Recorded::of(&many);
+    let line = "ulimit -n 8 && exec \"$0\" advise 4:500";
+    let mut sh = Command::new("sh");
+    sh.args(["-c", line, env!("CARGO_BIN_EXE_placer")]).env_clear();
+    assert_eq!(said(sh.env("PLACER_ROOT", many.root())), answered("63", &[]));
     // Where not even one file can be opened beside the three, the program says so or, with none to
     // load its libraries by, does not start.
     let (code, stdout, stderr) = asked(3);
@@ -637,31 +713,38 @@ fn a_damaged_saved_sample_is_as_good_as_none_and_is_replaced() {
 }
 
 #[test]
-fn a_saved_sample_of_a_hundred_megabytes_is_not_read() {
-    let state = State::new();
-    state.ask(10);
-    fs::File::create(state.saved()).and_then(|file| file.set_len(100 << 20)).expect("made");
-    let wanted = "expected at most 2097152 bytes, found more";
-    let message = format!("{CLOCK_FREE}cannot read {}: {wanted}", state.saved().display());
-    assert_eq!(state.ask(10).warnings, [message]);
-}
-
-#[test]
-fn a_saved_sample_that_is_no_file_is_not_read() {
-    let kind = "expected a directory of ordinary files, found something else";
+fn whatever_lies_in_place_of_the_saved_sample_is_replaced() {
+    let stranger = tempfile::NamedTempFile::new().expect("a file");
     for make in [
-        |path: &Path| symlink("/etc/passwd", path).expect("a link"),
-        |path: &Path| symlink("/no/such", path).expect("a link"),
-        |path: &Path| fs::create_dir(path).expect("made"),
-        |path: &Path| nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).expect("a pipe"),
+        |path: &Path, _: &Path| {
+            fs::File::create(path).and_then(|file| file.set_len(100 << 20)).expect("made");
+        },
+        |path: &Path, stranger: &Path| symlink(stranger, path).expect("a link"),
+        |path: &Path, _: &Path| symlink("/no/such", path).expect("a link"),
+        |path: &Path, _: &Path| {
+            nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+        },
     ] {
         let state = State::new();
         state.ask(10);
         fs::remove_file(state.saved()).expect("removed");
-        make(&state.saved());
-        let message = format!("{CLOCK_FREE}cannot read {}: {kind}", state.saved().display());
-        assert_eq!(state.ask(10).warnings, [message]);
+        make(&state.saved(), stranger.path());
+        assert_eq!(state.ask(10).warnings, [""; 0]);
+        let meta = fs::symlink_metadata(state.saved()).expect("there");
+        assert!(meta.is_file() && meta.len() < 1 << 20, "{meta:?}");
     }
+    assert_eq!(fs::read(stranger.path()).expect("read"), b"");
+}
+
+#[test]
+fn a_directory_in_place_of_the_saved_sample_costs_a_line() {
+    let state = State::new();
+    state.ask(10);
+    fs::remove_file(state.saved()).expect("removed");
+    fs::create_dir(state.saved()).expect("made");
+    let warnings = state.ask(10).warnings;
+    let what = "the CPU counters are not saved: cannot rename onto ";
+    assert!(warnings.len() == 1 && warnings[0].starts_with(what), "{warnings:?}");
 }
 
 #[test]

@@ -90,6 +90,11 @@ fn advise_with_numads_policy_gives_the_same_nodes() {
         }
         let root = golden.join(row["fixture"].as_str().expect("a fixture"));
         let output = placer_on(&root, &["advise", "--policy", "numad", request]);
+        if stdout == "\n" {
+            // An empty line places no guest: under our own name that is said.
+            assert_eq!(output.status.code(), Some(2), "{} {request}", root.display());
+            continue;
+        }
         assert_eq!(text(&output.stdout), stdout, "{} {request}", root.display());
         asked += 1;
     }

@@ -123,6 +123,9 @@ fn by_numad(
     numad::charge(&mut figures, snapshot.charges());
     let rows = machine.distance_rows(rules).map_err(AdviseError::Numad)?;
     let choice = numad::choose(&figures, &rows, query).map_err(AdviseError::Numad)?;
+    if choice.nodes.is_empty() {
+        return Err(AdviseError::Numad(numad::Failure::NoRoom));
+    }
     Ok(choice.nodes)
 }
 

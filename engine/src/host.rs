@@ -27,7 +27,8 @@ impl Host {
     /// when its policy is asked.
     pub fn from_files(files: &HostFiles) -> Result<Read<Self>, SourceError> {
         let Read { value: topology, notes } = Topology::from_files(files)?;
-        let numad = numad::Machine::from_files(files);
+        // What was left out there is nobody's choice, and has no column in the others' distances.
+        let numad = numad::Machine::of_nodes(files, |id| topology.node(id).is_some());
         Ok(Read { value: Self { topology, numad, fabric: OnceLock::new() }, notes })
     }
 

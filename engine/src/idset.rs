@@ -34,6 +34,24 @@ impl<T: Id> IdSet<T> {
         Self { ranges: Vec::new(), kind: PhantomData }
     }
 
+    /// Makes the set of every id in any of these inclusive pairs, in any order and overlapping.
+    /// Inserting one after the other takes quadratic time where they descend.
+    pub(crate) fn from_ranges(mut ranges: Vec<(u32, u32)>) -> Self {
+        // Kernels list ids ascending: then there is nothing to sort or to melt.
+        let melted = |pair: &[(u32, u32)]| u64::from(pair[0].1) + 1 < u64::from(pair[1].0);
+        if !ranges.windows(2).all(melted) {
+            ranges.sort_unstable();
+            ranges.dedup_by(|next, last| {
+                let joins = next.0 <= last.1.saturating_add(1);
+                if joins {
+                    last.1 = last.1.max(next.1);
+                }
+                joins
+            });
+        }
+        Self { ranges, kind: PhantomData }
+    }
+
     /// Adds one id. Returns whether it was new.
     pub fn insert(&mut self, id: T) -> bool {
         let new = !self.contains(id);
@@ -99,11 +117,7 @@ impl<T: Id> IdSet<T> {
     /// Returns the ids that are in either set.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
-        let mut all = self.clone();
-        for (a, b) in other.ranges() {
-            all.insert_range(a, b);
-        }
-        all
+        Self::from_ranges([self.ranges.as_slice(), &other.ranges].concat())
     }
 
     /// Returns the ids that are in both sets.
@@ -255,6 +269,16 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn made_at_once_or_one_by_one(pairs in prop::collection::vec((0u32..60, 0u32..9), 0..20)) {
+            let pairs: Vec<_> = pairs.into_iter().map(|(a, n)| (a, a + n)).collect();
+            let mut one_by_one = NodeSet::new();
+            for &(a, b) in &pairs {
+                one_by_one.insert_range(NodeId(a), NodeId(b));
+            }
+            prop_assert_eq!(NodeSet::from_ranges(pairs), one_by_one);
+        }
+
         #[test]
         fn agrees_with_a_plain_set(a in prop::collection::btree_set(0u32..60, 0..40),
                                    b in prop::collection::btree_set(0u32..60, 0..40)) {

@@ -111,16 +111,15 @@ fn choose_nodes(
     let mut saved = Saved::open(root);
     // Who sets the window wants it measured, as numad would.
     let earlier = match (&saved, asked) {
-        (Some(saved), None) => saved.usable(DEFAULT_WINDOW),
+        (Some(saved), None) => saved.usable(),
         _ => None,
     };
+    let measured = earlier.is_none();
     let window = asked.unwrap_or(DEFAULT_WINDOW);
     let (before, mut now) = two_samples(&mut reader, earlier, window)?;
     if let Some(saved) = &mut saved {
-        saved.keep(&now.cpu);
-    }
-    if before.is_none() {
-        output::warn("CPU load is unknown: every CPU counts as idle");
+        let first = before.as_ref().filter(|_| measured);
+        saved.keep(first.into_iter().chain([&now.cpu]));
     }
     let rules = rules(options);
     // What placer has promised to others counts as used. Read before the memory, see there.
@@ -134,6 +133,9 @@ fn choose_nodes(
     let query = Query { cpus: advice.cpus_hundredths, megabytes: advice.megabytes };
     log_request(log, advice);
     let choice = choose(&figures, &rows, query)?;
+    if before.is_none() {
+        output::warn("CPU load is unknown: every CPU counts as idle");
+    }
     log_choice(log, &choice.all, &choice.nodes);
     Ok(choice.nodes.to_string())
 }

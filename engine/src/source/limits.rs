@@ -1,23 +1,23 @@
 //! What the asking process may use.
-
-use std::io::Cursor;
-
-use procfs_core::FromBufRead;
-use procfs_core::process::Status;
+//!
+//! Two lines of `/proc/self/status` are read here and not by procfs: its reader refuses the whole
+//! file for a process name that is not UTF-8, and takes a damaged list for no limit at all.
 
 use super::{SysRoot, file};
 use crate::error::SourceError;
 use crate::ids::Id;
 use crate::idset::IdSet;
-use crate::parse::ParseError;
+use crate::parse::{ParseError, list};
 use crate::request::Limits;
 
 impl Limits {
     /// Reads what this process may use, or what the recorded one might. A recording without
-    /// `proc/self/status` has no limits.
+    /// `proc/self/status` has no limits, and a kernel without cpusets none of nodes.
     ///
     /// Source: `Cpus_allowed_list` and `Mems_allowed_list` of `/proc/self/status`, which already
     /// hold the effective cpuset of cgroup v1 and v2.
+    /// Errors: the file cannot be read; a list in it is damaged or empty: nobody knows then what is
+    /// allowed, and no kernel writes that.
     ///
     /// ```no_run
     /// use placer_engine::{Limits, SysRoot};
@@ -28,18 +28,59 @@ impl Limits {
     pub fn read(root: &SysRoot) -> Result<Self, SourceError> {
         let path = root.path("proc/self/status");
         let Some(text) = file::read(&path)? else { return Ok(Self::default()) };
-        // procfs knows this file well, and parses it from any text.
-        let status = Status::from_buf_read(Cursor::new(text.as_slice())).map_err(|e| {
-            SourceError::parse(&path, ParseError::at(&text, 0, format!("a process status ({e})")))
-        })?;
-        Ok(Self { cpus: set(status.cpus_allowed_list), nodes: set(status.mems_allowed_list) })
+        let error = |e| SourceError::parse(&path, e);
+        Ok(Self {
+            cpus: allowed(&text, b"Cpus_allowed_list:").map_err(error)?,
+            nodes: allowed(&text, b"Mems_allowed_list:").map_err(error)?,
+        })
     }
 }
 
-fn set<T: Id>(ranges: Option<Vec<(u32, u32)>>) -> Option<IdSet<T>> {
-    let mut set = IdSet::new();
-    for (first, last) in ranges? {
-        set.insert_range(T::from_number(first), T::from_number(last));
+/// Reads the list behind `key`. `None` when no line has that key.
+fn allowed<T: Id>(text: &[u8], key: &[u8]) -> Result<Option<IdSet<T>>, ParseError> {
+    let mut start = 0;
+    for line in text.split_inclusive(|&b| b == b'\n') {
+        if let Some(value) = line.strip_prefix(key) {
+            let blanks = value.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
+            let set = list::parse_at(text, start + key.len() + blanks..start + line.len())?;
+            let wanted = "at least one id that is allowed";
+            let missing = || ParseError::at(text, start + key.len() + blanks, wanted);
+            return if set.is_empty() { Err(missing()) } else { Ok(Some(set)) };
+        }
+        start += line.len();
     }
-    Some(set)
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::NodeId;
+
+    fn nodes(text: &[u8]) -> Result<Option<String>, String> {
+        let set = allowed::<NodeId>(text, b"Mems_allowed_list:");
+        set.map(|set| set.map(|set| set.to_string())).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn the_rest_of_the_file_does_not_matter() {
+        let text = b"Name:\t\xff\xfe(\nMems_allowed:\t3\nMems_allowed_list:\t0-1,7\nx";
+        assert_eq!(nodes(text), Ok(Some("0-1,7".to_owned())));
+        assert_eq!(nodes(b"Name:\tsh\nCpus_allowed_list:\t0-1\n"), Ok(None));
+        assert_eq!(nodes(b""), Ok(None));
+    }
+
+    #[test]
+    fn a_damaged_list_is_no_freedom() {
+        let wrong =
+            |list: &str| nodes(format!("Name:\tsh\nMems_allowed_list:\t{list}\n").as_bytes());
+        for (list, error) in [
+            ("0-1,", "2:24: expected a number, found nothing"),
+            ("0-", "2:22: expected a number, found nothing"),
+            ("3-1", "2:20: expected a range that ascends, found \"3-1\""),
+            ("", "2:20: expected at least one id that is allowed, found the end of the line"),
+        ] {
+            assert_eq!(wrong(list), Err(error.to_owned()), "{list:?}");
+        }
+    }
 }

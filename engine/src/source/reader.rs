@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit};
 use nix::time::{ClockId, clock_gettime};
 
 use super::detail;
@@ -51,6 +53,8 @@ pub struct HostReader {
     meminfo: Vec<(NodeId, Kept)>,
     /// The kernel's lists of what is online, to notice when they change.
     watched: Vec<(Kept, Vec<u8>)>,
+    /// Files stay open below this descriptor.
+    kept_below: u64,
     /// One for each kind, so that the small files are not read into the large one's pages.
     stat_buf: Buffer,
     buf: Buffer,
@@ -125,6 +129,7 @@ impl HostReader {
             recorded: None,
             meminfo,
             watched,
+            kept_below: kept_below(),
             stat_buf: Buffer::default(),
             buf: Buffer::default(),
         })
@@ -168,7 +173,7 @@ impl HostReader {
         times.restart(self.now()?);
         // What follows the CPUs (interrupts) is long, and not asked for.
         let whole = |text: &[u8]| has_all_cpus(text);
-        if !self.stat.read(LARGE, &mut self.stat_buf, whole)? {
+        if !self.stat.read(LARGE, self.kept_below, &mut self.stat_buf, whole)? {
             return Ok(());
         }
         parse::stat::each_cpu(self.stat_buf.text(), |cpu, idle| times.push(cpu, idle))
@@ -195,7 +200,7 @@ impl HostReader {
         memory.clear();
         for (node, kept) in &mut self.meminfo {
             let mut meminfo = None;
-            if kept.read(SMALL, &mut self.buf, |_| false)? {
+            if kept.read(SMALL, self.kept_below, &mut self.buf, |_| false)? {
                 let fields = parse::meminfo::parse(self.buf.text());
                 meminfo = Some(fields.map_err(|e| kept.error(e))?);
             }
@@ -245,7 +250,7 @@ impl HostReader {
     /// lists of what is online. The caller then opens the host anew.
     pub fn has_changed(&mut self) -> Result<bool, SourceError> {
         for (kept, before) in &mut self.watched {
-            let there = kept.read(SMALL, &mut self.buf, |_| false)?;
+            let there = kept.read(SMALL, self.kept_below, &mut self.buf, |_| false)?;
             if !there || self.buf.text() != before.as_slice() {
                 return Ok(true);
             }
@@ -267,6 +272,7 @@ impl Kept {
     fn read(
         &mut self,
         limit: usize,
+        keep: u64,
         buf: &mut Buffer,
         enough: impl Fn(&[u8]) -> bool + Copy,
     ) -> Result<bool, SourceError> {
@@ -285,7 +291,7 @@ impl Kept {
             Err(e) if e.is_gone() => return Ok(false),
             Err(e) => return Err(e),
         }
-        if spare_descriptors(&file) {
+        if spare_descriptors(&file, keep) {
             self.file = Some(file);
         }
         Ok(true)
@@ -294,10 +300,14 @@ impl Kept {
 
 /// Returns whether a file may stay open: the engine leaves the larger part of the program's
 /// descriptors alone, and opens files anew on hosts with more nodes than that.
-fn spare_descriptors(file: &File) -> bool {
-    use std::os::fd::AsRawFd;
-    const KEPT_BELOW: i32 = 400;
-    file.as_raw_fd() < KEPT_BELOW
+fn spare_descriptors(file: &File, most: u64) -> bool {
+    u64::try_from(file.as_raw_fd()).is_ok_and(|fd| fd < most)
+}
+
+/// Returns below which descriptor files may stay open: half of what the program may have.
+fn kept_below() -> u64 {
+    const MOST: u64 = 400;
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| (soft / 2).min(MOST))
 }
 
 fn has_all_cpus(text: &[u8]) -> bool {

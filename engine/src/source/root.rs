@@ -119,8 +119,10 @@ pub(super) fn recorded_clock(root: &SysRoot, moment: Moment) -> Result<Instant, 
         Moment::First => Some(first),
         Moment::Second => first.checked_add(gap),
     };
-    // Far below the end of 64 bits of nanoseconds, so that no later sum can wrap.
-    at.filter(|&cs| cs < 1 << 50).map(Instant::from_centiseconds).ok_or_else(complaint)
+    // Below half of what 64 bits of nanoseconds hold: the two moments stay apart, and no later sum
+    // can wrap.
+    const LAST: u64 = u64::MAX / 2 / 10_000_000;
+    at.filter(|&cs| cs <= LAST).map(Instant::from_centiseconds).ok_or_else(complaint)
 }
 
 /// Reads the file `node-order` of a recorded machine: node ids with blanks between.

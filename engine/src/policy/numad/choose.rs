@@ -179,10 +179,10 @@ fn best_order<Row: AsRef<[u64]>>(
         }
         // Only the nodes that count decide the column; the rest of its order is made if it wins.
         let order = order_for(&column, magnitudes, counted);
-        let total = order
-            .iter()
-            .take(counted)
-            .fold(0u64, |sum, &at| sum.wrapping_add(magnitudes[at] / (column[at] * column[at])));
+        // numad's distances have 8 bits; a caller's may have more.
+        let squared = |at: usize| column[at].saturating_mul(column[at]);
+        let counting = order.iter().take(counted);
+        let total = counting.fold(0u64, |sum, &at| sum.wrapping_add(magnitudes[at] / squared(at)));
         if best.as_ref().is_none_or(|(highest, _)| total > *highest) {
             best = Some((total, column.clone()));
         }
@@ -264,6 +264,14 @@ mod tests {
         let nodes = [node(0, 400, 1000, 900)];
         let failure = choose(&nodes, &[vec![0]], Query { cpus: 100, megabytes: 1 });
         assert_eq!(failure, Err(Failure::ZeroDistance(NodeId(0))));
+    }
+
+    #[test]
+    fn distances_of_any_size_are_answered() {
+        let nodes = [node(0, 400, 1000, 900), node(1, 400, 1000, 900)];
+        let query = Query { cpus: 100, megabytes: 1 };
+        let far = [[10, 1 << 32], [u64::MAX, 10]];
+        assert_eq!(choose(&nodes, &far, query).map(|c| c.nodes.to_string()), Ok("0".to_owned()));
     }
 
     #[test]

@@ -50,17 +50,20 @@ impl Machine {
     /// Reads a host's texts as numad does. What is missing or damaged is remembered and becomes a
     /// [`Failure`] when figures are asked for, in the order in which numad comes across it.
     pub fn from_files(files: &HostFiles) -> Self {
+        Self::of_nodes(files, |_| true)
+    }
+
+    /// Reads the texts of some of a host's nodes, as if the directory listed no others.
+    pub fn of_nodes(files: &HostFiles, counts: impl Fn(NodeId) -> bool) -> Self {
         let cpu_count = cpu_count(files);
         let capacity = room(cpu_count);
-        let mut ids: Vec<NodeId> = files.nodes.iter().map(|node| node.id).collect();
-        ids.sort_unstable();
+        let kept = || files.nodes.iter().filter(|node| counts(node.id));
+        let width = kept().count();
         let mut missing = None;
-        let nodes: Vec<Node> = files
-            .nodes
-            .iter()
+        let nodes: Vec<Node> = kept()
             .map(|node| {
                 let cpus = cpus(node, capacity, &mut missing);
-                let (distances, row) = distances(node, ids.len());
+                let (distances, row) = distances(node, width);
                 Node { id: node.id, cpus, distances, row }
             })
             .collect();

@@ -65,6 +65,8 @@ pub enum Failure {
     MeminfoField(NodeId, &'static str),
     /// The two readings of the CPU counters lie less than 1/100 s apart.
     NoTimePassed,
+    /// The answer would be nodes whose ids numad's sets have no room for: it prints an empty line.
+    NoRoom,
 }
 
 impl Failure {
@@ -77,7 +79,9 @@ impl Failure {
             Self::Distance(_) => "Could not get node distance data".to_owned(),
             Self::Meminfo(_) => "Could not get node meminfo".to_owned(),
             Self::MeminfoField(_, field) => format!("Could not get node {field}"),
-            Self::ShortDistance(_) | Self::ZeroDistance(_) | Self::NoTimePassed => return None,
+            Self::ShortDistance(_) | Self::ZeroDistance(_) | Self::NoTimePassed | Self::NoRoom => {
+                return None;
+            }
         })
     }
 }
@@ -122,6 +126,11 @@ impl fmt::Display for Failure {
             Self::NoTimePassed => {
                 write!(f, "the CPU counters were read twice within 1/100 s: no load can be told")
             }
+            Self::NoRoom => write!(
+                f,
+                "it has room for 64 node ids for every 64 nodes, and every node it would name is \
+                 past that (it prints an empty line; --policy best names such nodes)"
+            ),
         }
     }
 }
