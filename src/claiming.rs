@@ -11,7 +11,8 @@ use placer_engine::claims::{
 };
 use placer_engine::{Advice, Bytes, Charges, Request, Snapshot, SourceError, SysRoot};
 
-use crate::{output, sampling, settings, variables};
+use crate::sampling::{self, Window};
+use crate::{output, settings, variables};
 
 /// Root's claims, which every user's advice counts.
 const ROOTS: &str = "/run/placer";
@@ -29,7 +30,7 @@ pub(crate) fn place(set: settings::Claims) -> Place {
 pub(crate) fn snapshot(
     root: &SysRoot,
     set: settings::Claims,
-    window: Duration,
+    window: Window,
     pages: Option<Bytes>,
 ) -> Result<Snapshot, SourceError> {
     Ok(snapshot_and_claims(root, set, window, pages)?.0)
@@ -40,7 +41,7 @@ pub(crate) fn snapshot(
 pub(crate) fn snapshot_and_claims(
     root: &SysRoot,
     set: settings::Claims,
-    window: Duration,
+    window: Window,
     pages: Option<Bytes>,
 ) -> Result<(Snapshot, Option<Vec<Claim>>), SourceError> {
     let snapshot = sampling::snapshot(root, window, pages)?;
@@ -87,7 +88,7 @@ impl Desk {
     pub(crate) fn begin(
         &self,
         root: &SysRoot,
-        window: Duration,
+        window: Window,
         pages: Option<Bytes>,
     ) -> Result<(Option<Decision<'_>>, Snapshot), SourceError> {
         let Some(claims) = &self.claims else {

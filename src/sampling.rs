@@ -67,15 +67,26 @@ impl Saved {
     }
 }
 
-/// Takes a snapshot: with the saved counters if they serve, else by waiting for `window`.
-/// Reads the huge pages of a size beside, if asked to.
+/// How CPU load is measured.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Window {
+    /// With the saved counters if they serve, else over so long.
+    Recent(Duration),
+    /// Over so long, whatever is at hand.
+    Now(Duration),
+}
+
+/// Takes a snapshot. Reads the huge pages of a size beside, if asked to.
 pub(crate) fn snapshot(
     root: &SysRoot,
-    window: Duration,
+    window: Window,
     pages: Option<Bytes>,
 ) -> Result<Snapshot, SourceError> {
     let mut saved = Saved::open(root);
-    let earlier = saved.as_ref().and_then(Saved::usable);
+    let (earlier, window) = match window {
+        Window::Recent(window) => (saved.as_ref().and_then(Saved::usable), window),
+        Window::Now(window) => (None, window),
+    };
     let measured = earlier.is_none();
     let snapshot = Snapshot::take_with(root, earlier, window, pages)?;
     if let Some(saved) = &mut saved {

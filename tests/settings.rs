@@ -10,6 +10,7 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use common::{json, placer, project, run, text};
 use machine::Machine;
@@ -311,4 +312,26 @@ fn the_shipped_file_is_good() {
     let shipped = project().join("src/settings/placer.toml");
     let output = run(Host::new().command(&["advise", "2:500"]).env("PLACER_CONFIG", shipped));
     assert_eq!(told(&output), answer("3"));
+}
+
+#[test]
+fn by_numads_name_a_window_that_is_set_is_measured() {
+    let tmp = tempfile::tempdir().expect("a directory");
+    let file = tmp.path().join("placer.toml");
+    for policy in ["numad", "best"] {
+        fs::write(&file, format!("[numad]\npolicy = '{policy}'\nwindow = '300ms'\n"))
+            .expect("written");
+        for _ in 0..2 {
+            let mut command = placer();
+            command.args(["numad", "-w", "0:1"]).env("PLACER_CONFIG", &file);
+            command.env("PLACER_STATE_DIR", tmp.path().join("state"));
+            command.env("PLACER_NUMAD_LOG", tmp.path().join("log"));
+            let start = Instant::now();
+            let output = run(&mut command);
+            // A host without nodes has no answer, by any rule.
+            if output.status.code() == Some(0) {
+                assert!(start.elapsed() >= Duration::from_millis(300), "{policy}");
+            }
+        }
+    }
 }

@@ -11,6 +11,7 @@ use placer_engine::{Advice, Policy, Request, Shortfall, advise, explain};
 use crate::args::{Advise, Via};
 use crate::claiming::Desk;
 use crate::json::{self, AdviceForm};
+use crate::sampling::Window;
 use crate::{claiming, explain, output, plan, settings};
 
 /// How long the real numad may take: it sleeps two seconds.
@@ -22,11 +23,12 @@ pub(crate) fn run(args: &Advise, set: settings::Claims) -> Result<ExitCode, Box<
     }
     let root = plan::root(&args.host);
     let request = plan::request(args, &root)?;
+    let window = Window::Recent(args.host.window);
     // Only who claims opens the ledger to change it, and waits for its lock.
     let desk = args.hold.map(|_| Desk::open(&root, set));
     let (decision, snapshot) = match &desk {
-        Some(desk) => desk.begin(&root, args.host.window, request.pages)?,
-        None => (None, claiming::snapshot(&root, set, args.host.window, request.pages)?),
+        Some(desk) => desk.begin(&root, window, request.pages)?,
+        None => (None, claiming::snapshot(&root, set, window, request.pages)?),
     };
     let advice = advise(&snapshot, &request)?;
 

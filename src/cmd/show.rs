@@ -9,6 +9,7 @@ use placer_engine::{Bytes, Distances, Snapshot};
 
 use crate::args::Show;
 use crate::json::{self, HostForm};
+use crate::sampling::Window;
 use crate::second_source::SecondSource;
 use crate::{claiming, output, plan, settings};
 
@@ -16,7 +17,8 @@ pub(crate) fn run(args: &Show, set: settings::Claims) -> Result<ExitCode, Box<dy
     let root = plan::root(&args.host);
     // hwloc reads while the load is measured.
     let second = args.devices.then(|| SecondSource::start(&root)).transpose()?;
-    let (snapshot, claims) = claiming::snapshot_and_claims(&root, set, args.host.window, None)?;
+    let (snapshot, claims) =
+        claiming::snapshot_and_claims(&root, set, Window::Recent(args.host.window), None)?;
     let claims = claims.as_deref();
     for note in snapshot.notes() {
         output::warn(note);

@@ -1,8 +1,6 @@
 //! What a host's settings ask for by numad's name beyond what numad does: policy `best`, huge pages,
 //! and holding what was advised until the guest is there.
 
-use std::time::Duration;
-
 use placer_engine::{Bytes, CpuShare, Limits, NodeSet, Policy, Request, Snapshot, SysRoot, advise};
 
 use super::log::Log;
@@ -11,6 +9,7 @@ use crate::args::PolicyName;
 use crate::claiming::{self, Desk};
 use crate::cmd::advise::shortage;
 use crate::output;
+use crate::sampling::Window;
 use crate::settings::{Hold, Settings};
 
 /// Returns whether the settings ask for anything that numad does not do.
@@ -25,7 +24,7 @@ pub(super) fn choose_nodes(
     advice: Advice,
     root: &SysRoot,
     set: &Settings,
-    window: Duration,
+    window: Window,
     log: &mut Log,
 ) -> Option<String> {
     let by_best = set.numad.policy == PolicyName::Best;

@@ -20,7 +20,7 @@ use placer_engine::policy::numad::{Failure, Machine, Query, Rules, charge, choos
 use placer_engine::source::{HostReader, two_samples};
 use placer_engine::{CpuSet, NodeSet, SourceError, SysRoot};
 
-use crate::sampling::Saved;
+use crate::sampling::{Saved, Window};
 use crate::settings::Settings;
 use crate::{claiming, duration, output, variables};
 use log::Log;
@@ -79,7 +79,7 @@ fn answer(options: &Options, advice: Advice, set: &Settings) -> Result<(), Box<d
     let mut log = Log::open(&root, options.log_level);
     let asked = window().or(set.numad.window);
     let answer = if beyond::is_asked_for(set) {
-        let window = asked.unwrap_or(DEFAULT_WINDOW);
+        let window = asked.map_or(Window::Recent(DEFAULT_WINDOW), Window::Now);
         beyond::choose_nodes(options, advice, &root, set, window, &mut log)
     } else {
         None
