@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{json, placer, project, run, text};
+use common::{SHIPPED, json, placer, run, text};
 use machine::Machine;
 use serde_json::{Value, json};
 
@@ -309,8 +309,7 @@ fn show_fits_the_terminal_with_claims() {
 
 #[test]
 fn the_shipped_file_is_good() {
-    let shipped = project().join("src/settings/placer.toml");
-    let output = run(Host::new().command(&["advise", "2:500"]).env("PLACER_CONFIG", shipped));
+    let output = run(Host::new().command(&["advise", "2:500"]).env("PLACER_CONFIG", SHIPPED));
     assert_eq!(told(&output), answer("3"));
 }
 

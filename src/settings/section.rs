@@ -12,7 +12,7 @@ type Entry<'t> = (&'t Spanned<DeString<'t>>, &'t Spanned<DeValue<'t>>);
 #[derive(Debug)]
 pub(super) struct Section<'t> {
     text: &'t str,
-    /// The part before a key in messages: "" or "[advise] ".
+    /// The part before a key in messages: nothing, or the section in brackets.
     name: String,
     table: Option<&'t DeTable<'t>>,
     known: Vec<&'static str>,

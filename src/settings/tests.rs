@@ -210,6 +210,16 @@ proptest! {
     }
 
     #[test]
+    fn any_bytes_are_answered(bytes in any::<Vec<u8>>(), good in any::<bool>()) {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let text = if good { in_force().into_bytes() } else { Vec::new() };
+        std::fs::write(file.path(), [text, bytes].concat()).expect("written");
+        if let Err(error) = Settings::read(Some(file.path())) {
+            prop_assert!(!output::chain(&error).contains(char::is_control));
+        }
+    }
+
+    #[test]
     fn near_settings_are_answered(
         text in "((\\[(advise|claims|numad|x)\\]?|policy|window|hold|[\\[\\]{}=\"'#,. \\n]|[0-9a-f\"_+-]{1,4})[ \\n]?){0,30}",
     ) {
