@@ -12,6 +12,7 @@ use placer_engine::claims::{
 use placer_engine::{Advice, Bytes, Charges, Request, Snapshot, SourceError, SysRoot};
 
 use crate::sampling::{self, Window};
+use crate::trouble::{self, Effect};
 use crate::{output, settings, variables};
 
 /// Root's claims, which every user's advice counts.
@@ -57,16 +58,16 @@ pub(crate) fn snapshot_and_claims(
 
 /// Returns what was promised to others; `None`, and one line, when that cannot be told.
 pub(crate) fn view(root: &SysRoot, set: settings::Claims) -> Option<View> {
-    match Claims::open(&place(set), root).and_then(|claims| claims.view()) {
-        Ok(view) => {
-            view.notes.iter().for_each(|note| output::warn(note));
-            Some(view)
-        }
-        Err(error) => {
-            output::warn(&format!("claims are not counted: {}", output::chain(&error)));
-            None
-        }
-    }
+    let place = place(set);
+    let counted = |place: &Place| Claims::open(place, root).and_then(|claims| claims.view());
+    let view = counted(&place).or_else(|error| {
+        let why = output::chain(&error);
+        trouble::note(Effect::Uncounted, format!("claims are not counted: {why}"));
+        // What is wrong with a user's own directory does not hide what root was promised.
+        place.below.as_ref().ok_or(error)?;
+        counted(&Place { own: None, ..place.clone() })
+    });
+    view.inspect(|view| view.notes.iter().for_each(|note| output::warn(note))).ok()
 }
 
 /// The ledger of a decision that is to be claimed; empty when it cannot be had.
@@ -127,7 +128,8 @@ pub(crate) fn hold(
 }
 
 fn unclaimed(error: &ClaimError) {
-    output::warn(&format!("nothing is claimed: {}", output::chain(error)));
+    let why = output::chain(error);
+    trouble::note(Effect::Unclaimed, format!("nothing is claimed: {why}"));
 }
 
 /// Reads the memory again, now that what was promised is known. The load stays as it was measured.

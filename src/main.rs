@@ -12,6 +12,7 @@ mod plan;
 mod sampling;
 mod second_source;
 mod settings;
+mod trouble;
 mod variables;
 
 use std::error::Error;
@@ -27,6 +28,12 @@ use args::{Args, Command};
 use settings::Settings;
 
 fn main() -> ExitCode {
+    let status = run();
+    trouble::tell();
+    status
+}
+
+fn run() -> ExitCode {
     let mut argv = std::env::args_os();
     let name = argv.next().unwrap_or_else(|| OsString::from("placer"));
     let rest: Vec<OsString> = argv.collect();
@@ -46,13 +53,13 @@ fn main() -> ExitCode {
     if let Command::Numad { args: rest } = &args.command {
         return numad::run(OsStr::new("numad"), rest, args.config.as_deref());
     }
-    run(args, &matches).unwrap_or_else(|error| {
+    obey(args, &matches).unwrap_or_else(|error| {
         output::complain("placer", error.as_ref());
         ExitCode::from(2)
     })
 }
 
-fn run(mut args: Args, matches: &ArgMatches) -> Result<ExitCode, Box<dyn Error>> {
+fn obey(mut args: Args, matches: &ArgMatches) -> Result<ExitCode, Box<dyn Error>> {
     let set = Settings::read(args.config.as_deref())?;
     set.fill(&mut args, matches);
     match args.command {

@@ -8,6 +8,7 @@ use placer_engine::source::{live_clock, live_clock_id};
 use placer_engine::store::{SavedLoad, StateDir, StoreError};
 use placer_engine::{Bytes, CpuTimes, Snapshot, SourceError, SysRoot};
 
+use crate::trouble::{self, Effect};
 use crate::{output, variables};
 
 /// The saved counters of the live host, and where they lie.
@@ -45,7 +46,8 @@ impl Saved {
             Ok(Some(Self { dir, clock, load }))
         };
         open().unwrap_or_else(|error| {
-            output::warn(&format!("the CPU load is measured anew: {}", output::chain(&error)));
+            let why = output::chain(&error);
+            trouble::note(Effect::Slower, format!("the CPU load is measured anew: {why}"));
             None
         })
     }
@@ -62,7 +64,8 @@ impl Saved {
             changed |= self.load.keep(one);
         }
         if changed && let Err(error) = self.load.write(&self.dir, &self.clock) {
-            output::warn(&format!("the CPU counters are not saved: {}", output::chain(&error)));
+            let why = output::chain(&error);
+            trouble::note(Effect::Slower, format!("the CPU counters are not saved: {why}"));
         }
     }
 }

@@ -45,7 +45,7 @@ pub struct View {
 #[derive(Debug)]
 pub struct Claims {
     own: Option<ClaimFile>,
-    below: Option<ClaimFile>,
+    below: Result<Option<ClaimFile>, ClaimError>,
     overcommit: Overcommit,
     live: bool,
 }
@@ -54,16 +54,17 @@ impl Claims {
     /// Opens the claims of a host to read them. Nothing is made: a host on which nobody has
     /// claimed anything costs one look at a directory that is not there.
     ///
-    /// Errors: a directory that is there and cannot be trusted.
+    /// Errors: the caller's own directory is there and cannot be trusted. What is wrong with the
+    /// other's is in the notes of each [`View`]: it is no reason not to keep one's own claims.
     pub fn open(place: &Place, root: &SysRoot) -> Result<Self, ClaimError> {
         let me = nix::unistd::geteuid().as_raw();
-        let open = |dir: &Option<(PathBuf, u32)>| match dir {
-            Some((dir, owner)) => ClaimFile::open_of(dir, *owner, root),
+        let open = |dir: Option<(&PathBuf, u32)>| match dir {
+            Some((dir, owner)) => ClaimFile::open_of(dir, owner, root),
             None => Ok(None),
         };
         Ok(Self {
-            own: open(&place.own.clone().map(|dir| (dir, me)))?,
-            below: open(&place.below)?,
+            own: open(place.own.as_ref().map(|dir| (dir, me)))?,
+            below: open(place.below.as_ref().map(|(dir, owner)| (dir, *owner))),
             overcommit: place.overcommit,
             live: root.is_live(),
         })
@@ -118,8 +119,18 @@ impl Claims {
     }
 
     fn add_below(&self, look: &mut Look, view: &mut View) -> Result<(), ClaimError> {
-        let Some(below) = &self.below else { return Ok(()) };
-        let read = below.read()?;
+        let read = match &self.below {
+            Ok(None) => return Ok(()),
+            Ok(Some(below)) => below.read().map_err(|error| uncounted(&error)),
+            Err(error) => Err(uncounted(error)),
+        };
+        let read = match read {
+            Ok(read) => read,
+            Err(note) => {
+                view.notes.push(note);
+                return Ok(());
+            }
+        };
         let mut ledger = read.value;
         view.notes.extend(read.notes);
         look.refresh(&mut ledger)?;
@@ -127,6 +138,12 @@ impl Claims {
         view.claims.extend_from_slice(ledger.claims());
         Ok(())
     }
+}
+
+/// Says, with its cause, why another's claims are not counted.
+fn uncounted(error: &ClaimError) -> String {
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
+    format!("claims of another user are not counted: {error}{}", cause.unwrap_or_default())
 }
 
 /// The processes of this host, read only where there is a claim to ask about.

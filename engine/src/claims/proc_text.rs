@@ -113,6 +113,19 @@ pub(super) fn uptime_ticks(text: &[u8]) -> u64 {
     seconds.saturating_mul(100).saturating_add(part)
 }
 
+/// Returns who holds the `flock` of a file, from `/proc/locks`:
+/// `1: FLOCK  ADVISORY  WRITE 4245 00:2f:123 0 EOF`. Those that wait are marked `->`. `None` when
+/// nobody does, or somebody who is not seen from this pid namespace (pid 0).
+pub(super) fn lock_holder(text: &[u8], major: u64, minor: u64, inode: u64) -> Option<u32> {
+    let file = format!("{major:02x}:{minor:02x}:{inode}");
+    text.split(|&b| b == b'\n').find_map(|line| {
+        let mut words = line.split(|&b| b == b' ').filter(|word| !word.is_empty()).skip(1);
+        let held = words.next()? == b"FLOCK";
+        let pid = u32::try_from(number(words.nth(2)?)?.0).ok()?;
+        (held && words.next()? == file.as_bytes() && pid > 0).then_some(pid)
+    })
+}
+
 /// Reads `memory.numa_stat` of cgroup v2: `anon N0=4096 N1=0`, in bytes. Counts anonymous and
 /// shared memory; page cache is nobody's for good.
 pub(super) fn numa_stat(text: &[u8]) -> Vec<(NodeId, Bytes)> {
@@ -188,6 +201,11 @@ mod tests {
         assert_eq!(offsets, TimeOffsets { monotonic_ns: 1_000_000_005, boot_ns: -2_000_000_000 });
         assert_eq!(time_offsets(b""), TimeOffsets::default());
         assert_eq!((uptime_ticks(b"3491.29 1\n"), uptime_ticks(b"x")), (349_129, 0));
+        let text = b"1: POSIX  ADVISORY  WRITE 7 00:1b:55 0 EOF\n2: FLOCK  ADVISORY  WRITE 8 00:1b:55 \
+            0 EOF\n2: -> FLOCK  ADVISORY  WRITE 9 00:1b:56 0 EOF\n3: FLOCK  ADVISORY  READ 0 08:01:5 0\n";
+        assert_eq!(lock_holder(text, 0, 0x1b, 55), Some(8));
+        assert_eq!(lock_holder(text, 0, 0x1b, 56), None, "it waits");
+        assert_eq!((lock_holder(text, 8, 1, 5), lock_holder(text, 8, 1, 6)), (None, None));
         let text = b"anon N0=100 N2=5\nfile N0=9\nshmem N0=1 N1=2 Nx=3 N4\nanon_thp N0=7\n";
         let b = Bytes::new;
         let wanted = [(NodeId(0), b(101)), (NodeId(1), b(2)), (NodeId(2), b(5))];
@@ -199,6 +217,7 @@ mod tests {
         fn any_bytes_are_answered(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = (stat(&bytes), status(&bytes), inner_pid(&bytes), namespace(&bytes));
             let _ = (time_offsets(&bytes), uptime_ticks(&bytes), numa_stat(&bytes));
+            let _ = lock_holder(&bytes, 0, 0, 0);
         }
 
         #[test]
