@@ -19,10 +19,10 @@ use crate::duration;
 Examples:
   placer advise 4:500            nodes for 4 CPUs and 500 MiB, as in 0-1,3
   placer advise 2.5:8G --json    the whole answer, for programs
-  placer show                    the host: nodes, CPUs, memory, distances, load
+  placer show                    the host: nodes, CPUs, memory, claims, load
   placer numad -w 4:500          the same as the program numad would answer
 
-Settings come, weakest first, from /etc/placer.toml (--config), variables, flags.
+Settings, weakest first: /etc/placer.toml (--config), variables, flags.
 Each flag has its variable: --root is PLACER_ROOT, --config is PLACER_CONFIG.
 Exit status: 0 answered; 1 --strict and it does not fit; 2 usage or failure.")]
 pub(crate) struct Args {
@@ -37,7 +37,7 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Prints the nodes where a guest should run, as in 0-1,3.
     Advise(Box<Advise>),
-    /// Shows the host: nodes, CPUs, memory, distances, load.
+    /// Shows the host: nodes, CPUs, memory, claims, distances, load.
     Show(Show),
     /// Lists guests and their claims, and where their memory is now.
     Ps(Ps),
@@ -53,6 +53,8 @@ pub(crate) enum Command {
     ///
     /// The same happens when the program is called by the name numad. The answer is there in a
     /// tenth of a second instead of two; PLACER_WINDOW=2s measures as long as numad does.
+    /// /etc/placer.toml may ask for more by that name, in its section numad: policy best, huge
+    /// pages, holding what was advised.
     #[command(disable_help_flag = true)]
     Numad {
         /// numad's options, as in -w 4:500; -h lists them.
@@ -86,7 +88,7 @@ Examples:
   placer advise 4:8G --hold 30s     8 GiB that nobody else is promised for 30 s
   placer advise 4:500 --root DIR    for a machine saved with placer record
 
-Defaults for this host are set in /etc/placer.toml, section [advise].
+Defaults for this host may be set in /etc/placer.toml, section advise.
 The nodes and CPUs that this process is limited to (taskset, cpusets, Slurm,
 containers) bound the answer, unless --machine-wide is given.
 Exit status: 0 answered; 1 --strict and it does not fit; 2 usage or failure.")]

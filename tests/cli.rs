@@ -297,6 +297,7 @@ fn switches_are_read_from_variables_as_people_write_them() {
         let flag = ["2:500", "--machine-wide"];
         assert_eq!(ask(&flag, "PLACER_MACHINE_WIDE", value), answer("1"), "{value}");
     }
+    assert_eq!(ask(&["--strict", "10:500"], "PLACER_STRICT", "0").0, Some(1));
     assert_eq!(ask(&["2:500", "--machine-wide=no"], "PLACER_MACHINE_WIDE", "1"), answer("0"));
     for name in ["PLACER_MACHINE_WIDE", "PLACER_STRICT"] {
         let (code, stdout, stderr) = ask(&["2:500"], name, "maybe");

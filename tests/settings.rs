@@ -334,3 +334,36 @@ fn by_numads_name_a_window_that_is_set_is_measured() {
         }
     }
 }
+
+#[test]
+fn by_numads_name_holding_changes_no_answer() {
+    let tmp = tempfile::tempdir().expect("a directory");
+    let file = tmp.path().join("placer.toml");
+    fs::write(&file, "[numad]\nhold = 'adopt'\n").expect("written");
+    let options = [&[][..], &["-C", "0"], &["-t", "50"], &["-R", "0-1"], &["-C", "0", "-R", "2"]];
+    for fixture in common::fixtures() {
+        for request in ["0", "1", "2:200", "2.5:300", "8:900", "64:64000", "21474837:1"] {
+            for options in options {
+                let ask = |config: &str| {
+                    let mut command = placer();
+                    command.arg("numad").args(options).args(["-w", request]);
+                    command.env("PLACER_ROOT", common::fixture(&fixture));
+                    command
+                        .env("PLACER_CONFIG", config)
+                        .env("PLACER_STATE_DIR", tmp.path().join("s"));
+                    command.env("PLACER_NUMAD_LOG", tmp.path().join("log"));
+                    let output = run(&mut command);
+                    let log = fs::read_to_string(tmp.path().join("log")).unwrap_or_default();
+                    let _ = fs::remove_file(tmp.path().join("log"));
+                    let _ = fs::remove_dir_all(tmp.path().join("s"));
+                    // Without the time before each line.
+                    let log: Vec<String> =
+                        log.lines().map(|line| line.chars().skip(26).collect()).collect();
+                    (output.status.code(), text(&output.stdout), log)
+                };
+                let held = ask(file.to_str().expect("a plain name"));
+                assert_eq!(held, ask(SHIPPED), "{fixture}: {options:?} -w {request}");
+            }
+        }
+    }
+}
