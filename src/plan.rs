@@ -3,12 +3,12 @@
 use std::error::Error;
 use std::path::PathBuf;
 
-use placer_engine::policy::best::{self, Prefer};
+use placer_engine::policy::best;
 use placer_engine::policy::numad;
 use placer_engine::source::device;
 use placer_engine::{Limits, Policy, Request, SysRoot};
 
-use crate::args::{Advise, HostArgs, PolicyName, PreferName};
+use crate::args::{Advise, HostArgs, PolicyName};
 
 /// Returns the host that is asked about.
 pub(crate) fn root(args: &HostArgs) -> SysRoot {
@@ -41,10 +41,7 @@ fn policy(args: &Advise) -> Result<Policy, Box<dyn Error>> {
     match args.policy {
         PolicyName::Best => Ok(Policy::Best(best::Rules {
             memory_bound: args.memory_bound,
-            prefer: match args.prefer {
-                PreferName::Room => Prefer::Room,
-                PreferName::Pack => Prefer::Pack,
-            },
+            prefer: args.prefer.into(),
             effort: args.effort,
             smt_percent: args.smt_percent,
         })),

@@ -111,14 +111,15 @@ impl<'a> Usable<'a> {
         if !self.nodes.contains(state.id) {
             return Ok(none);
         }
-        let charge = snapshot.charges().of(state.id);
+        let charges = snapshot.charges();
         let (mut free, total) = match request.pages {
             Some(size) => huge_pages(snapshot, state.id, size)?,
             None => (state.memory_free.unwrap_or_default(), state.memory_total.unwrap_or_default()),
         };
         free = match request.pages {
-            Some(size) => free.saturating_sub(charge.huge_of(size)),
-            None => free.saturating_sub(charge.memory).saturating_sub(reserve(total)),
+            Some(size) => charges.left_huge(state.id, size, free),
+            // The kernel's part is promised to nobody, not even on top.
+            None => charges.left(state.id, free.saturating_sub(reserve(total))),
         };
         if built.is_gpu && request.within.is_none() {
             free = Bytes::ZERO;
@@ -138,7 +139,7 @@ impl<'a> Usable<'a> {
             id,
             cpus: u32::try_from(cpus).unwrap_or(u32::MAX),
             cap: worth.capacity,
-            idle: (worth.idle - charge.cpus.as_cpus()).max(0.0),
+            idle: (worth.idle - charges.of(state.id).cpus.as_cpus()).max(0.0),
             mem,
             mem_total,
         })

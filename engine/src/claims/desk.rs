@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::charge::Overcommit;
 use super::claim::{Caller, Claim, ClaimId, Origin, Owner};
 use super::error::ClaimError;
 use super::fates::fates;
@@ -11,7 +10,7 @@ use super::ledger::{Fate, Ledger, MOST_CLAIMS};
 use super::proc::Processes;
 use super::store::{ClaimFile, Locked};
 use crate::advice::Advice;
-use crate::charges::Charges;
+use crate::charges::{Charges, Overcommit};
 use crate::request::Request;
 use crate::sample::Instant;
 use crate::source::SysRoot;

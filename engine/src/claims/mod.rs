@@ -22,7 +22,7 @@ mod proc;
 mod proc_text;
 mod store;
 
-pub use charge::Overcommit;
+pub use crate::charges::Overcommit;
 pub use claim::{Caller, Cgroup, Claim, ClaimId, Origin, Owner, ProcessId, Promise, Seen};
 pub use desk::{Claims, Decision, For, MOST_LOOKS, Place, View};
 pub use error::ClaimError;
