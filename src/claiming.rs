@@ -127,6 +127,30 @@ pub(crate) fn hold(
     claimed.map_err(|error| unclaimed(&error)).ok()
 }
 
+/// Claims what was advised for a process of this host. `None`, and one line, when it cannot be.
+pub(crate) fn claim_for(
+    mut decision: Decision<'_>,
+    request: &Request,
+    advice: &Advice,
+    who: For,
+) -> Option<ClaimId> {
+    let caller = decision.caller(std::process::id(), getuid().as_raw());
+    let claimed = decision.claim(request, advice, who, caller, request.pages);
+    claimed.map_err(|error| unclaimed(&error)).ok()
+}
+
+impl Desk {
+    /// Ends a claim of a guest that did not start. One that cannot be ended now ends with the
+    /// process it is for, which is about to.
+    pub(crate) fn release(&self, id: ClaimId) {
+        if let Some(claims) = &self.claims
+            && let Ok((decision, _)) = claims.begin(PATIENCE)
+        {
+            let _ = decision.release(id);
+        }
+    }
+}
+
 fn unclaimed(error: &ClaimError) {
     let why = output::chain(error);
     trouble::note(Effect::Unclaimed, format!("nothing is claimed: {why}"));

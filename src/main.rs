@@ -64,6 +64,7 @@ fn obey(mut args: Args, matches: &ArgMatches) -> Result<ExitCode, Box<dyn Error>
     set.fill(&mut args, matches);
     match args.command {
         Command::Advise(args) => cmd::advise::run(&args, set.claims),
+        Command::Launch(args) => cmd::launch::run(&args, set.claims),
         Command::Show(args) => cmd::show::run(&args, set.claims),
         Command::Record(args) => cmd::record::run(&args),
         Command::Ps(args) => cmd::ps::run(&args, set.claims),
