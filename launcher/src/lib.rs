@@ -2,3 +2,5 @@
 //!
 //! The place of the launcher. It takes the engine's [`Advice`](placer_engine::Advice) and starts
 //! QEMU machines, LXC containers and commands where it says.
+
+pub mod guest;
