@@ -3,4 +3,6 @@
 //! The place of the launcher. It takes the engine's [`Advice`](placer_engine::Advice) and starts
 //! QEMU machines, LXC containers and commands where it says.
 
+pub mod definition;
 pub mod guest;
+pub mod guest_file;
