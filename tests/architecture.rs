@@ -138,7 +138,7 @@ fn crates_depend_one_way() {
     };
     assert_eq!(ours("engine/Cargo.toml"), [""; 0]);
     assert_eq!(ours("launcher/Cargo.toml"), ["placer-engine"]);
-    assert_eq!(ours("Cargo.toml"), ["placer-engine"]);
+    assert_eq!(ours("Cargo.toml"), ["placer-engine", "placer-launcher"]);
 }
 
 #[test]
