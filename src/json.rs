@@ -1,6 +1,6 @@
 //! The JSON forms that other programs rely on. Memory is in bytes; lists of nodes and CPUs are text.
 
-use placer_engine::claims::ClaimId;
+use placer_engine::claims::{Claim, ClaimId};
 use placer_engine::policy::best::Proof;
 use placer_engine::{Advice, Candidate, Explanation, Request, Snapshot};
 use serde::Serialize;
@@ -128,6 +128,8 @@ impl<'a> AdviceForm<'a> {
 pub(crate) struct HostForm<'a> {
     version: u32,
     nodes: Vec<NodeForm>,
+    /// How many claims and holds there are; null when that cannot be told.
+    claims: Option<CountForm>,
     distances: Option<DistancesForm>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hwloc: Option<serde_json::Value>,
@@ -141,6 +143,23 @@ struct NodeForm {
     memory_total: Option<u64>,
     memory_free: Option<u64>,
     cpus_free: Option<f64>,
+    /// What is promised of it and not yet visible as used; null when that cannot be told.
+    claimed: Option<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    claimed_huge: Vec<HugeForm>,
+}
+
+/// What is promised of a node in huge pages of one size.
+#[derive(Serialize)]
+struct HugeForm {
+    page: u64,
+    memory: u64,
+}
+
+#[derive(Serialize)]
+struct CountForm {
+    guests: usize,
+    holds: usize,
 }
 
 #[derive(Serialize)]
@@ -150,9 +169,15 @@ struct DistancesForm {
 }
 
 impl<'a> HostForm<'a> {
-    pub(crate) fn new(snapshot: &'a Snapshot, hwloc: Option<serde_json::Value>) -> Self {
+    pub(crate) fn new(
+        snapshot: &'a Snapshot,
+        claims: Option<&[Claim]>,
+        hwloc: Option<serde_json::Value>,
+    ) -> Self {
         let nodes =
             snapshot.nodes().iter().zip(snapshot.topology().nodes()).map(|(node, built)| {
+                let charge = snapshot.charges().of(node.id);
+                let huge = charge.huge.iter();
                 NodeForm {
                     id: node.id.0,
                     // As found: a CPU that the kernel lists in several nodes is in all of them.
@@ -160,13 +185,22 @@ impl<'a> HostForm<'a> {
                     memory_total: node.memory_total.map(placer_engine::Bytes::get),
                     memory_free: node.memory_free.map(placer_engine::Bytes::get),
                     cpus_free: node.cpus_idle,
+                    claimed: claims.map(|_| charge.memory.get()),
+                    claimed_huge: huge
+                        .map(|(page, memory)| HugeForm { page: page.get(), memory: memory.get() })
+                        .collect(),
                 }
             });
         let distances = snapshot.topology().distances().map(|table| DistancesForm {
             nodes: table.nodes().iter().map(|node| node.0).collect(),
             matrix: table.rows().map(<[u32]>::to_vec).collect(),
         });
-        Self { version: 1, nodes: nodes.collect(), distances, hwloc, notes: snapshot.notes() }
+        let claims = claims.map(|claims| {
+            let holds = claims.iter().filter(|claim| claim.owner.process().is_none()).count();
+            CountForm { guests: claims.len() - holds, holds }
+        });
+        let (nodes, notes) = (nodes.collect(), snapshot.notes());
+        Self { version: 1, nodes, claims, distances, hwloc, notes }
     }
 }
 

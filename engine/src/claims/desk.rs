@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::charge::{self, Overcommit};
+use super::charge;
 use super::claim::{Caller, Claim, ClaimId, Origin, Owner};
 use super::error::ClaimError;
 use super::ledger::{Ledger, MOST_CLAIMS};
@@ -11,7 +11,7 @@ use super::look::Look;
 use super::proc::Processes;
 use super::store::{ClaimFile, Locked};
 use crate::advice::Advice;
-use crate::charges::Charges;
+use crate::charges::{Charges, Overcommit};
 use crate::request::Request;
 use crate::sample::Instant;
 use crate::source::SysRoot;

@@ -1,9 +1,9 @@
 //! Who was promised what, and what of it still counts. Pure: the time, the boot, who lives and what
 //! is resident come in as values.
 
-use super::charge::{self, Overcommit};
+use super::charge;
 use super::claim::{Claim, ClaimId, Owner, ProcessId, Seen};
-use crate::charges::Charges;
+use crate::charges::{Charges, Overcommit};
 use crate::read::Read;
 use crate::sample::Instant;
 

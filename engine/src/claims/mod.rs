@@ -33,7 +33,7 @@ mod qemu;
 mod store;
 mod tried;
 
-pub use charge::Overcommit;
+pub use crate::charges::Overcommit;
 pub use claim::{Caller, Cgroup, Claim, ClaimId, Origin, Owner, ProcessId, Promise, Seen};
 pub use desk::{Claims, Decision, For, MOST_LOOKS, Place, View};
 pub use error::ClaimError;
