@@ -71,6 +71,26 @@ fn what_has_ended_counts_no_more() {
 }
 
 #[test]
+fn lines_that_have_not_changed_are_written_again() {
+    let before =
+        ledger(&[claim(1, &[(0, 1)]), claim(2, &[(0, 2)]), claim(3, &[(0, 3)]), hold(4, 9)]);
+    let text = before.to_text();
+    let lines: Vec<&[u8]> = text.split(|&b| b == b'\n').filter(|line| !line.is_empty()).collect();
+    let mut after = before.clone();
+    assert_eq!(after.to_text_after(&before, &lines), text);
+    after.release(ClaimId(2));
+    after.see(ClaimId(3), Seen { resident: mib(1), ..Seen::default() });
+    after.add(claim(7, &[(1, 1)])).expect("room");
+    after.add(claim(2, &[(1, 1)])).expect("room");
+    assert_eq!(after.to_text_after(&before, &lines), after.to_text());
+    // From the line, not made anew.
+    let marked: Vec<&[u8]> = vec![b"one", b"two", b"three", b"four"];
+    let text = String::from_utf8(after.to_text_after(&before, &marked)).expect("text");
+    let firsts: Vec<&str> = text.lines().map(|line| &line[..3]).collect();
+    assert_eq!(firsts, ["one", "{\"v", "fou", "{\"v", "{\"v"]);
+}
+
+#[test]
 fn a_hold_is_taken_over_once() {
     let mut ledger = ledger(&[hold(1, 99), hold(2, 99), claim(3, &[(0, 3)])]);
     let guest = ProcessId { pid_namespace: 1, pid: 500, start: 1 };
