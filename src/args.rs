@@ -48,10 +48,6 @@ pub(crate) enum Command {
     Release(Release),
     /// Saves this machine as a directory that --root reads.
     Record(Record),
-    /// Reads a host with hwloc, for the process that started it.
-    #[cfg(feature = "hwloc")]
-    #[command(hide = true)]
-    HwlocFacts,
     /// Takes numad's own command line, and answers with its messages and exit codes.
     ///
     /// The same happens when the program is called by the name numad. The answer is there in a

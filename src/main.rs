@@ -69,8 +69,6 @@ fn obey(mut args: Args, matches: &ArgMatches) -> Result<ExitCode, Box<dyn Error>
         Command::Record(args) => cmd::record::run(&args),
         Command::Ps(args) => cmd::ps::run(&args, set.claims),
         Command::Release(args) => cmd::release::run(&args, set.claims),
-        #[cfg(feature = "hwloc")]
-        Command::HwlocFacts => second_source::serve(),
         // Answered before.
         Command::Numad { .. } => Ok(ExitCode::from(2)),
     }
