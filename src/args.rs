@@ -45,6 +45,8 @@ pub(crate) enum Command {
     Release(Release),
     /// Saves this machine as a directory that --root reads.
     Record(Record),
+    /// Prints the JSON Schema of what a command prints with --json.
+    Schema(Schema),
     /// Reads a host with hwloc, for the process that started it.
     #[cfg(feature = "hwloc")]
     #[command(hide = true)]
@@ -230,6 +232,24 @@ impl From<PreferName> for Prefer {
             PreferName::Pack => Self::Pack,
         }
     }
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  placer schema advise
+  placer schema show")]
+pub(crate) struct Schema {
+    /// The command.
+    pub(crate) of: Form,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Form {
+    /// placer advise --json.
+    Advise,
+    /// placer show --json.
+    Show,
 }
 
 /// Reads the size of a huge page: as large as a kernel has them, and a power of two.
