@@ -48,6 +48,8 @@ pub(crate) enum Command {
     Release(Release),
     /// Saves this machine as a directory that --root reads.
     Record(Record),
+    /// Prints the JSON Schema of what a command prints with --json.
+    Schema(Schema),
     /// Takes numad's own command line, and answers with its messages and exit codes.
     ///
     /// The same happens when the program is called by the name numad. The answer is there in a
@@ -288,6 +290,24 @@ impl From<PreferName> for Prefer {
             PreferName::Pack => Self::Pack,
         }
     }
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  placer schema advise
+  placer schema show")]
+pub(crate) struct Schema {
+    /// The command.
+    pub(crate) of: Form,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Form {
+    /// placer advise --json.
+    Advise,
+    /// placer show --json.
+    Show,
 }
 
 /// Reads the size of a huge page: as large as a kernel has them, and a power of two.

@@ -116,6 +116,14 @@ fn strict_prints_no_nodes_for_what_does_not_fit() {
     assert_eq!(told(&cpus), expected);
     let memory = placer_on(host.path(), &["advise", "1:100G", "--strict"]);
     assert_eq!((memory.status.code(), text(&memory.stdout)), (Some(1), String::new()));
+    // The whole answer says what is short, and names no node either.
+    let whole = placer_on(host.path(), &["advise", "10:500", "--strict", "--json"]);
+    assert_eq!(whole.status.code(), Some(1));
+    let whole = json(&whole);
+    let named = ["nodes", "cpus", "fits", "split", "short", "alternatives", "proof"];
+    let wanted = json!(["", "", false, [], {"cpus": 2.0, "memory": 0}, [], null]);
+    assert_eq!(json!(named.map(|name| &whole[name])), wanted);
+    assert!(whole.get("numad").is_none(), "{whole}");
     // Being busy is no reason not to fit: of eight CPUs six are idle.
     let busy = placer_on(host.path(), &["advise", "8:500", "--strict"]);
     assert_eq!(busy.status.code(), Some(0), "{}", text(&busy.stderr));

@@ -50,11 +50,10 @@ pub(crate) fn run(args: &Advise, set: settings::Claims) -> Result<ExitCode, Box<
     } else {
         None
     };
-    let whole =
-        |claim| json::text(&AdviceForm::new(&request, &advice, &notes, claim, why.as_ref()));
+    let whole = |claim| AdviceForm::new(&request, &advice, &notes, claim, why.as_ref());
     if args.strict && !advice.fits() {
         if args.json {
-            output::answer(&whole(None)?)?;
+            output::answer(&json::text(&whole(None).without_nodes())?)?;
         }
         return Ok(ExitCode::from(1));
     }
@@ -64,7 +63,7 @@ pub(crate) fn run(args: &Advise, set: settings::Claims) -> Result<ExitCode, Box<
         .and_then(|(time, decision)| claiming::hold(decision, &request, &advice, time));
     let answer = match &why {
         Some(why) if args.explain => explain::text(&request, &advice, why).into_bytes(),
-        _ if args.json => whole(claim)?,
+        _ if args.json => json::text(&whole(claim))?,
         _ if args.cpus => format!("{}\n", advice.cpus).into_bytes(),
         _ => format!("{}\n", advice.nodes).into_bytes(),
     };

@@ -5,4 +5,5 @@ pub(crate) mod launch;
 pub(crate) mod ps;
 pub(crate) mod record;
 pub(crate) mod release;
+pub(crate) mod schema;
 pub(crate) mod show;
