@@ -155,10 +155,16 @@ pub(crate) struct Launch {
     #[arg(env = "PLACER_MODE", hide_env_values = true)]
     pub(crate) mode: MemoryMode,
     /// Starts what does not fit too, in mode preferred where strict was meant.
-    #[arg(long)]
+    #[arg(long, value_name = "yes|no", env = "PLACER_FORCE", hide_env_values = true)]
+    #[arg(default_value = "no", default_missing_value = "yes", hide_default_value = true)]
+    #[arg(num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
     pub(crate) force: bool,
     /// Prints what would be done, and does nothing.
-    #[arg(long)]
+    #[arg(long, value_name = "yes|no", env = "PLACER_DRY_RUN", hide_env_values = true)]
+    #[arg(default_value = "no", default_missing_value = "yes", hide_default_value = true)]
+    #[arg(num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
     pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) host: HostArgs,
