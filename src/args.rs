@@ -8,7 +8,8 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use placer_engine::claims::ClaimId;
 use placer_engine::policy::best::Prefer;
-use placer_engine::{Bytes, NodeId, NodeSet, Request, parse};
+use placer_engine::{Bytes, CpuShare, NodeId, NodeSet, Request, parse};
+use placer_launcher::MemoryMode;
 
 use crate::duration;
 
@@ -37,6 +38,8 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Prints the nodes where a guest should run, as in 0-1,3.
     Advise(Box<Advise>),
+    /// Starts a guest where the advice says, bound from its first instruction.
+    Launch(Box<Launch>),
     /// Shows the host: nodes, CPUs, memory, claims, distances, load.
     Show(Show),
     /// Lists guests and their claims, and where their memory is now.
@@ -47,10 +50,6 @@ pub(crate) enum Command {
     Record(Record),
     /// Prints the JSON Schema of what a command prints with --json.
     Schema(Schema),
-    /// Reads a host with hwloc, for the process that started it.
-    #[cfg(feature = "hwloc")]
-    #[command(hide = true)]
-    HwlocFacts,
     /// Takes numad's own command line, and answers with its messages and exit codes.
     ///
     /// The same happens when the program is called by the name numad. The answer is there in a
@@ -99,9 +98,8 @@ pub(crate) struct Advise {
     pub(crate) request: Request,
     #[command(flatten)]
     pub(crate) host: HostArgs,
-    /// The rule that chooses.
-    #[arg(long, env = "PLACER_POLICY", hide_env_values = true, default_value = "best")]
-    pub(crate) policy: PolicyName,
+    #[command(flatten)]
+    pub(crate) choice: Choice,
     /// Who answers.
     #[arg(long, env = "PLACER_VIA", hide_env_values = true, default_value = "auto")]
     pub(crate) via: Via,
@@ -109,6 +107,85 @@ pub(crate) struct Advise {
     #[arg(long, value_name = "PATH", env = "PLACER_NUMAD", hide_env_values = true)]
     #[arg(default_value = "numad")]
     pub(crate) numad: PathBuf,
+    /// Keeps what is advised claimed for so long, as in 30s; 0: not at all. Nobody else is promised it meanwhile.
+    #[arg(long, value_name = "DURATION", env = "PLACER_HOLD", hide_env_values = true)]
+    #[arg(value_parser = duration::parse_hold_or_zero)]
+    pub(crate) hold: Option<Duration>,
+    /// Exits with 1 and prints no nodes if the request does not fit.
+    #[arg(long, value_name = "yes|no", env = "PLACER_STRICT", hide_env_values = true)]
+    #[arg(default_value = "no", default_missing_value = "yes", hide_default_value = true)]
+    #[arg(num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    pub(crate) strict: bool,
+    /// Prints the whole advice as JSON.
+    #[arg(long, conflicts_with = "cpus")]
+    pub(crate) json: bool,
+    /// Prints why: what each node has, what came second, what numad would say.
+    #[arg(long, conflicts_with_all = ["cpus", "json"])]
+    pub(crate) explain: bool,
+    /// Prints the CPUs of the advised nodes instead of the nodes.
+    #[arg(long)]
+    pub(crate) cpus: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(override_usage = "placer launch [OPTIONS] -- COMMAND [ARGS]...")]
+#[command(after_help = "\
+Examples:
+  placer launch --cpus 4 --memory 8G -- ./solver input
+  placer launch --cpus 2 --memory 1G --mode interleave -- make -j2
+  placer launch --cpus 4 --memory 8G --dry-run -- ./solver
+
+The command runs on the CPUs of the advised nodes and takes its memory there.
+What it was promised is claimed for it until it ends: placer ps lists it.
+The nodes and CPUs that this process is limited to bound the choice.
+Exit status: the command's; 1 it does not fit, and nothing is started; 2 usage
+or failure.")]
+pub(crate) struct Launch {
+    /// CPUs, to 1/100, as in 4 or 2.5.
+    #[arg(long, value_name = "CPUS", default_value = "1", value_parser = cpus)]
+    #[arg(env = "PLACER_CPUS", hide_env_values = true)]
+    pub(crate) cpus: CpuShare,
+    /// Memory: MiB, or with K, M, G, T, as in 8G.
+    #[arg(long, value_name = "MEMORY", default_value = "0", value_parser = memory)]
+    #[arg(env = "PLACER_MEMORY", hide_env_values = true)]
+    pub(crate) memory: Bytes,
+    /// How memory is bound: strict, preferred, preferred-many, interleave, weighted-interleave, none.
+    #[arg(long, value_name = "MODE", default_value = "strict")]
+    #[arg(env = "PLACER_MODE", hide_env_values = true)]
+    pub(crate) mode: MemoryMode,
+    /// Starts what does not fit too, in mode preferred where strict was meant.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Prints what would be done, and does nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+    #[command(flatten)]
+    pub(crate) choice: Choice,
+    /// The command and its arguments.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+fn cpus(text: &str) -> Result<CpuShare, String> {
+    if text.contains(':') {
+        return Err("expected a number of CPUs; the memory goes to --memory".to_owned());
+    }
+    text.parse().map(|request: Request| request.cpus).map_err(|e| e.to_string())
+}
+
+fn memory(text: &str) -> Result<Bytes, String> {
+    Request::memory_of(text).map_err(|e| e.to_string())
+}
+
+/// How a place is chosen, and among what.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Choice {
+    /// The rule that chooses.
+    #[arg(long, env = "PLACER_POLICY", hide_env_values = true, default_value = "best")]
+    pub(crate) policy: PolicyName,
     /// Names only these nodes, as in 0-1,3.
     #[arg(long, value_name = "NODES", env = "PLACER_WITHIN", hide_env_values = true)]
     #[arg(value_parser = nodes)]
@@ -140,25 +217,6 @@ pub(crate) struct Advise {
     #[arg(num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
     #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
     pub(crate) machine_wide: bool,
-    /// Keeps what is advised claimed for so long, as in 30s; 0: not at all. Nobody else is promised it meanwhile.
-    #[arg(long, value_name = "DURATION", env = "PLACER_HOLD", hide_env_values = true)]
-    #[arg(value_parser = duration::parse_hold_or_zero)]
-    pub(crate) hold: Option<Duration>,
-    /// Exits with 1 and prints no nodes if the request does not fit.
-    #[arg(long, value_name = "yes|no", env = "PLACER_STRICT", hide_env_values = true)]
-    #[arg(default_value = "no", default_missing_value = "yes", hide_default_value = true)]
-    #[arg(num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
-    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
-    pub(crate) strict: bool,
-    /// Prints the whole advice as JSON.
-    #[arg(long, conflicts_with = "cpus")]
-    pub(crate) json: bool,
-    /// Prints why: what each node has, what came second, what numad would say.
-    #[arg(long, conflicts_with_all = ["cpus", "json"])]
-    pub(crate) explain: bool,
-    /// Prints the CPUs of the advised nodes instead of the nodes.
-    #[arg(long)]
-    pub(crate) cpus: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

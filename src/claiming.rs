@@ -58,8 +58,21 @@ pub(crate) fn snapshot_and_claims(
 
 /// Returns what was promised to others; `None`, and one line, when that cannot be told.
 pub(crate) fn view(root: &SysRoot, set: settings::Claims) -> Option<View> {
+    view_of(root, set, |claims| claims)
+}
+
+/// The same without guests that nobody asked placer about: numad's own answers do not count them.
+pub(crate) fn view_of_asked(root: &SysRoot, set: settings::Claims) -> Option<View> {
+    view_of(root, set, Claims::asked_only)
+}
+
+fn view_of(
+    root: &SysRoot,
+    set: settings::Claims,
+    which: impl Fn(Claims) -> Claims,
+) -> Option<View> {
     let place = place(set);
-    let counted = |place: &Place| Claims::open(place, root).and_then(|claims| claims.view());
+    let counted = |place: &Place| which(Claims::open(place, root)?).view();
     let view = counted(&place).or_else(|error| {
         let why = output::chain(&error);
         trouble::note(Effect::Uncounted, format!("claims are not counted: {why}"));
@@ -125,6 +138,30 @@ pub(crate) fn hold(
     let caller = decision.caller(parent, getuid().as_raw());
     let claimed = decision.claim(request, advice, For::Hold(time), caller, request.pages);
     claimed.map_err(|error| unclaimed(&error)).ok()
+}
+
+/// Claims what was advised for a process of this host. `None`, and one line, when it cannot be.
+pub(crate) fn claim_for(
+    mut decision: Decision<'_>,
+    request: &Request,
+    advice: &Advice,
+    who: For,
+) -> Option<ClaimId> {
+    let caller = decision.caller(std::process::id(), getuid().as_raw());
+    let claimed = decision.claim(request, advice, who, caller, request.pages);
+    claimed.map_err(|error| unclaimed(&error)).ok()
+}
+
+impl Desk {
+    /// Ends a claim of a guest that did not start. One that cannot be ended now ends with the
+    /// process it is for, which is about to.
+    pub(crate) fn release(&self, id: ClaimId) {
+        if let Some(claims) = &self.claims
+            && let Ok((decision, _)) = claims.begin(PATIENCE)
+        {
+            let _ = decision.release(id);
+        }
+    }
 }
 
 fn unclaimed(error: &ClaimError) {

@@ -237,6 +237,12 @@ fn by_numads_name_best_answers_where_it_is_set() {
     assert_eq!((code, stdout.as_str()), (Some(0), "0-2\n"));
     let short = "placer: warning: 64 CPUs and 500.0 MiB do not fit on nodes 0-2: 52 CPUs short\n";
     assert_eq!(stderr, short);
+    // What best has no answer for is answered by numad's rules: libvirt needs one.
+    let nowhere = Host::new().with("[numad]\npolicy = 'best'\n[advise]\nwithin = '7'\n");
+    let line = "placer: warning: numad's own rules answer: nothing to choose from: nodes 7 \
+                allowed, the host has nodes 0-3\n";
+    let answered = (Some(0), "3\n".to_owned(), line.to_owned());
+    assert_eq!(nowhere.ask(&["numad", "-w", "2:500"]), answered);
     // An amount that wraps below zero, as numad's do.
     assert_eq!(host.ask(&["numad", "-w", "21474837:500"]).0, Some(0));
 }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use placer_engine::{Advice, CpuSet, NodeSet, Snapshot};
 
-use crate::mode::MemoryMode;
+use crate::guest::MemoryMode;
 use crate::step::Step;
 
 /// Where a guest runs and where its memory lies.

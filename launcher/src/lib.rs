@@ -6,10 +6,12 @@
 //! at a pipe until it is claimed for. Only [`sys`] calls the kernel.
 
 mod binding;
+pub mod definition;
 mod error;
 mod exec;
 mod gate;
-mod mode;
+pub mod guest;
+pub mod guest_file;
 mod step;
 pub mod sys;
 
@@ -17,5 +19,5 @@ pub use binding::Binding;
 pub use error::LaunchError;
 pub use exec::exec_in_place;
 pub use gate::{Ended, Gated, Running};
-pub use mode::MemoryMode;
+pub use guest::MemoryMode;
 pub use step::Step;

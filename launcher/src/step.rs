@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use placer_engine::{CpuSet, NodeSet};
 
 use crate::error::LaunchError;
-use crate::mode::MemoryMode;
+use crate::guest::MemoryMode;
 
 /// One thing that is done to the process that becomes the guest. Shown as a dry run shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]

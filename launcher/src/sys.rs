@@ -8,7 +8,7 @@ use std::ffi::c_long;
 use nix::errno::Errno;
 use placer_engine::{CpuSet, NodeSet};
 
-use crate::mode::MemoryMode;
+use crate::guest::MemoryMode;
 
 /// A set as the kernel takes it: words of bits, lowest first, as wide as it needs to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,7 +151,7 @@ mod tests {
         // A thread of its own: what is set here ends with it.
         std::thread::spawn(|| {
             let node = NodeSet::from_iter([NodeId(0)]);
-            for mode in MemoryMode::ALL {
+            for &mode in MemoryMode::ALL {
                 let policy = Policy::new(mode, &node);
                 match set_memory_policy(&policy) {
                     Ok(()) => {

@@ -8,7 +8,7 @@ use placer_engine::backend::numad_process::NumadProcess;
 use placer_engine::policy::numad::Rules;
 use placer_engine::{Advice, Policy, Request, Shortfall, advise, explain};
 
-use crate::args::{Advise, Via};
+use crate::args::{Advise, PolicyName, Via};
 use crate::claiming::Desk;
 use crate::json::{self, AdviceForm};
 use crate::sampling::Window;
@@ -21,8 +21,12 @@ pub(crate) fn run(args: &Advise, set: settings::Claims) -> Result<ExitCode, Box<
     if args.via == Via::Numad {
         return ask_numad(args);
     }
+    if args.explain && args.choice.policy == PolicyName::Numad {
+        let why = "numad's rules know nothing of it";
+        return Err(format!("--explain needs --policy best: {why}").into());
+    }
     let root = plan::root(&args.host);
-    let request = plan::request(args, &root)?;
+    let request = plan::request(&args.request, &args.choice, &root)?;
     let window = Window::Recent(args.host.window);
     // Only who claims opens the ledger to change it, and waits for its lock.
     let desk = args.hold.map(|_| Desk::open(&root, set));
@@ -86,14 +90,14 @@ pub(crate) fn shortage(request: &Request, advice: &Advice, short: Shortfall) -> 
 fn ask_numad(args: &Advise) -> Result<ExitCode, Box<dyn Error>> {
     let refused = [
         (args.host.root.is_some(), "--root"),
-        (args.within.is_some(), "--within"),
+        (args.choice.within.is_some(), "--within"),
         (args.json, "--json"),
         (args.cpus, "--cpus"),
         (args.strict, "--strict"),
         (args.hold.is_some(), "--hold"),
         (args.explain, "--explain"),
-        (args.pages.is_some(), "--pages"),
-        (args.near.is_some(), "--near"),
+        (args.choice.pages.is_some(), "--pages"),
+        (args.choice.near.is_some(), "--near"),
     ];
     if let Some((_, flag)) = refused.iter().find(|(given, _)| *given) {
         return Err(format!(

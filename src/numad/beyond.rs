@@ -44,7 +44,7 @@ pub(super) fn choose_nodes(
         Some(desk) => desk.begin(root, window, pages),
         None => claiming::snapshot(root, set.claims, window, pages).map(|now| (None, now)),
     };
-    let (decision, mut snapshot) = taken.map_err(|error| give_up(&error)).ok()?;
+    let (decision, mut snapshot) = taken.map_err(|error| give_up(set, &error)).ok()?;
     if by_best && !options.count_inactive_file {
         snapshot = without_file_cache(&snapshot);
     }
@@ -55,7 +55,7 @@ pub(super) fn choose_nodes(
         pages,
         ..Request::new(CpuShare::from_hundredths(hundredths), memory)
     };
-    let answer = advise(&snapshot, &request).map_err(|error| give_up(&error)).ok()?;
+    let answer = advise(&snapshot, &request).map_err(|error| give_up(set, &error)).ok()?;
 
     for note in snapshot.notes().iter().chain(&answer.notes) {
         output::warn(note);
@@ -117,7 +117,8 @@ fn without_file_cache(snapshot: &Snapshot) -> Snapshot {
     }
 }
 
-fn give_up(error: &dyn std::error::Error) {
+fn give_up(set: &Settings, error: &dyn std::error::Error) {
+    let held = if set.numad.hold == Hold::Adopt { ", and nothing is held" } else { "" };
     let why = output::chain(error);
-    output::warn(&format!("numad's rules answer, and nothing is held: {why}"));
+    output::warn(&format!("numad's own rules answer{held}: {why}"));
 }

@@ -4,33 +4,44 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 
 use super::Settings;
-use crate::args::{Args, Command, Via};
+use crate::args::{Args, Choice, Command, Via};
 
 impl Settings {
     /// Fills what was left open.
     pub(crate) fn fill(&self, args: &mut Args, matches: &ArgMatches) {
         let Some((_, given)) = matches.subcommand() else { return };
-        let open = |id| matches!(given.value_source(id), None | Some(ValueSource::DefaultValue));
+        let open =
+            |id: &str| matches!(given.value_source(id), None | Some(ValueSource::DefaultValue));
         let Self { advise: set, .. } = self;
         match &mut args.command {
             // The real numad is asked as it is.
             Command::Advise(args) if args.via != Via::Numad => {
-                put(open("policy"), &mut args.policy, &set.policy);
                 put(open("window"), &mut args.host.window, &set.window);
-                put(open("within"), &mut args.within, &set.within);
-                put(open("memory_bound"), &mut args.memory_bound, &set.memory_bound);
-                put(open("smt_percent"), &mut args.smt_percent, &set.smt_percent);
-                put(open("prefer"), &mut args.prefer, &set.prefer);
-                put(open("effort"), &mut args.effort, &set.effort);
-                put(open("machine_wide"), &mut args.machine_wide, &set.machine_wide);
+                set.choose(&open, &mut args.choice);
                 put(open("hold"), &mut args.hold, &set.hold);
                 put(open("strict"), &mut args.strict, &set.strict);
                 // `--hold 0` takes back what is set.
                 args.hold = args.hold.filter(|time| !time.is_zero());
             }
+            Command::Launch(args) => {
+                put(open("window"), &mut args.host.window, &set.window);
+                set.choose(&open, &mut args.choice);
+            }
             Command::Show(args) => put(open("window"), &mut args.host.window, &set.window),
             _ => {}
         }
+    }
+}
+
+impl super::Advise {
+    fn choose(&self, open: &impl Fn(&str) -> bool, choice: &mut Choice) {
+        put(open("policy"), &mut choice.policy, &self.policy);
+        put(open("within"), &mut choice.within, &self.within);
+        put(open("memory_bound"), &mut choice.memory_bound, &self.memory_bound);
+        put(open("smt_percent"), &mut choice.smt_percent, &self.smt_percent);
+        put(open("prefer"), &mut choice.prefer, &self.prefer);
+        put(open("effort"), &mut choice.effort, &self.effort);
+        put(open("machine_wide"), &mut choice.machine_wide, &self.machine_wide);
     }
 }
 

@@ -69,12 +69,12 @@ fn the_defaults_of_flags_and_settings_are_the_same() {
     let mut other = Args::from_arg_matches(&matches).expect("good flags");
     parse(OTHER).expect("good settings").fill(&mut other, &matches);
     let Command::Advise(other) = other.command else { unreachable!("given above") };
-    assert_eq!((other.policy, other.prefer), (PolicyName::Numad, PreferName::Pack));
+    assert_eq!((other.choice.policy, other.choice.prefer), (PolicyName::Numad, PreferName::Pack));
     assert_eq!(other.host.window, Duration::from_secs(2));
-    assert_eq!(other.within.map(|nodes| nodes.to_string()).as_deref(), Some("0-1,3"));
-    assert_eq!((other.memory_bound, other.smt_percent), (1.0, 50));
-    assert_eq!((other.effort, other.hold), (Some(9000), Some(Duration::from_secs(60))));
-    assert!(other.machine_wide && other.strict);
+    assert_eq!(other.choice.within.map(|nodes| nodes.to_string()).as_deref(), Some("0-1,3"));
+    assert_eq!((other.choice.memory_bound, other.choice.smt_percent), (1.0, 50));
+    assert_eq!((other.choice.effort, other.hold), (Some(9000), Some(Duration::from_secs(60))));
+    assert!(other.choice.machine_wide && other.strict);
 }
 
 /// Every setting with another value, in other spellings that TOML has.

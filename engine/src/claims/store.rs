@@ -117,6 +117,11 @@ impl<S: Steps> ClaimFile<S> {
         }
     }
 
+    /// Returns the directory.
+    pub(super) fn dir(&self) -> &StateDir {
+        &self.dir
+    }
+
     /// Returns where the ledger is.
     pub fn path(&self) -> PathBuf {
         self.dir.path().join(&self.ledger)
