@@ -4,5 +4,6 @@
 //! QEMU machines, LXC containers and commands where it says.
 
 pub mod definition;
+pub mod domain;
 pub mod guest;
 pub mod guest_file;
