@@ -4,9 +4,12 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use placer_engine::claims::ClaimId;
-use placer_engine::{Bytes, NodeId, NodeSet, Request, parse};
+use placer_engine::policy::best::Prefer;
+use placer_engine::{Bytes, CpuShare, NodeId, NodeSet, Request, parse};
+use placer_launcher::MemoryMode;
 
 use crate::duration;
 
@@ -17,11 +20,16 @@ use crate::duration;
 Examples:
   placer advise 4:500            nodes for 4 CPUs and 500 MiB, as in 0-1,3
   placer advise 2.5:8G --json    the whole answer, for programs
-  placer show                    the host: nodes, CPUs, memory, distances, load
+  placer show                    the host: nodes, CPUs, memory, claims, load
   placer numad -w 4:500          the same as the program numad would answer
 
+Settings, weakest first: /etc/placer.toml (--config), variables, flags.
+Each flag has its variable: --root is PLACER_ROOT, --config is PLACER_CONFIG.
 Exit status: 0 answered; 1 --strict and it does not fit; 2 usage or failure.")]
 pub(crate) struct Args {
+    /// Reads the host's settings from FILE instead of /etc/placer.toml.
+    #[arg(long, value_name = "FILE", env = "PLACER_CONFIG", hide_env_values = true, global = true)]
+    pub(crate) config: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -30,7 +38,9 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Prints the nodes where a guest should run, as in 0-1,3.
     Advise(Box<Advise>),
-    /// Shows the host: nodes, CPUs, memory, distances, load.
+    /// Starts a guest where the advice says, bound from its first instruction.
+    Launch(Box<Launch>),
+    /// Shows the host: nodes, CPUs, memory, claims, distances, load.
     Show(Show),
     /// Lists guests and their claims, and where their memory is now.
     Ps(Ps),
@@ -38,14 +48,14 @@ pub(crate) enum Command {
     Release(Release),
     /// Saves this machine as a directory that --root reads.
     Record(Record),
-    /// Reads a host with hwloc, for the process that started it.
-    #[cfg(feature = "hwloc")]
-    #[command(hide = true)]
-    HwlocFacts,
+    /// Prints the JSON Schema of what a command prints with --json.
+    Schema(Schema),
     /// Takes numad's own command line, and answers with its messages and exit codes.
     ///
     /// The same happens when the program is called by the name numad. The answer is there in a
     /// tenth of a second instead of two; PLACER_WINDOW=2s measures as long as numad does.
+    /// /etc/placer.toml may ask for more by that name, in its section numad: policy best, huge
+    /// pages, holding what was advised.
     #[command(disable_help_flag = true)]
     Numad {
         /// numad's options, as in -w 4:500; -h lists them.
@@ -79,6 +89,7 @@ Examples:
   placer advise 4:8G --hold 30s     8 GiB that nobody else is promised for 30 s
   placer advise 4:500 --root DIR    for a machine saved with placer record
 
+Defaults for this host may be set in /etc/placer.toml, section advise.
 The nodes and CPUs that this process is limited to (taskset, cpusets, Slurm,
 containers) bound the answer, unless --machine-wide is given.
 Exit status: 0 answered; 1 --strict and it does not fit; 2 usage or failure.")]
@@ -87,9 +98,8 @@ pub(crate) struct Advise {
     pub(crate) request: Request,
     #[command(flatten)]
     pub(crate) host: HostArgs,
-    /// The rule that chooses.
-    #[arg(long, env = "PLACER_POLICY", hide_env_values = true, default_value = "best")]
-    pub(crate) policy: PolicyName,
+    #[command(flatten)]
+    pub(crate) choice: Choice,
     /// Who answers.
     #[arg(long, env = "PLACER_VIA", hide_env_values = true, default_value = "auto")]
     pub(crate) via: Via,
@@ -97,6 +107,85 @@ pub(crate) struct Advise {
     #[arg(long, value_name = "PATH", env = "PLACER_NUMAD", hide_env_values = true)]
     #[arg(default_value = "numad")]
     pub(crate) numad: PathBuf,
+    /// Keeps what is advised claimed for so long, as in 30s; 0: not at all. Nobody else is promised it meanwhile.
+    #[arg(long, value_name = "DURATION", env = "PLACER_HOLD", hide_env_values = true)]
+    #[arg(value_parser = duration::parse_hold_or_zero)]
+    pub(crate) hold: Option<Duration>,
+    /// Exits with 1 and prints no nodes if the request does not fit.
+    #[arg(long, value_name = "yes|no", env = "PLACER_STRICT", hide_env_values = true)]
+    #[arg(default_value = "no", default_missing_value = "yes", hide_default_value = true)]
+    #[arg(num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    pub(crate) strict: bool,
+    /// Prints the whole advice as JSON.
+    #[arg(long, conflicts_with = "cpus")]
+    pub(crate) json: bool,
+    /// Prints why: what each node has, what came second, what numad would say.
+    #[arg(long, conflicts_with_all = ["cpus", "json"])]
+    pub(crate) explain: bool,
+    /// Prints the CPUs of the advised nodes instead of the nodes.
+    #[arg(long)]
+    pub(crate) cpus: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(override_usage = "placer launch [OPTIONS] -- COMMAND [ARGS]...")]
+#[command(after_help = "\
+Examples:
+  placer launch --cpus 4 --memory 8G -- ./solver input
+  placer launch --cpus 2 --memory 1G --mode interleave -- make -j2
+  placer launch --cpus 4 --memory 8G --dry-run -- ./solver
+
+The command runs on the CPUs of the advised nodes and takes its memory there.
+What it was promised is claimed for it until it ends: placer ps lists it.
+The nodes and CPUs that this process is limited to bound the choice.
+Exit status: the command's; 1 it does not fit, and nothing is started; 2 usage
+or failure.")]
+pub(crate) struct Launch {
+    /// CPUs, to 1/100, as in 4 or 2.5.
+    #[arg(long, value_name = "CPUS", default_value = "1", value_parser = cpus)]
+    #[arg(env = "PLACER_CPUS", hide_env_values = true)]
+    pub(crate) cpus: CpuShare,
+    /// Memory: MiB, or with K, M, G, T, as in 8G.
+    #[arg(long, value_name = "MEMORY", default_value = "0", value_parser = memory)]
+    #[arg(env = "PLACER_MEMORY", hide_env_values = true)]
+    pub(crate) memory: Bytes,
+    /// How memory is bound: strict, preferred, preferred-many, interleave, weighted-interleave, none.
+    #[arg(long, value_name = "MODE", default_value = "strict")]
+    #[arg(env = "PLACER_MODE", hide_env_values = true)]
+    pub(crate) mode: MemoryMode,
+    /// Starts what does not fit too, in mode preferred where strict was meant.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Prints what would be done, and does nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+    #[command(flatten)]
+    pub(crate) choice: Choice,
+    /// The command and its arguments.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+fn cpus(text: &str) -> Result<CpuShare, String> {
+    if text.contains(':') {
+        return Err("expected a number of CPUs; the memory goes to --memory".to_owned());
+    }
+    text.parse().map(|request: Request| request.cpus).map_err(|e| e.to_string())
+}
+
+fn memory(text: &str) -> Result<Bytes, String> {
+    Request::memory_of(text).map_err(|e| e.to_string())
+}
+
+/// How a place is chosen, and among what.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Choice {
+    /// The rule that chooses.
+    #[arg(long, env = "PLACER_POLICY", hide_env_values = true, default_value = "best")]
+    pub(crate) policy: PolicyName,
     /// Names only these nodes, as in 0-1,3.
     #[arg(long, value_name = "NODES", env = "PLACER_WITHIN", hide_env_values = true)]
     #[arg(value_parser = nodes)]
@@ -123,24 +212,11 @@ pub(crate) struct Advise {
     #[arg(long, value_name = "STEPS", env = "PLACER_EFFORT", hide_env_values = true)]
     pub(crate) effort: Option<u64>,
     /// Advises for the whole machine, not only for what this process may use.
-    #[arg(long, env = "PLACER_MACHINE_WIDE", hide_env_values = true)]
+    #[arg(long, value_name = "yes|no", env = "PLACER_MACHINE_WIDE", hide_env_values = true)]
+    #[arg(default_value = "no", default_missing_value = "yes", hide_default_value = true)]
+    #[arg(num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
     pub(crate) machine_wide: bool,
-    /// Keeps what is advised claimed for so long, as in 30s; nobody else is promised it meanwhile.
-    #[arg(long, value_name = "DURATION", env = "PLACER_HOLD", hide_env_values = true)]
-    #[arg(value_parser = duration::parse_hold)]
-    pub(crate) hold: Option<Duration>,
-    /// Exits with 1 and prints no nodes if the request does not fit.
-    #[arg(long, env = "PLACER_STRICT", hide_env_values = true)]
-    pub(crate) strict: bool,
-    /// Prints the whole advice as JSON.
-    #[arg(long, conflicts_with = "cpus")]
-    pub(crate) json: bool,
-    /// Prints why: what each node has, what came second, what numad would say.
-    #[arg(long, conflicts_with_all = ["cpus", "json"])]
-    pub(crate) explain: bool,
-    /// Prints the CPUs of the advised nodes instead of the nodes.
-    #[arg(long)]
-    pub(crate) cpus: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -207,8 +283,35 @@ pub(crate) struct Record {
     pub(crate) window: Duration,
 }
 
+impl From<PreferName> for Prefer {
+    fn from(name: PreferName) -> Self {
+        match name {
+            PreferName::Room => Self::Room,
+            PreferName::Pack => Self::Pack,
+        }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  placer schema advise
+  placer schema show")]
+pub(crate) struct Schema {
+    /// The command.
+    pub(crate) of: Form,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Form {
+    /// placer advise --json.
+    Advise,
+    /// placer show --json.
+    Show,
+}
+
 /// Reads the size of a huge page: as large as a kernel has them, and a power of two.
-fn pages(text: &str) -> Result<Bytes, String> {
+pub(crate) fn pages(text: &str) -> Result<Bytes, String> {
     let wanted = || format!("expected a size of huge pages, as in 2M or 1G, found {text:?}");
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
@@ -235,9 +338,10 @@ Examples:
   placer ps
   placer ps --json
 
-there: how much of the guest's memory is on the nodes it was advised; with ! it
-is less than 90 % (numastat -p PID says where the rest is). Only root sees where
-other users' memory is. Resident memory is what claims have shrunk by.")]
+used: the part of the promised memory that the guest has by now; the rest is
+still claimed. there: how much of its memory is on the nodes it was advised;
+with ! it is less than 90 % (numastat -p PID says where the rest is). Only root
+sees where other users' memory is. by: the user and the program that asked.")]
 pub(crate) struct Ps {
     /// Lists the claims of the machine recorded in DIR instead of this one's.
     #[arg(long, value_name = "DIR", env = "PLACER_ROOT", hide_env_values = true)]
@@ -249,17 +353,24 @@ pub(crate) struct Ps {
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Example:
-  placer release 5f3a9c01    as placer ps lists it")]
+Examples:
+  placer release 5f3a9c01           the claim is free for others at once
+  placer release 5f3a9c01 --json    and is printed, as placer ps --json lists it
+
+placer ps lists claims and their ids. The guest runs on; what it has not touched
+yet may be promised to others.")]
 pub(crate) struct Release {
     /// The claim.
     pub(crate) id: ClaimId,
     /// Ends a claim on the machine recorded in DIR instead of this one.
     #[arg(long, value_name = "DIR", env = "PLACER_ROOT", hide_env_values = true)]
     pub(crate) root: Option<PathBuf>,
+    /// Prints the claim that was ended as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
-fn nodes(text: &str) -> Result<NodeSet, String> {
+pub(crate) fn nodes(text: &str) -> Result<NodeSet, String> {
     let nodes = parse::list::parse::<NodeId>(text.as_bytes()).map_err(|e| e.to_string())?;
     if nodes.is_empty() { Err("expected at least one node".to_owned()) } else { Ok(nodes) }
 }

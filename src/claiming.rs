@@ -6,65 +6,94 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::unistd::{geteuid, getppid, getuid};
-use placer_engine::claims::{ClaimError, ClaimId, Claims, Decision, For, PATIENCE, Place, View};
-use placer_engine::{Advice, Bytes, Request, Snapshot, SourceError, SysRoot};
+use placer_engine::claims::{
+    Claim, ClaimError, ClaimId, Claims, Decision, For, PATIENCE, Place, View,
+};
+use placer_engine::{Advice, Bytes, Charges, Request, Snapshot, SourceError, SysRoot};
 
-use crate::{output, sampling};
+use crate::sampling::{self, Window};
+use crate::trouble::{self, Effect};
+use crate::{output, settings, variables};
 
 /// Root's claims, which every user's advice counts.
 const ROOTS: &str = "/run/placer";
 
-/// Returns where claims are kept: with the rest of the state, and for users on top of root's.
-pub(crate) fn place() -> Place {
+/// Returns where claims are kept, with the rest of the state, and for users on top of root's; and
+/// how they count.
+pub(crate) fn place(set: settings::Claims) -> Place {
     let own = sampling::state_dir();
-    let apart = own.is_some() && std::env::var_os("PLACER_STATE_DIR").is_some();
+    let apart = variables::value("PLACER_STATE_DIR").is_some();
     let below = (!geteuid().is_root() && !apart).then(|| (PathBuf::from(ROOTS), 0));
-    Place { own, below, ..Place::default() }
+    Place { own, below, overcommit: set.overcommit }
 }
 
 /// Takes a snapshot that counts what was promised to others.
 pub(crate) fn snapshot(
     root: &SysRoot,
-    window: Duration,
+    set: settings::Claims,
+    window: Window,
     pages: Option<Bytes>,
 ) -> Result<Snapshot, SourceError> {
+    Ok(snapshot_and_claims(root, set, window, pages)?.0)
+}
+
+/// Takes a snapshot that counts what was promised to others, and returns the claims beside it;
+/// `None`, and one line, when they cannot be told.
+pub(crate) fn snapshot_and_claims(
+    root: &SysRoot,
+    set: settings::Claims,
+    window: Window,
+    pages: Option<Bytes>,
+) -> Result<(Snapshot, Option<Vec<Claim>>), SourceError> {
     let snapshot = sampling::snapshot(root, window, pages)?;
-    match view(root) {
+    match view(root, set) {
         // Nothing was promised: the snapshot is as good as it was.
-        Some(view) if !view.charges.is_empty() => again(root, &snapshot, view, pages),
-        _ => Ok(snapshot),
+        Some(view) if !view.charges.is_empty() => {
+            let snapshot = again(root, &snapshot, view.charges, pages)?;
+            Ok((snapshot, Some(view.claims)))
+        }
+        view => Ok((snapshot, view.map(|view| view.claims))),
     }
 }
 
 /// Returns what was promised to others; `None`, and one line, when that cannot be told.
-pub(crate) fn view(root: &SysRoot) -> Option<View> {
-    match Claims::open(&place(), root).and_then(|claims| claims.view()) {
-        Ok(view) => {
-            view.notes.iter().for_each(|note| output::warn(note));
-            Some(view)
-        }
-        Err(error) => {
-            output::warn(&format!("claims are not counted: {}", output::chain(&error)));
-            None
-        }
-    }
+pub(crate) fn view(root: &SysRoot, set: settings::Claims) -> Option<View> {
+    view_of(root, set, |claims| claims)
+}
+
+/// The same without guests that nobody asked placer about: numad's own answers do not count them.
+pub(crate) fn view_of_asked(root: &SysRoot, set: settings::Claims) -> Option<View> {
+    view_of(root, set, Claims::asked_only)
+}
+
+fn view_of(
+    root: &SysRoot,
+    set: settings::Claims,
+    which: impl Fn(Claims) -> Claims,
+) -> Option<View> {
+    let place = place(set);
+    let counted = |place: &Place| which(Claims::open(place, root)?).view();
+    let view = counted(&place).or_else(|error| {
+        let why = output::chain(&error);
+        trouble::note(Effect::Uncounted, format!("claims are not counted: {why}"));
+        // What is wrong with a user's own directory does not hide what root was promised.
+        place.below.as_ref().ok_or(error)?;
+        counted(&Place { own: None, ..place.clone() })
+    });
+    view.inspect(|view| view.notes.iter().for_each(|note| output::warn(note))).ok()
 }
 
 /// The ledger of a decision that is to be claimed; empty when it cannot be had.
 pub(crate) struct Desk {
     claims: Option<Claims>,
+    set: settings::Claims,
 }
 
 impl Desk {
     /// Opens the ledger of a host.
-    pub(crate) fn open(root: &SysRoot) -> Self {
-        match Claims::open_to_claim(&place(), root) {
-            Ok(claims) => Self { claims: Some(claims) },
-            Err(error) => {
-                unclaimed(&error);
-                Self { claims: None }
-            }
-        }
+    pub(crate) fn open(root: &SysRoot, set: settings::Claims) -> Self {
+        let claims = Claims::open_to_claim(&place(set), root);
+        Self { claims: claims.map_err(|error| unclaimed(&error)).ok(), set }
     }
 
     /// Takes a snapshot and then, under the lock, counts what was promised and reads the memory
@@ -73,20 +102,22 @@ impl Desk {
     pub(crate) fn begin(
         &self,
         root: &SysRoot,
-        window: Duration,
+        window: Window,
         pages: Option<Bytes>,
     ) -> Result<(Option<Decision<'_>>, Snapshot), SourceError> {
-        let Some(claims) = &self.claims else { return Ok((None, snapshot(root, window, pages)?)) };
+        let Some(claims) = &self.claims else {
+            return Ok((None, snapshot(root, self.set, window, pages)?));
+        };
         let earlier = sampling::snapshot(root, window, pages)?;
         match claims.begin(PATIENCE) {
             Ok((decision, view)) => {
                 view.notes.iter().for_each(|note| output::warn(note));
-                Ok((Some(decision), again(root, &earlier, view, pages)?))
+                Ok((Some(decision), again(root, &earlier, view.charges, pages)?))
             }
             Err(error) => {
                 unclaimed(&error);
                 match claims.view() {
-                    Ok(view) => Ok((None, again(root, &earlier, view, pages)?)),
+                    Ok(view) => Ok((None, again(root, &earlier, view.charges, pages)?)),
                     Err(_) => Ok((None, earlier)),
                 }
             }
@@ -105,22 +136,47 @@ pub(crate) fn hold(
     // Who asks is the one that called this program, which is about to end.
     let parent = u32::try_from(getppid().as_raw()).unwrap_or_default();
     let caller = decision.caller(parent, getuid().as_raw());
-    let claimed = decision.claim(request, advice, For::Hold(time), caller, None);
+    let claimed = decision.claim(request, advice, For::Hold(time), caller, request.pages);
     claimed.map_err(|error| unclaimed(&error)).ok()
 }
 
+/// Claims what was advised for a process of this host. `None`, and one line, when it cannot be.
+pub(crate) fn claim_for(
+    mut decision: Decision<'_>,
+    request: &Request,
+    advice: &Advice,
+    who: For,
+) -> Option<ClaimId> {
+    let caller = decision.caller(std::process::id(), getuid().as_raw());
+    let claimed = decision.claim(request, advice, who, caller, request.pages);
+    claimed.map_err(|error| unclaimed(&error)).ok()
+}
+
+impl Desk {
+    /// Ends a claim of a guest that did not start. One that cannot be ended now ends with the
+    /// process it is for, which is about to.
+    pub(crate) fn release(&self, id: ClaimId) {
+        if let Some(claims) = &self.claims
+            && let Ok((decision, _)) = claims.begin(PATIENCE)
+        {
+            let _ = decision.release(id);
+        }
+    }
+}
+
 fn unclaimed(error: &ClaimError) {
-    output::warn(&format!("nothing is claimed: {}", output::chain(error)));
+    let why = output::chain(error);
+    trouble::note(Effect::Unclaimed, format!("nothing is claimed: {why}"));
 }
 
 /// Reads the memory again, now that what was promised is known. The load stays as it was measured.
 fn again(
     root: &SysRoot,
     earlier: &Snapshot,
-    view: View,
+    charges: Charges,
     pages: Option<Bytes>,
 ) -> Result<Snapshot, SourceError> {
     let saved = earlier.before().cloned();
     let now = Snapshot::take_with(root, saved, Duration::ZERO, pages)?;
-    Ok(now.with_charges(view.charges))
+    Ok(now.with_charges(charges))
 }

@@ -28,6 +28,11 @@ pub(crate) fn parse_hold(text: &str) -> Result<Duration, String> {
     Ok(time)
 }
 
+/// Reads the same, or zero for no hold.
+pub(crate) fn parse_hold_or_zero(text: &str) -> Result<Duration, String> {
+    if parse(text)?.is_zero() { Ok(Duration::ZERO) } else { parse_hold(text) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,47 +11,68 @@ mod output;
 mod plan;
 mod sampling;
 mod second_source;
+mod settings;
+mod trouble;
+mod variables;
 
+use std::error::Error;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{ArgMatches, FromArgMatches};
 use placer_engine::Request;
 
 use args::{Args, Command};
+use settings::Settings;
 
 fn main() -> ExitCode {
+    let status = run();
+    trouble::tell();
+    status
+}
+
+fn run() -> ExitCode {
     let mut argv = std::env::args_os();
     let name = argv.next().unwrap_or_else(|| OsString::from("placer"));
     let rest: Vec<OsString> = argv.collect();
     // By this name the program is numad, whatever it is a link, a copy or a path to.
     if Path::new(&name).file_name() == Some(OsStr::new("numad")) {
-        return numad::run(&name, &rest);
+        return numad::run(&name, &rest, None);
     }
     if rest.first().is_some_and(|first| first == "numad") {
-        return numad::run(OsStr::new("numad"), &rest[1..]);
+        return numad::run(OsStr::new("numad"), &rest[1..], None);
     }
-    let args = match Args::try_parse() {
-        Ok(args) => args,
+    let matches = match variables::command().try_get_matches() {
+        Ok(matches) => matches,
         Err(error) => return refused(&error, &rest),
     };
-    let outcome = match args.command {
-        Command::Advise(args) => cmd::advise::run(&args),
-        Command::Show(args) => cmd::show::run(&args),
-        Command::Record(args) => cmd::record::run(&args),
-        Command::Ps(args) => cmd::ps::run(&args),
-        Command::Release(args) => cmd::release::run(&args),
-        #[cfg(feature = "hwloc")]
-        Command::HwlocFacts => second_source::serve(),
-        // Only `placer help numad` gets here: the command itself has numad's own options.
-        Command::Numad { args } => return numad::run(OsStr::new("numad"), &args),
-    };
-    outcome.unwrap_or_else(|error| {
+    let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    // `placer --config FILE numad ...`: from here on the options are numad's own.
+    if let Command::Numad { args: rest } = &args.command {
+        return numad::run(OsStr::new("numad"), rest, args.config.as_deref());
+    }
+    obey(args, &matches).unwrap_or_else(|error| {
         output::complain("placer", error.as_ref());
         ExitCode::from(2)
     })
+}
+
+fn obey(mut args: Args, matches: &ArgMatches) -> Result<ExitCode, Box<dyn Error>> {
+    let set = Settings::read(args.config.as_deref())?;
+    set.fill(&mut args, matches);
+    match args.command {
+        Command::Advise(args) => cmd::advise::run(&args, set.claims),
+        Command::Launch(args) => cmd::launch::run(&args, set.claims),
+        Command::Show(args) => cmd::show::run(&args, set.claims),
+        Command::Record(args) => cmd::record::run(&args),
+        Command::Schema(args) => cmd::schema::run(&args),
+        Command::Ps(args) => cmd::ps::run(&args, set.claims),
+        Command::Release(args) => cmd::release::run(&args, set.claims),
+        // Answered before.
+        Command::Numad { .. } => Ok(ExitCode::from(2)),
+    }
 }
 
 /// Prints what is wrong with a command line, or the help that was asked for.

@@ -3,12 +3,12 @@
 use std::error::Error;
 use std::path::PathBuf;
 
-use placer_engine::policy::best::{self, Prefer};
+use placer_engine::policy::best;
 use placer_engine::policy::numad;
 use placer_engine::source::device;
 use placer_engine::{Limits, Policy, Request, SysRoot};
 
-use crate::args::{Advise, HostArgs, PolicyName, PreferName};
+use crate::args::{Choice, HostArgs, PolicyName};
 
 /// Returns the host that is asked about.
 pub(crate) fn root(args: &HostArgs) -> SysRoot {
@@ -24,36 +24,27 @@ pub(crate) fn root_at(dir: Option<&PathBuf>) -> SysRoot {
 ///
 /// Errors: a device that is not there or whose node is not told; what numad's rules never ask is
 /// asked of them.
-pub(crate) fn request(args: &Advise, root: &SysRoot) -> Result<Request, Box<dyn Error>> {
-    let limits = if args.machine_wide { Limits::default() } else { Limits::read(root)? };
-    let near = args.near.as_ref().map(|name| device::node_of(root, name)).transpose()?;
-    Ok(Request {
-        policy: policy(args)?,
-        limits,
-        within: args.within.clone(),
-        pages: args.pages,
-        near,
-        ..args.request.clone()
-    })
+pub(crate) fn request(
+    asked: &Request,
+    choice: &Choice,
+    root: &SysRoot,
+) -> Result<Request, Box<dyn Error>> {
+    let limits = if choice.machine_wide { Limits::default() } else { Limits::read(root)? };
+    let near = choice.near.as_ref().map(|name| device::node_of(root, name)).transpose()?;
+    let (within, pages) = (choice.within.clone(), choice.pages);
+    Ok(Request { policy: policy(choice)?, limits, within, pages, near, ..asked.clone() })
 }
 
-fn policy(args: &Advise) -> Result<Policy, Box<dyn Error>> {
-    match args.policy {
+fn policy(choice: &Choice) -> Result<Policy, Box<dyn Error>> {
+    match choice.policy {
         PolicyName::Best => Ok(Policy::Best(best::Rules {
-            memory_bound: args.memory_bound,
-            prefer: match args.prefer {
-                PreferName::Room => Prefer::Room,
-                PreferName::Pack => Prefer::Pack,
-            },
-            effort: args.effort,
-            smt_percent: args.smt_percent,
+            memory_bound: choice.memory_bound,
+            prefer: choice.prefer.into(),
+            effort: choice.effort,
+            smt_percent: choice.smt_percent,
         })),
         PolicyName::Numad => {
-            let refused = [
-                (args.pages.is_some(), "--pages"),
-                (args.near.is_some(), "--near"),
-                (args.explain, "--explain"),
-            ];
+            let refused = [(choice.pages.is_some(), "--pages"), (choice.near.is_some(), "--near")];
             if let Some((_, flag)) = refused.iter().find(|(given, _)| *given) {
                 let why = "numad's rules know nothing of it";
                 return Err(format!("{flag} needs --policy best: {why}").into());

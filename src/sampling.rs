@@ -8,7 +8,8 @@ use placer_engine::source::{live_clock, live_clock_id};
 use placer_engine::store::{SavedLoad, StateDir, StoreError};
 use placer_engine::{Bytes, CpuTimes, Snapshot, SourceError, SysRoot};
 
-use crate::output;
+use crate::trouble::{self, Effect};
+use crate::{output, variables};
 
 /// The saved counters of the live host, and where they lie.
 pub(crate) struct Saved {
@@ -19,15 +20,14 @@ pub(crate) struct Saved {
 
 /// Returns where state is kept between runs: root's place, or the user's own, if there is one.
 pub(crate) fn state_dir() -> Option<PathBuf> {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-    if let Some(dir) = variable("PLACER_STATE_DIR") {
+    if let Some(dir) = variables::value("PLACER_STATE_DIR") {
         return Some(PathBuf::from(dir));
     }
     if geteuid().is_root() {
         // Root never goes by XDG_RUNTIME_DIR: it may be another user's.
         return Some(PathBuf::from("/run/placer"));
     }
-    variable("XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("placer"))
+    variables::value("XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("placer"))
 }
 
 impl Saved {
@@ -46,7 +46,8 @@ impl Saved {
             Ok(Some(Self { dir, clock, load }))
         };
         open().unwrap_or_else(|error| {
-            output::warn(&format!("the CPU load is measured anew: {}", output::chain(&error)));
+            let why = output::chain(&error);
+            trouble::note(Effect::Slower, format!("the CPU load is measured anew: {why}"));
             None
         })
     }
@@ -63,20 +64,32 @@ impl Saved {
             changed |= self.load.keep(one);
         }
         if changed && let Err(error) = self.load.write(&self.dir, &self.clock) {
-            output::warn(&format!("the CPU counters are not saved: {}", output::chain(&error)));
+            let why = output::chain(&error);
+            trouble::note(Effect::Slower, format!("the CPU counters are not saved: {why}"));
         }
     }
 }
 
-/// Takes a snapshot: with the saved counters if they serve, else by waiting for `window`.
-/// Reads the huge pages of a size beside, if asked to.
+/// How CPU load is measured.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Window {
+    /// With the saved counters if they serve, else over so long.
+    Recent(Duration),
+    /// Over so long, whatever is at hand.
+    Now(Duration),
+}
+
+/// Takes a snapshot. Reads the huge pages of a size beside, if asked to.
 pub(crate) fn snapshot(
     root: &SysRoot,
-    window: Duration,
+    window: Window,
     pages: Option<Bytes>,
 ) -> Result<Snapshot, SourceError> {
     let mut saved = Saved::open(root);
-    let earlier = saved.as_ref().and_then(Saved::usable);
+    let (earlier, window) = match window {
+        Window::Recent(window) => (saved.as_ref().and_then(Saved::usable), window),
+        Window::Now(window) => (None, window),
+    };
     let measured = earlier.is_none();
     let snapshot = Snapshot::take_with(root, earlier, window, pages)?;
     if let Some(saved) = &mut saved {

@@ -54,6 +54,8 @@ fn help_fits_the_terminal_and_shows_examples() {
         &["advise", "-h"],
         &["show", "--help"],
         &["record", "--help"],
+        &["ps", "--help"],
+        &["release", "--help"],
         &["help", "numad"],
     ] {
         let output = run(placer().args(args));
@@ -114,6 +116,14 @@ fn strict_prints_no_nodes_for_what_does_not_fit() {
     assert_eq!(told(&cpus), expected);
     let memory = placer_on(host.path(), &["advise", "1:100G", "--strict"]);
     assert_eq!((memory.status.code(), text(&memory.stdout)), (Some(1), String::new()));
+    // The whole answer says what is short, and names no node either.
+    let whole = placer_on(host.path(), &["advise", "10:500", "--strict", "--json"]);
+    assert_eq!(whole.status.code(), Some(1));
+    let whole = json(&whole);
+    let named = ["nodes", "cpus", "fits", "split", "short", "alternatives", "proof"];
+    let wanted = json!(["", "", false, [], {"cpus": 2.0, "memory": 0}, [], null]);
+    assert_eq!(json!(named.map(|name| &whole[name])), wanted);
+    assert!(whole.get("numad").is_none(), "{whole}");
     // Being busy is no reason not to fit: of eight CPUs six are idle.
     let busy = placer_on(host.path(), &["advise", "8:500", "--strict"]);
     assert_eq!(busy.status.code(), Some(0), "{}", text(&busy.stderr));
@@ -271,6 +281,75 @@ fn variables_stand_for_flags_and_flags_win() {
     let flag = other.path().to_str().expect("a plain name");
     assert_eq!(ask(&["1:500", "--root", flag], &[root]), answer("7"));
     assert_eq!(ask(&["10:500"], &[root, ("PLACER_STRICT", "true")]).0, Some(1));
+}
+
+#[test]
+fn switches_are_read_from_variables_as_people_write_them() {
+    let dir = tempfile::tempdir().expect("a directory");
+    three_nodes().allowed("0-7", "0").write(dir.path());
+    let ask = |args: &[&str], name: &str, value: &str| {
+        told(&run(placer()
+            .arg("advise")
+            .args(args)
+            .env("PLACER_ROOT", dir.path())
+            .env(name, value)))
+    };
+    for value in ["1", "true", "yes", "on", "True", "YES"] {
+        assert_eq!(ask(&["2:500"], "PLACER_MACHINE_WIDE", value), answer("1"), "{value}");
+        assert_eq!(ask(&["10:500"], "PLACER_STRICT", value).0, Some(1), "{value}");
+    }
+    for value in ["0", "false", "no", "off", "False", ""] {
+        assert_eq!(ask(&["2:500"], "PLACER_MACHINE_WIDE", value), answer("0"), "{value}");
+        assert_eq!(ask(&["10:500"], "PLACER_STRICT", value).0, Some(0), "{value}");
+        // A flag wins, and can take back what a variable says.
+        let flag = ["2:500", "--machine-wide"];
+        assert_eq!(ask(&flag, "PLACER_MACHINE_WIDE", value), answer("1"), "{value}");
+    }
+    assert_eq!(ask(&["--strict", "10:500"], "PLACER_STRICT", "0").0, Some(1));
+    assert_eq!(ask(&["2:500", "--machine-wide=no"], "PLACER_MACHINE_WIDE", "1"), answer("0"));
+    for name in ["PLACER_MACHINE_WIDE", "PLACER_STRICT"] {
+        let (code, stdout, stderr) = ask(&["2:500"], name, "maybe");
+        assert_eq!((code, stdout.as_str()), (Some(2), ""));
+        assert!(stderr.contains("maybe"), "{stderr}");
+    }
+}
+
+#[test]
+fn an_empty_variable_is_as_good_as_none() {
+    let host = host();
+    let names = [
+        "CONFIG",
+        "WINDOW",
+        "POLICY",
+        "VIA",
+        "NUMAD",
+        "WITHIN",
+        "NEAR",
+        "PAGES",
+        "MEMORY_BOUND",
+        "SMT_PERCENT",
+        "PREFER",
+        "EFFORT",
+        "MACHINE_WIDE",
+        "HOLD",
+        "STRICT",
+        "STATE_DIR",
+        "NUMAD_LOG",
+    ];
+    for args in [&["advise", "2:500"][..], &["numad", "-w", "2:500"]] {
+        let mut command = placer();
+        command.args(args).envs(names.map(|name| (format!("PLACER_{name}"), "")));
+        assert_eq!(told(&run(command.env("PLACER_ROOT", host.path()))), answer("1"));
+    }
+    // This machine is meant, not one recorded in a directory without a name.
+    let recording = host.path().join("copy");
+    let mut record = placer();
+    record.args(["record", "--window", "0"]).arg(&recording);
+    let recorded = run(record.env("PLACER_ROOT", ""));
+    match recorded.status.code() {
+        Some(0) => assert!(recording.join("sys/devices/system/node").is_dir()),
+        _ => assert!(text(&recorded.stderr).contains("/sys/"), "{}", text(&recorded.stderr)),
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Tests on live kernels with many nodes: each boots a virtual machine (`tests/vm/numa-vm`, no KVM
 //! needed), runs a script of `tests/vm/` in it and judges what the script printed.
 //!
-//! They take a minute, so a plain `cargo test` leaves them out; `make test-vm`, which `make test`
+//! They take some minutes, so a plain `cargo test` leaves them out; `make test-vm`, which `make test`
 //! calls, runs them. Where a guest cannot be had (no QEMU, no kernel fetched yet, no numad, another
 //! kind of CPU) they say why and pass, unless `PLACER_REQUIRE_VM=1`: then that is a failure.
 
@@ -80,6 +80,47 @@ fn a_running_engine_follows_hotplug() -> Verdict {
         Ok(())
     } else {
         Err(format!("hotplug ended with {}, {ok} of 7 steps ok", output.status))
+    }
+}
+
+#[test]
+#[ignore = "boots a virtual machine: make test-vm"]
+fn best_answers_what_numad_never_asks() -> Verdict {
+    if let Err(reason) = vm_ready() {
+        return unavailable(&reason);
+    }
+    let placer = stripped(Path::new(env!("CARGO_BIN_EXE_placer")))?;
+
+    let mut guest = numa_vm();
+    guest.args(["--nodes", "4", "--cpus-per-node", "2,4,2,2", "--append", "isolcpus=4-5"]);
+    guest.args(["--mem-per-node", "448M,256M,640M,320M", "--timeout", "400"]);
+    for module in ["virtio_pci", "virtio_net", "virtio_blk"] {
+        guest.args(["--module", module]);
+    }
+    // SeaBIOS in place of the quicker qboot, which does not see a second PCI root. A card and a
+    // disk, each in its port of a bridge that belongs to node 3.
+    for (kind, what) in [
+        ("-bios", "bios-256k.bin"),
+        ("-device", "pxb-pcie,id=board-of-node3,bus=pcie.0,bus_nr=128,numa_node=3"),
+        ("-device", "pcie-root-port,id=port-to-card,bus=board-of-node3,chassis=1"),
+        ("-device", "pcie-root-port,id=port-to-disk,bus=board-of-node3,chassis=2"),
+        ("-device", "virtio-net-pci,id=card-on-node3,bus=port-to-card,romfile="),
+        ("-blockdev", "null-co,node-name=nothing,size=1048576"),
+        ("-device", "virtio-blk-pci,id=disk-on-node3,bus=port-to-disk,drive=nothing"),
+    ] {
+        guest.arg(format!("--qemu-arg={kind}")).arg(format!("--qemu-arg={what}"));
+    }
+    put(&mut guest, &script("best"), "/bin/best");
+    put(&mut guest, &script("load"), "/bin/load");
+    put(&mut guest, &placer, "/bin/placer");
+    let output = run(guest.args(["--", "best"]))?;
+
+    let text = report(&output);
+    let ok = text.lines().filter(|line| line.starts_with("ok ")).count();
+    if output.status.success() && ok == 29 {
+        Ok(())
+    } else {
+        Err(format!("best ended with {}, {ok} of 29 steps ok", output.status))
     }
 }
 

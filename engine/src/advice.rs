@@ -15,7 +15,8 @@ pub struct Advice {
     pub cpus: CpuSet,
     /// What is short when the request does not fit; `None` when it fits.
     pub shortfall: Option<Shortfall>,
-    /// What each node is expected to carry, in ascending order of ids.
+    /// What each node is expected to carry, in ascending order of ids; empty where the nodes have
+    /// no CPUs or can promise no memory.
     pub split: Vec<Share>,
     /// How much slower than alone on local memory the guest is expected to run: 1.0 is not at all.
     /// `None` where the nodes have no CPUs or no memory.

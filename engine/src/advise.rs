@@ -10,7 +10,7 @@ use crate::error::AdviseError;
 use crate::ids::NodeId;
 use crate::idset::NodeSet;
 use crate::policy::Policy;
-use crate::policy::best::{self, Host, Placement, Proof, Workspace, place};
+use crate::policy::best::{self, Figures, Host, Proof, Solution, Workspace, place};
 use crate::policy::numad::{self, Query};
 use crate::request::Request;
 use crate::snapshot::Snapshot;
@@ -26,21 +26,33 @@ use usable::Usable;
 pub fn advise(snapshot: &Snapshot, request: &Request) -> Result<Advice, AdviseError> {
     let usable = Usable::of(snapshot, request)?;
     let host = usable.host(snapshot, request)?;
-    let mut notes = Vec::new();
-    let (nodes, proof) = match &request.policy {
-        Policy::Best(_) => {
-            let chosen = by_best(snapshot, request, &host, &usable)?;
-            (chosen.0, Some(chosen.1))
-        }
+    match &request.policy {
+        Policy::Best(_) => by_best(snapshot, request, &host, &usable),
         Policy::Numad(rules) => {
+            let nodes = by_numad(snapshot, request, rules, &usable)?;
+            let ids: Vec<u32> = nodes.iter().map(|node| node.0).collect();
+            let placement = place(&host, &question(request, &[]), &ids);
+            let chosen = Chosen {
+                nodes: &ids,
+                figures: placement.as_ref().map(|placement| placement.figures),
+                split: placement.as_ref().map_or(&[], |placement| &placement.split),
+                proof: None,
+            };
+            let mut advice = describe(snapshot, request, &usable, &host, &chosen);
             if let (true, Err(failure)) = (rules.lenient, snapshot.host().numad.readable_by_numad())
             {
-                notes.push(format!("numad itself has no answer here: {failure}"));
+                let note = format!("numad itself has no answer here: {failure}");
+                advice.notes.push(note);
             }
-            (by_numad(snapshot, request, rules, &usable)?, None)
+            Ok(advice)
         }
-    };
-    Ok(Advice { notes, proof, ..describe(snapshot, request, &usable, &host, nodes) })
+    }
+}
+
+/// Makes beforehand what all questions without limits about a snapshot share, so that none of them
+/// has to.
+pub(crate) fn prepare(snapshot: &Snapshot) {
+    usable::ready_figures(snapshot, best::Rules::default().smt_percent);
 }
 
 /// The rules that figures are made by where the policy has none of its own.
@@ -65,10 +77,19 @@ fn by_best(
     snapshot: &Snapshot,
     request: &Request,
     host: &Host,
-    usable: &Usable,
-) -> Result<(NodeSet, Proof), AdviseError> {
+    usable: &Usable<'_>,
+) -> Result<Advice, AdviseError> {
+    let told = |host: &Host, chosen: &Chosen<'_>| describe(snapshot, request, usable, host, chosen);
+    let plain = question(request, &[]);
+    if request.near.is_none()
+        && let Some(lone) = best::lone(host, &plain)
+    {
+        let (nodes, split) = ([lone.share.node], [lone.share]);
+        let (figures, proof) = (Some(lone.figures), Some(Proof::Optimal));
+        return Ok(told(host, &Chosen { nodes: &nodes, figures, split: &split, proof }));
+    }
     // numad's own set is among the candidates of a search that cannot see all.
-    let seed: Vec<u32> = if host.nodes().len() > ALL_SETS_ARE_SEEN {
+    let seed: Vec<u32> = if host.useful() > ALL_SETS_ARE_SEEN {
         let lenient = numad::Rules { lenient: true, ..numad::Rules::default() };
         let numads = by_numad(snapshot, request, &lenient, usable);
         numads.map(|nodes| nodes.iter().map(|node| node.0).collect()).unwrap_or_default()
@@ -76,26 +97,24 @@ fn by_best(
         Vec::new()
     };
     let seeds: [&[u32]; 1] = [&seed];
-    let question = question(request, &seeds);
+    let question = best::Request { seeds: &seeds, ..plain };
     let mut space = Workspace::new();
     let anywhere = best::solve(host, &question, &mut space);
-    let answer = (set(&anywhere.nodes), anywhere.proof);
-    let Some(device) = request.near else { return Ok(answer) };
-    let Some(most) = anywhere.figures.map(|figures| figures.slowdown * WORTH_OF_A_DEVICE) else {
-        return Ok(answer);
+    let Some((device, figures)) = request.near.zip(anywhere.figures).filter(|_| anywhere.fits)
+    else {
+        return Ok(told(host, &Chosen::from(anywhere)));
     };
-    if !anywhere.fits {
-        return Ok(answer);
-    }
+    let most = figures.slowdown * WORTH_OF_A_DEVICE;
+    let farther = told(host, &Chosen::from(anywhere));
     // Ring by ring around the device: the nearest nodes that hold the guest well enough.
     for ring in usable.rings(snapshot, device)? {
         let nearer = usable.only(&ring).host(snapshot, request)?;
         let found = best::solve(&nearer, &question, &mut space);
         if found.fits && found.figures.is_some_and(|figures| figures.slowdown <= most) {
-            return Ok((set(&found.nodes), found.proof));
+            return Ok(told(host, &Chosen::from(found)));
         }
     }
-    Ok(answer)
+    Ok(farther)
 }
 
 /// Up to so many useful nodes policy `best` looks at every set.
@@ -109,7 +128,7 @@ fn by_numad(
     snapshot: &Snapshot,
     request: &Request,
     rules: &numad::Rules,
-    usable: &Usable,
+    usable: &Usable<'_>,
 ) -> Result<NodeSet, AdviseError> {
     let machine = &snapshot.host().numad;
     let limited = usable.limited.then(|| machine.restricted(&usable.nodes, &usable.cpus));
@@ -142,40 +161,58 @@ fn bytes(mib: f64) -> Bytes {
     Bytes::new((mib * MIB).round() as u64)
 }
 
+/// What a policy chose.
+struct Chosen<'a> {
+    /// Ids, ascending.
+    nodes: &'a [u32],
+    figures: Option<Figures>,
+    split: &'a [best::Share],
+    proof: Option<Proof>,
+}
+
+impl<'a> From<&'a Solution> for Chosen<'a> {
+    fn from(solution: &'a Solution) -> Self {
+        let Solution { nodes, figures, split, proof, .. } = solution;
+        Self { nodes, figures: *figures, split, proof: Some(*proof) }
+    }
+}
+
 /// Says what a choice of nodes means.
 fn describe(
     snapshot: &Snapshot,
     request: &Request,
-    usable: &Usable,
+    usable: &Usable<'_>,
     host: &Host,
-    nodes: NodeSet,
+    chosen: &Chosen<'_>,
 ) -> Advice {
-    let members = || host.nodes().iter().filter(|node| nodes.contains(NodeId(node.id)));
-    let free: Bytes = members().map(|node| bytes(node.mem)).sum();
-    let has: u64 = members().map(|node| u64::from(node.cpus)).sum();
+    let all = host.nodes();
+    let (mut free, mut has) = (Bytes::ZERO, 0u64);
+    for id in chosen.nodes {
+        if let Ok(at) = all.binary_search_by_key(id, |node| node.id) {
+            free = free.saturating_add(bytes(all[at].mem));
+            has += u64::from(all[at].cpus);
+        }
+    }
     let short = Shortfall {
         cpus: request.cpus.saturating_sub(CpuShare::from_cpus(has).unwrap_or_default()),
         memory: request.memory.saturating_sub(free),
     };
     let fits = short.cpus == CpuShare::ZERO && short.memory == Bytes::ZERO;
-
-    let ids: Vec<u32> = nodes.iter().map(|node| node.0).collect();
-    let placement = place(host, &question(request, &[]), &ids);
-    let split = placement.iter().flat_map(|Placement { split, .. }| split).map(|share| Share {
+    let split = chosen.split.iter().map(|share| Share {
         node: NodeId(share.node),
         cpus: (share.cpus * 1e6).round() / 1e6,
         memory: bytes(share.mem),
     });
-    let figures = placement.as_ref().map(|placement| placement.figures);
+    let nodes = set(chosen.nodes);
     Advice {
-        cpus: snapshot.topology().cpus_of(&nodes).intersection(&usable.cpus),
+        cpus: usable.cpus_of(snapshot, &nodes),
+        nodes,
         shortfall: (!fits).then_some(short),
         split: split.collect(),
-        slowdown: figures.map(|figures| figures.slowdown),
-        near: figures.map(|figures| figures.near),
-        crowding: figures.map(|figures| figures.crowding),
-        proof: None,
-        nodes,
+        slowdown: chosen.figures.map(|figures| figures.slowdown),
+        near: chosen.figures.map(|figures| figures.near),
+        crowding: chosen.figures.map(|figures| figures.crowding),
+        proof: chosen.proof,
         policy: request.policy.clone(),
         generation: snapshot.generation(),
         notes: Vec::new(),

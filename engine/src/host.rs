@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::error::SourceError;
 use crate::files::HostFiles;
+use crate::idset::{CpuSet, NodeSet};
 use crate::policy::best::{self, Fabric, HostError};
 use crate::policy::numad;
 use crate::read::Read;
@@ -16,8 +17,29 @@ pub struct Host {
     pub topology: Topology,
     /// The same as numad reads it, from the same texts.
     pub numad: numad::Machine,
+    sets: Sets,
     /// Made when it is first asked for: sorting 1,024 nodes takes 60 ms.
     fabric: OnceLock<Result<Arc<Fabric>, HostError>>,
+}
+
+/// The sets that every answer without limits needs.
+#[derive(Clone, Debug)]
+struct Sets {
+    nodes: NodeSet,
+    cpus: CpuSet,
+    roaming: CpuSet,
+    /// By position in the topology.
+    roaming_of: Vec<CpuSet>,
+}
+
+impl Sets {
+    fn new(topology: &Topology) -> Self {
+        let nodes = topology.node_set();
+        let cpus = topology.cpus_of(&nodes);
+        let roaming = |cpus: &CpuSet| cpus.difference(topology.isolated());
+        let roaming_of = topology.nodes().iter().map(|node| roaming(&node.cpus)).collect();
+        Self { roaming: roaming(&cpus), nodes, cpus, roaming_of }
+    }
 }
 
 impl Host {
@@ -29,7 +51,28 @@ impl Host {
         let Read { value: topology, notes } = Topology::from_files(files)?;
         // What was left out there is nobody's choice, and has no column in the others' distances.
         let numad = numad::Machine::of_nodes(files, |id| topology.node(id).is_some());
-        Ok(Read { value: Self { topology, numad, fabric: OnceLock::new() }, notes })
+        let sets = Sets::new(&topology);
+        Ok(Read { value: Self { topology, numad, sets, fabric: OnceLock::new() }, notes })
+    }
+
+    /// Returns the ids of all nodes.
+    pub(crate) fn nodes(&self) -> &NodeSet {
+        &self.sets.nodes
+    }
+
+    /// Returns the CPUs of all nodes.
+    pub(crate) fn cpus(&self) -> &CpuSet {
+        &self.sets.cpus
+    }
+
+    /// Returns the CPUs of all nodes that threads may roam over: those not isolated.
+    pub(crate) fn roaming(&self) -> &CpuSet {
+        &self.sets.roaming
+    }
+
+    /// Returns the same of the node at a position in the topology.
+    pub(crate) fn roaming_of(&self, at: usize) -> Option<&CpuSet> {
+        self.sets.roaming_of.get(at)
     }
 
     /// Returns what the distances come to for policy `best`.

@@ -188,6 +188,24 @@ impl FromStr for Request {
     }
 }
 
+impl Request {
+    /// Reads an amount of memory by itself, as it stands behind the colon of a request.
+    ///
+    /// Errors: as for a request.
+    ///
+    /// ```
+    /// use placer_engine::{Bytes, Request};
+    /// assert_eq!(Request::memory_of("8G")?, Bytes::new(8 << 30));
+    /// assert!(Request::memory_of("8GB").unwrap_err().to_string().ends_with("; write 8G"));
+    /// # Ok::<(), placer_engine::RequestError>(())
+    /// ```
+    pub fn memory_of(text: &str) -> Result<Bytes, RequestError> {
+        let mut scan = Scan { text, at: 0 };
+        let memory = scan.memory()?;
+        if scan.at < text.len() { Err(scan.wanted("the end")) } else { Ok(memory) }
+    }
+}
+
 struct Scan<'a> {
     text: &'a str,
     at: usize,

@@ -10,7 +10,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select, tick, unbounded};
 
 use crate::advice::Advice;
-use crate::advise::advise;
+use crate::advise::{advise, prepare};
 use crate::error::{AdviseError, SourceError};
 use crate::host::Host;
 use crate::request::Request;
@@ -215,6 +215,8 @@ impl Sampler {
         let snapshot = Snapshot::new(Arc::clone(&self.host), before, now)
             .with_generation(self.generation)
             .with_notes(self.notes.iter().cloned());
+        // Before anyone can ask, so that no reader makes it, or waits for one that does.
+        prepare(&snapshot);
         if self.root.is_live() {
             self.keep(&snapshot.sample().cpu);
         }

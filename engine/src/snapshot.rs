@@ -1,11 +1,12 @@
 //! A host at one moment: how it is built and how full it is. What every policy decides on.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::charges::Charges;
 use crate::host::Host;
 use crate::ids::NodeId;
 use crate::idset::CpuSet;
+use crate::policy::best;
 use crate::sample::{CpuTimes, NodeHugePages, NodeMemory, Sample};
 use crate::topology::{Node, Topology};
 use crate::units::Bytes;
@@ -46,6 +47,15 @@ pub struct Snapshot {
     huge_pages: Option<HugePages>,
     generation: u64,
     notes: Vec<String>,
+    /// Made by the first question, or before anyone can ask; then read without a lock.
+    figures: OnceLock<Option<Arc<Figures>>>,
+}
+
+/// What policy `best` decides on, for questions about the whole host in ordinary pages.
+#[derive(Debug)]
+struct Figures {
+    smt_percent: u32,
+    host: best::Host,
 }
 
 /// The huge pages of one size on all nodes.
@@ -104,7 +114,8 @@ impl Snapshot {
             })
             .collect();
         let charges = Charges::default();
-        Self { host, nodes, before, now, charges, huge_pages: None, generation: 0, notes }
+        let figures = OnceLock::new();
+        Self { host, nodes, before, now, charges, huge_pages: None, generation: 0, notes, figures }
     }
 
     /// Sets the running number by which readers tell snapshots apart.
@@ -133,7 +144,21 @@ impl Snapshot {
     #[must_use]
     pub fn with_charges(mut self, charges: Charges) -> Self {
         self.charges = charges;
+        self.figures = OnceLock::new();
         self
+    }
+
+    /// Returns what policy `best` decides on where nothing limits a request: what `make` made of
+    /// this snapshot when it was asked the first time. `None` where it was made for another worth of
+    /// hardware threads, or cannot be made.
+    pub(crate) fn figures(
+        &self,
+        smt_percent: u32,
+        make: impl FnOnce() -> Option<best::Host>,
+    ) -> Option<&best::Host> {
+        let made = || make().map(|host| Arc::new(Figures { smt_percent, host }));
+        let figures = self.figures.get_or_init(made).as_ref()?;
+        (figures.smt_percent == smt_percent).then_some(&figures.host)
     }
 
     /// Returns what claims take from the nodes; nothing, unless it was told.

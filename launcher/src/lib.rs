@@ -1,9 +1,24 @@
 //! Binds a guest before its first instruction: `Advice -> Binding -> Vec<Step> -> perform`.
 //!
-//! The place of the launcher. It takes the engine's [`Advice`](placer_engine::Advice) and starts
-//! QEMU machines, LXC containers and commands where it says.
+//! [`Binding`] says on which CPUs and nodes a guest runs and how its memory is bound to them;
+//! [`steps`](Binding::steps) turns that into a list of [`Step`]s. The same list is printed by a dry
+//! run, performed by [`exec_in_place`] in the calling process, or by [`Gated`] in a child that waits
+//! at a pipe until it is claimed for. Only [`sys`] calls the kernel.
 
+mod binding;
 pub mod definition;
 pub mod domain;
+mod error;
+mod exec;
+mod gate;
 pub mod guest;
 pub mod guest_file;
+mod step;
+pub mod sys;
+
+pub use binding::Binding;
+pub use error::LaunchError;
+pub use exec::exec_in_place;
+pub use gate::{Ended, Gated, Running};
+pub use guest::MemoryMode;
+pub use step::Step;

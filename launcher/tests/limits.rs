@@ -49,7 +49,17 @@ fn text(case: &str) -> (Vec<u8>, &'static str) {
     match case {
         "100-mb-of-text" => (endless("<domain type='lxc'> text", 100 << 20), LONG),
         "1-gb-of-nesting" => (endless("<a>", 1 << 30), LONG),
-        "nesting-that-is-short-enough" => (filled("", "<a>", ""), "inside each other"),
+        "nesting-that-is-short-enough" => (filled("", "<a>", ""), "<a>: more than"),
+        "nesting-that-is-closed" => {
+            let text = "<a>".repeat(9000) + &"</a>".repeat(9000);
+            (text.into_bytes(), "<a>: more than 32 elements inside each other")
+        }
+        "an-element-of-attributes" => (filled("<domain ", "a='' ", "/>"), "attributes"),
+        "attributes-to-compare" => {
+            let attributes: String = (0..390).map(|n| format!(" a{n}=''")).collect();
+            let piece = format!("<x{attributes}/>");
+            (filled("<domain type='kvm'>", &piece, "</domain>"), "expected <name>")
+        }
         "many-elements" => (filled("<domain type='lxc'>", "<a/>", "</domain>"), "elements"),
         "many-lists" => {
             let list = format!("{}0", "0-9999,^1,^3,^5,^7,".repeat(800));
@@ -73,6 +83,9 @@ const CASES: &[&str] = &[
     "100-mb-of-text",
     "1-gb-of-nesting",
     "nesting-that-is-short-enough",
+    "nesting-that-is-closed",
+    "an-element-of-attributes",
+    "attributes-to-compare",
     "many-elements",
     "many-lists",
     "many-names",

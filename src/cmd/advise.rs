@@ -8,25 +8,31 @@ use placer_engine::backend::numad_process::NumadProcess;
 use placer_engine::policy::numad::Rules;
 use placer_engine::{Advice, Policy, Request, Shortfall, advise, explain};
 
-use crate::args::{Advise, Via};
+use crate::args::{Advise, PolicyName, Via};
 use crate::claiming::Desk;
 use crate::json::{self, AdviceForm};
-use crate::{claiming, explain, output, plan};
+use crate::sampling::Window;
+use crate::{claiming, explain, output, plan, settings};
 
 /// How long the real numad may take: it sleeps two seconds.
 const NUMAD_TIME: Duration = Duration::from_secs(10);
 
-pub(crate) fn run(args: &Advise) -> Result<ExitCode, Box<dyn Error>> {
+pub(crate) fn run(args: &Advise, set: settings::Claims) -> Result<ExitCode, Box<dyn Error>> {
     if args.via == Via::Numad {
         return ask_numad(args);
     }
+    if args.explain && args.choice.policy == PolicyName::Numad {
+        let why = "numad's rules know nothing of it";
+        return Err(format!("--explain needs --policy best: {why}").into());
+    }
     let root = plan::root(&args.host);
-    let request = plan::request(args, &root)?;
+    let request = plan::request(&args.request, &args.choice, &root)?;
+    let window = Window::Recent(args.host.window);
     // Only who claims opens the ledger to change it, and waits for its lock.
-    let desk = args.hold.map(|_| Desk::open(&root));
+    let desk = args.hold.map(|_| Desk::open(&root, set));
     let (decision, snapshot) = match &desk {
-        Some(desk) => desk.begin(&root, args.host.window, request.pages)?,
-        None => (None, claiming::snapshot(&root, args.host.window, request.pages)?),
+        Some(desk) => desk.begin(&root, window, request.pages)?,
+        None => (None, claiming::snapshot(&root, set, window, request.pages)?),
     };
     let advice = advise(&snapshot, &request)?;
 
@@ -44,11 +50,10 @@ pub(crate) fn run(args: &Advise) -> Result<ExitCode, Box<dyn Error>> {
     } else {
         None
     };
-    let whole =
-        |claim| json::text(&AdviceForm::new(&request, &advice, &notes, claim, why.as_ref()));
+    let whole = |claim| AdviceForm::new(&request, &advice, &notes, claim, why.as_ref());
     if args.strict && !advice.fits() {
         if args.json {
-            output::answer(&whole(None)?)?;
+            output::answer(&json::text(&whole(None).without_nodes())?)?;
         }
         return Ok(ExitCode::from(1));
     }
@@ -58,7 +63,7 @@ pub(crate) fn run(args: &Advise) -> Result<ExitCode, Box<dyn Error>> {
         .and_then(|(time, decision)| claiming::hold(decision, &request, &advice, time));
     let answer = match &why {
         Some(why) if args.explain => explain::text(&request, &advice, why).into_bytes(),
-        _ if args.json => whole(claim)?,
+        _ if args.json => json::text(&whole(claim))?,
         _ if args.cpus => format!("{}\n", advice.cpus).into_bytes(),
         _ => format!("{}\n", advice.nodes).into_bytes(),
     };
@@ -67,7 +72,7 @@ pub(crate) fn run(args: &Advise) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 /// Says what is short and by how much.
-fn shortage(request: &Request, advice: &Advice, short: Shortfall) -> String {
+pub(crate) fn shortage(request: &Request, advice: &Advice, short: Shortfall) -> String {
     let mut parts = Vec::new();
     if short.cpus.hundredths() > 0 {
         parts.push(format!("{} CPUs", short.cpus));
@@ -85,14 +90,14 @@ fn shortage(request: &Request, advice: &Advice, short: Shortfall) -> String {
 fn ask_numad(args: &Advise) -> Result<ExitCode, Box<dyn Error>> {
     let refused = [
         (args.host.root.is_some(), "--root"),
-        (args.within.is_some(), "--within"),
+        (args.choice.within.is_some(), "--within"),
         (args.json, "--json"),
         (args.cpus, "--cpus"),
         (args.strict, "--strict"),
         (args.hold.is_some(), "--hold"),
         (args.explain, "--explain"),
-        (args.pages.is_some(), "--pages"),
-        (args.near.is_some(), "--near"),
+        (args.choice.pages.is_some(), "--pages"),
+        (args.choice.near.is_some(), "--near"),
     ];
     if let Some((_, flag)) = refused.iter().find(|(given, _)| *given) {
         return Err(format!(

@@ -1,7 +1,9 @@
 //! The commands, a file each.
 
 pub(crate) mod advise;
+pub(crate) mod launch;
 pub(crate) mod ps;
 pub(crate) mod record;
 pub(crate) mod release;
+pub(crate) mod schema;
 pub(crate) mod show;

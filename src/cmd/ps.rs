@@ -1,7 +1,6 @@
 //! `placer ps`: guests and their claims, and where their memory is now.
 
 use std::error::Error;
-use std::fmt::Write;
 use std::process::ExitCode;
 
 use placer_engine::claims::{Claim, Origin, Owner, Processes};
@@ -9,15 +8,16 @@ use placer_engine::{Bytes, NodeSet};
 use serde::Serialize;
 
 use crate::args::Ps;
-use crate::{claiming, json, output, plan};
+use crate::cmd::show::wrapped;
+use crate::{claiming, json, output, plan, settings};
 
 /// Of a guest's memory, so much has to be on the advised nodes for it to count as placed as
 /// advised: the rest may be the program's own.
 const MATCHES_AT: u64 = 90;
 
-pub(crate) fn run(args: &Ps) -> Result<ExitCode, Box<dyn Error>> {
+pub(crate) fn run(args: &Ps, set: settings::Claims) -> Result<ExitCode, Box<dyn Error>> {
     let root = plan::root_at(args.root.as_ref());
-    let Some(view) = claiming::view(&root) else { return Ok(ExitCode::from(2)) };
+    let Some(view) = claiming::view(&root, set) else { return Ok(ExitCode::from(2)) };
     let mut look = Processes::look()?;
     let rows: Vec<Row> = view.claims.iter().map(|claim| Row::of(claim, &mut look)).collect();
     let answer = if args.json {
@@ -38,7 +38,7 @@ struct Form<'a> {
 
 /// One claim, as a line or a JSON object. Memory in bytes, times in seconds.
 #[derive(Serialize)]
-struct Row {
+pub(super) struct Row {
     id: String,
     /// "process", "cgroup" or "hold".
     kind: &'static str,
@@ -79,7 +79,8 @@ struct OnNode {
 }
 
 impl Row {
-    fn of(claim: &Claim, look: &mut Processes) -> Self {
+    /// Looks where the memory of a claim's guest is.
+    pub(super) fn of(claim: &Claim, look: &mut Processes) -> Self {
         let nodes: NodeSet = claim.promised.iter().map(|promise| promise.node).collect();
         let now = look.placement(claim);
         let all: u64 = now.iter().flatten().map(|(_, memory)| memory.get()).sum();
@@ -130,33 +131,37 @@ impl Row {
     }
 }
 
+/// Draws the claims in 80 columns.
 fn table(rows: &[Row]) -> String {
     let mut text = String::from(
-        "claim    owner                    age  cpus     memory   resident  nodes    there  by\n",
+        "claim    owner              age by            cpus     memory used there  nodes\n",
     );
     for row in rows {
         let owner = match (row.pid, &row.program, row.ends_in) {
             (Some(pid), Some(program), _) => format!("{pid} {}", printable(program)),
             (Some(pid), None, _) => format!("{pid}"),
-            (None, _, ends) => format!("nobody yet, {} left", time(ends.unwrap_or(0.0))),
+            (None, _, ends) => format!("hold, {} left", time(ends.unwrap_or(0.0))),
         };
+        let by = match row.origin {
+            Origin::Asked => format!("{} {}", row.caller.uid, printable(&row.caller.program)),
+            Origin::Observed => "nobody asked".to_owned(),
+        };
+        let used = row.resident.map_or_else(
+            || "-".to_owned(),
+            |resident| format!("{}%", u128::from(resident) * 100 / u128::from(row.memory.max(1))),
+        );
         let there = match (row.on_advised, row.matches) {
-            (Some(percent), Some(false)) => format!("{percent}% !"),
+            (Some(percent), Some(false)) => format!("{percent}%!"),
             (Some(percent), _) => format!("{percent}%"),
             (None, _) => "-".to_owned(),
         };
-        let resident = row.resident.map_or("-".to_owned(), |m| Bytes::new(m).to_string());
-        let by = format!("{} ({})", printable(&row.caller.program), row.caller.uid);
-        let memory = Bytes::new(row.memory);
-        // Writing to a string does not fail.
-        let _ = writeln!(
-            text,
-            "{} {owner:<20.20} {:>7} {:>5} {memory:>10} {resident:>10}  {:<6} {there:>7}  {by}",
-            row.id,
-            time(row.age),
-            row.cpus,
-            row.nodes,
+        let (id, age, cpus) = (&row.id, time(row.age), row.cpus);
+        let memory = Bytes::new(row.memory).to_string();
+        let lead = format!(
+            "{id} {owner:<17.17} {age:>4} {by:<12.12} {cpus:>5} {memory:>10} {used:>4} {there:>5}  "
         );
+        let nodes = if row.nodes.is_empty() { "-" } else { &row.nodes };
+        text.push_str(&wrapped(&lead, nodes));
     }
     text
 }

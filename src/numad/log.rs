@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 use placer_engine::SysRoot;
 
-use crate::output;
+use crate::{output, variables};
 
 /// syslog's levels, of which numad uses these.
 pub(super) const CRITICAL: i32 = 2;
@@ -36,7 +36,7 @@ impl Log {
     /// and stderr is used only if more than the default level was asked for. A recorded machine
     /// leaves the log of this one alone. `PLACER_NUMAD_LOG` names another file.
     pub(super) fn open(root: &SysRoot, level: i32) -> Self {
-        let other = std::env::var_os("PLACER_NUMAD_LOG").filter(|path| !path.is_empty());
+        let other = variables::value("PLACER_NUMAD_LOG");
         let path = match other {
             Some(path) => Some(PathBuf::from(path)),
             None if root.is_live() => Some(PathBuf::from(FILE)),

@@ -39,10 +39,13 @@ pub(crate) fn shared(what: &str) -> Option<PathBuf> {
     None
 }
 
-/// Returns a command for the program under test, with no settings of the caller's.
+/// The settings that are shipped: every one with its built-in value.
+pub(crate) const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/settings/placer.toml");
+
+/// Returns a command for the program under test, with no settings of the caller's or of this host.
 pub(crate) fn placer() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_placer"));
-    command.env_clear().env("LC_ALL", "C").env("TZ", "UTC");
+    command.env_clear().env("LC_ALL", "C").env("TZ", "UTC").env("PLACER_CONFIG", SHIPPED);
     command
 }
 

@@ -90,7 +90,7 @@ fn candidate(verdict: &Verdict) -> Candidate {
 fn remedies(
     snapshot: &Snapshot,
     request: &Request,
-    usable: &Usable,
+    usable: &Usable<'_>,
     advice: &Advice,
 ) -> Vec<String> {
     let Some(short) = advice.shortfall else { return Vec::new() };

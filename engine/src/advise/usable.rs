@@ -1,60 +1,88 @@
 //! What of a host a request may use, and what that can give.
 
+use std::borrow::Cow;
+
 use crate::error::AdviseError;
 use crate::ids::NodeId;
 use crate::idset::{CpuSet, NodeSet};
 use crate::policy::Policy;
-use crate::policy::best::{Host, HostError, Node};
+use crate::policy::best::{self, Host, HostError, Node};
 use crate::request::Request;
 use crate::snapshot::{NodeState, Snapshot};
-use crate::units::Bytes;
+use crate::units::{Bytes, CpuShare};
 
 use super::{mib, rules};
 
 /// The part of the host that may be used.
 #[derive(Clone, Debug)]
-pub(super) struct Usable {
-    pub(super) nodes: NodeSet,
-    pub(super) cpus: CpuSet,
+pub(super) struct Usable<'a> {
+    pub(super) nodes: Cow<'a, NodeSet>,
+    pub(super) cpus: Cow<'a, CpuSet>,
     /// Whether that is less than the whole host.
     pub(super) limited: bool,
+    /// The figures that all questions about the whole host share.
+    ready: Option<&'a Host>,
 }
 
-impl Usable {
-    pub(super) fn of(snapshot: &Snapshot, request: &Request) -> Result<Self, AdviseError> {
-        let topology = snapshot.topology();
-        let host = topology.node_set();
-        let allowed = match (&request.limits.nodes, &request.within) {
-            (Some(own), Some(within)) => own.intersection(within),
-            (Some(nodes), None) | (None, Some(nodes)) => nodes.clone(),
-            (None, None) => host.clone(),
-        };
-        let nodes = allowed.intersection(&host);
+impl<'a> Usable<'a> {
+    pub(super) fn of(snapshot: &'a Snapshot, request: &Request) -> Result<Self, AdviseError> {
+        let whole = snapshot.host();
+        let (mut nodes, mut cpus) = (Cow::Borrowed(whole.nodes()), Cow::Borrowed(whole.cpus()));
+        for allowed in [&request.limits.nodes, &request.within].into_iter().flatten() {
+            if !nodes.is_subset(allowed) {
+                nodes = Cow::Owned(nodes.intersection(allowed));
+            }
+        }
         if nodes.is_empty() {
-            return Err(AdviseError::NoNodeAllowed { allowed, host });
+            let (own, within) = (request.limits.nodes.as_ref(), request.within.as_ref());
+            let allowed = match (own, within) {
+                (Some(own), Some(within)) => own.intersection(within),
+                (Some(one), None) | (None, Some(one)) => one.clone(),
+                (None, None) => NodeSet::new(),
+            };
+            return Err(AdviseError::NoNodeAllowed { allowed, host: whole.nodes().clone() });
         }
-        let all = topology.cpus_of(&host);
-        let mut cpus = all.clone();
-        if let Some(allowed) = &request.limits.cpus {
-            cpus = cpus.intersection(allowed);
+        if let Some(allowed) = request.limits.cpus.as_ref().filter(|all| !cpus.is_subset(all)) {
+            cpus = Cow::Owned(cpus.intersection(allowed));
         }
-        let limited = nodes != host || cpus != all;
-        if let Policy::Best(_) = request.policy {
-            // The kernel keeps roaming threads off these, so that a mask with them holds a guest
-            // fast on the CPU it starts on.
-            cpus = cpus.difference(topology.isolated());
+        let limited = matches!((&nodes, &cpus), (Cow::Owned(_), _) | (_, Cow::Owned(_)));
+        let mut ready = None;
+        if let Policy::Best(rules) = &request.policy {
+            // The kernel keeps roaming threads off isolated CPUs, so that a mask with them holds a
+            // guest fast on the CPU it starts on.
+            cpus = match cpus {
+                Cow::Borrowed(_) => Cow::Borrowed(whole.roaming()),
+                Cow::Owned(cpus) => Cow::Owned(cpus.intersection(whole.roaming())),
+            };
+            ready = ready_figures(snapshot, rules.smt_percent);
         }
-        Ok(Self { nodes, cpus, limited })
+        Ok(Self { nodes, cpus, limited, ready })
     }
 
     /// Returns the same with fewer nodes.
     pub(super) fn only(&self, nodes: &NodeSet) -> Self {
-        Self { nodes: self.nodes.intersection(nodes), limited: true, ..self.clone() }
+        let nodes = Cow::Owned(self.nodes.intersection(nodes));
+        Self { nodes, limited: true, ..self.clone() }
     }
 
     /// Returns what the nodes can give. A node that may not be used keeps its place, with nothing
     /// to give.
-    pub(super) fn host(&self, snapshot: &Snapshot, request: &Request) -> Result<Host, AdviseError> {
+    pub(super) fn host(
+        &self,
+        snapshot: &Snapshot,
+        request: &Request,
+    ) -> Result<Cow<'a, Host>, AdviseError> {
+        if let Some(ready) = self.ready
+            && !self.limited
+            && request.pages.is_none()
+            && request.within.is_none()
+        {
+            return Ok(Cow::Borrowed(ready));
+        }
+        self.made(snapshot, request).map(Cow::Owned)
+    }
+
+    fn made(&self, snapshot: &Snapshot, request: &Request) -> Result<Host, AdviseError> {
         let fabric = snapshot.host().fabric().map_err(|error| {
             let row = match error {
                 HostError::Distance(row, ..) => snapshot.nodes().get(row),
@@ -64,7 +92,8 @@ impl Usable {
                 from: node.id,
             })
         })?;
-        let nodes = snapshot.nodes().iter().map(|state| self.node(snapshot, state, request));
+        let states = snapshot.nodes().iter().enumerate();
+        let nodes = states.map(|(at, state)| self.node(snapshot, at, state, request));
         let nodes = nodes.collect::<Result<Vec<_>, _>>()?;
         Host::new(nodes, fabric).map_err(AdviseError::Figures)
     }
@@ -72,37 +101,64 @@ impl Usable {
     fn node(
         &self,
         snapshot: &Snapshot,
+        at: usize,
         state: &NodeState,
         request: &Request,
     ) -> Result<Node, AdviseError> {
         let id = state.id.0;
         let none = Node { id, cpus: 0, cap: 0.0, idle: 0.0, mem: 0.0, mem_total: 0.0 };
-        let Some(built) = snapshot.topology().node(state.id) else { return Ok(none) };
+        let Some(built) = snapshot.topology().nodes().get(at) else { return Ok(none) };
         if !self.nodes.contains(state.id) {
             return Ok(none);
         }
-        let worth = snapshot.worth(built, &self.cpus, rules(request).smt_percent);
-        let charge = snapshot.charges().of(state.id);
+        let charges = snapshot.charges();
         let (mut free, total) = match request.pages {
             Some(size) => huge_pages(snapshot, state.id, size)?,
             None => (state.memory_free.unwrap_or_default(), state.memory_total.unwrap_or_default()),
         };
         free = match request.pages {
-            Some(size) => free.saturating_sub(charge.huge_of(size)),
-            None => free.saturating_sub(charge.memory).saturating_sub(reserve(total)),
+            Some(size) => charges.left_huge(state.id, size, free),
+            // The kernel's part is promised to nobody, not even on top.
+            None => charges.left(state.id, free.saturating_sub(reserve(total))),
         };
         if built.is_gpu && request.within.is_none() {
             free = Bytes::ZERO;
         }
+        let (mem, mem_total) = (mib(free), mib(total));
+        // Counting what CPUs did is most of the work, and seldom a limit goes through a node.
+        let counted = self.ready.and_then(|host| host.nodes().get(at)).filter(|_| {
+            let roaming = snapshot.host().roaming_of(at);
+            roaming.is_some_and(|cpus| cpus.is_subset(&self.cpus))
+        });
+        if let Some(counted) = counted {
+            return Ok(Node { mem, mem_total, ..*counted });
+        }
+        let worth = snapshot.worth(built, &self.cpus, rules(request).smt_percent);
         let cpus = built.cpus.intersection(&self.cpus).len();
         Ok(Node {
             id,
             cpus: u32::try_from(cpus).unwrap_or(u32::MAX),
             cap: worth.capacity,
-            idle: (worth.idle - charge.cpus.as_cpus()).max(0.0),
-            mem: mib(free),
-            mem_total: mib(total),
+            idle: (worth.idle - charges.of(state.id).cpus.as_cpus()).max(0.0),
+            mem,
+            mem_total,
         })
+    }
+
+    /// Returns the CPUs of some nodes that may be used.
+    pub(super) fn cpus_of(&self, snapshot: &Snapshot, nodes: &NodeSet) -> CpuSet {
+        let built = snapshot.topology().nodes();
+        let mut all = CpuSet::new();
+        for id in nodes.iter() {
+            let Ok(at) = built.binary_search_by_key(&id, |node| node.id) else { continue };
+            match snapshot.host().roaming_of(at) {
+                Some(cpus) if self.ready.is_some() && !self.limited => {
+                    all = if all.is_empty() { cpus.clone() } else { all.union(cpus) };
+                }
+                _ => all = all.union(&built[at].cpus.intersection(&self.cpus)),
+            }
+        }
+        all
     }
 
     /// Returns the nodes around one, ring by ring: those no farther than each of the distances from
@@ -133,6 +189,24 @@ impl Usable {
             |radius: u32| self.nodes.iter().filter(|&node| distance(node) <= radius).collect();
         Ok(radii.into_iter().map(ring).collect())
     }
+}
+
+/// Makes, the first time a snapshot is asked about, what all questions without limits share.
+///
+/// `None` on a host with a distance of zero: its questions find out why by themselves.
+pub(super) fn ready_figures(snapshot: &Snapshot, smt_percent: u32) -> Option<&Host> {
+    snapshot.figures(smt_percent, || {
+        let rules = best::Rules { smt_percent, ..best::Rules::default() };
+        let request = Request::new(CpuShare::ZERO, Bytes::ZERO).with_policy(Policy::Best(rules));
+        let whole = snapshot.host();
+        let usable = Usable {
+            nodes: Cow::Borrowed(whole.nodes()),
+            cpus: Cow::Borrowed(whole.roaming()),
+            limited: false,
+            ready: None,
+        };
+        usable.made(snapshot, &request).ok()
+    })
 }
 
 /// Memory that is kept back on a node for the kernel and what else lives there.

@@ -1,7 +1,7 @@
 //! What one claim still takes from the nodes: promised, and not yet visible as used.
 
-use super::claim::Claim;
-use crate::charges::Charges;
+use super::claim::{Claim, Origin};
+use crate::charges::{Charges, Overcommit};
 use crate::ids::NodeId;
 use crate::units::{Bytes, CpuShare};
 
@@ -10,13 +10,16 @@ use crate::units::{Bytes, CpuShare};
 /// Memory: `promised - max(0, resident - promised on the other nodes)`, so it is right without
 /// figures node by node: what is resident is first taken to lie on all other nodes. That is the
 /// same as: what was promised here, and no more than the guest still lacks. Where figures of a
-/// cgroup are there, a node's own resident memory counts. `overcommit` is how many times over
-/// memory may be promised.
+/// cgroup are there, a node's own resident memory counts. `overcommit` goes along with the charges:
+/// what it comes to depends on what is free.
 ///
 /// CPUs: those that the guest has not been seen to use, spread as they were promised.
 pub(super) fn add(charges: &mut Charges, claim: &Claim, overcommit: Overcommit) {
+    charges.set_overcommit(overcommit);
     let seen = claim.seen.as_ref();
     let resident = match (seen, claim.page) {
+        // What was observed is claimed for what is missing alone.
+        _ if claim.origin == Origin::Observed => Bytes::ZERO,
         (None, _) => Bytes::ZERO,
         // A guest that was given ordinary memory and uses huge pages takes nothing more of it.
         (Some(seen), None) => seen.resident.saturating_add(seen.huge),
@@ -32,7 +35,6 @@ pub(super) fn add(charges: &mut Charges, claim: &Claim, overcommit: Overcommit) 
     let waiting = cpus.saturating_sub(seen.map_or(CpuShare::ZERO, |seen| seen.cpus));
     for promise in &claim.promised {
         let memory = promise.memory.saturating_sub(on_node(promise.node)).min(lacking);
-        let memory = overcommit.charged(memory);
         let part = u128::from(promise.cpus.hundredths()) * u128::from(waiting.hundredths());
         let part = part.div_ceil(u128::from(cpus.hundredths()).max(1));
         let part = CpuShare::from_hundredths(u64::try_from(part).unwrap_or(u64::MAX));
@@ -42,37 +44,6 @@ pub(super) fn add(charges: &mut Charges, claim: &Claim, overcommit: Overcommit) 
         let charge = charges.of_mut(promise.node);
         charge.cpus = charge.cpus.saturating_add(part);
         charge.add(memory, claim.page);
-    }
-}
-
-/// How many times over memory may be promised, in hundredths: 100 is once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Overcommit(u32);
-
-impl Overcommit {
-    /// Returns the factor; `None` below 1 or above 100 times, which are mistakes.
-    ///
-    /// ```
-    /// use placer_engine::claims::Overcommit;
-    /// assert!(Overcommit::new(1.5).is_some());
-    /// assert!(Overcommit::new(0.5).is_none() && Overcommit::new(f64::NAN).is_none());
-    /// ```
-    #[expect(clippy::cast_possible_truncation, reason = "at most 10,000")]
-    #[expect(clippy::cast_sign_loss, reason = "at least 100")]
-    pub fn new(factor: f64) -> Option<Self> {
-        (1.0..=100.0).contains(&factor).then(|| Self((factor * 100.0).round() as u32))
-    }
-
-    /// Returns what is charged for a promise, rounded up.
-    fn charged(self, memory: Bytes) -> Bytes {
-        let exact = (u128::from(memory.get()) * 100).div_ceil(u128::from(self.0));
-        Bytes::new(u64::try_from(exact).unwrap_or(u64::MAX))
-    }
-}
-
-impl Default for Overcommit {
-    fn default() -> Self {
-        Self(100)
     }
 }
 
@@ -165,16 +136,5 @@ mod tests {
         assert_eq!(cpus(&claim), 150);
         claim.seen = Some(Seen { cpus: CpuShare::from_hundredths(900), ..Seen::default() });
         assert_eq!(cpus(&claim), 0);
-    }
-
-    #[test]
-    fn overcommitted_memory_is_charged_in_part_and_rounded_up() {
-        let twice = Overcommit::new(2.0).expect("a factor");
-        let mut charges = Charges::default();
-        add(&mut charges, &claim(1, &[(0, 7)]), twice);
-        add(&mut charges, &claim(2, &[(0, 7)]), twice);
-        assert_eq!(charges.of(NodeId(0)).memory, mib(7));
-        assert_eq!(twice.charged(Bytes::new(3)), Bytes::new(2));
-        assert_eq!(Overcommit::default().charged(Bytes::new(u64::MAX)), Bytes::new(u64::MAX));
     }
 }

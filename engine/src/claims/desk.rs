@@ -3,15 +3,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::charge::Overcommit;
+use super::charge;
 use super::claim::{Caller, Claim, ClaimId, Origin, Owner};
 use super::error::ClaimError;
-use super::fates::fates;
-use super::ledger::{Fate, Ledger, MOST_CLAIMS};
+use super::ledger::{Ledger, MOST_CLAIMS};
+use super::look::Look;
 use super::proc::Processes;
 use super::store::{ClaimFile, Locked};
 use crate::advice::Advice;
-use crate::charges::Charges;
+use crate::charges::{Charges, Overcommit};
 use crate::request::Request;
 use crate::sample::Instant;
 use crate::source::SysRoot;
@@ -46,27 +46,30 @@ pub struct View {
 #[derive(Debug)]
 pub struct Claims {
     own: Option<ClaimFile>,
-    below: Option<ClaimFile>,
+    below: Result<Option<ClaimFile>, ClaimError>,
     overcommit: Overcommit,
-    live: bool,
+    observe: bool,
+    root: SysRoot,
 }
 
 impl Claims {
     /// Opens the claims of a host to read them. Nothing is made: a host on which nobody has
     /// claimed anything costs one look at a directory that is not there.
     ///
-    /// Errors: a directory that is there and cannot be trusted.
+    /// Errors: the caller's own directory is there and cannot be trusted. What is wrong with the
+    /// other's is in the notes of each [`View`]: it is no reason not to keep one's own claims.
     pub fn open(place: &Place, root: &SysRoot) -> Result<Self, ClaimError> {
         let me = nix::unistd::geteuid().as_raw();
-        let open = |dir: &Option<(PathBuf, u32)>| match dir {
-            Some((dir, owner)) => ClaimFile::open_of(dir, *owner, root),
+        let open = |dir: Option<(&PathBuf, u32)>| match dir {
+            Some((dir, owner)) => ClaimFile::open_of(dir, owner, root),
             None => Ok(None),
         };
         Ok(Self {
-            own: open(&place.own.clone().map(|dir| (dir, me)))?,
-            below: open(&place.below)?,
+            own: open(place.own.as_ref().map(|dir| (dir, me)))?,
+            below: open(place.below.as_ref().map(|(dir, owner)| (dir, *owner))),
             overcommit: place.overcommit,
-            live: root.is_live(),
+            observe: true,
+            root: root.clone(),
         })
     }
 
@@ -80,23 +83,29 @@ impl Claims {
         Ok(claims)
     }
 
+    /// Leaves out the guests that nobody asked placer about, and does not look for those that holds
+    /// were made for: for answers that must be those of a tool that knows nothing of them.
+    #[must_use]
+    pub fn asked_only(mut self) -> Self {
+        self.observe = false;
+        self
+    }
+
     /// Returns the claims that count now, without a lock. Residency is read here: read the nodes'
     /// free memory after it, so that memory that is touched in between is counted twice and never
     /// not at all.
     ///
     /// Errors: the ledger or the processes cannot be read.
     pub fn view(&self) -> Result<View, ClaimError> {
-        let mut look = Look::new(self.live);
-        let mut view = View { claims: Vec::new(), charges: Charges::default(), notes: Vec::new() };
-        self.add_below(&mut look, &mut view)?;
+        let (mut look, mut view) = self.start()?;
         if let Some(own) = &self.own {
             let read = own.read()?;
             let mut ledger = read.value;
             view.notes.extend(read.notes);
             look.refresh(&mut ledger)?;
-            ledger.charge(&mut view.charges, self.overcommit);
-            view.claims.extend_from_slice(ledger.claims());
+            self.add(&mut view, &ledger);
         }
+        self.add_observed(&mut look, &mut view)?;
         Ok(view)
     }
 
@@ -106,74 +115,60 @@ impl Claims {
     /// Errors: as [`view`](Self::view); the lock cannot be had within `patience`.
     pub fn begin(&self, patience: Duration) -> Result<(Decision<'_>, View), ClaimError> {
         let own = self.own.as_ref().ok_or(ClaimError::NoPlace)?;
-        let mut look = Look::new(self.live);
-        let mut view = View { claims: Vec::new(), charges: Charges::default(), notes: Vec::new() };
-        self.add_below(&mut look, &mut view)?;
         let read = own.lock(patience)?;
         let mut locked = read.value;
+        let (mut look, mut view) = self.start()?;
         view.notes.extend(read.notes);
         look.refresh(&mut locked.ledger)?;
-        locked.ledger.charge(&mut view.charges, self.overcommit);
-        view.claims.extend_from_slice(locked.ledger.claims());
-        Ok((Decision { locked, processes: look.processes()? }, view))
+        self.add(&mut view, &locked.ledger);
+        self.add_observed(&mut look, &mut view)?;
+        let observed = view.claims.iter().filter(|claim| claim.origin == Origin::Observed);
+        let observed = observed.map(|claim| claim.id).collect();
+        Ok((Decision { locked, processes: look.processes()?, observed }, view))
     }
 
-    fn add_below(&self, look: &mut Look, view: &mut View) -> Result<(), ClaimError> {
-        let Some(below) = &self.below else { return Ok(()) };
-        let read = below.read()?;
-        let mut ledger = read.value;
-        view.notes.extend(read.notes);
-        look.refresh(&mut ledger)?;
+    /// Looks for guests, and counts what is in the other user's ledger.
+    fn start(&self) -> Result<(Look<'_>, View), ClaimError> {
+        let mut look = Look::new(&self.root);
+        if self.observe {
+            look.observe(self.own.as_ref().map(ClaimFile::dir));
+        }
+        let mut view = View { claims: Vec::new(), charges: Charges::default(), notes: Vec::new() };
+        let read = match &self.below {
+            Ok(None) => return Ok((look, view)),
+            Ok(Some(below)) => below.read().map_err(|error| uncounted(&error)),
+            Err(error) => Err(uncounted(error)),
+        };
+        match read {
+            Ok(read) => {
+                let mut ledger = read.value;
+                view.notes.extend(read.notes);
+                look.refresh(&mut ledger)?;
+                self.add(&mut view, &ledger);
+            }
+            Err(note) => view.notes.push(note),
+        }
+        Ok((look, view))
+    }
+
+    fn add(&self, view: &mut View, ledger: &Ledger) {
         ledger.charge(&mut view.charges, self.overcommit);
         view.claims.extend_from_slice(ledger.claims());
+    }
+
+    fn add_observed(&self, look: &mut Look<'_>, view: &mut View) -> Result<(), ClaimError> {
+        for claim in look.observed(&view.claims)? {
+            charge::add(&mut view.charges, &claim, self.overcommit);
+            view.claims.push(claim);
+        }
         Ok(())
     }
 }
 
-/// The processes of this host, read only where there is a claim to ask about.
-struct Look {
-    processes: Option<Processes>,
-    live: bool,
-}
-
-impl Look {
-    fn new(live: bool) -> Self {
-        Self { processes: None, live }
-    }
-
-    fn get(&mut self) -> Result<&mut Processes, ClaimError> {
-        if self.processes.is_none() {
-            self.processes = Some(Processes::look()?);
-        }
-        self.processes.as_mut().ok_or(ClaimError::NoPlace)
-    }
-
-    fn processes(mut self) -> Result<Processes, ClaimError> {
-        self.get()?;
-        self.processes.ok_or(ClaimError::NoPlace)
-    }
-
-    /// Drops what counts no more, and looks at some of the guests. The memory of a recorded machine
-    /// is as it was recorded: what processes of this host touch is not missing there.
-    fn refresh(&mut self, ledger: &mut Ledger) -> Result<(), ClaimError> {
-        if ledger.claims().is_empty() {
-            return Ok(());
-        }
-        let live = self.live;
-        let look = self.get()?;
-        let (boot, now) = (look.boot().to_owned(), look.now());
-        let fates = fates(look, ledger, &boot);
-        let fate = |claim: &Claim| fates.get(&claim.id).copied().unwrap_or(Fate::Unknown);
-        ledger.settle(&boot, now, fate);
-        if live {
-            for id in ledger.due(MOST_LOOKS) {
-                if let Some(seen) = ledger.get(id).and_then(|claim| look.seen(claim)) {
-                    ledger.see(id, seen);
-                }
-            }
-        }
-        Ok(())
-    }
+/// Says, with its cause, why another's claims are not counted.
+fn uncounted(error: &ClaimError) -> String {
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
+    format!("claims of another user are not counted: {error}{}", cause.unwrap_or_default())
 }
 
 /// The lock, from choosing to claiming. Dropped, nothing is claimed.
@@ -181,6 +176,7 @@ impl Look {
 pub struct Decision<'a> {
     locked: Locked<'a>,
     processes: Processes,
+    observed: Vec<ClaimId>,
 }
 
 /// Who a claim is to be for.
@@ -244,9 +240,13 @@ impl Decision<'_> {
 
     /// Ends a claim. Returns it.
     ///
-    /// Errors: there is none of this id, or the ledger cannot be written.
+    /// Errors: there is none of this id, nobody has asked for it, or the ledger cannot be written.
     pub fn release(mut self, id: ClaimId) -> Result<Claim, ClaimError> {
-        let claim = self.locked.ledger.release(id).ok_or(ClaimError::NoSuchClaim(id))?;
+        let why = match self.observed.contains(&id) {
+            true => ClaimError::Observed(id),
+            false => ClaimError::NoSuchClaim(id),
+        };
+        let claim = self.locked.ledger.release(id).ok_or(why)?;
         self.locked.keep()?;
         Ok(claim)
     }

@@ -1,9 +1,9 @@
 //! Who was promised what, and what of it still counts. Pure: the time, the boot, who lives and what
 //! is resident come in as values.
 
-use super::charge::{self, Overcommit};
+use super::charge;
 use super::claim::{Claim, ClaimId, Owner, ProcessId, Seen};
-use crate::charges::Charges;
+use crate::charges::{Charges, Overcommit};
 use crate::read::Read;
 use crate::sample::Instant;
 
@@ -170,29 +170,30 @@ impl Ledger {
     }
 }
 
-/// Complaints about lines: the first few in full, and how many more there were.
+/// Complaints about lines, as one: the first in full, and how many more there were.
 #[derive(Default)]
 struct Notes {
-    said: Vec<String>,
+    first: Option<String>,
     more: usize,
 }
 
 impl Notes {
     fn add(&mut self, line: usize, why: &str) {
-        const SAID: usize = 3;
-        if self.said.len() < SAID {
-            let number = line + 1;
-            self.said.push(format!("line {number} is no claim and protects nobody: {why}"));
-        } else {
+        if self.first.is_some() {
             self.more += 1;
+        } else {
+            let number = line + 1;
+            self.first = Some(format!("line {number} is no claim and protects nobody: {why}"));
         }
     }
 
-    fn end(mut self) -> Vec<String> {
-        if self.more > 0 {
-            self.said.push(format!("{} further lines are no claims either", self.more));
-        }
-        self.said
+    fn end(self) -> Vec<String> {
+        let more = match self.more {
+            0 => String::new(),
+            1 => " (nor is another line)".to_owned(),
+            more => format!(" (nor are {more} other lines)"),
+        };
+        self.first.map(|first| format!("{first}{more}")).into_iter().collect()
     }
 }
 

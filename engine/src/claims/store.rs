@@ -1,7 +1,7 @@
 //! The ledger's file and its lock.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -10,11 +10,13 @@ use std::time::{Duration, Instant as Clock};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat, renameat};
-use nix::sys::stat::{Mode, fchmod, fstat, fstatat};
+use nix::sys::stat::{Mode, fchmod, fstat, fstatat, major, minor};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::error::ClaimError;
 use super::ledger::Ledger;
+use super::proc_text;
+use crate::parse;
 use crate::read::Read;
 use crate::source::SysRoot;
 use crate::store::StateDir;
@@ -60,10 +62,14 @@ pub(super) trait Steps {
 pub(super) enum Step {
     OpenLock,
     Lock,
+    /// The holder's name is written into the lock file.
+    Sign,
     Read,
     Create,
     Write,
+    /// All is written, and in the directory under the temporary name.
     Rename,
+    /// The new ledger is in place.
     Unlock,
 }
 
@@ -109,6 +115,11 @@ impl<S: Steps> ClaimFile<S> {
             temporary: format!(".{name}.jsonl.new"),
             steps,
         }
+    }
+
+    /// Returns the directory.
+    pub(super) fn dir(&self) -> &StateDir {
+        &self.dir
     }
 
     /// Returns where the ledger is.
@@ -169,8 +180,8 @@ impl<S: Steps> ClaimFile<S> {
             let waited = now.duration_since(since);
             if waited >= patience || now.duration_since(start) >= patience * QUEUE {
                 let path = self.dir.path().join(&self.lock);
-                let holder = String::from_utf8_lossy(&holder).split(' ').next().map(str::to_owned);
-                let holder = holder.and_then(|pid| pid.parse().ok());
+                let signed = || parse::number(&holder).and_then(|(pid, _)| u32::try_from(pid).ok());
+                let holder = holder_of(&file).or_else(signed);
                 return Err(ClaimError::Locked { path, holder, waited });
             }
             // Asked again and again, since a blocked flock cannot be given up. Pauses grow, so
@@ -185,9 +196,14 @@ impl<S: Steps> ClaimFile<S> {
         // 0600: who may not open it cannot hold it.
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
         let mode = Mode::from_bits_truncate(0o600);
-        openat(self.dir.fd(), self.lock.as_str(), flags | OFlag::O_CLOEXEC, mode)
+        let file = openat(self.dir.fd(), self.lock.as_str(), flags | OFlag::O_CLOEXEC, mode)
             .map(File::from)
-            .map_err(|e| self.error("open", &self.lock, e.into()))
+            .map_err(|e| self.error("open", &self.lock, e.into()))?;
+        // Somebody may have loosened it. What cannot be mended is waited for like any other lock.
+        if fstat(&file).is_ok_and(|stat| stat.st_mode & 0o077 != 0) {
+            let _ = fchmod(&file, mode);
+        }
+        Ok(file)
     }
 
     /// Writes into the lock file who holds it, by which those who wait see that it changes hands,
@@ -195,6 +211,9 @@ impl<S: Steps> ClaimFile<S> {
     fn sign(&self, lock: &mut File) {
         static CALLS: AtomicU32 = AtomicU32::new(0);
         let call = CALLS.fetch_add(1, Ordering::Relaxed);
+        if self.steps.before(Step::Sign).is_err() {
+            return;
+        }
         let _ = lock.write_all_at(format!("{} {call:<10}\n", std::process::id()).as_bytes(), 0);
     }
 
@@ -281,6 +300,15 @@ fn signature(lock: &File) -> Vec<u8> {
     let mut text = [0; 32];
     let length = lock.read_at(&mut text, 0).unwrap_or(0);
     text[..length].to_vec()
+}
+
+/// Returns the process that holds a lock, as the kernel tells it: who holds it need not have signed.
+fn holder_of(lock: &File) -> Option<u32> {
+    const LONGEST: u64 = 1 << 20;
+    let stat = fstat(lock).ok()?;
+    let mut text = Vec::new();
+    File::open("/proc/locks").ok()?.take(LONGEST).read_to_end(&mut text).ok()?;
+    proc_text::lock_holder(&text, major(stat.st_dev), minor(stat.st_dev), stat.st_ino)
 }
 
 /// FNV-1a, 64 bits: a short name for a long path.

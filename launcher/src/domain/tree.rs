@@ -1,26 +1,30 @@
-//! The elements of a small XML text, read event by event under limits.
+//! The elements of a small XML text, under limits.
 //!
-//! Nothing is built before it is counted, entities other than XML's own five are refused, and so is a
-//! document type: what a text can make of itself is bounded by its length.
+//! Entities other than XML's own five are refused, and so is a document type: what a text can make of
+//! itself is bounded by its length.
 
 use std::borrow::Cow;
 
-use quick_xml::events::{BytesStart, Event};
-use quick_xml::{Reader, XmlVersion};
+use placer_engine::parse::excerpt;
+use roxmltree::{Document, Error, Node, ParsingOptions};
 
 use crate::definition::{DefinitionError, Place, quoted};
 
 /// Elements inside elements. libvirt's own definitions have 8.
-pub(super) const DEPTH: usize = 32;
-/// Elements in all: room for the pins of 4,096 vCPUs.
-const ELEMENTS: usize = 20_000;
-/// Attributes in all.
-const ATTRIBUTES: usize = 60_000;
+const DEPTH: usize = 32;
+/// Elements and pieces of text in all: room for the pins of 4,096 vCPUs.
+const NODES: u32 = 30_000;
+/// Equals signs from one `<` to the next, and so attributes of an element: the XML reader compares each
+/// attribute with all before it.
+const EQUALS: usize = 400;
+
+/// The elements of QEMU's own in a definition; libvirt knows them by this.
+const QEMU: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
 
 /// An element, with what is in it.
 #[derive(Debug)]
 pub(super) struct Element {
-    /// With its prefix, as written.
+    /// Its name, behind `qemu:` for elements of QEMU's own.
     pub(super) name: String,
     /// Name and value, in order.
     pub(super) attributes: Vec<(String, String)>,
@@ -40,153 +44,131 @@ impl Element {
 
 /// Reads the one element that an XML text is.
 pub(super) fn parse(file: &str, text: &str) -> Result<Element, DefinitionError> {
-    let mut tree = Tree { file, text, open: Vec::new(), elements: 0, attributes: 0 };
-    let mut reader = Reader::from_str(text);
-    let mut root = None;
-    loop {
-        let offset = position(reader.buffer_position());
-        let event = reader
-            .read_event()
-            .map_err(|error| tree.error(position(reader.error_position()), error.to_string()))?;
-        let closed = match event {
-            Event::Start(start) => {
-                if root.is_some() {
-                    return Err(tree.error(offset, "a second element at the top: expected one"));
-                }
-                tree.start(&start, offset)?;
-                None
-            }
-            Event::Empty(start) => {
-                if root.is_some() {
-                    return Err(tree.error(offset, "a second element at the top: expected one"));
-                }
-                tree.start(&start, offset)?;
-                tree.open.pop()
-            }
-            Event::End(_) => tree.open.pop(),
-            Event::Text(part) => tree.text(&part.xml10_content(), offset)?,
-            Event::CData(part) => tree.text(&part.xml10_content(), offset)?,
-            Event::GeneralRef(entity) => {
-                let character = match entity.resolve_char_ref() {
-                    Ok(Some(character)) => Some(character),
-                    Ok(None) => known_entity(&entity),
-                    Err(error) => return Err(tree.error(offset, error.to_string())),
-                };
-                let Some(character) = character else {
-                    let entity = quoted(&format!("&{};", &*entity));
-                    let what = format!(
-                        "{}the entity {entity} is not expanded; write its text",
-                        tree.inside()
-                    );
-                    return Err(tree.error(offset, what));
-                };
-                tree.text(character.encode_utf8(&mut [0; 4]), offset)?
-            }
-            Event::DocType(_) => {
-                let what = "<!DOCTYPE>: a definition has no document type; remove it";
-                return Err(tree.error(offset, what));
-            }
-            Event::Decl(declaration) => {
-                if let Some(Ok(encoding)) = declaration.encoding()
-                    && !encoding.eq_ignore_ascii_case("utf-8")
-                {
-                    let what = format!("expected UTF-8, found encoding {}", quoted(&encoding));
-                    return Err(tree.error(offset, what));
-                }
-                None
-            }
-            Event::Comment(_) | Event::PI(_) => None,
-            Event::Eof => break,
+    let error = |offset, what| DefinitionError::new(file, Some(Place::of(text, offset)), what);
+    let mut start = 0;
+    for piece in text.split('<') {
+        if piece.bytes().filter(|&b| b == b'=').count() > EQUALS {
+            let what = format!("more than {EQUALS} attributes in an element");
+            return Err(error(start.max(1) - 1, what));
+        }
+        start += piece.len() + 1;
+    }
+    if let Some(other) = encoding(text) {
+        return Err(error(0, format!("expected UTF-8, found encoding {}", quoted(other))));
+    }
+    let options = ParsingOptions { nodes_limit: NODES, ..ParsingOptions::default() };
+    let document = Document::parse_with_options(text, options).map_err(|why| {
+        let offset = offset(text, &why);
+        let inside = match enclosing(text, offset) {
+            Some(name) => format!("<{}>: ", quoted(name).trim_matches('"')),
+            None => String::new(),
         };
-        if let Some(element) = closed {
-            match tree.open.last_mut() {
-                Some(parent) => parent.children.push(element),
-                None => root = Some(element),
+        error(offset, inside + &explain(&why, &text[offset..]))
+    })?;
+    element(document.root_element(), 1).map_err(|node| {
+        let what = format!("<{}>: more than {DEPTH} elements inside each other", name(node));
+        error(node.range().start, what)
+    })
+}
+
+/// Returns the encoding that an XML declaration names, where it is not UTF-8.
+fn encoding(text: &str) -> Option<&str> {
+    let (declaration, _) = text.strip_prefix("<?xml")?.split_once("?>")?;
+    let (_, value) = declaration.split_once("encoding")?;
+    let value = value.trim_start_matches([' ', '=', '"', '\'']);
+    let value = value.split(['"', '\'']).next()?;
+    (!value.eq_ignore_ascii_case("utf-8")).then_some(value)
+}
+
+/// Copies an element out of its document; the one that is too deep, else.
+fn element<'a, 'i>(node: Node<'a, 'i>, depth: usize) -> Result<Element, Node<'a, 'i>> {
+    if depth > DEPTH {
+        return Err(node);
+    }
+    let attributes = node.attributes().map(|attribute| {
+        let name = match attribute.namespace() {
+            None => attribute.name().to_owned(),
+            Some(space) => format!("{space}:{}", attribute.name()),
+        };
+        (name, attribute.value().to_owned())
+    });
+    let mut copy = Element {
+        name: name(node),
+        attributes: attributes.collect(),
+        children: Vec::new(),
+        text: String::new(),
+        offset: node.range().start,
+    };
+    for child in node.children() {
+        if child.is_element() {
+            copy.children.push(element(child, depth + 1)?);
+        } else if child.is_text() {
+            copy.text.push_str(child.text().unwrap_or_default());
+        }
+    }
+    Ok(copy)
+}
+
+fn name(node: Node<'_, '_>) -> String {
+    let local = node.tag_name().name();
+    match node.tag_name().namespace() {
+        None => local.to_owned(),
+        Some(QEMU) => format!("qemu:{local}"),
+        Some(other) => format!("{other}:{local}"),
+    }
+}
+
+/// Returns where in the text an error is: errors have it as line and character.
+fn offset(text: &str, error: &Error) -> usize {
+    if let Error::NodesLimitReached = error {
+        // It has no place. Each node is an element or a text behind one, so the last one is near.
+        let nodes = usize::try_from(NODES).unwrap_or(usize::MAX);
+        return text.match_indices('<').take(nodes).last().map_or(0, |(at, _)| at);
+    }
+    if let Error::UnclosedRootNode = error {
+        return text.len();
+    }
+    let number = |n: u32| usize::try_from(n).unwrap_or(usize::MAX).saturating_sub(1);
+    let (line, character) = (number(error.pos().row), number(error.pos().col));
+    let start: usize = text.split_inclusive('\n').take(line).map(str::len).sum();
+    let rest = text.get(start..).unwrap_or_default();
+    start + rest.char_indices().nth(character).map_or(rest.len(), |(at, _)| at)
+}
+
+/// Returns the name of the element that is open at `offset`, for errors in texts that are no XML.
+fn enclosing(text: &str, offset: usize) -> Option<&str> {
+    let mut open = Vec::new();
+    // Behind each `<`: a tag, then text. A tag that is cut off here is the one the error is in.
+    for tag in text.get(..offset)?.split('<').skip(1) {
+        if tag.starts_with('/') {
+            open.pop();
+        } else if tag.starts_with(|c: char| c.is_alphabetic() || c == '_') {
+            let name = tag.split(|c: char| c.is_whitespace() || "/>".contains(c)).next()?;
+            if !tag.trim_end().ends_with("/>") {
+                open.push(name);
             }
         }
     }
-    if let Some(open) = tree.open.last() {
-        return Err(tree.error(open.offset, format!("<{}>: not closed", open.name)));
-    }
-    root.ok_or_else(|| DefinitionError::new(file, None, "expected an element, found none"))
+    open.pop()
 }
 
-struct Tree<'a> {
-    file: &'a str,
-    text: &'a str,
-    /// From the root to the innermost element that is not closed.
-    open: Vec<Element>,
-    elements: usize,
-    attributes: usize,
-}
-
-impl Tree<'_> {
-    fn error(&self, offset: usize, what: impl Into<String>) -> DefinitionError {
-        DefinitionError::new(self.file, Some(Place::of(self.text, offset)), what)
-    }
-
-    /// Names the innermost open element, to start a message with.
-    fn inside(&self) -> String {
-        self.open.last().map_or_else(String::new, |element| format!("<{}>: ", element.name))
-    }
-
-    fn start(&mut self, start: &BytesStart<'_>, offset: usize) -> Result<(), DefinitionError> {
-        let name = start.name().as_ref().to_owned();
-        let shown = quoted(&name);
-        let shown = shown.trim_matches('"');
-        if self.open.len() >= DEPTH {
-            let what = format!("<{shown}>: more than {DEPTH} elements inside each other");
-            return Err(self.error(offset, what));
+/// Says what is wrong with a text that is no XML, from `rest` on.
+fn explain(error: &Error, rest: &str) -> String {
+    match error {
+        Error::DtdDetected => "<!DOCTYPE>: a definition has no document type; remove it".to_owned(),
+        Error::UnknownEntityReference(name, _) => {
+            let entity = quoted(&format!("&{name};"));
+            format!("the entity {entity} is not expanded; write its text")
         }
-        self.elements += 1;
-        if self.elements > ELEMENTS {
-            return Err(self.error(offset, format!("<{shown}>: more than {ELEMENTS} elements")));
+        Error::NodesLimitReached => format!("more than {NODES} elements and pieces of text"),
+        Error::UnclosedRootNode => "not closed at the end of the text".to_owned(),
+        Error::NoRootNode => "expected an element, found none".to_owned(),
+        other => {
+            let what = other.to_string();
+            let what = what.rsplit_once(" at ").map_or(what.as_str(), |(what, _)| what);
+            format!("this is no XML: {what}, found {}", excerpt(rest.as_bytes()))
         }
-        let mut attributes = Vec::new();
-        for attribute in start.attributes() {
-            let bad = |why: String| self.error(offset, format!("<{shown}>: {why}"));
-            let attribute = attribute.map_err(|error| bad(error.to_string()))?;
-            let value = attribute
-                .normalized_value(XmlVersion::Implicit1_0)
-                .map_err(|error| bad(format!("{error}; entities are not expanded")))?;
-            attributes.push((attribute.key.as_ref().to_owned(), value.into_owned()));
-            self.attributes += 1;
-            if self.attributes > ATTRIBUTES {
-                return Err(self.error(offset, format!("more than {ATTRIBUTES} attributes")));
-            }
-        }
-        let (children, text) = (Vec::new(), String::new());
-        self.open.push(Element { name, attributes, children, text, offset });
-        Ok(())
     }
-
-    /// Adds text to the innermost element. Closes nothing, as its type says.
-    fn text(&mut self, part: &str, offset: usize) -> Result<Option<Element>, DefinitionError> {
-        match self.open.last_mut() {
-            Some(element) => element.text.push_str(part),
-            None if part.trim().is_empty() => {}
-            None => {
-                let what = format!("expected an element, found {}", quoted(part.trim_start()));
-                return Err(self.error(offset, what));
-            }
-        }
-        Ok(None)
-    }
-}
-
-fn known_entity(name: &str) -> Option<char> {
-    match name {
-        "amp" => Some('&'),
-        "lt" => Some('<'),
-        "gt" => Some('>'),
-        "quot" => Some('"'),
-        "apos" => Some('\''),
-        _ => None,
-    }
-}
-
-fn position(bytes: u64) -> usize {
-    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 /// Writes a text so that it reads back, in an attribute or between tags. `None`: it holds a

@@ -88,6 +88,17 @@ words! {
     "none" None "Memory is not bound.",
 }
 
+impl MemoryMode {
+    /// Returns the Linux that first had it, where hosts are still in use that lack it.
+    pub const fn since(self) -> Option<&'static str> {
+        match self {
+            Self::PreferredMany => Some("5.15"),
+            Self::WeightedInterleave => Some("6.9"),
+            _ => None,
+        }
+    }
+}
+
 words! {
     /// Who makes the control group of a guest.
     CgroupMode, "control group",

@@ -16,8 +16,10 @@ pub struct Placement {
 /// Places a guest on nodes given by their ids. `None` when they have no CPUs or no memory.
 pub fn place(host: &Host, request: &Request<'_>, nodes: &[u32]) -> Option<Placement> {
     let case = Case::new(host, request);
-    let set: Vec<usize> =
-        (0..host.nodes().len()).filter(|&at| nodes.contains(&host.nodes()[at].id)).collect();
+    let position = |id: &u32| host.nodes().binary_search_by_key(id, |node| node.id).ok();
+    let mut set: Vec<usize> = nodes.iter().filter_map(position).collect();
+    set.sort_unstable();
+    set.dedup();
     let sum = |figure: fn(&super::Node) -> f64| -> f64 {
         set.iter().map(|&at| figure(&host.nodes()[at])).sum()
     };

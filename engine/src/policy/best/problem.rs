@@ -195,6 +195,12 @@ impl Host {
         &self.nodes
     }
 
+    /// Returns how many nodes have CPUs or memory to give.
+    #[must_use]
+    pub fn useful(&self) -> usize {
+        self.total.useful
+    }
+
     fn check(&mut self) -> Result<(), HostError> {
         if self.nodes.len() != self.fabric.size {
             return Err(HostError::Shape(self.fabric.size, self.nodes.len()));

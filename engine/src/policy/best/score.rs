@@ -114,6 +114,17 @@ impl<'a> Case<'a> {
         Score { micros: self.slowdown(crowding, near).round_ties_even(), crowding, near }
     }
 
+    /// Returns the CPUs and the MiB of the guest on one node that has all of it.
+    pub(crate) fn shares_of_one(&self, at: usize, crowding: f64) -> (f64, f64) {
+        let node = &self.nodes[at];
+        let placed = self.mem.min(node.mem);
+        let share = (node.idle + (crowding - 1.0) * node.cap) / self.cpus.max(node.idle);
+        let (stored, room) = (share.min(node.mem / placed), node.mem / placed);
+        let rest = 1.0 - stored;
+        let stored = if rest > 1e-12 { stored + rest.min(room - stored) } else { stored };
+        (share * self.cpus, stored * placed)
+    }
+
     /// Scores `set` (ascending positions; some CPUs and some memory) and leaves its shares in `shares`.
     ///
     /// Threads roam, memory follows them, what finds no room there goes to the nearest member with room.

@@ -113,10 +113,15 @@ pub fn solve<'w>(host: &Host, request: &Request<'_>, space: &'w mut Workspace) -
     space.solution.proof = Proof::Optimal;
     space.solution.fits = case.fits;
     space.solution.fastest = 0.0;
-    if let Some((at, low)) = ordinary(&case, host) {
-        space.solution.fastest = low / 1e6;
-        space.solution.steps = host.nodes.len() as u64;
-        conclude(&case, &[at], space);
+    if let Some(lone) = ordinary(&case, host) {
+        let solution = &mut space.solution;
+        solution.fastest = lone.fastest;
+        solution.steps = host.nodes.len() as u64;
+        solution.figures = Some(lone.figures);
+        solution.nodes.clear();
+        solution.nodes.push(lone.share.node);
+        solution.split.clear();
+        solution.split.push(lone.share);
         return &space.solution;
     }
     space.useful.clear();
@@ -153,9 +158,25 @@ pub fn solve<'w>(host: &Host, request: &Request<'_>, space: &'w mut Workspace) -
     &space.solution
 }
 
-/// Returns the answer and the lowest slowdown of one node, where one node is certainly the answer: as fast
-/// as anything can be, in O(n).
-fn ordinary(case: &Case<'_>, host: &Host) -> Option<(usize, f64)> {
+/// One node that is certainly the answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Lone {
+    /// The node, and all of the guest.
+    pub share: Share,
+    /// How the guest would live there.
+    pub figures: Figures,
+    /// Slowdown of the fastest node that holds the guest.
+    pub fastest: f64,
+}
+
+/// Returns the answer where it is one node, and as fast as anything can be: the ordinary case. Takes
+/// O(n) and allocates nothing; `None` where [`solve`] has to look at sets.
+#[must_use]
+pub fn lone(host: &Host, request: &Request<'_>) -> Option<Lone> {
+    ordinary(&Case::new(host, request), host)
+}
+
+fn ordinary(case: &Case<'_>, host: &Host) -> Option<Lone> {
     // Nothing is less crowded than all nodes together, and nothing nearer than the shortest distance.
     let crowding = case.crowding(host.total.idle, host.total.cap.max(1e-6));
     let floor = case.slowdown(crowding, case.fabric.lowest());
@@ -170,22 +191,25 @@ fn ordinary(case: &Case<'_>, host: &Host) -> Option<(usize, f64)> {
     if low * (1.0 - 1e-9) > limit(floor) {
         return None;
     }
-    let mut best: Option<(Room, usize, f64)> = None;
+    let mut best: Option<(Room, usize, Score)> = None;
     for at in 0..case.nodes.len() {
         if !case.holds_alone(at) {
             continue;
         }
-        let micros = case.weigh_one(at).micros;
-        if micros > limit(low) {
+        let score = case.weigh_one(at);
+        if score.micros > limit(low) {
             continue;
         }
         let room = case.room(&[at]);
         if best.is_none_or(|(most, _, _)| room > most) {
-            best = Some((room, at, micros));
+            best = Some((room, at, score));
         }
     }
     // 1: the floor is not rounded, and its sums may run in another order.
-    best.filter(|&(_, _, micros)| micros <= limit(floor - 1.0)).map(|(_, at, _)| (at, low))
+    let (_, at, score) = best.filter(|(_, _, score)| score.micros <= limit(floor - 1.0))?;
+    let (cpus, mem) = case.shares_of_one(at, score.crowding);
+    let share = Share { node: case.nodes[at].id, cpus, mem };
+    Some(Lone { share, figures: Figures::from(&score), fastest: low / 1e6 })
 }
 
 /// Says whether the useful nodes together are a candidate; if not, no set is.

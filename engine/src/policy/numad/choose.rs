@@ -5,6 +5,7 @@ use super::{Failure, Query};
 use crate::charges::Charges;
 use crate::ids::{Id, NodeId};
 use crate::idset::NodeSet;
+use crate::units::Bytes;
 
 /// What numad knows of a node when it chooses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +27,11 @@ pub struct NodeFigures {
 pub fn charge(nodes: &mut [NodeFigures], charges: &Charges) {
     for (id, charge) in charges.iter() {
         for node in nodes.iter_mut().filter(|node| node.id == id) {
-            node.mbs_free = node.mbs_free.saturating_sub(charge.memory.mib_rounded_up());
+            node.mbs_free = match Bytes::from_mib(node.mbs_free) {
+                Some(free) => charges.left(id, free).whole_mib(),
+                // More than any host has: by arithmetic that wrapped.
+                None => node.mbs_free.saturating_sub(charge.memory.mib_rounded_up()),
+            };
             node.cpus_free = node.cpus_free.saturating_sub(charge.cpus.hundredths());
         }
     }

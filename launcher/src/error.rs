@@ -1,0 +1,42 @@
+//! What can go wrong with a launch.
+
+use std::fmt;
+
+use nix::errno::Errno;
+
+/// Why a guest was not started: the step that failed, on what, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaunchError {
+    attempted: String,
+    cause: Errno,
+    /// What the errno means here, where it means more than its text.
+    hint: Option<String>,
+}
+
+impl LaunchError {
+    pub(crate) fn new(attempted: impl Into<String>, cause: Errno) -> Self {
+        Self { attempted: attempted.into(), cause, hint: None }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Returns the kernel's answer.
+    pub fn errno(&self) -> Errno {
+        self.cause
+    }
+}
+
+impl fmt::Display for LaunchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {}: {}", self.attempted, self.cause.desc())?;
+        match &self.hint {
+            Some(hint) => write!(f, " ({hint})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for LaunchError {}

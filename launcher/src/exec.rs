@@ -1,0 +1,113 @@
+//! Steps as buffers, ready for a process in which nothing may be allocated.
+
+use std::convert::Infallible;
+use std::ffi::{CString, OsStr, c_char};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+
+use crate::error::LaunchError;
+use crate::step::Step;
+use crate::sys::{self, Mask, Policy};
+
+/// Binds the calling process and makes it the guest: as `exec`, this returns only if it failed.
+///
+/// What was bound stays bound then, as the process is about to end.
+/// Errors: the step that was refused, and why.
+pub fn exec_in_place(steps: &[Step]) -> Result<Infallible, LaunchError> {
+    let prepared = prepare(steps)?;
+    match perform(&prepared) {
+        Ok(()) => Err(LaunchError::new("start a guest of no program", Errno::EINVAL)),
+        Err((at, errno)) => Err(steps[at].refused(errno)),
+    }
+}
+
+/// A step with all its buffers made.
+pub(crate) enum Prepared {
+    Affinity(Mask),
+    Memory(Policy),
+    Exec(Program),
+}
+
+/// A program and its arguments as the kernel takes them.
+pub(crate) struct Program {
+    path: CString,
+    /// Owns what `pointers` points to.
+    _argv: Vec<CString>,
+    pointers: Vec<*const c_char>,
+}
+
+/// Makes the buffers of all steps. What can be refused without trying is refused here.
+pub(crate) fn prepare(steps: &[Step]) -> Result<Vec<Prepared>, LaunchError> {
+    let one = |step: &Step| match step {
+        Step::Affinity { cpus } => Ok(Prepared::Affinity(Mask::of_cpus(cpus))),
+        Step::Memory { mode, nodes } => Ok(Prepared::Memory(Policy::new(*mode, nodes))),
+        Step::Exec { argv } => {
+            let text = |arg: &std::ffi::OsString| CString::new(arg.as_bytes());
+            let args: Result<Vec<CString>, _> = argv.iter().map(text).collect();
+            let args = args.map_err(|_| step.refused(Errno::EINVAL))?;
+            let name = argv.first().ok_or_else(|| step.refused(Errno::ENOENT))?;
+            let path = find(name).map_err(|errno| step.refused(errno))?;
+            let path = CString::new(path.into_os_string().as_bytes());
+            let path = path.map_err(|_| step.refused(Errno::EINVAL))?;
+            let pointers = args.iter().map(|arg| arg.as_ptr());
+            let pointers = pointers.chain([std::ptr::null()]).collect();
+            Ok(Prepared::Exec(Program { path, _argv: args, pointers }))
+        }
+    };
+    steps.iter().map(one).collect()
+}
+
+/// Performs steps in the calling process. Only system calls: nothing is allocated, no lock taken.
+///
+/// Errors: which step, by its place in the list, and the kernel's answer.
+pub(crate) fn perform(steps: &[Prepared]) -> Result<(), (usize, Errno)> {
+    for (at, step) in steps.iter().enumerate() {
+        let result = match step {
+            Prepared::Affinity(mask) => sys::set_affinity(0, mask),
+            Prepared::Memory(policy) => sys::set_memory_policy(policy),
+            Prepared::Exec(program) => Err(program.exec()),
+        };
+        result.map_err(|errno| (at, errno))?;
+    }
+    Ok(())
+}
+
+impl Program {
+    fn exec(&self) -> Errno {
+        // Rust's start-up ignored it, and that would be passed on.
+        // SAFETY: setting a default disposition touches no memory.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+        // SAFETY: the path and each argument end with a NUL byte, the list of pointers with null;
+        // all live as long as `self`. The environment is the process' own, which nobody changes.
+        unsafe { libc::execve(self.path.as_ptr(), self.pointers.as_ptr(), environ.cast()) };
+        Errno::last()
+    }
+}
+
+unsafe extern "C" {
+    static environ: *const *const c_char;
+}
+
+/// Looks a program up as execvp does, before anything is bound: a name with a slash is a path.
+fn find(name: &OsStr) -> Result<PathBuf, Errno> {
+    if name.as_bytes().contains(&b'/') {
+        return Ok(PathBuf::from(name));
+    }
+    if name.is_empty() {
+        return Err(Errno::ENOENT);
+    }
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
+    let mut last = Errno::ENOENT;
+    for dir in std::env::split_paths(&path) {
+        let file =
+            if dir.as_os_str().is_empty() { Path::new(".").join(name) } else { dir.join(name) };
+        match nix::unistd::access(&file, nix::unistd::AccessFlags::X_OK) {
+            Ok(()) if file.is_file() => return Ok(file),
+            Err(Errno::EACCES) => last = Errno::EACCES,
+            _ => {}
+        }
+    }
+    Err(last)
+}

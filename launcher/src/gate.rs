@@ -1,0 +1,294 @@
+//! A child that waits at a pipe until it is claimed for, and then becomes the guest.
+//!
+//! The pipe is the only thing that lets it go on: if the launcher ends before, for whatever reason,
+//! the pipe ends and so does the child, before it has run anything.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, pipe2};
+
+use crate::error::LaunchError;
+use crate::exec::{Prepared, perform, prepare};
+use crate::step::Step;
+
+/// What the launcher does not act on itself but hands to the guest.
+const PASSED: [Signal; 7] = [
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGTERM,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGWINCH,
+];
+
+/// A report of a refused step: its place in the list and the errno.
+const REPORT: usize = 8;
+/// Source: linux/sched.h, Linux 5.7.
+const CLONE_INTO_CGROUP: u64 = 1 << 33;
+
+/// A child that has not begun. Dropped, it ends without having run anything.
+#[derive(Debug)]
+pub struct Gated {
+    /// `None` once it has begun, or has ended.
+    waiting: Option<(OwnedFd, Child)>,
+    pid: Pid,
+    refusal: Option<OwnedFd>,
+    steps: Vec<Step>,
+}
+
+/// A guest that has begun.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+}
+
+/// How a guest ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// By itself, with this status.
+    Exited(i32),
+    /// By a signal.
+    Killed(Signal),
+}
+
+/// A process of ours that is waited for, and the signals that are meant for it.
+#[derive(Debug)]
+struct Child {
+    pid: Pid,
+    /// `None` before Linux 5.3.
+    pidfd: Option<OwnedFd>,
+    signals: SignalFd,
+    /// The mask of signals before.
+    before: SigSet,
+    reaped: bool,
+}
+
+impl Gated {
+    /// Starts a child that will perform `steps`. With a cgroup (an open directory of a cgroup v2) it
+    /// is born in there.
+    ///
+    /// From here on the launcher's signals are the guest's.
+    /// Errors: no process, pipe or descriptor can be had; a step that cannot be prepared.
+    pub fn fork(steps: &[Step], cgroup: Option<BorrowedFd<'_>>) -> Result<Self, LaunchError> {
+        let prepared = prepare(steps)?;
+        let error = |what: &str| {
+            let what = format!("start a process ({what})");
+            move |errno| LaunchError::new(what, errno)
+        };
+        let (wait, gate) = pipe2(OFlag::O_CLOEXEC).map_err(error("a pipe"))?;
+        let (refusal, report) = pipe2(OFlag::O_CLOEXEC).map_err(error("a pipe"))?;
+        let passed = PASSED.into_iter().collect();
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        let signals = SignalFd::with_flags(&passed, flags);
+        let signals = signals.map_err(error("a descriptor for signals"))?;
+        let mut before = SigSet::empty();
+        sigprocmask(SigmaskHow::SIG_BLOCK, Some(&passed), Some(&mut before))
+            .map_err(error("the mask of signals"))?;
+        // SAFETY: the child only makes system calls on buffers that are there already: `begin`
+        // neither allocates nor takes a lock, and never returns.
+        match unsafe { fork_into(cgroup) } {
+            Ok(0) => begin(&prepared, &wait, gate.as_raw_fd(), &report, &before),
+            Ok(pid) => {
+                let pid = Pid::from_raw(pid);
+                let child = Child { pid, pidfd: pidfd(pid), signals, before, reaped: false };
+                let (waiting, refusal) = (Some((gate, child)), Some(refusal));
+                Ok(Self { waiting, pid, refusal, steps: steps.to_vec() })
+            }
+            Err(errno) => {
+                let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
+                Err(error("fork")(errno))
+            }
+        }
+    }
+
+    /// Returns the child's pid.
+    pub fn pid(&self) -> u32 {
+        self.pid.as_raw().unsigned_abs()
+    }
+
+    /// Lets the child begin, and returns when it has become the guest.
+    ///
+    /// Errors: the step that was refused; the child has ended then.
+    pub fn open(mut self) -> Result<Running, LaunchError> {
+        let ended = || {
+            LaunchError::new("start the guest", Errno::ESRCH)
+                .hint("its process ended before it was bound")
+        };
+        let (Some((gate, mut child)), Some(refusal)) = (self.waiting.take(), self.refusal.take())
+        else {
+            return Err(ended());
+        };
+        // Rust ignores SIGPIPE: a child that is gone is an error here, and no signal.
+        let begun = nix::unistd::write(&gate, b"!");
+        drop(gate);
+        let mut report = Vec::with_capacity(REPORT);
+        // Ends without a word when the program has begun: the other end is closed on exec, as it
+        // is when the child is killed. Killed ones never begin, which waiting for them tells.
+        let read = File::from(refusal).read_to_end(&mut report);
+        if begun.is_ok() && read.is_ok() && report.is_empty() {
+            return Ok(Running { child });
+        }
+        child.reap();
+        let number = |at: usize| Some(i32::from_ne_bytes(*report.get(at..)?.first_chunk()?));
+        let step = number(0).and_then(|at| self.steps.get(usize::try_from(at).ok()?));
+        Err(match (step, number(4)) {
+            (Some(step), Some(errno)) => step.refused(Errno::from_raw(errno)),
+            _ => ended(),
+        })
+    }
+}
+
+impl Running {
+    /// Returns the guest's pid.
+    pub fn pid(&self) -> u32 {
+        self.child.pid.as_raw().unsigned_abs()
+    }
+
+    /// Waits for the guest to end, and hands it the signals that are sent to this process.
+    ///
+    /// What a terminal sends it sends to the guest too, and is not sent twice.
+    /// Errors: the guest cannot be waited for.
+    pub fn wait(mut self) -> Result<Ended, LaunchError> {
+        let error = |errno| LaunchError::new("wait for the guest", errno);
+        loop {
+            match waitpid(self.child.pid, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(_, status)) => {
+                    self.child.reaped = true;
+                    return Ok(Ended::Exited(status));
+                }
+                Ok(WaitStatus::Signaled(_, signal, _)) => {
+                    self.child.reaped = true;
+                    return Ok(Ended::Killed(signal));
+                }
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(error(errno)),
+            }
+            self.child.pause().map_err(error)?;
+            match self.child.signals.read_signal() {
+                Ok(Some(info)) => self.child.pass(&info),
+                Ok(None) | Err(Errno::EINTR | Errno::EAGAIN) => {}
+                Err(errno) => return Err(error(errno)),
+            }
+        }
+    }
+}
+
+impl Child {
+    /// Returns when there is a signal or the child has ended, or after a while.
+    ///
+    /// Not by SIGCHLD: where several guests are waited for, one of them would take the other's.
+    fn pause(&self) -> Result<(), Errno> {
+        const WITHOUT_PIDFD_MS: u8 = 50;
+        let signals = PollFd::new(self.signals.as_fd(), PollFlags::POLLIN);
+        let polled = match &self.pidfd {
+            Some(pidfd) => {
+                let ended = PollFd::new(pidfd.as_fd(), PollFlags::POLLIN);
+                poll(&mut [signals, ended], PollTimeout::NONE)
+            }
+            None => poll(&mut [signals], PollTimeout::from(WITHOUT_PIDFD_MS)),
+        };
+        match polled {
+            Err(Errno::EINTR) | Ok(_) => Ok(()),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    fn pass(&self, info: &libc::signalfd_siginfo) {
+        let number = i32::try_from(info.ssi_signo).ok().and_then(|n| Signal::try_from(n).ok());
+        let from_terminal = info.ssi_code == libc::SI_KERNEL;
+        if let Some(signal) = number
+            && !from_terminal
+        {
+            // A guest that has just ended needs no signal.
+            let _ = kill(self.pid, signal);
+        }
+    }
+
+    fn reap(&mut self) {
+        while !self.reaped {
+            match waitpid(self.pid, None) {
+                Err(Errno::EINTR) => {}
+                _ => self.reaped = true,
+            }
+        }
+    }
+}
+
+impl Drop for Gated {
+    fn drop(&mut self) {
+        if let Some((gate, mut child)) = self.waiting.take() {
+            // The child sees the end of the pipe, and ends.
+            drop(gate);
+            child.reap();
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&self.before), None);
+    }
+}
+
+/// Opens a descriptor that can be read when the child has ended. Close-on-exec by itself.
+fn pidfd(pid: Pid) -> Option<OwnedFd> {
+    // SAFETY: no memory is passed.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+    let fd = i32::try_from(fd).ok().filter(|&fd| fd >= 0)?;
+    // SAFETY: the kernel has just made it for us alone.
+    Some(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Forks; into a cgroup where one is given, so that the child never ran outside.
+///
+/// # Safety
+///
+/// The child must neither allocate nor take a lock: other threads' locks are held for ever in it.
+unsafe fn fork_into(cgroup: Option<BorrowedFd<'_>>) -> Result<i32, Errno> {
+    let Some(cgroup) = cgroup else {
+        // SAFETY: by this function's own condition.
+        return Errno::result(unsafe { libc::fork() });
+    };
+    // SAFETY: a struct of numbers, all of which may be zero.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = CLONE_INTO_CGROUP;
+    args.exit_signal = libc::SIGCHLD.unsigned_abs().into();
+    args.cgroup = cgroup.as_raw_fd().unsigned_abs().into();
+    // SAFETY: the kernel reads a struct of the size it is told; without CLONE_VM the child has
+    // memory of its own, as after a fork.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of_val(&args)) };
+    Errno::result(pid).map(|pid| i32::try_from(pid).unwrap_or(-1))
+}
+
+/// What the child does. Only system calls.
+fn begin(steps: &[Prepared], wait: &OwnedFd, gate: i32, report: &OwnedFd, mask: &SigSet) -> ! {
+    // Its own copy of the other end would keep the pipe from ending with the launcher.
+    // SAFETY: nobody else in this process uses that descriptor.
+    unsafe { libc::close(gate) };
+    let mut byte = [0; 1];
+    let opened = loop {
+        match nix::unistd::read(wait, &mut byte) {
+            Err(Errno::EINTR) => {}
+            other => break other == Ok(1),
+        }
+    };
+    if opened {
+        let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(mask), None);
+        if let Err((at, errno)) = perform(steps) {
+            let [a, b, c, d] = i32::try_from(at).unwrap_or(i32::MAX).to_ne_bytes();
+            let [e, f, g, h] = (errno as i32).to_ne_bytes();
+            let _ = nix::unistd::write(report, &[a, b, c, d, e, f, g, h]);
+        }
+    }
+    // SAFETY: ends the process without running anything of the parent's, as after a failed fork.
+    unsafe { libc::_exit(126) }
+}

@@ -1,0 +1,110 @@
+//! The single things that are done to start a guest.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+
+use nix::errno::Errno;
+use placer_engine::{CpuSet, NodeSet};
+
+use crate::error::LaunchError;
+use crate::guest::MemoryMode;
+
+/// One thing that is done to the process that becomes the guest. Shown as a dry run shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Run on these CPUs only.
+    Affinity {
+        /// The CPUs.
+        cpus: CpuSet,
+    },
+    /// Take memory from these nodes.
+    Memory {
+        /// How.
+        mode: MemoryMode,
+        /// The nodes; for [`MemoryMode::None`] they do not matter.
+        nodes: NodeSet,
+    },
+    /// Become this program.
+    Exec {
+        /// The program, looked for in PATH, and its arguments.
+        argv: Vec<OsString>,
+    },
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Affinity { cpus } => write!(f, "cpus    {cpus}"),
+            Self::Memory { mode: MemoryMode::None, .. } => write!(f, "memory  not bound"),
+            Self::Memory { mode, nodes } => write!(f, "memory  {mode} on {nodes}"),
+            Self::Exec { argv } => {
+                f.write_str("exec   ")?;
+                argv.iter().try_for_each(|arg| write!(f, " {}", quoted(arg)))
+            }
+        }
+    }
+}
+
+impl Step {
+    /// Returns the error for a step that the kernel refused.
+    pub(crate) fn refused(&self, errno: Errno) -> LaunchError {
+        match self {
+            Self::Affinity { cpus } => {
+                let error = LaunchError::new(format!("run on CPUs {cpus}"), errno);
+                match errno {
+                    Errno::EINVAL => error.hint(
+                        "none of them is online and allowed by the cpuset this process is in",
+                    ),
+                    Errno::EPERM => error.hint("the right CAP_SYS_NICE is missing"),
+                    _ => error,
+                }
+            }
+            Self::Memory { mode, nodes } => {
+                let error = LaunchError::new(format!("bind memory {mode} to nodes {nodes}"), errno);
+                match (errno, mode.since()) {
+                    (Errno::EINVAL, Some(since)) => error.hint(format!(
+                        "the mode {mode} needs Linux {since}, this is {}; or no node of these has \
+                         memory that this process may use",
+                        release()
+                    )),
+                    (Errno::EINVAL, None) => {
+                        error.hint("no node of these has memory that this process may use")
+                    }
+                    (Errno::EPERM, _) => error.hint(
+                        "a filter of system calls forbids it, as container runtimes set; \
+                         try --mode none",
+                    ),
+                    (Errno::ENOSYS, _) => error.hint("a kernel without NUMA; try --mode none"),
+                    _ => error,
+                }
+            }
+            Self::Exec { argv } => {
+                let name = argv.first().map_or_else(|| "nothing".to_owned(), |arg| quoted(arg));
+                let error = LaunchError::new(format!("run {name}"), errno);
+                match errno {
+                    Errno::ENOENT if !name.contains('/') => error.hint("it is not in PATH"),
+                    Errno::ENOEXEC => error.hint("it has neither a known format nor a line #!"),
+                    _ => error,
+                }
+            }
+        }
+    }
+}
+
+fn release() -> String {
+    let name = nix::sys::utsname::uname();
+    name.map_or_else(|_| "unknown".to_owned(), |name| name.release().to_string_lossy().into_owned())
+}
+
+/// Returns an argument so that a shell would read it back, and no control character is shown.
+pub(crate) fn quoted(arg: &OsStr) -> String {
+    let text = arg.to_string_lossy();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+:,./@%^".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.into_owned();
+    }
+    if text.chars().any(char::is_control) {
+        return format!("$'{}'", text.escape_default());
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}

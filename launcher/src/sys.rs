@@ -1,0 +1,184 @@
+//! The system calls that bind a process, which no crate has for sets of any width.
+//!
+//! Each is one call on buffers that were made before, so that they may run between a fork and an
+//! exec, where nothing may be allocated.
+
+use std::ffi::c_long;
+
+use nix::errno::Errno;
+use placer_engine::{CpuSet, NodeSet};
+
+use crate::guest::MemoryMode;
+
+/// A set as the kernel takes it: words of bits, lowest first, as wide as it needs to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mask {
+    words: Vec<u64>,
+}
+
+impl Mask {
+    fn of(ids: impl Iterator<Item = u32>) -> Self {
+        let mut words = vec![0];
+        for id in ids {
+            let Ok(word) = usize::try_from(id / 64) else { continue };
+            if words.len() <= word {
+                words.resize(word + 1, 0);
+            }
+            words[word] |= 1 << (id % 64);
+        }
+        Self { words }
+    }
+
+    /// Returns the mask of some CPUs.
+    pub fn of_cpus(cpus: &CpuSet) -> Self {
+        Self::of(cpus.iter().map(|cpu| cpu.0))
+    }
+
+    /// Returns the mask of some nodes.
+    pub fn of_nodes(nodes: &NodeSet) -> Self {
+        Self::of(nodes.iter().map(|node| node.0))
+    }
+
+    /// Returns the words, lowest first.
+    pub fn words(&self) -> &[u64] {
+        &self.words
+    }
+}
+
+/// Lets a thread (0: the calling one) run on these CPUs only.
+///
+/// Source: sched_setaffinity(2). The kernel reads as many words as it needs and leaves out, without
+/// a word, what the thread's cpuset does not allow.
+/// Errors: EINVAL if nothing is left, ESRCH, EPERM.
+pub fn set_affinity(thread: i32, mask: &Mask) -> Result<(), Errno> {
+    let size = size_of_val(mask.words());
+    // SAFETY: the kernel reads `size` bytes from a buffer that is as long and outlives the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_sched_setaffinity,
+            c_long::from(thread),
+            size,
+            mask.words().as_ptr(),
+        )
+    };
+    Errno::result(result).map(drop)
+}
+
+/// A memory policy in the kernel's terms.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    mode: c_long,
+    mask: Mask,
+}
+
+/// The nodes stay the ones named when the cpuset is changed, instead of moving along with it.
+const STATIC_NODES: c_long = 1 << 15;
+
+impl Policy {
+    /// Returns the policy for a mode and nodes. Preferred takes only the first of them.
+    ///
+    /// Source: linux/mempolicy.h.
+    pub fn new(mode: MemoryMode, nodes: &NodeSet) -> Self {
+        let (mode, nodes) = match mode {
+            // A policy that is inherited is given up as well.
+            MemoryMode::None => return Self { mode: 0, mask: Mask::of(std::iter::empty()) },
+            MemoryMode::Preferred => (1, nodes.first().into_iter().collect()),
+            MemoryMode::Strict => (2, nodes.clone()),
+            MemoryMode::Interleave => (3, nodes.clone()),
+            MemoryMode::PreferredMany => (5, nodes.clone()),
+            MemoryMode::WeightedInterleave => (6, nodes.clone()),
+        };
+        Self { mode: mode | STATIC_NODES, mask: Mask::of_nodes(&nodes) }
+    }
+}
+
+/// Gives the calling thread, and what it starts, a memory policy.
+///
+/// Source: set_mempolicy(2).
+/// Errors: EINVAL: a mode that this kernel does not have, or none of the nodes has memory that the
+/// cpuset allows. ENOSYS: a kernel without NUMA.
+pub fn set_memory_policy(policy: &Policy) -> Result<(), Errno> {
+    let words = policy.mask.words();
+    // The kernel takes one bit less than it is told.
+    let bits = if policy.mode == 0 { 0 } else { words.len() * 64 + 1 };
+    let mask = if policy.mode == 0 { std::ptr::null() } else { words.as_ptr() };
+    // SAFETY: the kernel reads at most `bits` bits, rounded down by one, of a buffer that has so
+    // many and outlives the call; a null mask is of no bits.
+    let result = unsafe { libc::syscall(libc::SYS_set_mempolicy, policy.mode, mask, bits) };
+    Errno::result(result).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use placer_engine::{CpuId, NodeId};
+
+    use super::*;
+
+    #[test]
+    fn masks_are_as_wide_as_their_last_id() {
+        let cpus: CpuSet = [0, 63, 64, 9000].into_iter().map(CpuId).collect();
+        let mask = Mask::of_cpus(&cpus);
+        assert_eq!(mask.words().len(), 9000 / 64 + 1);
+        assert_eq!((mask.words()[0], mask.words()[1]), (1 | 1 << 63, 1));
+        assert_eq!(mask.words()[9000 / 64], 1 << (9000 % 64));
+        assert_eq!(Mask::of_nodes(&NodeSet::new()).words(), [0]);
+    }
+
+    #[test]
+    fn preferred_takes_one_node_and_none_takes_none() {
+        let nodes: NodeSet = [NodeId(3), NodeId(1)].into_iter().collect();
+        assert_eq!(Policy::new(MemoryMode::Preferred, &nodes).mask.words(), [1 << 1]);
+        assert_eq!(Policy::new(MemoryMode::Strict, &nodes).mask.words(), [1 << 1 | 1 << 3]);
+        assert_eq!(Policy::new(MemoryMode::None, &nodes).mode, 0);
+    }
+
+    /// Reads back what the kernel says of the calling thread: its policy and its CPUs.
+    fn kernels_word() -> (c_long, u64, String) {
+        let mut mode: libc::c_int = -1;
+        let mut words = [0u64; 128];
+        // SAFETY: both buffers are as long as the kernel is told and outlive the call.
+        let result = unsafe {
+            libc::syscall(libc::SYS_get_mempolicy, &mut mode, words.as_mut_ptr(), 128 * 64, 0, 0)
+        };
+        assert_eq!(result, 0, "{}", Errno::last());
+        let status = std::fs::read_to_string("/proc/thread-self/status").expect("a thread");
+        let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:\t"));
+        (c_long::from(mode), words[0], allowed.unwrap_or_default().to_owned())
+    }
+
+    #[test]
+    fn the_kernel_reads_back_what_was_set() {
+        // A thread of its own: what is set here ends with it.
+        std::thread::spawn(|| {
+            let node = NodeSet::from_iter([NodeId(0)]);
+            for &mode in MemoryMode::ALL {
+                let policy = Policy::new(mode, &node);
+                match set_memory_policy(&policy) {
+                    Ok(()) => {
+                        let (told, mask, _) = kernels_word();
+                        assert_eq!(told, policy.mode, "{mode}");
+                        assert_eq!(mask, u64::from(mode != MemoryMode::None), "{mode}");
+                    }
+                    Err(Errno::EINVAL) if mode.since().is_some() => {}
+                    Err(Errno::ENOSYS) => eprintln!("skipped: a kernel without NUMA"),
+                    Err(e) => panic!("{mode}: {e}"),
+                }
+            }
+            let far = NodeSet::from_iter([NodeId(1000)]);
+            let refused = set_memory_policy(&Policy::new(MemoryMode::Strict, &far));
+            assert!(matches!(refused, Err(Errno::EINVAL | Errno::ENOSYS)), "{refused:?}");
+
+            let limits = placer_engine::Limits::read(&placer_engine::SysRoot::live());
+            let cpu = limits.expect("a process").cpus.and_then(|cpus| cpus.first());
+            let cpu = cpu.expect("a CPU");
+            // Wider than the kernel's own masks, and only what exists remains.
+            let wide = CpuSet::from_iter([cpu, CpuId(100_000)]);
+            set_affinity(0, &Mask::of_cpus(&wide)).expect("a CPU of ours");
+            assert_eq!(kernels_word().2, cpu.0.to_string());
+            let nowhere = Mask::of_cpus(&CpuSet::from_iter([CpuId(100_000)]));
+            assert_eq!(set_affinity(0, &nowhere), Err(Errno::EINVAL));
+        })
+        .join()
+        .expect("a thread that ends well");
+    }
+}

@@ -1,0 +1,124 @@
+//! What a host's settings ask for by numad's name beyond what numad does: policy `best`, huge pages,
+//! and holding what was advised until the guest is there.
+
+use placer_engine::{Bytes, CpuShare, Limits, NodeSet, Policy, Request, Snapshot, SysRoot, advise};
+
+use super::log::Log;
+use super::options::{Advice, Options};
+use crate::args::PolicyName;
+use crate::claiming::{self, Desk};
+use crate::cmd::advise::shortage;
+use crate::output;
+use crate::sampling::Window;
+use crate::settings::{Hold, Settings};
+
+/// Returns whether the settings ask for anything that numad does not do.
+pub(super) fn is_asked_for(set: &Settings) -> bool {
+    set.numad.policy == PolicyName::Best || set.numad.hold == Hold::Adopt
+}
+
+/// Answers by the settings. `None`, and one line, where that cannot be done: numad's own way then
+/// has the last word, since libvirt starts no guest without an answer.
+pub(super) fn choose_nodes(
+    options: &Options,
+    advice: Advice,
+    root: &SysRoot,
+    set: &Settings,
+    window: Window,
+    log: &mut Log,
+) -> Option<String> {
+    let by_best = set.numad.policy == PolicyName::Best;
+    // An amount that numad's arithmetic has wrapped means something to numad's rules alone.
+    let hundredths = match u64::try_from(advice.cpus_hundredths) {
+        Ok(hundredths) => hundredths,
+        Err(_) if by_best => 0,
+        Err(_) => return None,
+    };
+    let megabytes = u64::try_from(advice.megabytes).unwrap_or(0);
+    let memory = Bytes::from_mib(megabytes).unwrap_or_default();
+    let pages = set.numad.pages;
+
+    // From choosing to claiming nobody else claims anything.
+    let desk = (set.numad.hold == Hold::Adopt).then(|| Desk::open(root, set.claims));
+    let taken = match &desk {
+        Some(desk) => desk.begin(root, window, pages),
+        None => claiming::snapshot(root, set.claims, window, pages).map(|now| (None, now)),
+    };
+    let (decision, mut snapshot) = taken.map_err(|error| give_up(set, &error)).ok()?;
+    if by_best && !options.count_inactive_file {
+        snapshot = without_file_cache(&snapshot);
+    }
+    let request = Request {
+        policy: policy(options, set),
+        limits: if by_best { limits(options, &snapshot) } else { Limits::default() },
+        within: set.advise.within.clone().filter(|_| by_best),
+        pages,
+        ..Request::new(CpuShare::from_hundredths(hundredths), memory)
+    };
+    let answer = advise(&snapshot, &request).map_err(|error| give_up(set, &error)).ok()?;
+
+    for note in snapshot.notes().iter().chain(&answer.notes) {
+        output::warn(note);
+    }
+    if let (true, Some(short)) = (by_best, answer.shortfall) {
+        output::warn(&shortage(&request, &answer, short));
+    }
+    if let Some(decision) = decision {
+        claiming::hold(decision, &request, &answer, set.claims.hold);
+    }
+    let all: NodeSet = snapshot
+        .nodes()
+        .iter()
+        .filter(|node| node.memory_total.is_some_and(|total| total > Bytes::ZERO))
+        .map(|node| node.id)
+        .collect();
+    super::log_reserved(log, options, &snapshot.host().numad);
+    super::log_request(log, advice);
+    super::log_choice(log, &all, &answer.nodes);
+    Some(answer.nodes.to_string())
+}
+
+fn policy(options: &Options, set: &Settings) -> Policy {
+    let thread_percent = u32::from(options.thread_percent);
+    match set.numad.policy {
+        PolicyName::Numad => Policy::Numad(super::rules(options)),
+        PolicyName::Best => {
+            let mut rules = set.advise.rules();
+            if options.given.contains(&b't') {
+                rules.smt_percent = thread_percent;
+            }
+            Policy::Best(rules)
+        }
+    }
+}
+
+/// `-R`: some CPUs are for nobody's guests.
+fn limits(options: &Options, snapshot: &Snapshot) -> Limits {
+    let Some(list) = &options.reserved else { return Limits::default() };
+    let topology = snapshot.topology();
+    let all = topology.cpus_of(&topology.node_set());
+    let named = snapshot.host().numad.reserve(list).named;
+    Limits { cpus: Some(all.difference(&named)), nodes: None }
+}
+
+/// `-C 0`: inactive file cache is not free.
+fn without_file_cache(snapshot: &Snapshot) -> Snapshot {
+    let mut now = snapshot.sample().clone();
+    for memory in &mut now.memory {
+        if let Some(meminfo) = &mut memory.meminfo {
+            meminfo.inactive_file = None;
+        }
+    }
+    let new = Snapshot::new(snapshot.host().clone(), snapshot.before().cloned(), now)
+        .with_charges(snapshot.charges().clone());
+    match snapshot.huge_pages() {
+        Some(pages) => new.with_huge_pages(pages.clone()),
+        None => new,
+    }
+}
+
+fn give_up(set: &Settings, error: &dyn std::error::Error) {
+    let held = if set.numad.hold == Hold::Adopt { ", and nothing is held" } else { "" };
+    let why = output::chain(error);
+    output::warn(&format!("numad's own rules answer{held}: {why}"));
+}
