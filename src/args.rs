@@ -129,31 +129,41 @@ pub(crate) struct Advise {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(override_usage = "placer launch [OPTIONS] -- COMMAND [ARGS]...")]
+#[command(override_usage = "\
+placer launch [OPTIONS] -- COMMAND [ARGS]...
+       placer launch [OPTIONS] GUEST.toml | DOMAIN.xml")]
 #[command(after_help = "\
 Examples:
   placer launch --cpus 4 --memory 8G -- ./solver input
   placer launch --cpus 2 --memory 1G --mode interleave -- make -j2
   placer launch --cpus 4 --memory 8G --dry-run -- ./solver
 
-The command runs on the CPUs of the advised nodes and takes its memory there.
+  placer launch db1.toml
+  placer launch --print-xml db1.xml
+
+A command runs on the CPUs of the advised nodes and takes its memory there.
 What it was promised is claimed for it until it ends: placer ps lists it.
-The nodes and CPUs that this process is limited to bound the choice.
-Exit status: the command's; 1 it does not fit, and nothing is started; 2 usage
+The nodes and CPUs that this process is limited to bound the choice for a
+command; for a guest's definition the whole machine counts.
+Exit status: the guest's; 1 it does not fit, and nothing is started; 2 usage
 or failure.")]
 pub(crate) struct Launch {
-    /// CPUs, to 1/100, as in 4 or 2.5.
-    #[arg(long, value_name = "CPUS", default_value = "1", value_parser = cpus)]
+    /// The guest's definition: TOML, or a libvirt domain in XML; - reads standard input.
+    #[arg(value_name = "GUEST", conflicts_with = "command")]
+    pub(crate) guest: Option<PathBuf>,
+    /// CPUs, to 1/100, as in 4 or 2.5; for a command 1 if nothing is said.
+    #[arg(long, value_name = "CPUS", value_parser = cpus)]
     #[arg(env = "PLACER_CPUS", hide_env_values = true)]
-    pub(crate) cpus: CpuShare,
+    pub(crate) cpus: Option<CpuShare>,
     /// Memory: MiB, or with K, M, G, T, as in 8G.
-    #[arg(long, value_name = "MEMORY", default_value = "0", value_parser = memory)]
+    #[arg(long, value_name = "MEMORY", value_parser = memory)]
     #[arg(env = "PLACER_MEMORY", hide_env_values = true)]
-    pub(crate) memory: Bytes,
-    /// How memory is bound: strict, preferred, preferred-many, interleave, weighted-interleave, none.
-    #[arg(long, value_name = "MODE", default_value = "strict")]
+    pub(crate) memory: Option<Bytes>,
+    /// How memory is bound: strict (if nothing is said), preferred, preferred-many, interleave,
+    /// weighted-interleave, none.
+    #[arg(long, value_name = "MODE")]
     #[arg(env = "PLACER_MODE", hide_env_values = true)]
-    pub(crate) mode: MemoryMode,
+    pub(crate) mode: Option<MemoryMode>,
     /// Starts what does not fit too, in mode preferred where strict was meant.
     #[arg(long, value_name = "yes|no", env = "PLACER_FORCE", hide_env_values = true)]
     #[arg(default_value = "no", default_missing_value = "yes", hide_default_value = true)]
@@ -170,8 +180,11 @@ pub(crate) struct Launch {
     pub(crate) host: HostArgs,
     #[command(flatten)]
     pub(crate) choice: Choice,
+    /// Prints the domain definition with what came of the advice, and starts nothing.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) print_xml: bool,
     /// The command and its arguments.
-    #[arg(last = true, required = true, value_name = "COMMAND")]
+    #[arg(last = true, required_unless_present = "guest", value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
 }
 
@@ -398,7 +411,7 @@ mod tests {
             for flag in command.get_arguments().filter(|flag| flag.get_long().is_some()) {
                 let long = flag.get_long().unwrap_or_default();
                 // These choose the form of the output, not the answer.
-                if matches!(long, "help" | "json" | "cpus" | "devices" | "explain") {
+                if matches!(long, "help" | "json" | "cpus" | "devices" | "explain" | "print-xml") {
                     continue;
                 }
                 let variable = format!("PLACER_{}", long.replace('-', "_").to_uppercase());
