@@ -124,6 +124,39 @@ fn best_answers_what_numad_never_asks() -> Verdict {
     }
 }
 
+#[test]
+#[ignore = "boots two virtual machines: make test-vm"]
+fn claims_follow_processes_and_end_with_the_boot() -> Verdict {
+    if let Err(reason) = vm_ready() {
+        return unavailable(&reason);
+    }
+    let placer = stripped(Path::new(env!("CARGO_BIN_EXE_placer")))?;
+    let claim = stripped(&engine_example("claim")?)?;
+    let ledger = Path::new(env!("CARGO_TARGET_TMPDIR")).join("vm/old-claims.jsonl");
+    let guest = |args: &[&str], ok: usize, more: &dyn Fn(&mut Command)| -> Verdict {
+        let mut guest = numa_vm();
+        guest.args(["--nodes", "4", "--cpus-per-node", "2", "--mem-per-node", "448M"]);
+        guest.args(["--timeout", "200"]);
+        put(&mut guest, &script("claims"), "/bin/claims");
+        put(&mut guest, &placer, "/bin/placer");
+        put(&mut guest, &claim, "/bin/engine-claim");
+        more(&mut guest);
+        let output = run(guest.arg("--").arg("claims").args(args))?;
+        let text = report(&output);
+        let found = text.lines().filter(|line| line.starts_with("ok ")).count();
+        if output.status.success() && found == ok {
+            return Ok(());
+        }
+        Err(format!("claims {args:?} ended with {}, {found} of {ok} steps ok", output.status))
+    };
+    guest(&["before"], 15, &|guest| {
+        let mut out = OsString::from("/run/placer/claims.jsonl:");
+        out.push(&ledger);
+        guest.arg("--out").arg(out);
+    })?;
+    guest(&["after", "/old"], 6, &|guest| put(guest, &ledger, "/old"))
+}
+
 /// Passes with the reason printed, or fails with it where a guest is a must.
 fn unavailable(reason: &str) -> Verdict {
     if env::var_os("PLACER_REQUIRE_VM").is_some_and(|value| value == "1")

@@ -144,7 +144,17 @@ impl Processes {
 
     /// Returns the identity of a process that this one sees; `None` when there is none of the pid.
     pub fn identify(&mut self, pid: u32) -> Option<ProcessId> {
-        let stat = self.stat(pid)?;
+        let stat = if self.own_proc {
+            self.stat(pid)?
+        } else {
+            // In a `/proc` of another pid namespace the number is another process's; only oneself
+            // is found there without it.
+            let own = u32::try_from(getpid().as_raw()).ok();
+            if own != Some(pid) || !self.dir.read_own("self/stat") {
+                return None;
+            }
+            self.parse_stat()?
+        };
         let start = stat.start;
         (!stat.ended).then_some(ProcessId { pid_namespace: self.pid_namespace, pid, start })
     }
@@ -286,6 +296,11 @@ impl Processes {
         if !self.dir.read(pid, "stat") {
             return None;
         }
+        self.parse_stat()
+    }
+
+    /// Reads the `stat` that was just taken in.
+    fn parse_stat(&self) -> Option<Stat> {
         let mut stat = proc_text::stat(self.dir.text())?;
         stat.start = stat.start.saturating_add_signed(self.offset_ticks.saturating_neg());
         Some(stat)
