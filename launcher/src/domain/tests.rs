@@ -204,6 +204,19 @@ proptest! {
     }
 
     #[test]
+    fn cut_and_damaged_definitions_are_answered(
+        end in 0..=program::MACHINE.len(),
+        damage in prop::collection::vec((any::<usize>(), "[<>/&;'= ]|\\PC"), 0..4),
+    ) {
+        let mut bytes = program::MACHINE.as_bytes()[..end].to_vec();
+        for (at, piece) in damage {
+            let at = at % (bytes.len() + 1);
+            bytes.splice(at..at, piece.bytes());
+        }
+        let _ = parse("d.xml", &bytes);
+    }
+
+    #[test]
     fn near_definitions_are_answered(
         parts in prop::collection::vec(
             "</?(domain|vcpu|numatune|memory|cpu|devices|disk|qemu:arg)|[a-z]+='[0-9^,-]*'|[<>/&;!\\[\\] ]|[0-9]+", 0..40,

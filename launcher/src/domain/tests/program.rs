@@ -4,9 +4,8 @@ use super::{domain, notes, read};
 use crate::definition::parse_list;
 use crate::guest::*;
 
-#[test]
-fn a_machine() {
-    let text = "<?xml version='1.0'?>
+/// A machine with most of what there is.
+pub(super) const MACHINE: &str = "<?xml version='1.0'?>
         <domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
           <name>vm</name>
           <memory unit='GiB'>2</memory>
@@ -32,6 +31,9 @@ fn a_machine() {
           </devices>
           <qemu:commandline><qemu:arg value='-no&#10;shutdown'/></qemu:commandline>
         </domain>";
+
+#[test]
+fn a_machine() {
     let some = |text: &str| Some(text.to_owned());
     let disk = |file: &str, format: &str, device, bus, readonly| Disk {
         file: file.to_owned(),
@@ -62,13 +64,13 @@ fn a_machine() {
         iothreads: 1,
         args: vec!["-no\nshutdown".to_owned()],
     };
-    let guest = read(text).unwrap();
+    let guest = read(MACHINE).unwrap();
     assert_eq!(guest.program, Program::Qemu(qemu));
     assert_eq!(guest.pages, Pages::Huge(placer_engine::Bytes::new(2 << 20)));
     assert_eq!(guest.pins.vcpus, [(1, parse_list("3").unwrap())].into());
     assert_eq!(guest.pins.emulator, Some(parse_list("0").unwrap()));
     assert_eq!(guest.pins.iothreads, [(1, parse_list("1").unwrap())].into());
-    assert_eq!(notes(text), Vec::<String>::new());
+    assert_eq!(notes(MACHINE), Vec::<String>::new());
 }
 
 #[test]
