@@ -225,7 +225,15 @@ fn serial(source: &Source<'_>, port: &Element) -> Result<Option<Serial>, Definit
         Some("stdio") => Serial::Stdio,
         Some("null") => Serial::Null,
         Some("file") => Serial::File(path()?),
-        Some("unix") => Serial::Unix(path()?),
+        Some("unix") => {
+            let from = source.only(port, "source")?;
+            if from.and_then(|from| from.attribute("mode")) != Some("bind") {
+                source
+                    .unused_but(port, "not used: of Unix sockets only those with mode='bind' are");
+                return Ok(None);
+            }
+            Serial::Unix(path()?)
+        }
         Some(_) => {
             source.unused_but(port, "not used: only types pty, stdio, null, file and unix are");
             return Ok(None);
@@ -240,6 +248,8 @@ fn network(source: &Source<'_>, interface: &Element) -> Result<Network, Definiti
     }
     let model = source.only(interface, "model")?;
     let model = model.map_or(Ok(None), |model| token(source, model, "type"))?;
+    // libvirt's word for what QEMU calls virtio-net-pci, and this has by default.
+    let model = model.filter(|model| model != "virtio");
     let mac = source.only(interface, "mac")?;
     let mac = mac.map(|mac| source.wanted(mac, "address").map(|text| (mac, text))).transpose()?;
     if let Some((element, text)) = mac.filter(|(_, text)| !is_mac(text)) {

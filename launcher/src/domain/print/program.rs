@@ -35,16 +35,16 @@ pub(super) fn machine(out: &mut Writer, qemu: &Qemu) {
         disk(out, one, &[("dev", &target), ("bus", bus)]);
     }
     for serial in &qemu.serials {
-        let (kind, path) = match serial {
-            Serial::Pty => ("pty", None),
-            Serial::Stdio => ("stdio", None),
-            Serial::Null => ("null", None),
-            Serial::File(path) => ("file", Some(path)),
-            Serial::Unix(path) => ("unix", Some(path)),
+        let (kind, source) = match serial {
+            Serial::Pty => ("pty", vec![]),
+            Serial::Stdio => ("stdio", vec![]),
+            Serial::Null => ("null", vec![]),
+            Serial::File(path) => ("file", vec![("path", path.as_str())]),
+            Serial::Unix(path) => ("unix", vec![("mode", "bind"), ("path", path.as_str())]),
         };
         out.with_children("serial", &[("type", kind)], |out| {
-            if let Some(path) = path {
-                out.empty("source", &[("path", path)]);
+            if !source.is_empty() {
+                out.empty("source", &source);
             }
         });
     }
@@ -53,9 +53,7 @@ pub(super) fn machine(out: &mut Writer, qemu: &Qemu) {
             if let Some(mac) = mac {
                 out.empty("mac", &[("address", mac)]);
             }
-            if let Some(model) = model {
-                out.empty("model", &[("type", model)]);
-            }
+            out.empty("model", &[("type", model.as_deref().unwrap_or("virtio"))]);
         });
     }
     out.close("devices");
