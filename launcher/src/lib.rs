@@ -7,6 +7,7 @@
 
 mod binding;
 pub mod definition;
+pub mod emit;
 mod error;
 mod exec;
 mod gate;
