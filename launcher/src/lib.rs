@@ -8,6 +8,7 @@
 mod binding;
 pub mod definition;
 pub mod domain;
+pub mod emit;
 mod error;
 mod exec;
 mod gate;
