@@ -87,6 +87,8 @@ Examples:
   placer advise 4:8G --near eth0    as near to that network card as it fits
   placer advise 4:500 --within 0-1  only nodes 0 and 1 may be named
   placer advise 4:8G --hold 30s     8 GiB that nobody else is promised for 30 s
+  placer advise 4:8G --emit qemu    the same as options for QEMU
+  numactl $(placer advise 4:8G --emit numactl) ./solver
   placer advise 4:500 --root DIR    for a machine saved with placer record
 
 Defaults for this host may be set in /etc/placer.toml, section advise.
@@ -126,6 +128,27 @@ pub(crate) struct Advise {
     /// Prints the CPUs of the advised nodes instead of the nodes.
     #[arg(long)]
     pub(crate) cpus: bool,
+    /// Prints the decision as settings for another program.
+    #[arg(long, value_name = "FORM", conflicts_with_all = ["cpus", "json", "explain"])]
+    pub(crate) emit: Option<EmitForm>,
+    /// How those settings bind memory: strict, preferred, interleave, ...
+    #[arg(long, value_name = "MODE", default_value = "strict")]
+    #[arg(env = "PLACER_MODE", hide_env_values = true)]
+    pub(crate) mode: MemoryMode,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EmitForm {
+    /// Options of numactl, on one line.
+    Numactl,
+    /// Lines for the section Service of a unit.
+    Systemd,
+    /// Options of QEMU, a line each.
+    Qemu,
+    /// The elements vcpu and numatune of a domain.
+    LibvirtXml,
+    /// Lines of a container's configuration.
+    Lxc,
 }
 
 #[derive(Debug, clap::Args)]
@@ -411,7 +434,10 @@ mod tests {
             for flag in command.get_arguments().filter(|flag| flag.get_long().is_some()) {
                 let long = flag.get_long().unwrap_or_default();
                 // These choose the form of the output, not the answer.
-                if matches!(long, "help" | "json" | "cpus" | "devices" | "explain" | "print-xml") {
+                if matches!(
+                    long,
+                    "help" | "json" | "cpus" | "devices" | "explain" | "emit" | "print-xml"
+                ) {
                     continue;
                 }
                 let variable = format!("PLACER_{}", long.replace('-', "_").to_uppercase());

@@ -3,10 +3,12 @@
 //! Pure: text from a [`Binding`]. What a program has no setting for is told in a note, with what
 //! does it instead, and never left out without a word.
 
+mod libvirt;
 mod lxc;
 mod numactl;
 mod systemd;
 
+pub use libvirt::libvirt;
 pub use lxc::lxc;
 pub use numactl::numactl;
 pub use systemd::systemd;

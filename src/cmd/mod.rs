@@ -1,6 +1,7 @@
 //! The commands, a file each.
 
 pub(crate) mod advise;
+mod emit;
 pub(crate) mod launch;
 pub(crate) mod ps;
 pub(crate) mod record;
