@@ -9,13 +9,24 @@ use nix::errno::Errno;
 pub struct LaunchError {
     attempted: String,
     cause: Errno,
+    /// What was seen, where it is more than an errno.
+    seen: Option<String>,
     /// What the errno means here, where it means more than its text.
     hint: Option<String>,
 }
 
 impl LaunchError {
     pub(crate) fn new(attempted: impl Into<String>, cause: Errno) -> Self {
-        Self { attempted: attempted.into(), cause, hint: None }
+        Self { attempted: attempted.into(), cause, seen: None, hint: None }
+    }
+
+    /// Makes an error of what was seen, which `cause` tells in the kernel's terms.
+    pub(crate) fn seen(
+        attempted: impl Into<String>,
+        cause: Errno,
+        seen: impl Into<String>,
+    ) -> Self {
+        Self { attempted: attempted.into(), cause, seen: Some(seen.into()), hint: None }
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -31,7 +42,8 @@ impl LaunchError {
 
 impl fmt::Display for LaunchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot {}: {}", self.attempted, self.cause.desc())?;
+        let seen = self.seen.as_deref().unwrap_or_else(|| self.cause.desc());
+        write!(f, "cannot {}: {seen}", self.attempted)?;
         match &self.hint {
             Some(hint) => write!(f, " ({hint})"),
             None => Ok(()),

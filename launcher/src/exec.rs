@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr, c_char};
+use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,7 @@ pub fn exec_in_place(steps: &[Step]) -> Result<Infallible, LaunchError> {
 pub(crate) enum Prepared {
     Affinity(Mask),
     Memory(Policy),
+    Keep(RawFd),
     Exec(Program),
 }
 
@@ -43,6 +45,11 @@ pub(crate) fn prepare(steps: &[Step]) -> Result<Vec<Prepared>, LaunchError> {
     let one = |step: &Step| match step {
         Step::Affinity { cpus } => Ok(Prepared::Affinity(Mask::of_cpus(cpus))),
         Step::Memory { mode, nodes } => Ok(Prepared::Memory(Policy::new(*mode, nodes))),
+        Step::Keep { fd, .. } => Ok(Prepared::Keep(*fd)),
+        // Nothing that a process does to itself.
+        Step::Pin { .. } | Step::Balloon { .. } | Step::Continue => {
+            Err(step.refused(Errno::EINVAL))
+        }
         Step::Exec { argv } => {
             let text = |arg: &std::ffi::OsString| CString::new(arg.as_bytes());
             let args: Result<Vec<CString>, _> = argv.iter().map(text).collect();
@@ -67,6 +74,7 @@ pub(crate) fn perform(steps: &[Prepared]) -> Result<(), (usize, Errno)> {
         let result = match step {
             Prepared::Affinity(mask) => sys::set_affinity(0, mask),
             Prepared::Memory(policy) => sys::set_memory_policy(policy),
+            Prepared::Keep(fd) => sys::keep_on_exec(*fd),
             Prepared::Exec(program) => Err(program.exec()),
         };
         result.map_err(|errno| (at, errno))?;

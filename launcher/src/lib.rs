@@ -7,11 +7,14 @@
 
 mod binding;
 pub mod definition;
+pub mod domain;
+pub mod emit;
 mod error;
 mod exec;
 mod gate;
 pub mod guest;
 pub mod guest_file;
+pub mod qemu;
 mod step;
 pub mod sys;
 
@@ -20,4 +23,4 @@ pub use error::LaunchError;
 pub use exec::exec_in_place;
 pub use gate::{Ended, Gated, Running};
 pub use guest::MemoryMode;
-pub use step::Step;
+pub use step::{Step, Thread};

@@ -4,12 +4,13 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 
 use nix::errno::Errno;
-use placer_engine::{CpuSet, NodeSet};
+use placer_engine::{Bytes, CpuSet, NodeSet};
 
 use crate::error::LaunchError;
 use crate::guest::MemoryMode;
 
-/// One thing that is done to the process that becomes the guest. Shown as a dry run shows it.
+/// One thing that is done to start a guest: by the process that becomes it, in order, up to
+/// [`Exec`](Self::Exec); from outside after that. Shown as a dry run shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Run on these CPUs only.
@@ -24,11 +25,53 @@ pub enum Step {
         /// The nodes; for [`MemoryMode::None`] they do not matter.
         nodes: NodeSet,
     },
+    /// Keep this descriptor open in the program, against close-on-exec.
+    Keep {
+        /// The descriptor.
+        fd: i32,
+        /// What it is, for people.
+        what: &'static str,
+    },
     /// Become this program.
     Exec {
         /// The program, looked for in PATH, and its arguments.
         argv: Vec<OsString>,
     },
+    /// From outside, on a machine that is still stopped: let these threads run on these CPUs only.
+    Pin {
+        /// Which threads of it.
+        thread: Thread,
+        /// The CPUs.
+        cpus: CpuSet,
+    },
+    /// From outside: ask the machine to give back memory until it has so much.
+    Balloon {
+        /// What is left to it.
+        size: Bytes,
+    },
+    /// From outside: let the machine run.
+    Continue,
+}
+
+/// Threads of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Thread {
+    /// The vCPU of this number, from 0.
+    Vcpu(u32),
+    /// The I/O thread of this number, from 1.
+    Io(u32),
+    /// All others.
+    Emulator,
+}
+
+impl fmt::Display for Thread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Vcpu(number) => write!(f, "vCPU {number}"),
+            Self::Io(number) => write!(f, "I/O thread {number}"),
+            Self::Emulator => f.write_str("the emulator"),
+        }
+    }
 }
 
 impl fmt::Display for Step {
@@ -41,6 +84,10 @@ impl fmt::Display for Step {
                 f.write_str("exec   ")?;
                 argv.iter().try_for_each(|arg| write!(f, " {}", quoted(arg)))
             }
+            Self::Keep { fd, what } => write!(f, "keep    descriptor {fd} ({what})"),
+            Self::Pin { thread, cpus } => write!(f, "pin     {thread} to CPUs {cpus}"),
+            Self::Balloon { size } => write!(f, "balloon {} MiB left", size.mib_rounded_up()),
+            Self::Continue => f.write_str("run     the machine, stopped until here"),
         }
     }
 }
@@ -87,6 +134,24 @@ impl Step {
                     _ => error,
                 }
             }
+            Self::Keep { fd, what } => {
+                LaunchError::new(format!("keep descriptor {fd} open ({what})"), errno)
+            }
+            Self::Pin { thread, cpus } => {
+                let error = LaunchError::new(format!("run {thread} on CPUs {cpus}"), errno);
+                match errno {
+                    Errno::EINVAL => {
+                        error.hint("none of them is online and allowed by the guest's cpuset")
+                    }
+                    Errno::EPERM => error.hint("the right CAP_SYS_NICE is missing"),
+                    _ => error,
+                }
+            }
+            Self::Balloon { size } => {
+                let left = size.mib_rounded_up();
+                LaunchError::new(format!("leave the machine {left} MiB"), errno)
+            }
+            Self::Continue => LaunchError::new("let the machine run", errno),
         }
     }
 }

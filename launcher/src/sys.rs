@@ -4,9 +4,10 @@
 //! exec, where nothing may be allocated.
 
 use std::ffi::c_long;
+use std::os::fd::RawFd;
 
 use nix::errno::Errno;
-use placer_engine::{CpuSet, NodeSet};
+use placer_engine::{CpuId, CpuSet, NodeSet};
 
 use crate::guest::MemoryMode;
 
@@ -64,6 +65,45 @@ pub fn set_affinity(thread: i32, mask: &Mask) -> Result<(), Errno> {
     Errno::result(result).map(drop)
 }
 
+/// Returns the CPUs that a thread (0: the calling one) may run on.
+///
+/// Source: sched_getaffinity(2).
+/// Errors: ESRCH.
+pub fn affinity(thread: i32) -> Result<CpuSet, Errno> {
+    // The kernel refuses a buffer that is shorter than its own masks, of any width.
+    let mut words = vec![0_u64; 16];
+    let read = loop {
+        let size = size_of_val(words.as_slice());
+        // SAFETY: the kernel writes at most `size` bytes to a buffer that is as long.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_sched_getaffinity,
+                c_long::from(thread),
+                size,
+                words.as_mut_ptr(),
+            )
+        };
+        match Errno::result(result) {
+            Err(Errno::EINVAL) if words.len() < 1 << 14 => words.resize(words.len() * 4, 0),
+            other => break other?,
+        }
+    };
+    let read = usize::try_from(read).unwrap_or(0) / size_of::<u64>();
+    let mut cpus = CpuSet::new();
+    for (word, first) in words.iter().take(read).zip((0_u32..).step_by(64)) {
+        for bit in (0..64).filter(|bit| word >> bit & 1 == 1) {
+            cpus.insert(CpuId(first + bit));
+        }
+    }
+    Ok(cpus)
+}
+
+/// Takes close-on-exec from a descriptor. A system call and nothing else.
+pub(crate) fn keep_on_exec(fd: RawFd) -> Result<(), Errno> {
+    // SAFETY: no memory is passed.
+    Errno::result(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }).map(drop)
+}
+
 /// A memory policy in the kernel's terms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -110,7 +150,7 @@ pub fn set_memory_policy(policy: &Policy) -> Result<(), Errno> {
 
 #[cfg(test)]
 mod tests {
-    use placer_engine::{CpuId, NodeId};
+    use placer_engine::NodeId;
 
     use super::*;
 
@@ -175,6 +215,7 @@ mod tests {
             let wide = CpuSet::from_iter([cpu, CpuId(100_000)]);
             set_affinity(0, &Mask::of_cpus(&wide)).expect("a CPU of ours");
             assert_eq!(kernels_word().2, cpu.0.to_string());
+            assert_eq!(affinity(0), Ok(CpuSet::from_iter([cpu])));
             let nowhere = Mask::of_cpus(&CpuSet::from_iter([CpuId(100_000)]));
             assert_eq!(set_affinity(0, &nowhere), Err(Errno::EINVAL));
         })

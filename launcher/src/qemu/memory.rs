@@ -1,0 +1,145 @@
+//! The options of QEMU that say how large a machine is, and where its memory comes from.
+
+use placer_engine::{Bytes, Distances, NodeSet};
+
+use super::shape::{Cell, Shape};
+use crate::guest::{CpuCount, MemoryMode};
+
+/// An option and its value, where it has one.
+pub(super) type Option_ = (&'static str, Option<String>);
+
+/// What the `-machine` option has to say about memory.
+pub(super) fn machine(shape: &Shape) -> Option<&'static str> {
+    (!shape.is_numa() && backend(shape, 0, &shape.cells[0]).is_some())
+        .then_some("memory-backend=ram0")
+}
+
+/// Returns `-smp`, `-m`, and for bound memory `-object` and `-numa`.
+pub(super) fn options(
+    cpus: CpuCount,
+    shape: &Shape,
+    distances: Option<&Distances>,
+) -> Vec<Option_> {
+    let mut options = vec![("-smp", Some(smp(cpus, shape)))];
+    let total = shape.total();
+    if total > Bytes::ZERO {
+        options.push(("-m", Some(format!("{}M", total.whole_mib()))));
+    }
+    let cells = || shape.cells.iter().enumerate();
+    for (id, cell) in cells() {
+        options.extend(backend(shape, id, cell).map(|object| ("-object", Some(object))));
+    }
+    if !shape.is_numa() {
+        return options;
+    }
+    for (id, cell) in cells() {
+        let mut node = format!("node,nodeid={id}");
+        for (first, last) in &cell.vcpus {
+            node.push_str(&format!(",cpus={}", range(*first, *last)));
+        }
+        if cell.memory > Bytes::ZERO {
+            node.push_str(&format!(",memdev=ram{id}"));
+        }
+        options.push(("-numa", Some(node)));
+    }
+    let table = distances.and_then(|distances| told(shape, distances)).unwrap_or_default();
+    options.extend(table.into_iter().map(|distance| ("-numa", Some(distance))));
+    options
+}
+
+/// vCPUs of different nodes never share a socket: guests take what a socket holds to share caches
+/// and memory.
+fn smp(cpus: CpuCount, shape: &Shape) -> String {
+    let mut smp = format!("cpus={}", cpus.current);
+    if cpus.maximum > cpus.current {
+        smp.push_str(&format!(",maxcpus={}", cpus.maximum));
+    }
+    let nodes: Vec<&Cell> = shape.cells.iter().filter(|cell| !cell.vcpus.is_empty()).collect();
+    if nodes.len() < 2 {
+        return smp;
+    }
+    // Where the nodes are alike, each is a socket. Else every vCPU is one.
+    let alike = |cell: &&Cell| match cell.vcpus[..] {
+        [(first, last)] => Some(last - first + 1),
+        _ => None,
+    };
+    let cores = alike(&nodes[0]).filter(|&cores| nodes.iter().all(|n| alike(n) == Some(cores)));
+    let (sockets, cores) = match cores {
+        Some(cores) => (cpus.maximum / cores, cores),
+        None => (cpus.maximum, 1),
+    };
+    smp.push_str(&format!(",sockets={sockets},cores={cores},threads=1"));
+    smp
+}
+
+/// Returns the backend of a cell's memory; `None` where QEMU's own is as good, or there is none.
+fn backend(shape: &Shape, id: usize, cell: &Cell) -> Option<String> {
+    let policy = policy(shape.mode);
+    let needed = shape.is_numa() || policy.is_some() || shape.pages.is_some();
+    if cell.memory == Bytes::ZERO || !needed {
+        return None;
+    }
+    let kind = if shape.pages.is_some() { "memfd" } else { "ram" };
+    let mut object = format!("memory-backend-{kind},id=ram{id},size={}M", cell.memory.whole_mib());
+    if let Some(size) = shape.pages {
+        object.push_str(",hugetlb=on");
+        if let Some(size) = size {
+            object.push_str(&format!(",hugetlbsize={}", page_size(size)));
+        }
+        // What a node lacks of huge pages is told here, and not by killing the guest at its first
+        // touch.
+        object.push_str(",prealloc=on");
+    }
+    if let Some(policy) = policy {
+        for nodes in ranges(&cell.memory_nodes) {
+            object.push_str(&format!(",host-nodes={nodes}"));
+        }
+        object.push_str(&format!(",policy={policy}"));
+    }
+    Some(object)
+}
+
+/// Returns QEMU's word for a mode. Without one the memory takes the policy of the process.
+fn policy(mode: MemoryMode) -> Option<&'static str> {
+    match mode {
+        MemoryMode::Strict => Some("bind"),
+        MemoryMode::Preferred => Some("preferred"),
+        MemoryMode::Interleave => Some("interleave"),
+        // Neither is QEMU's. Its `preferred` takes several nodes on some builds and the first of
+        // them on others, which is another mode.
+        MemoryMode::PreferredMany | MemoryMode::WeightedInterleave | MemoryMode::None => None,
+    }
+}
+
+fn page_size(size: Bytes) -> String {
+    match size.get() % (1 << 20) {
+        0 => format!("{}M", size.whole_mib()),
+        _ => format!("{}K", size.whole_kib()),
+    }
+}
+
+/// Returns the distances between the machine's nodes, those of the host's. `None` where the host
+/// does not tell them, or tells some that QEMU has no way to say: nodes nearer than local, or as
+/// near, or not reachable.
+fn told(shape: &Shape, distances: &Distances) -> Option<Vec<String>> {
+    let mut table = Vec::new();
+    for (src, from) in shape.cells.iter().enumerate() {
+        for (dst, to) in shape.cells.iter().enumerate().filter(|&(dst, _)| dst != src) {
+            let (from, to) = (from.cpu_nodes.first()?, to.cpu_nodes.first()?);
+            let value = distances.get(from, to)?.0;
+            if !(11..=254).contains(&value) {
+                return None;
+            }
+            table.push(format!("dist,src={src},dst={dst},val={value}"));
+        }
+    }
+    Some(table)
+}
+
+fn ranges(nodes: &NodeSet) -> Vec<String> {
+    nodes.ranges().map(|(first, last)| range(first.0, last.0)).collect()
+}
+
+fn range(first: u32, last: u32) -> String {
+    if first == last { first.to_string() } else { format!("{first}-{last}") }
+}
