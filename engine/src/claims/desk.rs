@@ -219,6 +219,7 @@ impl Decision<'_> {
             For::Pid(pid) => Owner::Process(self.identify(pid)?),
             For::Cgroup(pid, cgroup) => Owner::Cgroup(self.identify(pid)?, cgroup),
         };
+        let held = matches!(owner, Owner::Hold { .. });
         let claim = Claim {
             id: name(now, std::process::id()),
             boot: self.processes.boot().to_owned(),
@@ -231,6 +232,7 @@ impl Decision<'_> {
             page,
             promised: Claim::split(advice),
             seen: None,
+            checked: if held { None } else { self.processes.started() },
         };
         let full = ClaimError::Full { limit: MOST_CLAIMS };
         let id = self.locked.ledger.add(claim).ok_or(full)?;

@@ -116,6 +116,7 @@ impl Guest {
                     huge: Bytes::new(self.huge),
                     ..Seen::default()
                 }),
+                checked: None,
             })
         };
         pages.into_iter().filter_map(of_page).collect()

@@ -84,11 +84,12 @@ impl<'a> Look<'a> {
             self.adopt(ledger)?;
         }
         let look = self.get()?;
-        let fates = fates(look, ledger, &boot);
+        let due = if live { ledger.due(MOST_LOOKS) } else { Vec::new() };
+        let fates = fates(look, ledger, &boot, &due);
         let fate = |claim: &Claim| fates.get(&claim.id).copied().unwrap_or(Fate::Unknown);
         ledger.settle(&boot, now, fate);
         if live {
-            for id in ledger.due(MOST_LOOKS) {
+            for id in due {
                 if let Some(seen) = ledger.get(id).and_then(|claim| look.seen(claim)) {
                     ledger.see(id, seen);
                 }

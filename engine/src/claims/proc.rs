@@ -179,6 +179,32 @@ impl Processes {
         }
     }
 
+    /// Returns how many processes and threads this host has started, ever.
+    pub(super) fn started(&mut self) -> Option<u64> {
+        self.dir.read_stat().then(|| proc_text::started(self.dir.text()))?
+    }
+
+    /// Returns of how many more processes a pid cannot be given again: of half of all pids, since
+    /// those that are in use and those that were taken for nothing are not counted.
+    pub(super) fn no_pid_again(&mut self) -> u64 {
+        let read = self.dir.read_own("sys/kernel/pid_max");
+        let most = if read { crate::parse::number(self.dir.text()) } else { None };
+        most.map_or(0, |(most, _)| most / 2)
+    }
+
+    /// Returns whether the owner of a claim lives, when no other can have been given its pid: the
+    /// kernel tells that there is such a process 15 times sooner than when it started. Does not
+    /// notice one that has ended and waits to be waited for.
+    pub(super) fn is_there(&self, claim: &Claim) -> Option<bool> {
+        let process = claim.owner.process()?;
+        let plain = matches!(claim.owner, Owner::Process(_));
+        if !plain || !self.own_proc || process.pid_namespace != self.pid_namespace {
+            return None;
+        }
+        let pid = i32::try_from(process.pid).ok()?;
+        Some(kill(Pid::from_raw(pid), None) != Err(nix::Error::ESRCH))
+    }
+
     fn fate_of(&mut self, process: &ProcessId) -> Fate {
         let Some(pid) = self.pid_here(process) else {
             // Who sees every process knows that it has ended.

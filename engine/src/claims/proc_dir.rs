@@ -13,6 +13,7 @@ use nix::sys::stat::Mode;
 pub(super) const MOST_PROCESSES: usize = 16_384;
 /// No status, stat or sensible command line of a process is longer; the rest is not read.
 const LONGEST: usize = 64 << 10;
+const LONGEST_STAT: usize = 2 << 20;
 
 /// A `/proc`, kept open. What was read last is in [`text`](Self::text).
 #[derive(Debug)]
@@ -48,14 +49,21 @@ impl ProcDir {
         self.name.clear();
         // Writing to a string does not fail.
         let _ = write!(self.name, "{pid}/{file}");
-        self.fill()
+        self.fill(LONGEST)
     }
 
     /// Reads a file of the host.
     pub(super) fn read_own(&mut self, file: &str) -> bool {
         self.name.clear();
         self.name.push_str(file);
-        self.fill()
+        self.fill(LONGEST)
+    }
+
+    /// Reads `/proc/stat`, which is longer on hosts with many CPUs and interrupts.
+    pub(super) fn read_stat(&mut self) -> bool {
+        self.name.clear();
+        self.name.push_str("stat");
+        self.fill(LONGEST_STAT)
     }
 
     /// Returns where a link of a process leads.
@@ -64,7 +72,7 @@ impl ProcDir {
         Some(link.as_encoded_bytes().to_vec())
     }
 
-    fn fill(&mut self) -> bool {
+    fn fill(&mut self, longest: usize) -> bool {
         self.text.clear();
         // In a recording there may be anything in a file's place.
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
@@ -79,7 +87,7 @@ impl ProcDir {
             match file.read(&mut self.text[filled..]) {
                 Ok(n) => {
                     filled += n;
-                    if filled < self.text.len() || filled >= LONGEST {
+                    if filled < self.text.len() || filled >= longest {
                         break;
                     }
                     self.text.resize(filled * 2, 0);
