@@ -15,6 +15,7 @@ mod exec;
 mod gate;
 pub mod guest;
 pub mod guest_file;
+pub mod lxc;
 pub mod qemu;
 mod start;
 mod step;

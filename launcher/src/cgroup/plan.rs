@@ -94,12 +94,8 @@ fn steps_in(
     // Names need not be unique; those of launchers that run are.
     let dir = parent.join(format!("placer-{}.{}", guest.name, std::process::id()));
     steps.push(GroupStep::Make { dir: dir.clone() });
-    let mut hold = |file, list| steps.push(GroupStep::Hold { dir: dir.clone(), file, list });
-    if !binding.cpus.is_empty() {
-        hold("cpuset.cpus", binding.cpus.to_string());
-    }
-    if emit::holds_memory(binding) {
-        hold("cpuset.mems", binding.memory.to_string());
+    for (file, list) in emit::cpuset(binding) {
+        steps.push(GroupStep::Hold { dir: dir.clone(), file, list });
     }
     steps.push(GroupStep::Enter { dir: dir.clone() });
     steps.push(GroupStep::Remove { dir });
