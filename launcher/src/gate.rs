@@ -9,13 +9,15 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{OFlag, openat};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, pipe2};
 
+use crate::cgroup::GroupStep;
 use crate::error::LaunchError;
 use crate::exec::{Prepared, perform, prepare};
 use crate::step::Step;
@@ -35,6 +37,11 @@ const PASSED: [Signal; 7] = [
 const REPORT: usize = 8;
 /// Source: linux/sched.h, Linux 5.7.
 const CLONE_INTO_CGROUP: u64 = 1 << 33;
+/// What says that a child cannot be born in a group, where it may well be moved there: a kernel that
+/// is too old (E2BIG: it does not know the field), a container runtime's filter of system calls, a
+/// directory that is no group of cgroup v2.
+const BORN_OUTSIDE: [Errno; 5] =
+    [Errno::ENOSYS, Errno::EINVAL, Errno::E2BIG, Errno::EPERM, Errno::EBADF];
 
 /// A child that has not begun. Dropped, it ends without having run anything.
 #[derive(Debug)]
@@ -96,17 +103,32 @@ impl Gated {
             .map_err(error("the mask of signals"))?;
         // SAFETY: the child only makes system calls on buffers that are there already: `begin`
         // neither allocates nor takes a lock, and never returns.
-        match unsafe { fork_into(cgroup) } {
+        let (born, outside) = match unsafe { fork_into(cgroup) } {
+            Err(errno) if cgroup.is_some() && BORN_OUTSIDE.contains(&errno) => {
+                // SAFETY: as above.
+                (unsafe { fork_into(None) }, cgroup)
+            }
+            born => (born, None),
+        };
+        match born {
             Ok(0) => begin(&prepared, &wait, gate.as_raw_fd(), &report, &before),
             Ok(pid) => {
                 let pid = Pid::from_raw(pid);
                 let child = Child { pid, pidfd: pidfd(pid), signals, before, reaped: false };
                 let (waiting, refusal) = (Some((gate, child)), Some(refusal));
-                Ok(Self { waiting, pid, refusal, steps: steps.to_vec() })
+                let gated = Self { waiting, pid, refusal, steps: steps.to_vec() };
+                if let Some(cgroup) = outside {
+                    // Refused, it ends where it is: at the gate.
+                    enter(cgroup, pid).map_err(|errno| not_born(cgroup, errno))?;
+                }
+                Ok(gated)
             }
             Err(errno) => {
                 let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
-                Err(error("fork")(errno))
+                Err(match cgroup {
+                    Some(cgroup) => not_born(cgroup, errno),
+                    None => error("fork")(errno),
+                })
             }
         }
     }
@@ -322,6 +344,19 @@ unsafe fn fork_into(cgroup: Option<BorrowedFd<'_>>) -> Result<i32, Errno> {
     // memory of its own, as after a fork.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of_val(&args)) };
     Errno::result(pid).map(|pid| i32::try_from(pid).unwrap_or(-1))
+}
+
+/// Moves a process that has not begun into a group.
+fn enter(cgroup: BorrowedFd<'_>, pid: Pid) -> Result<(), Errno> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+    let procs = openat(cgroup, "cgroup.procs", flags, Mode::empty())?;
+    nix::unistd::write(&procs, pid.to_string().as_bytes()).map(drop)
+}
+
+fn not_born(cgroup: BorrowedFd<'_>, errno: Errno) -> LaunchError {
+    // Read back for the message alone.
+    let dir = std::fs::read_link(format!("/proc/self/fd/{}", cgroup.as_raw_fd()));
+    GroupStep::Enter { dir: dir.unwrap_or_default() }.refused(errno)
 }
 
 /// What the child does. Only system calls.

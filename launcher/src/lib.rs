@@ -6,6 +6,7 @@
 //! at a pipe until it is claimed for. Only [`sys`] calls the kernel.
 
 mod binding;
+pub mod cgroup;
 pub mod definition;
 pub mod domain;
 pub mod emit;
@@ -14,7 +15,9 @@ mod exec;
 mod gate;
 pub mod guest;
 pub mod guest_file;
+pub mod lxc;
 pub mod qemu;
+mod start;
 mod step;
 pub mod sys;
 
@@ -23,4 +26,5 @@ pub use error::LaunchError;
 pub use exec::exec_in_place;
 pub use gate::{Ended, Gated, Running};
 pub use guest::MemoryMode;
+pub use start::{End, Started, Waiting};
 pub use step::{Step, Thread};

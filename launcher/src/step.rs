@@ -6,6 +6,7 @@ use std::fmt;
 use nix::errno::Errno;
 use placer_engine::{Bytes, CpuSet, NodeSet};
 
+use crate::cgroup::GroupStep;
 use crate::error::LaunchError;
 use crate::guest::MemoryMode;
 
@@ -13,6 +14,8 @@ use crate::guest::MemoryMode;
 /// [`Exec`](Self::Exec); from outside after that. Shown as a dry run shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
+    /// By the launcher: something about the guest's control group.
+    Group(GroupStep),
     /// Run on these CPUs only.
     Affinity {
         /// The CPUs.
@@ -77,6 +80,7 @@ impl fmt::Display for Thread {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Group(step) => step.fmt(f),
             Self::Affinity { cpus } => write!(f, "cpus    {cpus}"),
             Self::Memory { mode: MemoryMode::None, .. } => write!(f, "memory  not bound"),
             Self::Memory { mode, nodes } => write!(f, "memory  {mode} on {nodes}"),
@@ -105,6 +109,7 @@ impl Step {
     /// Returns the error for a step that the kernel refused.
     pub(crate) fn refused(&self, errno: Errno) -> LaunchError {
         match self {
+            Self::Group(step) => step.refused(errno),
             Self::Affinity { cpus } => {
                 let error = LaunchError::new(format!("run on CPUs {cpus}"), errno);
                 match errno {

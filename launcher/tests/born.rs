@@ -1,0 +1,159 @@
+//! Guests in control groups of this machine: born there, held there, and nothing of it stays.
+//!
+//! Needs root and a cgroup v2 that can be written to; skipped with a line that says so.
+
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+use placer_engine::{Limits, NodeSet, SysRoot};
+use placer_launcher::cgroup::{Cpuset, GroupStep, Live, Tree, plan};
+use placer_launcher::guest::{Cgroup, CgroupMode, Guest, Program};
+use placer_launcher::{Binding, Ended, MemoryMode, Step, Waiting};
+
+mod filter;
+
+/// Returns the tree, and a group of this test's own below its first, if they can be had.
+fn own_group(name: &str) -> Option<(Tree, Parent)> {
+    let tree = Tree::read(Path::new("/"));
+    let Some(mount) = &tree.mount else {
+        eprintln!("skipped: no cgroup v2 is mounted here");
+        return None;
+    };
+    let dir = mount.join(format!("test-{name}-{}", std::process::id()));
+    if let Err(error) = std::fs::create_dir(&dir) {
+        eprintln!("skipped: no group can be made here: {}: {error}", dir.display());
+        return None;
+    }
+    let _ = std::fs::write(mount.join("cgroup.subtree_control"), "+cpuset +memory");
+    Some((tree, Parent(dir)))
+}
+
+/// Removed at the end, which shows that nothing is in it.
+struct Parent(PathBuf);
+
+impl Drop for Parent {
+    fn drop(&mut self) {
+        let removed = std::fs::remove_dir(&self.0);
+        if !std::thread::panicking() {
+            removed.expect("a group with nothing left in it");
+        }
+    }
+}
+
+fn steps(parent: &Parent, binding: &Binding, tree: &Tree, script: &str) -> Vec<Step> {
+    let argv = ["sh", "-c", script].map(Into::into).to_vec();
+    let mut guest = Guest::new("g".parse().expect("a name"), Program::Command(argv.clone()));
+    let parent = parent.0.to_str().expect("a plain path").to_owned();
+    guest.cgroup = Cgroup { mode: CgroupMode::Own, parent: Some(parent.clone()) };
+    let planned = if tree.cpuset == Cpuset::V2 {
+        plan(&Live, tree, &guest, binding).expect("a plan")
+    } else {
+        // The same without the cpuset.
+        let dir = PathBuf::from(format!("{parent}/placer-g.{}", std::process::id()));
+        let steps = vec![
+            GroupStep::Make { dir: dir.clone() },
+            GroupStep::Enter { dir: dir.clone() },
+            GroupStep::Remove { dir },
+        ];
+        placer_launcher::cgroup::Planned { steps, notes: Vec::new() }
+    };
+    planned.around(binding.steps(argv))
+}
+
+fn binding() -> Binding {
+    let limits = Limits::read(&SysRoot::live()).expect("a process");
+    // The last of each, which nothing is by chance.
+    let cpus = limits.cpus.and_then(|cpus| cpus.iter().last());
+    let memory: NodeSet = limits.nodes.and_then(|nodes| nodes.iter().last()).into_iter().collect();
+    let cpus = cpus.into_iter().collect();
+    Binding { cpus, preferred: memory.clone(), memory, mode: MemoryMode::Strict }
+}
+
+/// Runs a guest that tells what it sees, checks that, and how it ended.
+fn runs_in_its_group(name: &str) {
+    let Some((tree, parent)) = own_group(name) else { return };
+    let tmp = tempfile::tempdir().expect("a directory");
+    let file = tmp.path().join("seen");
+    let script = format!("cat /proc/self/cgroup /proc/self/status > {}; exit 5", file.display());
+    let binding = binding();
+    let steps = steps(&parent, &binding, &tree, &script);
+    let waiting = Waiting::prepare(&Live, &steps).expect("prepared");
+    let group = waiting.group().expect("a group");
+    let procs = std::fs::read_to_string(group.dir().join("cgroup.procs")).expect("processes");
+    assert_eq!(procs, format!("{}\n", waiting.pid()), "the child waits in its group");
+    let claimed = group.claimed(&tree).expect("in the tree");
+    let end = waiting.open().expect("begun").wait().expect("its end");
+    assert_eq!((end.ended, end.left), (Ended::Exited(5), None));
+    let seen = std::fs::read_to_string(&file).expect("written");
+    assert!(seen.contains(&format!("0::{}\n", claimed.path)), "{seen}");
+    assert!(seen.contains(&format!("Cpus_allowed_list:\t{}\n", binding.cpus)), "{seen}");
+    if tree.cpuset == Cpuset::V2 {
+        assert!(seen.contains(&format!("Mems_allowed_list:\t{}\n", binding.memory)), "{seen}");
+    } else {
+        eprintln!("skipped: what a cpuset does: this host has none in cgroup v2");
+    }
+}
+
+#[test]
+fn a_guest_is_born_in_its_group() {
+    runs_in_its_group("born");
+}
+
+#[test]
+fn a_guest_that_cannot_be_born_there_is_moved_before_it_begins() {
+    for (name, errno) in [("nosys", Errno::ENOSYS), ("inval", Errno::EINVAL)] {
+        // The filter stays with its thread.
+        std::thread::spawn(move || {
+            if filter::fail(libc::SYS_clone3, errno) {
+                runs_in_its_group(name);
+            }
+        })
+        .join()
+        .expect("a thread that ends well");
+    }
+}
+
+#[test]
+fn whatever_fails_later_removes_the_group() {
+    let Some((tree, parent)) = own_group("later") else { return };
+    let steps = steps(&parent, &binding(), &tree, "true");
+    let left = || std::fs::read_dir(&parent.0).expect("a group").flatten().count();
+    let empty = left();
+    // Never begun.
+    drop(Waiting::prepare(&Live, &steps).expect("prepared"));
+    assert_eq!(left(), empty);
+    // Killed at the gate.
+    let waiting = Waiting::prepare(&Live, &steps).expect("prepared");
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(waiting.pid()).expect("a pid"));
+    nix::sys::signal::kill(pid, Signal::SIGKILL).expect("killed");
+    match waiting.open() {
+        Ok(started) => assert_eq!(started.wait().expect("its end").left, None),
+        Err(error) => assert!(error.to_string().contains("before it was bound"), "{error}"),
+    }
+    assert_eq!(left(), empty);
+}
+
+#[test]
+fn processes_that_a_guest_leaves_behind_are_told_of() {
+    let Some((tree, parent)) = own_group("behind") else { return };
+    let steps = steps(&parent, &binding(), &tree, "sleep 1000 > /dev/null 2>&1 & echo $! >&2");
+    let waiting = Waiting::prepare(&Live, &steps).expect("prepared");
+    let dir = waiting.group().expect("a group").dir().to_owned();
+    let end = waiting.open().expect("begun").wait().expect("its end");
+    assert_eq!(end.ended, Ended::Exited(0));
+    let left = end.left.expect("a note").to_string();
+    assert!(left.contains("processes that the guest left behind run in it"), "{left}");
+    // The next launch beside it removes it, when they have ended.
+    let procs = std::fs::read_to_string(dir.join("cgroup.procs")).expect("a process");
+    let pid = nix::unistd::Pid::from_raw(procs.trim().parse().expect("one pid"));
+    nix::sys::signal::kill(pid, Signal::SIGKILL).expect("killed");
+    // Not a child of ours, so it cannot be waited for.
+    for _ in 0..1000 {
+        if std::fs::remove_dir(&dir).is_ok() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert!(!dir.exists());
+}
