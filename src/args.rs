@@ -48,10 +48,8 @@ pub(crate) enum Command {
     Release(Release),
     /// Saves this machine as a directory that --root reads.
     Record(Record),
-    /// Reads a host with hwloc, for the process that started it.
-    #[cfg(feature = "hwloc")]
-    #[command(hide = true)]
-    HwlocFacts,
+    /// Prints the JSON Schema of what a command prints with --json.
+    Schema(Schema),
     /// Takes numad's own command line, and answers with its messages and exit codes.
     ///
     /// The same happens when the program is called by the name numad. The answer is there in a
@@ -89,6 +87,8 @@ Examples:
   placer advise 4:8G --near eth0    as near to that network card as it fits
   placer advise 4:500 --within 0-1  only nodes 0 and 1 may be named
   placer advise 4:8G --hold 30s     8 GiB that nobody else is promised for 30 s
+  placer advise 4:8G --emit qemu    the same as options for QEMU
+  numactl $(placer advise 4:8G --emit numactl) ./solver
   placer advise 4:500 --root DIR    for a machine saved with placer record
 
 Defaults for this host may be set in /etc/placer.toml, section advise.
@@ -128,46 +128,86 @@ pub(crate) struct Advise {
     /// Prints the CPUs of the advised nodes instead of the nodes.
     #[arg(long)]
     pub(crate) cpus: bool,
+    /// Prints the decision as settings for another program.
+    #[arg(long, value_name = "FORM", conflicts_with_all = ["cpus", "json", "explain"])]
+    pub(crate) emit: Option<EmitForm>,
+    /// How those settings bind memory: strict, preferred, interleave, ...
+    #[arg(long, value_name = "MODE", default_value = "strict")]
+    #[arg(env = "PLACER_MODE", hide_env_values = true)]
+    pub(crate) mode: MemoryMode,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EmitForm {
+    /// Options of numactl, on one line.
+    Numactl,
+    /// Lines for the section Service of a unit.
+    Systemd,
+    /// Options of QEMU, a line each.
+    Qemu,
+    /// The elements vcpu and numatune of a domain.
+    LibvirtXml,
+    /// Lines of a container's configuration.
+    Lxc,
 }
 
 #[derive(Debug, clap::Args)]
-#[command(override_usage = "placer launch [OPTIONS] -- COMMAND [ARGS]...")]
+#[command(override_usage = "\
+placer launch [OPTIONS] -- COMMAND [ARGS]...
+       placer launch [OPTIONS] GUEST.toml | DOMAIN.xml")]
 #[command(after_help = "\
 Examples:
   placer launch --cpus 4 --memory 8G -- ./solver input
   placer launch --cpus 2 --memory 1G --mode interleave -- make -j2
   placer launch --cpus 4 --memory 8G --dry-run -- ./solver
 
-The command runs on the CPUs of the advised nodes and takes its memory there.
+  placer launch db1.toml
+  placer launch --print-xml db1.xml
+
+A command runs on the CPUs of the advised nodes and takes its memory there.
 What it was promised is claimed for it until it ends: placer ps lists it.
-The nodes and CPUs that this process is limited to bound the choice.
-Exit status: the command's; 1 it does not fit, and nothing is started; 2 usage
+The nodes and CPUs that this process is limited to bound the choice for a
+command; for a guest's definition the whole machine counts.
+Exit status: the guest's; 1 it does not fit, and nothing is started; 2 usage
 or failure.")]
 pub(crate) struct Launch {
-    /// CPUs, to 1/100, as in 4 or 2.5.
-    #[arg(long, value_name = "CPUS", default_value = "1", value_parser = cpus)]
+    /// The guest's definition: TOML, or a libvirt domain in XML; - reads standard input.
+    #[arg(value_name = "GUEST", conflicts_with = "command")]
+    pub(crate) guest: Option<PathBuf>,
+    /// CPUs, to 1/100, as in 4 or 2.5; for a command 1 if nothing is said.
+    #[arg(long, value_name = "CPUS", value_parser = cpus)]
     #[arg(env = "PLACER_CPUS", hide_env_values = true)]
-    pub(crate) cpus: CpuShare,
+    pub(crate) cpus: Option<CpuShare>,
     /// Memory: MiB, or with K, M, G, T, as in 8G.
-    #[arg(long, value_name = "MEMORY", default_value = "0", value_parser = memory)]
+    #[arg(long, value_name = "MEMORY", value_parser = memory)]
     #[arg(env = "PLACER_MEMORY", hide_env_values = true)]
-    pub(crate) memory: Bytes,
-    /// How memory is bound: strict, preferred, preferred-many, interleave, weighted-interleave, none.
-    #[arg(long, value_name = "MODE", default_value = "strict")]
+    pub(crate) memory: Option<Bytes>,
+    /// How memory is bound: strict (if nothing is said), preferred, preferred-many, interleave,
+    /// weighted-interleave, none.
+    #[arg(long, value_name = "MODE")]
     #[arg(env = "PLACER_MODE", hide_env_values = true)]
-    pub(crate) mode: MemoryMode,
+    pub(crate) mode: Option<MemoryMode>,
     /// Starts what does not fit too, in mode preferred where strict was meant.
-    #[arg(long)]
+    #[arg(long, value_name = "yes|no", env = "PLACER_FORCE", hide_env_values = true)]
+    #[arg(default_value = "no", default_missing_value = "yes", hide_default_value = true)]
+    #[arg(num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
     pub(crate) force: bool,
     /// Prints what would be done, and does nothing.
-    #[arg(long)]
+    #[arg(long, value_name = "yes|no", env = "PLACER_DRY_RUN", hide_env_values = true)]
+    #[arg(default_value = "no", default_missing_value = "yes", hide_default_value = true)]
+    #[arg(num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
     pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) host: HostArgs,
     #[command(flatten)]
     pub(crate) choice: Choice,
+    /// Prints the domain definition with what came of the advice, and starts nothing.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) print_xml: bool,
     /// The command and its arguments.
-    #[arg(last = true, required = true, value_name = "COMMAND")]
+    #[arg(last = true, required_unless_present = "guest", value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
 }
 
@@ -294,6 +334,24 @@ impl From<PreferName> for Prefer {
     }
 }
 
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  placer schema advise
+  placer schema show")]
+pub(crate) struct Schema {
+    /// The command.
+    pub(crate) of: Form,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Form {
+    /// placer advise --json.
+    Advise,
+    /// placer show --json.
+    Show,
+}
+
 /// Reads the size of a huge page: as large as a kernel has them, and a power of two.
 pub(crate) fn pages(text: &str) -> Result<Bytes, String> {
     let wanted = || format!("expected a size of huge pages, as in 2M or 1G, found {text:?}");
@@ -376,7 +434,10 @@ mod tests {
             for flag in command.get_arguments().filter(|flag| flag.get_long().is_some()) {
                 let long = flag.get_long().unwrap_or_default();
                 // These choose the form of the output, not the answer.
-                if matches!(long, "help" | "json" | "cpus" | "devices" | "explain") {
+                if matches!(
+                    long,
+                    "help" | "json" | "cpus" | "devices" | "explain" | "emit" | "print-xml"
+                ) {
                     continue;
                 }
                 let variable = format!("PLACER_{}", long.replace('-', "_").to_uppercase());

@@ -58,8 +58,21 @@ pub(crate) fn snapshot_and_claims(
 
 /// Returns what was promised to others; `None`, and one line, when that cannot be told.
 pub(crate) fn view(root: &SysRoot, set: settings::Claims) -> Option<View> {
+    view_of(root, set, |claims| claims)
+}
+
+/// The same without guests that nobody asked placer about: numad's own answers do not count them.
+pub(crate) fn view_of_asked(root: &SysRoot, set: settings::Claims) -> Option<View> {
+    view_of(root, set, Claims::asked_only)
+}
+
+fn view_of(
+    root: &SysRoot,
+    set: settings::Claims,
+    which: impl Fn(Claims) -> Claims,
+) -> Option<View> {
     let place = place(set);
-    let counted = |place: &Place| Claims::open(place, root).and_then(|claims| claims.view());
+    let counted = |place: &Place| which(Claims::open(place, root)?).view();
     let view = counted(&place).or_else(|error| {
         let why = output::chain(&error);
         trouble::note(Effect::Uncounted, format!("claims are not counted: {why}"));

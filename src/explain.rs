@@ -122,9 +122,26 @@ fn numad(advice: &Advice, why: &Explanation) -> String {
                 figure.map_or_else(String::new, |f| format!(", slowdown {f:.3}"))
             };
             let (nodes, slow) = (&numad.nodes, times(numad.slowdown));
-            format!("numad would say {nodes}: {}{slow}", reason(numad))
+            format!("numad would say {nodes}: {}{slow}{}", reason(numad), worse(advice, numad))
         }
     }
+}
+
+/// Says in which figure a slower set is worse, on a line of its own.
+fn worse(advice: &Advice, other: &Candidate) -> String {
+    if !matches!(other.reason, Reason::Slower(_)) {
+        return String::new();
+    }
+    let figures = [
+        ("crowding", other.crowding.zip(advice.crowding)),
+        ("distance", other.near.zip(advice.near)),
+    ];
+    let worse = figures.iter().filter_map(|(name, both)| {
+        let (theirs, ours) = both.filter(|(theirs, ours)| *theirs > ours * 1.005)?;
+        Some(format!("{name} {theirs:.3} instead of {ours:.3}"))
+    });
+    let worse: Vec<String> = worse.collect();
+    if worse.is_empty() { String::new() } else { format!("\n  {}", worse.join(", ")) }
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "no host has 2^64 bytes")]

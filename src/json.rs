@@ -7,61 +7,98 @@ use serde::Serialize;
 
 use crate::explain;
 
-/// `placer advise --json`.
+/// The answer of `placer advise --json`.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Advice"))]
 pub(crate) struct AdviceForm<'a> {
+    /// Of this form; more fields may come without a new one.
+    #[cfg_attr(test, schemars(extend("const" = 1)))]
     version: u32,
-    request: RequestForm,
+    /// What was asked for.
+    request: AmountForm,
+    /// The rule that chose.
+    #[cfg_attr(test, schemars(extend("enum" = ["best", "numad"])))]
     policy: &'a str,
-    nodes: String,
-    cpus: String,
+    /// The nodes advised. None under `--strict` when the request does not fit.
+    nodes: IdList,
+    /// Their CPUs that may be used.
+    cpus: IdList,
+    /// Whether the memory fits, and no more CPUs are asked for than the nodes have.
     fits: bool,
+    /// What is short; not there when the request fits.
     #[serde(skip_serializing_if = "Option::is_none")]
-    short: Option<RequestForm>,
+    short: Option<AmountForm>,
+    /// What each node is expected to carry, in ascending order of nodes.
     split: Vec<ShareForm>,
+    /// How much slower than alone on local memory the guest is expected to run: 1 is not at all. Null
+    /// where the nodes have no CPUs or no memory, or none are named.
     slowdown: Option<f64>,
+    /// The mean distance of the guest's CPUs from its memory, 10 is all local; null as above.
     near: Option<f64>,
+    /// Runnable threads for each CPU, at least 1; null as above.
     crowding: Option<f64>,
-    /// `"optimal"`, `{"gap": 0.05}`, or null by numad's rules.
+    /// `"optimal"`: no other nodes are more than 2 % faster. `{"gap": 0.05}`: none are more than 5 %
+    /// faster. Null by numad's rules, which do not ask.
     proof: Option<ProofForm>,
+    /// The sets that come next, best first.
     alternatives: Vec<CandidateForm>,
-    /// numad's own answer, by the same figures; null where it has none.
+    /// numad's own answer, by the same figures; not there where it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     numad: Option<CandidateForm>,
+    /// What would make it fit, in words; not there when it fits.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     remedies: Vec<String>,
     /// What `placer release` takes; not there when nothing was claimed.
     #[serde(skip_serializing_if = "Option::is_none")]
     claim: Option<String>,
-    notes: &'a [String],
+    /// What a person should know: what was assumed, left out or is unknown.
+    notes: Vec<String>,
 }
 
+/// Ids as the kernel writes them: ascending, runs joined, as in `0-3,8`; empty for none.
 #[derive(Serialize)]
-struct RequestForm {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct IdList(
+    #[cfg_attr(test, schemars(regex(pattern = "^([0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*)?$")))]
+    String,
+);
+
+/// CPUs and memory.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Amount"))]
+struct AmountForm {
+    /// CPUs, to the hundredth.
+    #[cfg_attr(test, schemars(range(min = 0)))]
     cpus: f64,
+    /// Bytes.
     memory: u64,
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Proof"))]
 #[serde(rename_all = "lowercase")]
 enum ProofForm {
     Optimal,
-    Gap(f64),
+    Gap(#[cfg_attr(test, schemars(range(min = 0)))] f64),
 }
 
+/// A set of nodes beside the advised one.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Candidate"))]
 struct CandidateForm {
-    nodes: String,
+    nodes: IdList,
+    /// As that of the advice; null without CPUs or memory.
     slowdown: Option<f64>,
     near: Option<f64>,
     crowding: Option<f64>,
+    /// Why it was not advised, in words.
     reason: String,
 }
 
 impl CandidateForm {
     fn new(candidate: &Candidate) -> Self {
         Self {
-            nodes: candidate.nodes.to_string(),
+            nodes: IdList(candidate.nodes.to_string()),
             slowdown: candidate.slowdown,
             near: candidate.near,
             crowding: candidate.crowding,
@@ -70,10 +107,15 @@ impl CandidateForm {
     }
 }
 
+/// One node's part of a guest.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Share"))]
 struct ShareForm {
     node: u32,
+    /// CPUs of the guest that run there on the average.
+    #[cfg_attr(test, schemars(range(min = 0)))]
     cpus: f64,
+    /// Bytes.
     memory: u64,
 }
 
@@ -81,21 +123,20 @@ impl<'a> AdviceForm<'a> {
     pub(crate) fn new(
         request: &Request,
         advice: &'a Advice,
-        notes: &'a [String],
+        notes: &[String],
         claim: Option<ClaimId>,
         why: Option<&Explanation>,
     ) -> Self {
         Self {
             version: 1,
-            request: RequestForm { cpus: request.cpus.as_cpus(), memory: request.memory.get() },
+            request: AmountForm { cpus: request.cpus.as_cpus(), memory: request.memory.get() },
             policy: advice.policy.name(),
-            nodes: advice.nodes.to_string(),
-            cpus: advice.cpus.to_string(),
+            nodes: IdList(advice.nodes.to_string()),
+            cpus: IdList(advice.cpus.to_string()),
             fits: advice.fits(),
-            short: advice.shortfall.map(|short| RequestForm {
-                cpus: short.cpus.as_cpus(),
-                memory: short.memory.get(),
-            }),
+            short: advice
+                .shortfall
+                .map(|short| AmountForm { cpus: short.cpus.as_cpus(), memory: short.memory.get() }),
             split: advice
                 .split
                 .iter()
@@ -118,52 +159,89 @@ impl<'a> AdviceForm<'a> {
             numad: why.and_then(|why| why.numad.as_ref()).map(CandidateForm::new),
             remedies: why.map(|why| why.remedies.clone()).unwrap_or_default(),
             claim: claim.map(|id| id.to_string()),
-            notes,
+            notes: notes.to_vec(),
+        }
+    }
+
+    /// Returns the form of an answer that names no nodes, since the request does not fit on any.
+    pub(crate) fn without_nodes(self) -> Self {
+        let none = || IdList(String::new());
+        Self {
+            nodes: none(),
+            cpus: none(),
+            split: Vec::new(),
+            slowdown: None,
+            near: None,
+            crowding: None,
+            proof: None,
+            alternatives: Vec::new(),
+            numad: None,
+            ..self
         }
     }
 }
 
-/// `placer show --json`.
+/// The answer of `placer show --json`.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Host"))]
 pub(crate) struct HostForm<'a> {
+    /// Of this form; more fields may come without a new one.
+    #[cfg_attr(test, schemars(extend("const" = 1)))]
     version: u32,
+    /// In ascending order of ids.
     nodes: Vec<NodeForm>,
     /// How many claims and holds there are; null when that cannot be told.
     claims: Option<CountForm>,
+    /// Null where the host does not tell them.
     distances: Option<DistancesForm>,
+    /// What hwloc knows beside, with `--devices`.
     #[serde(skip_serializing_if = "Option::is_none")]
     hwloc: Option<serde_json::Value>,
+    /// What a person should know: what was assumed, left out or is unknown.
     notes: &'a [String],
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Node"))]
 struct NodeForm {
     id: u32,
-    cpus: String,
+    /// Its online CPUs as the kernel lists them.
+    cpus: IdList,
+    /// Bytes; null when it is not told.
     memory_total: Option<u64>,
+    /// Bytes that can be promised, before claims: MemFree and Inactive(file); null when not told.
     memory_free: Option<u64>,
+    /// Idle CPU time, in CPUs; null when the load is unknown.
     cpus_free: Option<f64>,
-    /// What is promised of it and not yet visible as used; null when that cannot be told.
+    /// What is promised of it and not yet visible as used, in bytes; null when that cannot be told.
     claimed: Option<u64>,
+    /// The same in huge pages; not there when there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     claimed_huge: Vec<HugeForm>,
 }
 
 /// What is promised of a node in huge pages of one size.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Huge"))]
 struct HugeForm {
+    /// The size of a page in bytes.
     page: u64,
+    /// Bytes.
     memory: u64,
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Count"))]
 struct CountForm {
     guests: usize,
     holds: usize,
 }
 
+/// Distances from the CPUs of a node (row) to the memory of a node (column); 10 is local.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Distances"))]
 struct DistancesForm {
+    /// The nodes of the rows and columns, in their order.
     nodes: Vec<u32>,
     matrix: Vec<Vec<u32>>,
 }
@@ -181,7 +259,7 @@ impl<'a> HostForm<'a> {
                 NodeForm {
                     id: node.id.0,
                     // As found: a CPU that the kernel lists in several nodes is in all of them.
-                    cpus: built.listed.to_string(),
+                    cpus: IdList(built.listed.to_string()),
                     memory_total: node.memory_total.map(placer_engine::Bytes::get),
                     memory_free: node.memory_free.map(placer_engine::Bytes::get),
                     cpus_free: node.cpus_idle,
@@ -214,4 +292,29 @@ pub(crate) fn text(form: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> 
     let mut text = serde_json::to_vec_pretty(form)?;
     text.push(b'\n');
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Holds the shipped schema to the types; `UPDATE_EXPECT=1` writes it anew.
+    fn check<T: schemars::JsonSchema>(file: &str, shipped: &str) {
+        let settings = schemars::generate::SchemaSettings::draft2020_12().for_serialize();
+        let schema = settings.into_generator().into_root_schema_for::<T>();
+        let mut made = serde_json::to_string_pretty(&schema).expect("a schema is JSON");
+        made.push('\n');
+        if std::env::var_os("UPDATE_EXPECT").is_some() {
+            let path = format!("{}/src/schema/{file}", env!("CARGO_MANIFEST_DIR"));
+            std::fs::write(&path, made).unwrap_or_else(|error| panic!("{path}: {error}"));
+        } else {
+            assert!(made == shipped, "{file} is not what the types say: UPDATE_EXPECT=1");
+        }
+    }
+
+    #[test]
+    fn the_shipped_schemas_are_those_of_the_types() {
+        check::<AdviceForm<'_>>("advise.json", crate::cmd::schema::ADVISE);
+        check::<HostForm<'_>>("show.json", crate::cmd::schema::SHOW);
+    }
 }

@@ -67,10 +67,9 @@ fn obey(mut args: Args, matches: &ArgMatches) -> Result<ExitCode, Box<dyn Error>
         Command::Launch(args) => cmd::launch::run(&args, set.claims),
         Command::Show(args) => cmd::show::run(&args, set.claims),
         Command::Record(args) => cmd::record::run(&args),
+        Command::Schema(args) => cmd::schema::run(&args),
         Command::Ps(args) => cmd::ps::run(&args, set.claims),
         Command::Release(args) => cmd::release::run(&args, set.claims),
-        #[cfg(feature = "hwloc")]
-        Command::HwlocFacts => second_source::serve(),
         // Answered before.
         Command::Numad { .. } => Ok(ExitCode::from(2)),
     }

@@ -1,10 +1,9 @@
 //! What hwloc knows beside sysfs: devices, caches, memory attributes. Never on the way of an advice.
 //!
-//! hwloc reads in a child process: its plugins are kept out, and other roots are chosen, by
-//! environment variables alone, and those are the whole process's.
+//! hwloc reads in a child process, a program of its own: see `src/bin/placer-hwloc.rs`.
 
 #[cfg(feature = "hwloc")]
-pub(crate) use with_hwloc::{SecondSource, serve};
+pub(crate) use with_hwloc::SecondSource;
 #[cfg(not(feature = "hwloc"))]
 pub(crate) use without_hwloc::SecondSource;
 
@@ -12,12 +11,12 @@ pub(crate) use without_hwloc::SecondSource;
 mod with_hwloc {
     use std::error::Error;
     use std::fmt::Write;
-    use std::process::ExitCode;
+    use std::path::{Path, PathBuf};
     use std::sync::Arc;
     use std::time::Duration;
 
     use placer_engine::SysRoot;
-    use placer_engine::source::hwloc::{self, Device, Helper, Hwloc, HwlocLoader};
+    use placer_engine::source::hwloc::{Device, Helper, Hwloc, HwlocLoader};
     use serde_json::{Value, json};
 
     /// hwloc takes 5 to 35 ms on real machines.
@@ -29,9 +28,9 @@ mod with_hwloc {
     }
 
     impl SecondSource {
-        /// Starts reading, in a child of this very program.
+        /// Starts reading, in a child.
         pub(crate) fn start(root: &SysRoot) -> Result<Self, Box<dyn Error>> {
-            let helper = Helper::new(std::env::current_exe()?).arg("hwloc-facts");
+            let helper = Helper::new(program()?);
             Ok(Self { loader: HwlocLoader::spawn_with(root.clone(), helper) })
         }
 
@@ -97,10 +96,17 @@ mod with_hwloc {
         told.then(|| device.nodes.to_string())
     }
 
-    /// Answers as the child.
-    pub(crate) fn serve() -> Result<ExitCode, Box<dyn Error>> {
-        hwloc::serve(std::io::stdout().lock())?;
-        Ok(ExitCode::SUCCESS)
+    /// Returns the program that reads, which is installed with this one: beside it, or where
+    /// programs lie that people do not call.
+    fn program() -> Result<PathBuf, Box<dyn Error>> {
+        const NAME: &str = "placer-hwloc";
+        let own = std::env::current_exe()?;
+        let dir = own.parent().unwrap_or(Path::new("/"));
+        let places = [dir.join(NAME), dir.join("../libexec/placer").join(NAME)];
+        places.iter().find(|path| path.is_file()).cloned().ok_or_else(|| {
+            let places = places.map(|path| path.display().to_string()).join(" or ");
+            format!("--devices: expected the program {NAME} as {places}, found none").into()
+        })
     }
 }
 

@@ -75,8 +75,10 @@ const ENDS: &[&str] = &["source", "store", "backend", "sampler", "error"];
 const CLAIMS_ENDS: &[&str] = &[
     "claims/desk.rs",
     "claims/fates.rs",
+    "claims/look.rs",
     "claims/observed.rs",
     "claims/proc.rs",
+    "claims/proc_dir.rs",
     "claims/store.rs",
     "claims/store_tests.rs",
 ];

@@ -1,5 +1,7 @@
 //! Policy `best`, asked through the program about recorded machines.
 
+#![allow(clippy::panic, reason = "a test that cannot go on says why")]
+
 mod common;
 
 use std::fmt::Write;
@@ -129,6 +131,113 @@ fn best_differs_from_numad_for_named_reasons_only() {
         println!("{count:>5} {reason}");
     }
     assert!(reasons.len() >= 4, "{reasons:?}");
+}
+
+/// Even random numbers (splitmix64).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % n
+    }
+
+    fn percent(&mut self, from: u64, to: u64) -> u64 {
+        from + self.below(to - from + 1)
+    }
+}
+
+/// A host of some nodes, so many percent of them idle and free. Odd ones have nodes of their own sizes,
+/// some without CPUs or memory, and distances of several kinds.
+fn random_host(dice: &mut Dice, free: (u64, u64), odd: bool) -> Value {
+    let count = [2, 3, 4, 6, 8, 12][usize::try_from(dice.below(6)).expect("small")];
+    let nodes: Vec<Value> = (0..count)
+        .map(|id| {
+            let (mut cpus, mut total) = (8, 16_384);
+            if odd {
+                cpus = [2, 4, 8, 16, 0][usize::try_from(dice.below(5)).expect("small")];
+                total = [4096, 16_384, 65_536, 0][usize::try_from(dice.below(4)).expect("small")];
+            }
+            // The first has both: a host without any is another test's.
+            if id == 0 {
+                (cpus, total) = (8, 16_384);
+            }
+            let idle = (cpus * dice.percent(free.0, free.1)) as f64 / 100.0;
+            let free = total * dice.percent(free.0 * 10, free.1 * 10) / 1000;
+            serde_json::json!({
+                "id": id, "cpus": cpus, "idle": idle, "mem_total": total, "mem_free": free,
+            })
+        })
+        .collect();
+    let rings = odd && dice.below(2) == 0;
+    let distance = |i: u64, j: u64| match (i == j, rings) {
+        (true, _) => 10,
+        (false, true) => 10 + 6 * i.abs_diff(j).min(count - i.abs_diff(j)),
+        (false, false) => 21,
+    };
+    let row = |i| (0..count).map(|j| distance(i, j)).collect::<Vec<_>>();
+    let distances: Vec<Vec<u64>> = (0..count).map(row).collect();
+    serde_json::json!({ "nodes": nodes, "distances": distances })
+}
+
+/// What numad's set is beside the answer, by name.
+fn beside(root: &Path, request: &str) -> &'static str {
+    use placer_engine::policy::best::Reason;
+    use placer_engine::{Request, Snapshot, SysRoot, advise, explain};
+    let snapshot = Snapshot::take(&SysRoot::at(root), std::time::Duration::ZERO);
+    let snapshot = snapshot.expect("a recorded machine");
+    let request: Request = request.parse().expect("a request");
+    let advice = advise(&snapshot, &request).expect("an advice");
+    let why = explain(&snapshot, &request, &advice).expect("an explanation");
+    match why.numad.map(|numad| numad.reason) {
+        None => "numad has no answer",
+        Some(Reason::Chosen) => "the same",
+        Some(Reason::NoCpus | Reason::LacksCpus(_)) => "lacks CPUs",
+        Some(Reason::LacksMemory(_)) => "lacks memory",
+        Some(Reason::Slower(_)) => "slower by more than 2 %",
+        Some(Reason::MoreNodes(_)) => "more nodes",
+        Some(Reason::LessRoom(_)) => "as many nodes, less room",
+        Some(Reason::HigherIds) => "equal, higher ids",
+        // Up to 16 nodes every set is looked at.
+        Some(Reason::Unseen) => panic!("{}: numad has a better set", root.display()),
+    }
+}
+
+/// The same on generated hosts, with the sizes of requests in a node's CPUs and memory.
+#[test]
+fn best_differs_from_numad_for_named_reasons_only_on_generated_hosts() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let mut dice = Dice(4);
+    let mut quiet = std::collections::BTreeMap::<&str, u32>::new();
+    let mut others = quiet.clone();
+    for round in 0..600u32 {
+        let root = scratch.path().join(round.to_string());
+        let (free, odd) =
+            [((97, 100), false), ((5, 100), false), ((5, 100), true), ((0, 30), true)]
+                [usize::try_from(round % 4).expect("small")];
+        write_machine(&random_host(&mut dice, free, odd), &root);
+        for _ in 0..4 {
+            // On quiet hosts what a node holds; elsewhere up to three nodes' worth.
+            let most = if round % 4 == 0 { 90 } else { 300 };
+            let cpus = 8 * dice.percent(5, most);
+            let memory = 16_384 * dice.percent(1, most) / 100;
+            let request = format!("{}.{:02}:{memory}", cpus / 100, cpus % 100);
+            let counts = if round % 4 == 0 { &mut quiet } else { &mut others };
+            *counts.entry(beside(&root, &request)).or_default() += 1;
+        }
+    }
+    for (hosts, counts) in [("quiet hosts of equal nodes", &quiet), ("other hosts", &others)] {
+        let all: u32 = counts.values().sum();
+        println!("{hosts}: {all} requests");
+        for (reason, count) in counts {
+            println!("{:>7.1} % {reason}", f64::from(*count) * 100.0 / f64::from(all));
+        }
+    }
+    let all: u32 = quiet.values().sum();
+    assert!(quiet.get("the same").is_some_and(|same| same * 10 > all * 9), "{quiet:?}");
+    assert!(others.len() >= 5, "{others:?}");
 }
 
 /// On quiet hosts of equal nodes the two rules agree nearly always.

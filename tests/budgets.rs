@@ -20,7 +20,7 @@ use common::in_turn;
 use common::machine::Machine;
 use common::plain::PlainReader;
 use placer_engine::source::HostReader;
-use placer_engine::{Engine, Pace, Request, Sample, SysRoot};
+use placer_engine::{Engine, Pace, Request, Sample, Snapshot, SysRoot, advise};
 
 /// Counts what is allocated: by this thread, and what is live in the whole process.
 struct Counting;
@@ -180,6 +180,23 @@ fn sampling_allocates_nothing_for_each_cpu() {
 
 /// Names what a child process of this test program does; absent in the parent.
 const TASK: &str = "PLACER_BUDGET_TASK";
+
+/// The ordinary answer of policy `best` makes nothing but the advice: its nodes, CPUs and split. What
+/// all answers on a snapshot have in common is made by the first one, or by the Engine.
+#[test]
+fn an_ordinary_answer_allocates_only_what_it_returns() {
+    for machine in [Machine { nodes: 2, cpus: 16 }, Machine { nodes: 64, cpus: 4096 }] {
+        let dir = machine.write();
+        let snapshot =
+            Snapshot::take(&SysRoot::at(dir.path()), Duration::ZERO).expect("a snapshot");
+        let request: Request = "0.5:500".parse().expect("a request");
+        let ask = || drop(black_box(advise(&snapshot, &request).expect("advice")));
+        let first = allocations_of(ask);
+        let again = allocations_of(ask);
+        eprintln!("{}: {first} allocations, then {again}", machine.name());
+        assert!(again <= 3 && first > again, "{first}, {again}");
+    }
+}
 
 /// Runs one task in a process of its own, where nothing else allocates. Returns what it printed.
 fn in_a_process_of_its_own(task: &str) -> String {

@@ -116,6 +116,14 @@ fn strict_prints_no_nodes_for_what_does_not_fit() {
     assert_eq!(told(&cpus), expected);
     let memory = placer_on(host.path(), &["advise", "1:100G", "--strict"]);
     assert_eq!((memory.status.code(), text(&memory.stdout)), (Some(1), String::new()));
+    // The whole answer says what is short, and names no node either.
+    let whole = placer_on(host.path(), &["advise", "10:500", "--strict", "--json"]);
+    assert_eq!(whole.status.code(), Some(1));
+    let whole = json(&whole);
+    let named = ["nodes", "cpus", "fits", "split", "short", "alternatives", "proof"];
+    let wanted = json!(["", "", false, [], {"cpus": 2.0, "memory": 0}, [], null]);
+    assert_eq!(json!(named.map(|name| &whole[name])), wanted);
+    assert!(whole.get("numad").is_none(), "{whole}");
     // Being busy is no reason not to fit: of eight CPUs six are idle.
     let busy = placer_on(host.path(), &["advise", "8:500", "--strict"]);
     assert_eq!(busy.status.code(), Some(0), "{}", text(&busy.stderr));
@@ -493,4 +501,25 @@ fn a_burst_of_calls_does_not_starve_itself() {
     // The first, and whichever come before anything saved is old enough.
     assert!(waited * 4 <= took.len(), "{waited} of {} waited: {took:?}", took.len());
     assert!(fs::read_dir(&state).expect("listed").count() <= 2, "nothing is left behind");
+}
+
+#[test]
+fn the_decision_is_emitted_as_settings_for_other_programs() {
+    let host = host();
+    let emit = |args: &[&str]| told(&placer_on(host.path(), &[&["advise", "2:1G"], args].concat()));
+    let said = |text: &str| (Some(0), text.to_owned(), String::new());
+    assert_eq!(emit(&["--emit", "numactl"]), said("--physcpubind=4-7 --membind=1\n"));
+    let mode = ["--emit", "numactl", "--mode", "interleave"];
+    assert_eq!(emit(&mode), said("--physcpubind=4-7 --interleave=1\n"));
+    let lxc = "lxc.cgroup2.cpuset.cpus = 4-7\nlxc.cgroup2.cpuset.mems = 1\n";
+    assert_eq!(emit(&["--emit", "lxc"]), said(lxc));
+    assert!(emit(&["--emit", "systemd"]).1.contains("CPUAffinity=4-7\nNUMAPolicy=bind\n"));
+    let xml = emit(&["--emit", "libvirt-xml"]).1;
+    assert!(xml.starts_with("<vcpu placement='static' cpuset='4-7'>2</vcpu>\n"), "{xml}");
+    let qemu = emit(&["--emit", "qemu"]).1;
+    assert!(qemu.contains("host-nodes=1,policy=bind"), "{qemu}");
+    // What a program has no setting for is said.
+    let (code, _, stderr) = emit(&["--emit", "lxc", "--mode", "preferred"]);
+    assert!(code == Some(0) && stderr.contains("numactl --preferred=1"), "{stderr}");
+    assert_eq!(emit(&["--emit", "numad"]).0, Some(2));
 }

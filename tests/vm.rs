@@ -64,7 +64,7 @@ fn a_running_engine_follows_hotplug() -> Verdict {
     if let Err(reason) = vm_ready() {
         return unavailable(&reason);
     }
-    let watch = stripped(&engine_example("watch")?)?;
+    let watch = stripped(&example("placer-engine", "watch")?)?;
 
     // node 2 has nothing at first: it appears when a DIMM is plugged into it
     let mut guest = numa_vm();
@@ -122,6 +122,39 @@ fn best_answers_what_numad_never_asks() -> Verdict {
     } else {
         Err(format!("best ended with {}, {ok} of 29 steps ok", output.status))
     }
+}
+
+#[test]
+#[ignore = "boots two virtual machines: make test-vm"]
+fn claims_follow_processes_and_end_with_the_boot() -> Verdict {
+    if let Err(reason) = vm_ready() {
+        return unavailable(&reason);
+    }
+    let placer = stripped(Path::new(env!("CARGO_BIN_EXE_placer")))?;
+    let claim = stripped(&example("placer-engine", "claim")?)?;
+    let ledger = Path::new(env!("CARGO_TARGET_TMPDIR")).join("vm/old-claims.jsonl");
+    let guest = |args: &[&str], ok: usize, more: &dyn Fn(&mut Command)| -> Verdict {
+        let mut guest = numa_vm();
+        guest.args(["--nodes", "4", "--cpus-per-node", "2", "--mem-per-node", "448M"]);
+        guest.args(["--timeout", "200"]);
+        put(&mut guest, &script("claims"), "/bin/claims");
+        put(&mut guest, &placer, "/bin/placer");
+        put(&mut guest, &claim, "/bin/engine-claim");
+        more(&mut guest);
+        let output = run(guest.arg("--").arg("claims").args(args))?;
+        let text = report(&output);
+        let found = text.lines().filter(|line| line.starts_with("ok ")).count();
+        if output.status.success() && found == ok {
+            return Ok(());
+        }
+        Err(format!("claims {args:?} ended with {}, {found} of {ok} steps ok", output.status))
+    };
+    guest(&["before"], 15, &|guest| {
+        let mut out = OsString::from("/run/placer/claims.jsonl:");
+        out.push(&ledger);
+        guest.arg("--out").arg(out);
+    })?;
+    guest(&["after", "/old"], 6, &|guest| put(guest, &ledger, "/old"))
 }
 
 /// Passes with the reason printed, or fails with it where a guest is a must.
@@ -197,10 +230,10 @@ fn stripped(program: &Path) -> Result<PathBuf, String> {
     Ok(copy)
 }
 
-/// Builds an example of the engine crate and returns its path.
-fn engine_example(name: &str) -> Result<PathBuf, String> {
+/// Builds an example of one of our crates and returns its path.
+fn example(package: &str, name: &str) -> Result<PathBuf, String> {
     let output = Command::new(env!("CARGO"))
-        .args(["build", "--locked", "--quiet", "--package", "placer-engine", "--example", name])
+        .args(["build", "--locked", "--quiet", "--package", package, "--example", name])
         .arg("--message-format=json")
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stdin(Stdio::null())
@@ -208,7 +241,7 @@ fn engine_example(name: &str) -> Result<PathBuf, String> {
         .output()
         .map_err(|error| format!("cannot run cargo: {error}"))?;
     if !output.status.success() {
-        return Err(format!("the example {name} of placer-engine does not build"));
+        return Err(format!("the example {name} of {package} does not build"));
     }
     String::from_utf8_lossy(&output.stdout)
         .lines()
@@ -216,4 +249,44 @@ fn engine_example(name: &str) -> Result<PathBuf, String> {
         .filter(|message| message["target"]["name"] == name)
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
         .ok_or_else(|| format!("cargo names no executable for the example {name}"))
+}
+
+#[test]
+#[ignore = "boots virtual machines: make test-vm"]
+fn launched_commands_have_their_memory_where_they_were_advised() -> Verdict {
+    if let Err(reason) = vm_ready() {
+        return unavailable(&reason);
+    }
+    let Some(numactl) = find_program("numactl") else {
+        return unavailable("numactl is not installed");
+    };
+    let placer = stripped(Path::new(env!("CARGO_BIN_EXE_placer")))?;
+    let touch = stripped(&example("placer-launcher", "touch")?)?;
+    let boot = |kernel: &[&str], args: &[&str], ok: usize| -> Verdict {
+        let mut guest = numa_vm();
+        guest.args(["--nodes", "4", "--cpus-per-node", "2", "--mem-per-node", "640M"]);
+        guest.args(["--timeout", "300"]).args(kernel);
+        put(&mut guest, &script("launch"), "/bin/launch");
+        put(&mut guest, &script("load"), "/bin/load");
+        put(&mut guest, &placer, "/bin/placer");
+        put(&mut guest, &touch, "/bin/touch-memory");
+        put(&mut guest, &numactl, "/bin/numactl");
+        let output = run(guest.arg("--").arg("launch").args(args))?;
+        let text = report(&output);
+        let found = text.lines().filter(|line| line.starts_with("ok ")).count();
+        if output.status.success() && found == ok {
+            return Ok(());
+        }
+        Err(format!("launch {args:?} ended with {}, {found} of {ok} steps ok", output.status))
+    };
+    boot(&[], &[], 29)?;
+    // Weighted interleaving is younger than the kernel of the other guests.
+    let newer = numa_vm().arg("--setup-newer").stdin(Stdio::null()).status();
+    if newer.is_ok_and(|status| status.success()) {
+        // Linux 6.12 allocates by cmpxchg16b, which QEMU 7.2 emulates with the wrong flags.
+        let cpu = "max,vendor=GenuineIntel,family=6,model=85,stepping=4,cx16=off";
+        return boot(&["--kernel", "newer", "--cpu", cpu], &["weighted"], 31);
+    }
+    eprintln!("skipped: weighted-interleave, since no newer kernel can be had here");
+    Ok(())
 }

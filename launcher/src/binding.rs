@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use placer_engine::{Advice, CpuSet, NodeSet, Snapshot};
 
-use crate::guest::MemoryMode;
+use crate::guest::{CpuPlacement, Guest, MemoryMode, NodeChoice};
 use crate::step::Step;
 
 /// Where a guest runs and where its memory lies.
@@ -57,6 +57,29 @@ impl Binding {
             mode: if memory.is_empty() { MemoryMode::None } else { mode },
             memory,
         }
+    }
+
+    /// Makes the binding for a guest: what its definition fixes by hand goes before the advice.
+    pub fn of_guest(guest: &Guest, snapshot: &Snapshot, advice: &Advice) -> Self {
+        let mut binding = Self::of(snapshot, advice, guest.mode);
+        match &guest.placement {
+            CpuPlacement::Advised { .. } => {}
+            CpuPlacement::Fixed(cpus) => binding.cpus.clone_from(cpus),
+            CpuPlacement::All => {
+                let topology = snapshot.topology();
+                let all = topology.cpus_of(&topology.node_set());
+                binding.cpus = all.difference(topology.isolated());
+            }
+        }
+        if let (NodeChoice::Fixed(nodes), true) = (&guest.nodes, guest.mode != MemoryMode::None) {
+            // The user's word stands, also where the kernel will refuse it.
+            binding.mode = guest.mode;
+            if !binding.preferred.is_subset(nodes) {
+                binding.preferred = nodes.first().into_iter().collect();
+            }
+            binding.memory.clone_from(nodes);
+        }
+        binding
     }
 
     /// Returns what is done, in order, to a process that then becomes `argv`.

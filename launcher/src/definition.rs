@@ -55,6 +55,11 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// Returns the line, from 1.
+    pub(crate) fn line(self) -> usize {
+        self.line
+    }
+
     /// Returns the place of the byte at `offset`.
     pub(crate) fn of(text: &str, offset: usize) -> Self {
         let before = &text.as_bytes()[..offset.min(text.len())];
@@ -146,9 +151,6 @@ pub fn parse_list<T: Id>(list: &str) -> Result<IdSet<T>, String> {
     Ok(set)
 }
 
-/// The most bytes that either definition may have. Those of real guests have a hundredth of it.
-pub const MAX_BYTES: usize = 1 << 20;
-
 fn id(digits: &str) -> Result<u32, String> {
     let known = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
     match digits.parse::<u32>() {
@@ -179,6 +181,12 @@ pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
 pub(crate) fn is_token(text: &str) -> bool {
     let letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
     (1..=64).contains(&text.len()) && text.bytes().all(letter)
+}
+
+/// Returns whether a text is the address of a network card, as in `52:54:00:12:34:56`.
+pub(crate) fn is_mac(text: &str) -> bool {
+    let byte = |part: &str| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit());
+    text.split(':').count() == 6 && text.split(':').all(byte)
 }
 
 #[cfg(test)]

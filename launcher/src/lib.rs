@@ -7,6 +7,8 @@
 
 mod binding;
 pub mod definition;
+pub mod domain;
+pub mod emit;
 mod error;
 mod exec;
 mod gate;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use placer_engine::backend::numad_process::NumadProcess;
 use placer_engine::policy::numad::Rules;
-use placer_engine::{Advice, Policy, Request, Shortfall, advise, explain};
+use placer_engine::{Advice, Policy, Request, Shortfall, Snapshot, advise, explain};
 
 use crate::args::{Advise, PolicyName, Via};
 use crate::claiming::Desk;
@@ -50,11 +50,10 @@ pub(crate) fn run(args: &Advise, set: settings::Claims) -> Result<ExitCode, Box<
     } else {
         None
     };
-    let whole =
-        |claim| json::text(&AdviceForm::new(&request, &advice, &notes, claim, why.as_ref()));
+    let whole = |claim| AdviceForm::new(&request, &advice, &notes, claim, why.as_ref());
     if args.strict && !advice.fits() {
         if args.json {
-            output::answer(&whole(None)?)?;
+            output::answer(&json::text(&whole(None).without_nodes())?)?;
         }
         return Ok(ExitCode::from(1));
     }
@@ -63,13 +62,24 @@ pub(crate) fn run(args: &Advise, set: settings::Claims) -> Result<ExitCode, Box<
         .zip(decision)
         .and_then(|(time, decision)| claiming::hold(decision, &request, &advice, time));
     let answer = match &why {
+        _ if args.emit.is_some() => emitted(args, &request, &advice, &snapshot)?.into_bytes(),
         Some(why) if args.explain => explain::text(&request, &advice, why).into_bytes(),
-        _ if args.json => whole(claim)?,
+        _ if args.json => json::text(&whole(claim))?,
         _ if args.cpus => format!("{}\n", advice.cpus).into_bytes(),
         _ => format!("{}\n", advice.nodes).into_bytes(),
     };
     output::answer(&answer)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn emitted(
+    args: &Advise,
+    request: &Request,
+    advice: &Advice,
+    snapshot: &Snapshot,
+) -> Result<String, Box<dyn Error>> {
+    let Some(form) = args.emit else { return Ok(String::new()) };
+    super::emit::text(form, args.mode, request, advice, snapshot)
 }
 
 /// Says what is short and by how much.
@@ -97,6 +107,7 @@ fn ask_numad(args: &Advise) -> Result<ExitCode, Box<dyn Error>> {
         (args.strict, "--strict"),
         (args.hold.is_some(), "--hold"),
         (args.explain, "--explain"),
+        (args.emit.is_some(), "--emit"),
         (args.choice.pages.is_some(), "--pages"),
         (args.choice.near.is_some(), "--near"),
     ];

@@ -1,8 +1,10 @@
 //! The commands, a file each.
 
 pub(crate) mod advise;
+mod emit;
 pub(crate) mod launch;
 pub(crate) mod ps;
 pub(crate) mod record;
 pub(crate) mod release;
+pub(crate) mod schema;
 pub(crate) mod show;

@@ -123,7 +123,8 @@ fn choose_nodes(
     }
     let rules = rules(options);
     // What placer has promised to others counts as used. Read before the memory, see there.
-    let charges = claiming::view(root, set.claims).map(|view| view.charges).unwrap_or_default();
+    let view = claiming::view_of_asked(root, set.claims);
+    let charges = view.map(|view| view.charges).unwrap_or_default();
     if !charges.is_empty() {
         reader.memory(&mut now.memory)?;
     }

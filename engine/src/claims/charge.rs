@@ -1,6 +1,6 @@
 //! What one claim still takes from the nodes: promised, and not yet visible as used.
 
-use super::claim::Claim;
+use super::claim::{Claim, Origin};
 use crate::charges::{Charges, Overcommit};
 use crate::ids::NodeId;
 use crate::units::{Bytes, CpuShare};
@@ -18,6 +18,8 @@ pub(super) fn add(charges: &mut Charges, claim: &Claim, overcommit: Overcommit) 
     charges.set_overcommit(overcommit);
     let seen = claim.seen.as_ref();
     let resident = match (seen, claim.page) {
+        // What was observed is claimed for what is missing alone.
+        _ if claim.origin == Origin::Observed => Bytes::ZERO,
         (None, _) => Bytes::ZERO,
         // A guest that was given ordinary memory and uses huge pages takes nothing more of it.
         (Some(seen), None) => seen.resident.saturating_add(seen.huge),

@@ -151,6 +151,10 @@ pub struct Claim {
     pub promised: Vec<Promise>,
     /// What was last seen of the guest; `None` before the first look.
     pub seen: Option<Seen>,
+    /// How many processes this host had started, ever, when the owner was last found to be the one
+    /// that the claim is for; `None` when that is not known. Until about as many more have started
+    /// as there are pids, no other process can have been given its pid.
+    pub checked: Option<u64>,
 }
 
 impl Claim {
@@ -239,6 +243,8 @@ struct Form {
     promised: Vec<(u32, u64, u64)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     seen: Option<SeenForm>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    checked: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -283,6 +289,7 @@ impl Form {
                 per_node: seen.per_node.iter().map(|(n, m)| (n.0, m.get())).collect(),
                 cpus: seen.cpus.hundredths(),
             }),
+            checked: claim.checked,
         }
     }
 
@@ -326,6 +333,7 @@ impl Form {
                     .collect(),
                 cpus: CpuShare::from_hundredths(seen.cpus),
             }),
+            checked: self.checked,
         })
     }
 }
@@ -356,6 +364,7 @@ pub(super) mod tests {
             page: None,
             promised,
             seen: None,
+            checked: None,
         }
     }
 
@@ -364,6 +373,7 @@ pub(super) mod tests {
         let mut hold = claim(u32::MAX, &[]);
         hold.owner = Owner::Hold { until: Instant::from_nanoseconds(u64::MAX) };
         hold.page = Some(Bytes::new(2 << 20));
+        hold.checked = Some(77);
         let mut grouped = claim(3, &[(1, 1)]);
         let Owner::Process(process) = grouped.owner else { unreachable!("made above") };
         let cgroup = Cgroup { path: "/machine.slice/a\\x2db".to_owned(), inode: 99 };

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::charge;
 use super::claim::{Caller, Claim, ClaimId, Origin, Owner};
 use super::error::ClaimError;
-use super::fates::fates;
-use super::ledger::{Fate, Ledger, MOST_CLAIMS};
+use super::ledger::{Ledger, MOST_CLAIMS};
+use super::look::Look;
 use super::proc::Processes;
 use super::store::{ClaimFile, Locked};
 use crate::advice::Advice;
@@ -47,7 +48,8 @@ pub struct Claims {
     own: Option<ClaimFile>,
     below: Result<Option<ClaimFile>, ClaimError>,
     overcommit: Overcommit,
-    live: bool,
+    observe: bool,
+    root: SysRoot,
 }
 
 impl Claims {
@@ -66,7 +68,8 @@ impl Claims {
             own: open(place.own.as_ref().map(|dir| (dir, me)))?,
             below: open(place.below.as_ref().map(|(dir, owner)| (dir, *owner))),
             overcommit: place.overcommit,
-            live: root.is_live(),
+            observe: true,
+            root: root.clone(),
         })
     }
 
@@ -80,23 +83,29 @@ impl Claims {
         Ok(claims)
     }
 
+    /// Leaves out the guests that nobody asked placer about, and does not look for those that holds
+    /// were made for: for answers that must be those of a tool that knows nothing of them.
+    #[must_use]
+    pub fn asked_only(mut self) -> Self {
+        self.observe = false;
+        self
+    }
+
     /// Returns the claims that count now, without a lock. Residency is read here: read the nodes'
     /// free memory after it, so that memory that is touched in between is counted twice and never
     /// not at all.
     ///
     /// Errors: the ledger or the processes cannot be read.
     pub fn view(&self) -> Result<View, ClaimError> {
-        let mut look = Look::new(self.live);
-        let mut view = View { claims: Vec::new(), charges: Charges::default(), notes: Vec::new() };
-        self.add_below(&mut look, &mut view)?;
+        let (mut look, mut view) = self.start()?;
         if let Some(own) = &self.own {
             let read = own.read()?;
             let mut ledger = read.value;
             view.notes.extend(read.notes);
             look.refresh(&mut ledger)?;
-            ledger.charge(&mut view.charges, self.overcommit);
-            view.claims.extend_from_slice(ledger.claims());
+            self.add(&mut view, &ledger);
         }
+        self.add_observed(&mut look, &mut view)?;
         Ok(view)
     }
 
@@ -106,36 +115,52 @@ impl Claims {
     /// Errors: as [`view`](Self::view); the lock cannot be had within `patience`.
     pub fn begin(&self, patience: Duration) -> Result<(Decision<'_>, View), ClaimError> {
         let own = self.own.as_ref().ok_or(ClaimError::NoPlace)?;
-        let mut look = Look::new(self.live);
-        let mut view = View { claims: Vec::new(), charges: Charges::default(), notes: Vec::new() };
-        self.add_below(&mut look, &mut view)?;
         let read = own.lock(patience)?;
         let mut locked = read.value;
+        let (mut look, mut view) = self.start()?;
         view.notes.extend(read.notes);
         look.refresh(&mut locked.ledger)?;
-        locked.ledger.charge(&mut view.charges, self.overcommit);
-        view.claims.extend_from_slice(locked.ledger.claims());
-        Ok((Decision { locked, processes: look.processes()? }, view))
+        self.add(&mut view, &locked.ledger);
+        self.add_observed(&mut look, &mut view)?;
+        let observed = view.claims.iter().filter(|claim| claim.origin == Origin::Observed);
+        let observed = observed.map(|claim| claim.id).collect();
+        Ok((Decision { locked, processes: look.processes()?, observed }, view))
     }
 
-    fn add_below(&self, look: &mut Look, view: &mut View) -> Result<(), ClaimError> {
+    /// Looks for guests, and counts what is in the other user's ledger.
+    fn start(&self) -> Result<(Look<'_>, View), ClaimError> {
+        let mut look = Look::new(&self.root);
+        if self.observe {
+            look.observe(self.own.as_ref().map(ClaimFile::dir));
+        }
+        let mut view = View { claims: Vec::new(), charges: Charges::default(), notes: Vec::new() };
         let read = match &self.below {
-            Ok(None) => return Ok(()),
+            Ok(None) => return Ok((look, view)),
             Ok(Some(below)) => below.read().map_err(|error| uncounted(&error)),
             Err(error) => Err(uncounted(error)),
         };
-        let read = match read {
-            Ok(read) => read,
-            Err(note) => {
-                view.notes.push(note);
-                return Ok(());
+        match read {
+            Ok(read) => {
+                let mut ledger = read.value;
+                view.notes.extend(read.notes);
+                look.refresh(&mut ledger)?;
+                self.add(&mut view, &ledger);
             }
-        };
-        let mut ledger = read.value;
-        view.notes.extend(read.notes);
-        look.refresh(&mut ledger)?;
+            Err(note) => view.notes.push(note),
+        }
+        Ok((look, view))
+    }
+
+    fn add(&self, view: &mut View, ledger: &Ledger) {
         ledger.charge(&mut view.charges, self.overcommit);
         view.claims.extend_from_slice(ledger.claims());
+    }
+
+    fn add_observed(&self, look: &mut Look<'_>, view: &mut View) -> Result<(), ClaimError> {
+        for claim in look.observed(&view.claims)? {
+            charge::add(&mut view.charges, &claim, self.overcommit);
+            view.claims.push(claim);
+        }
         Ok(())
     }
 }
@@ -146,57 +171,12 @@ fn uncounted(error: &ClaimError) -> String {
     format!("claims of another user are not counted: {error}{}", cause.unwrap_or_default())
 }
 
-/// The processes of this host, read only where there is a claim to ask about.
-struct Look {
-    processes: Option<Processes>,
-    live: bool,
-}
-
-impl Look {
-    fn new(live: bool) -> Self {
-        Self { processes: None, live }
-    }
-
-    fn get(&mut self) -> Result<&mut Processes, ClaimError> {
-        if self.processes.is_none() {
-            self.processes = Some(Processes::look()?);
-        }
-        self.processes.as_mut().ok_or(ClaimError::NoPlace)
-    }
-
-    fn processes(mut self) -> Result<Processes, ClaimError> {
-        self.get()?;
-        self.processes.ok_or(ClaimError::NoPlace)
-    }
-
-    /// Drops what counts no more, and looks at some of the guests. The memory of a recorded machine
-    /// is as it was recorded: what processes of this host touch is not missing there.
-    fn refresh(&mut self, ledger: &mut Ledger) -> Result<(), ClaimError> {
-        if ledger.claims().is_empty() {
-            return Ok(());
-        }
-        let live = self.live;
-        let look = self.get()?;
-        let (boot, now) = (look.boot().to_owned(), look.now());
-        let fates = fates(look, ledger, &boot);
-        let fate = |claim: &Claim| fates.get(&claim.id).copied().unwrap_or(Fate::Unknown);
-        ledger.settle(&boot, now, fate);
-        if live {
-            for id in ledger.due(MOST_LOOKS) {
-                if let Some(seen) = ledger.get(id).and_then(|claim| look.seen(claim)) {
-                    ledger.see(id, seen);
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
 /// The lock, from choosing to claiming. Dropped, nothing is claimed.
 #[derive(Debug)]
 pub struct Decision<'a> {
     locked: Locked<'a>,
     processes: Processes,
+    observed: Vec<ClaimId>,
 }
 
 /// Who a claim is to be for.
@@ -239,6 +219,7 @@ impl Decision<'_> {
             For::Pid(pid) => Owner::Process(self.identify(pid)?),
             For::Cgroup(pid, cgroup) => Owner::Cgroup(self.identify(pid)?, cgroup),
         };
+        let held = matches!(owner, Owner::Hold { .. });
         let claim = Claim {
             id: name(now, std::process::id()),
             boot: self.processes.boot().to_owned(),
@@ -251,6 +232,7 @@ impl Decision<'_> {
             page,
             promised: Claim::split(advice),
             seen: None,
+            checked: if held { None } else { self.processes.started() },
         };
         let full = ClaimError::Full { limit: MOST_CLAIMS };
         let id = self.locked.ledger.add(claim).ok_or(full)?;
@@ -260,9 +242,13 @@ impl Decision<'_> {
 
     /// Ends a claim. Returns it.
     ///
-    /// Errors: there is none of this id, or the ledger cannot be written.
+    /// Errors: there is none of this id, nobody has asked for it, or the ledger cannot be written.
     pub fn release(mut self, id: ClaimId) -> Result<Claim, ClaimError> {
-        let claim = self.locked.ledger.release(id).ok_or(ClaimError::NoSuchClaim(id))?;
+        let why = match self.observed.contains(&id) {
+            true => ClaimError::Observed(id),
+            false => ClaimError::NoSuchClaim(id),
+        };
+        let claim = self.locked.ledger.release(id).ok_or(why)?;
         self.locked.keep()?;
         Ok(claim)
     }

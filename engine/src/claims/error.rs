@@ -42,6 +42,8 @@ pub enum ClaimError {
     },
     /// There is no claim of this id.
     NoSuchClaim(ClaimId),
+    /// A claim that nobody asked for, and nobody can end.
+    Observed(ClaimId),
     /// There is no place for the ledger.
     NoPlace,
 }
@@ -66,6 +68,11 @@ impl fmt::Display for ClaimError {
             Self::NoSuchClaim(id) => {
                 write!(f, "cannot release claim {id}: there is none (`placer ps` lists them)")
             }
+            Self::Observed(id) => write!(
+                f,
+                "cannot release claim {id}: nobody asked for it, it ends with its guest or when all \
+                 memory of that is there"
+            ),
             Self::NoPlace => write!(
                 f,
                 "no place for claims: expected XDG_RUNTIME_DIR or PLACER_STATE_DIR to name a \

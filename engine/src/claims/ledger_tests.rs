@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::super::claim::tests::claim;
+use super::super::guest::{Guest, Part, Spec};
 use super::*;
 use crate::ids::NodeId;
 use crate::units::Bytes;
@@ -71,6 +72,26 @@ fn what_has_ended_counts_no_more() {
 }
 
 #[test]
+fn lines_that_have_not_changed_are_written_again() {
+    let before =
+        ledger(&[claim(1, &[(0, 1)]), claim(2, &[(0, 2)]), claim(3, &[(0, 3)]), hold(4, 9)]);
+    let text = before.to_text();
+    let lines: Vec<&[u8]> = text.split(|&b| b == b'\n').filter(|line| !line.is_empty()).collect();
+    let mut after = before.clone();
+    assert_eq!(after.to_text_after(&before, &lines), text);
+    after.release(ClaimId(2));
+    after.see(ClaimId(3), Seen { resident: mib(1), ..Seen::default() });
+    after.add(claim(7, &[(1, 1)])).expect("room");
+    after.add(claim(2, &[(1, 1)])).expect("room");
+    assert_eq!(after.to_text_after(&before, &lines), after.to_text());
+    // From the line, not made anew.
+    let marked: Vec<&[u8]> = vec![b"one", b"two", b"three", b"four"];
+    let text = String::from_utf8(after.to_text_after(&before, &marked)).expect("text");
+    let firsts: Vec<&str> = text.lines().map(|line| &line[..3]).collect();
+    assert_eq!(firsts, ["one", "{\"v", "fou", "{\"v", "{\"v"]);
+}
+
+#[test]
 fn a_hold_is_taken_over_once() {
     let mut ledger = ledger(&[hold(1, 99), hold(2, 99), claim(3, &[(0, 3)])]);
     let guest = ProcessId { pid_namespace: 1, pid: 500, start: 1 };
@@ -114,6 +135,12 @@ enum Event {
     Touch { guest: usize, mib: u64, node: usize },
     /// A guest gives so much back.
     Balloon { guest: usize, mib: u64 },
+    /// A guest that nobody asked for starts, with so much of one node's memory.
+    Appear { mib: u64, node: usize },
+    /// It touches so much of it.
+    Fill { guest: usize, mib: u64 },
+    /// It ends.
+    Vanish { guest: usize },
     /// A guest ends.
     Exit { guest: usize },
     /// Time passes.
@@ -131,6 +158,9 @@ fn event() -> impl Strategy<Value = Event> {
         5 => (0usize..64, 1u64..600, 0usize..4)
             .prop_map(|(guest, mib, node)| Event::Touch { guest, mib, node }),
         1 => (0usize..64, 1u64..600).prop_map(|(guest, mib)| Event::Balloon { guest, mib }),
+        1 => (1u64..900, 0usize..4).prop_map(|(mib, node)| Event::Appear { mib, node }),
+        1 => (0usize..8, 1u64..600).prop_map(|(guest, mib)| Event::Fill { guest, mib }),
+        1 => (0usize..8).prop_map(|guest| Event::Vanish { guest }),
         2 => (0usize..64).prop_map(|guest| Event::Exit { guest }),
         1 => (1u64..40).prop_map(|ns| Event::Wait { ns }),
         1 => (0usize..64, 0usize..200).prop_map(|(guest, at)| Event::Damage { guest, at }),
@@ -148,11 +178,41 @@ struct World {
     /// Holds: their promises and their end.
     holds: BTreeMap<u32, (Vec<u64>, u64)>,
     dead: BTreeSet<u32>,
+    /// Guests that nobody asked for: node, memory, what they have touched of it.
+    strays: Vec<(usize, u64, u64)>,
+}
+
+/// What counts: the ledger, and the guests that nobody asked for.
+fn counted(ledger: &Ledger, world: &World) -> Charges {
+    let mut charges = ledger.charges(Overcommit::default());
+    for (at, &(node, all, used)) in (0..).zip(&world.strays) {
+        let nodes = Some(vec![u32::try_from(node).expect("few")]);
+        let part = Part { memory: mib(all).get(), page: None, nodes };
+        let spec = Spec { memory: part.memory, parts: vec![part], ..Spec::default() };
+        let process = ProcessId { pid_namespace: 1, pid: 100_000 + at, start: 1 };
+        let guest = Guest {
+            process,
+            uid: 0,
+            spec,
+            libvirt: false,
+            allowed: None,
+            seen_ns: 0,
+            resident: mib(used).get(),
+            huge: 0,
+        };
+        for claim in guest.claims("boot-1", Instant::default(), &[]) {
+            charge::add(&mut charges, &claim, Overcommit::default());
+        }
+    }
+    charges
 }
 
 impl World {
     fn free(&self, node: usize) -> u64 {
-        self.total[node] - self.guests.values().map(|on| on[node].1).sum::<u64>()
+        let strays = self.strays.iter().filter(|(on, ..)| *on == node);
+        self.total[node]
+            - self.guests.values().map(|on| on[node].1).sum::<u64>()
+            - strays.map(|(_, _, used)| used).sum::<u64>()
     }
 
     /// What is promised on a node, and not yet used, by those that still count.
@@ -160,7 +220,9 @@ impl World {
         let counts = |id: &&u32| !lost.contains(id);
         let guests = self.guests.iter().filter(|(id, _)| counts(id));
         let holds = self.holds.iter().filter(|(id, _)| counts(id));
+        let strays = self.strays.iter().filter(|(on, ..)| *on == node);
         guests.map(|(_, on)| on[node].0 - on[node].1).sum::<u64>()
+            + strays.map(|(_, all, used)| all - used).sum::<u64>()
             + holds.map(|(_, (on, _))| on[node]).sum::<u64>()
     }
 }
@@ -193,7 +255,7 @@ proptest! {
             };
             match event {
                 Event::Ask { mib: wanted, first, hold } => {
-                    let charges = ledger.charges(Overcommit::default());
+                    let charges = counted(&ledger, &world);
                     let mut left = wanted;
                     let mut promised = vec![0; nodes];
                     for step in 0..nodes {
@@ -237,6 +299,26 @@ proptest! {
                     // What is given back is seen before it is promised again.
                     let used = world.guests[&id].iter().map(|&(_, used)| used).sum();
                     ledger.see(ClaimId(id), Seen { at: now, resident: self::mib(used), ..Seen::default() });
+                }
+                Event::Appear { mib, node } => {
+                    // Nobody asks placer, but somebody has seen that there is room.
+                    let node = node % nodes;
+                    let id = NodeId(u32::try_from(node).expect("few"));
+                    let claimed = counted(&ledger, &world).of(id).memory.whole_mib();
+                    if world.free(node).saturating_sub(claimed) >= mib {
+                        world.strays.push((node, mib, 0));
+                    }
+                }
+                Event::Fill { guest, mib } => {
+                    let count = world.strays.len().max(1);
+                    if let Some(stray) = world.strays.get_mut(guest % count) {
+                        stray.2 = (stray.2 + mib).min(stray.1);
+                    }
+                }
+                Event::Vanish { guest } => {
+                    if !world.strays.is_empty() {
+                        world.strays.remove(guest % world.strays.len());
+                    }
                 }
                 Event::Exit { guest } => {
                     let Some(id) = nth(guest) else { continue };
@@ -285,7 +367,7 @@ proptest! {
                 let counts = world.guests.contains_key(&id) || world.holds.contains_key(&id);
                 prop_assert!(counts, "{} counts and is dead", id);
             }
-            let charges = settled.charges(Overcommit::default());
+            let charges = counted(&settled, &world);
             for node in 0..nodes {
                 let id = NodeId(u32::try_from(node).expect("few"));
                 let claimed = charges.of(id).memory.whole_mib();

@@ -7,6 +7,10 @@
 //! ledger text -> Ledger - the dead -> Charges -> (Snapshot -> Policy -> Advice) -> Claim -> ledger text
 //! ```
 //!
+//! Guests that nobody asked about (`observed.rs` finds them, `qemu.rs` and `libvirt.rs` understand
+//! them, `guest.rs` says what of their memory is missing) count beside them, and take over the holds
+//! that were made for them.
+//!
 //! [`Ledger`], [`Claim`] and [`Charges`](crate::Charges) are values: the time, the boot, who lives and what is
 //! resident come in from outside. [`ClaimFile`] (the file and its lock), [`Processes`] and
 //! [`Claims`], which joins them, are the end.
@@ -16,11 +20,18 @@ mod claim;
 mod desk;
 mod error;
 mod fates;
+mod guest;
 mod ledger;
+mod libvirt;
+mod look;
 mod numa_maps;
+mod observed;
 mod proc;
+mod proc_dir;
 mod proc_text;
+mod qemu;
 mod store;
+mod tried;
 
 pub use crate::charges::Overcommit;
 pub use claim::{Caller, Cgroup, Claim, ClaimId, Origin, Owner, ProcessId, Promise, Seen};

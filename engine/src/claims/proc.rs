@@ -1,37 +1,32 @@
-//! The processes of this host: which of them live, and how much of their memory is there.
+//! The processes of a host: which of them live, and how much of their memory is there.
 //!
-//! Always of the live host, also for the claims of a recorded machine: their owners run here.
+//! Of the live host also for the claims of a recorded machine: their owners run here. What was
+//! recorded tells only of guests that nobody asked placer about.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Read as _;
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{OFlag, openat};
 use nix::sys::signal::kill;
-use nix::sys::stat::Mode;
 use nix::unistd::{Pid, getpid};
 
 use super::claim::{Caller, Cgroup, Claim, Owner, ProcessId, Seen};
 use super::ledger::Fate;
+use super::proc_dir::{MOST_PROCESSES, ProcDir};
 use super::proc_text::{self, Stat};
 use crate::error::SourceError;
 use crate::ids::NodeId;
 use crate::sample::Instant;
+use crate::source::SysRoot;
 use crate::units::{Bytes, CpuShare};
 
 /// The first pid namespace has this number on every Linux (PROC_PID_INIT_INO): who is in it sees
 /// every process.
 const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
-/// So many processes are looked through for owners in other pid namespaces.
-const MOST_PROCESSES: usize = 16_384;
 /// A guest of thousands of mappings.
 const LARGEST_MAPS: u64 = 32 << 20;
-/// No status or stat of a process is longer.
-const LONGEST: usize = 64 << 10;
 
 /// A look at the processes of this host, at one moment.
 ///
@@ -39,7 +34,8 @@ const LONGEST: usize = 64 << 10;
 /// `memory.numa_stat` and `cgroup.events` of a guest's own cgroup (v2).
 #[derive(Debug)]
 pub struct Processes {
-    proc: OwnedFd,
+    dir: ProcDir,
+    live: bool,
     cgroups: PathBuf,
     boot: String,
     now: Instant,
@@ -51,8 +47,6 @@ pub struct Processes {
     /// Where the owners in other pid namespaces are seen from here, once they were looked for.
     foreign: BTreeMap<ProcessId, u32>,
     looked: bool,
-    text: Vec<u8>,
-    path: String,
 }
 
 impl Processes {
@@ -63,9 +57,7 @@ impl Processes {
     pub fn look() -> Result<Self, SourceError> {
         let root = Path::new("/proc");
         let io = |path: &Path, e: nix::Error| SourceError::io(path, e.into());
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let proc =
-            openat(nix::fcntl::AT_FDCWD, root, flags, Mode::empty()).map_err(|e| io(root, e))?;
+        let dir = ProcDir::open(root).map_err(|e| io(root, e))?;
         let clock = crate::source::live_clock_id()?;
         let boot = clock.split(' ').next().unwrap_or_default().to_owned();
         let namespace = root.join("self/ns/pid");
@@ -80,7 +72,8 @@ impl Processes {
         let own = i128::from(crate::source::live_clock()?.nanoseconds());
         let now = u64::try_from(own - offsets.monotonic_ns).unwrap_or(0);
         Ok(Self {
-            proc,
+            dir,
+            live: true,
             cgroups: PathBuf::from("/sys/fs/cgroup"),
             boot,
             now: Instant::from_nanoseconds(now),
@@ -89,9 +82,53 @@ impl Processes {
             own_proc,
             foreign: BTreeMap::new(),
             looked: false,
-            text: Vec::new(),
-            path: String::new(),
         })
+    }
+
+    /// Looks at the processes of a recorded machine, of which hardly any has some. They are in no
+    /// pid namespace of this host.
+    ///
+    /// Errors: it has no `proc`.
+    pub(super) fn recorded(root: &SysRoot) -> Result<Self, SourceError> {
+        let proc = root.dir().join("proc");
+        let mut dir = ProcDir::open(&proc).map_err(|e| SourceError::io(&proc, e.into()))?;
+        let ticks = if dir.read_own("uptime") { proc_text::uptime_ticks(dir.text()) } else { 0 };
+        Ok(Self {
+            dir,
+            live: false,
+            cgroups: root.dir().join("sys/fs/cgroup"),
+            boot: "recorded".to_owned(),
+            now: Instant::from_nanoseconds(ticks.saturating_mul(10_000_000)),
+            pid_namespace: 0,
+            offset_ticks: 0,
+            own_proc: true,
+            foreign: BTreeMap::new(),
+            looked: false,
+        })
+    }
+
+    /// Returns whether pids mean the same here as in `/proc`.
+    pub(super) fn has_own_proc(&self) -> bool {
+        self.own_proc
+    }
+
+    /// Returns the path of a process's cgroup (v2).
+    pub(super) fn cgroup_of(&mut self, pid: u32) -> Option<String> {
+        if !self.dir.read(pid, "cgroup") {
+            return None;
+        }
+        let text = String::from_utf8_lossy(self.dir.text());
+        text.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
+    }
+
+    /// Returns the pid namespace that pids are given in.
+    pub(super) fn pid_namespace(&self) -> u64 {
+        self.pid_namespace
+    }
+
+    /// Returns the directory, to be read from.
+    pub(super) fn dir(&mut self) -> &mut ProcDir {
+        &mut self.dir
     }
 
     /// Returns the boot id.
@@ -107,7 +144,17 @@ impl Processes {
 
     /// Returns the identity of a process that this one sees; `None` when there is none of the pid.
     pub fn identify(&mut self, pid: u32) -> Option<ProcessId> {
-        let stat = self.stat(pid)?;
+        let stat = if self.own_proc {
+            self.stat(pid)?
+        } else {
+            // In a `/proc` of another pid namespace the number is another process's; only oneself
+            // is found there without it.
+            let own = u32::try_from(getpid().as_raw()).ok();
+            if own != Some(pid) || !self.dir.read_own("self/stat") {
+                return None;
+            }
+            self.parse_stat()?
+        };
         let start = stat.start;
         (!stat.ended).then_some(ProcessId { pid_namespace: self.pid_namespace, pid, start })
     }
@@ -132,6 +179,32 @@ impl Processes {
         }
     }
 
+    /// Returns how many processes and threads this host has started, ever.
+    pub(super) fn started(&mut self) -> Option<u64> {
+        self.dir.read_stat().then(|| proc_text::started(self.dir.text()))?
+    }
+
+    /// Returns of how many more processes a pid cannot be given again: of half of all pids, since
+    /// those that are in use and those that were taken for nothing are not counted.
+    pub(super) fn no_pid_again(&mut self) -> u64 {
+        let read = self.dir.read_own("sys/kernel/pid_max");
+        let most = if read { crate::parse::number(self.dir.text()) } else { None };
+        most.map_or(0, |(most, _)| most / 2)
+    }
+
+    /// Returns whether the owner of a claim lives, when no other can have been given its pid: the
+    /// kernel tells that there is such a process 15 times sooner than when it started. Does not
+    /// notice one that has ended and waits to be waited for.
+    pub(super) fn is_there(&self, claim: &Claim) -> Option<bool> {
+        let process = claim.owner.process()?;
+        let plain = matches!(claim.owner, Owner::Process(_));
+        if !plain || !self.own_proc || process.pid_namespace != self.pid_namespace {
+            return None;
+        }
+        let pid = i32::try_from(process.pid).ok()?;
+        Some(kill(Pid::from_raw(pid), None) != Err(nix::Error::ESRCH))
+    }
+
     fn fate_of(&mut self, process: &ProcessId) -> Fate {
         let Some(pid) = self.pid_here(process) else {
             // Who sees every process knows that it has ended.
@@ -143,6 +216,7 @@ impl Processes {
             Some(stat) if stat.start.abs_diff(process.start) > 1 || stat.ended => Fate::Dead,
             Some(_) => Fate::Alive,
             // Gone, or hidden from this user (hidepid)?
+            None if !self.live => Fate::Dead,
             None => match i32::try_from(pid).map(|pid| kill(Pid::from_raw(pid), None)) {
                 Ok(Err(nix::Error::ESRCH)) | Err(_) => Fate::Dead,
                 Ok(_) => Fate::Unknown,
@@ -159,7 +233,8 @@ impl Processes {
             let age = self.now_ticks().saturating_sub(stat.start).max(1);
             let hundredths = u128::from(stat.used_ticks) * 100 / u128::from(age);
             seen.cpus = CpuShare::from_hundredths(u64::try_from(hundredths).unwrap_or(u64::MAX));
-            let status = self.read(pid, "status").then(|| proc_text::status(&self.text))?;
+            let status =
+                self.dir.read(pid, "status").then(|| proc_text::status(self.dir.text()))?;
             seen.resident = status.resident;
             seen.huge = status.huge;
         } else if !matches!(claim.owner, Owner::Cgroup(..)) {
@@ -196,7 +271,7 @@ impl Processes {
     }
 
     /// Returns the pid by which a process is seen from here.
-    fn pid_here(&mut self, process: &ProcessId) -> Option<u32> {
+    pub(super) fn pid_here(&mut self, process: &ProcessId) -> Option<u32> {
         if !self.own_proc {
             return None;
         }
@@ -212,14 +287,14 @@ impl Processes {
     /// Finds the processes of other pid namespaces among those that are seen from here. Only done
     /// when a claim has such an owner.
     fn look_for_foreign(&mut self) {
-        let pids = self.pids();
+        let pids = self.dir.pids();
         self.looked = pids.len() < MOST_PROCESSES;
         for pid in pids {
-            if !self.read(pid, "status") {
+            if !self.dir.read(pid, "status") {
                 continue;
             }
             // In the innermost namespace it has another number, or it has only one.
-            let Some(inner) = proc_text::inner_pid(&self.text) else { continue };
+            let Some(inner) = proc_text::inner_pid(self.dir.text()) else { continue };
             let Some(namespace) = self.namespace_of(pid) else { continue };
             let Some(stat) = self.stat(pid).filter(|stat| !stat.ended) else { continue };
             // The start is one tick off at most: found under each.
@@ -231,63 +306,30 @@ impl Processes {
     }
 
     fn namespace_of(&self, pid: u32) -> Option<u64> {
-        let path = format!("{pid}/ns/pid");
-        let link = nix::fcntl::readlinkat(self.proc.as_fd(), path.as_str()).ok()?;
-        proc_text::namespace(link.as_encoded_bytes())
+        proc_text::namespace(&self.dir.link(pid, "ns/pid")?)
     }
 
-    /// Lists the processes that are seen from here, at most so many as are looked through.
-    pub(super) fn pids(&self) -> Vec<u32> {
-        let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-        let names = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-        names.take(MOST_PROCESSES).collect()
-    }
-
-    fn now_ticks(&self) -> u64 {
+    /// Returns the ticks since boot, as seen from the first time namespace.
+    pub(super) fn now_ticks(&mut self) -> u64 {
         // The clock of a process's start counts suspended time, the monotonic one does not: read
         // from the same place as the start, in the same namespace.
-        let uptime = std::fs::read("/proc/uptime").unwrap_or_default();
-        proc_text::uptime_ticks(&uptime).saturating_add_signed(self.offset_ticks.saturating_neg())
+        let read = self.dir.read_own("uptime");
+        let ticks = if read { proc_text::uptime_ticks(self.dir.text()) } else { 0 };
+        ticks.saturating_add_signed(self.offset_ticks.saturating_neg())
     }
 
     pub(super) fn stat(&mut self, pid: u32) -> Option<Stat> {
-        if !self.read(pid, "stat") {
+        if !self.dir.read(pid, "stat") {
             return None;
         }
-        let mut stat = proc_text::stat(&self.text)?;
-        stat.start = stat.start.saturating_add_signed(self.offset_ticks.saturating_neg());
-        Some(stat)
+        self.parse_stat()
     }
 
-    /// Reads a file of a process into `text`. Returns whether there was one.
-    pub(super) fn read(&mut self, pid: u32, name: &str) -> bool {
-        self.path.clear();
-        // Writing to a string does not fail.
-        let _ = write!(self.path, "{pid}/{name}");
-        self.text.clear();
-        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-        let Ok(fd) = openat(self.proc.as_fd(), self.path.as_str(), flags, Mode::empty()) else {
-            return false;
-        };
-        let mut file = File::from(fd);
-        // One read is enough for nearly all, and tells the end of the file by being short.
-        self.text.resize(4096, 0);
-        let mut filled = 0;
-        loop {
-            match file.read(&mut self.text[filled..]) {
-                Ok(n) => {
-                    filled += n;
-                    if filled < self.text.len() || filled >= LONGEST {
-                        break;
-                    }
-                    self.text.resize(filled * 2, 0);
-                }
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(_) => return false,
-            }
-        }
-        self.text.truncate(filled);
-        filled > 0
+    /// Reads the `stat` that was just taken in.
+    fn parse_stat(&self) -> Option<Stat> {
+        let mut stat = proc_text::stat(self.dir.text())?;
+        stat.start = stat.start.saturating_add_signed(self.offset_ticks.saturating_neg());
+        Some(stat)
     }
 
     fn dir_of(&self, cgroup: &Cgroup) -> Option<PathBuf> {
@@ -381,7 +423,7 @@ mod tests {
         let mut found = None;
         for _ in 0..200 {
             std::thread::sleep(std::time::Duration::from_millis(5));
-            found = look.pids().into_iter().find(|&pid| {
+            found = look.dir.pids().into_iter().find(|&pid| {
                 look.stat(pid).is_some_and(|stat| stat.parent == outer.id())
                     && look.stat(pid).is_some_and(|stat| stat.program == "sleep")
             });

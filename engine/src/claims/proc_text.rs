@@ -3,8 +3,11 @@
 //! Our own readers: those of procfs-core 0.18 panic on a `stat` whose name is cut (`(` first, `)`
 //! last), and hide the start of the process behind forty fields that have to be right as well.
 
+use std::collections::BTreeMap;
+
 use crate::ids::NodeId;
-use crate::parse::{number, trim_end};
+use crate::idset::IdSet;
+use crate::parse::{self, number, trim_end};
 use crate::units::Bytes;
 
 /// What `/proc/PID/stat` tells.
@@ -61,6 +64,91 @@ pub(super) fn status(text: &[u8]) -> Status {
         (anon, shmem) => anon.unwrap_or_default().saturating_add(shmem.unwrap_or_default()),
     };
     Status { resident, huge: kib("HugetlbPages").unwrap_or_default() }
+}
+
+/// Who a process is, from its `status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Identity {
+    /// The process that a thread belongs to: itself for a process (`Tgid`).
+    pub(super) leader: Option<u32>,
+    /// The real user (`Uid`, the first).
+    pub(super) uid: Option<u32>,
+    /// `Mems_allowed_list`; `None` where it is not told.
+    pub(super) allowed: Option<Vec<u32>>,
+}
+
+/// Reads who a process is.
+pub(super) fn identity(status: &[u8]) -> Identity {
+    let first = |key: &str| u32::try_from(number(field(status, key)?)?.0).ok();
+    let list = field(status, "Mems_allowed_list").map(trim_end);
+    let nodes = list.and_then(|list| parse::list::parse::<NodeId>(list).ok());
+    // No host has more nodes: what is done for each of them must end.
+    let few = |nodes: &IdSet<NodeId>| nodes.len() <= 4096 && !nodes.is_empty();
+    let allowed = nodes.filter(few).map(|nodes| nodes.iter().map(|node| node.0).collect());
+    Identity { leader: first("Tgid"), uid: first("Uid"), allowed }
+}
+
+/// Returns whether a process of this name (`comm`: 15 bytes at most) may be a QEMU: most go by the
+/// name of the program, those of libvirt's may be called `qemu:NAME`.
+pub(super) fn may_be_qemu(comm: &[u8]) -> bool {
+    comm.starts_with(b"qemu") || trim_end(comm) == b"kvm"
+}
+
+/// Returns the last pid that was given, from `/proc/loadavg`: `0.20 0.18 0.12 1/80 11206`.
+pub(super) fn last_pid(text: &[u8]) -> Option<u32> {
+    let last = trim_end(text).rsplit(|&b| b == b' ').next()?;
+    u32::try_from(number(last)?.0).ok()
+}
+
+/// Returns how many processes and threads were ever started, from `processes` of `/proc/stat`.
+pub(super) fn started(stat: &[u8]) -> Option<u64> {
+    let mut lines = stat.rsplit(|&b| b == b'\n');
+    let count = lines.find_map(|line| line.strip_prefix(b"processes "))?;
+    number(count).map(|(count, _)| count)
+}
+
+/// Returns the numbers of users by their names, from `/etc/passwd`.
+pub(super) fn users(text: &[u8], names: &[&str]) -> Vec<u32> {
+    let lines = text.split(|&b| b == b'\n').filter_map(|line| {
+        let mut fields = line.split(|&b| b == b':');
+        let name = fields.next()?;
+        let uid = u32::try_from(number(fields.nth(1)?)?.0).ok()?;
+        names.iter().any(|known| known.as_bytes() == name).then_some(uid)
+    });
+    lines.collect()
+}
+
+/// Returns the host's usual size of huge pages in bytes, from `Hugepagesize` of `/proc/meminfo`.
+pub(super) fn huge_page(meminfo: &[u8]) -> Option<u64> {
+    number(field(meminfo, "Hugepagesize")?)?.0.checked_mul(1024).filter(|&size| size > 0)
+}
+
+/// Returns where file systems in memory are mounted, from `/proc/mounts`:
+/// `none /dev/hugepages1G hugetlbfs rw,pagesize=1024M 0 0`. With `Some` for huge pages, and their
+/// size where it is told.
+pub(super) fn memory_mounts(text: &[u8]) -> BTreeMap<String, Option<Option<u64>>> {
+    let text = String::from_utf8_lossy(text);
+    let mounts = text.lines().filter_map(|line| {
+        let mut words = line.split(' ').skip(1);
+        let (path, kind, options) = (words.next()?, words.next()?, words.next()?);
+        let size = || {
+            let size = options.split(',').find_map(|option| option.strip_prefix("pagesize="))?;
+            let (amount, digits) = number(size.as_bytes())?;
+            let shift = match &size[digits..] {
+                "K" => 10,
+                "M" => 20,
+                "G" => 30,
+                _ => return None,
+            };
+            amount.checked_mul(1 << shift).filter(|&size| size > 0)
+        };
+        match kind {
+            "tmpfs" => Some((path.to_owned(), None)),
+            "hugetlbfs" => Some((path.to_owned(), Some(size()))),
+            _ => None,
+        }
+    });
+    mounts.collect()
 }
 
 /// Returns the pid of a process in its innermost pid namespace, from `NSpid:` of its `status`;
@@ -212,12 +300,45 @@ mod tests {
         assert_eq!(numa_stat(text), wanted);
     }
 
+    #[test]
+    fn who_a_process_is() {
+        let text = b"Name:\tx\nTgid:\t88\nUid:\t64055\t2\t3\t4\nMems_allowed:\t3\nMems_allowed_list:\t0,2-3\n";
+        let wanted = Identity { leader: Some(88), uid: Some(64_055), allowed: Some(vec![0, 2, 3]) };
+        assert_eq!(identity(text), wanted);
+        assert_eq!(identity(b"Tgid:\tx\nMems_allowed_list:\t\n"), Identity::default());
+        let lying = identity(b"Mems_allowed_list:\t0-4294967294\n");
+        assert_eq!(lying.allowed, None);
+        for (comm, may) in [("qemu-system-x86\n", true), ("qemu:db 1", true), ("kvm\n", true)] {
+            assert_eq!(may_be_qemu(comm.as_bytes()), may, "{comm}");
+        }
+        assert!(!may_be_qemu(b"kvm-pit/7\n") && !may_be_qemu(b"bash\n"));
+        assert_eq!(last_pid(b"0.20 0.18 0.12 1/80 11206\n"), Some(11_206));
+        assert_eq!((last_pid(b""), last_pid(b"x y")), (None, None));
+        assert_eq!(started(b"cpu 1\nctxt 5\nprocesses 4711\nprocs_running 1\n"), Some(4711));
+        assert_eq!(started(b"cpu 1\n"), None);
+        let passwd =
+            b"root:x:0:0:r:/:/bin/sh\nlibvirt-qemu:x:64055:108::/:/n\nqemu:*:107:\nqemux:x:5:\n";
+        assert_eq!(users(passwd, &["qemu", "libvirt-qemu"]), [64_055, 107]);
+        assert_eq!(huge_page(b"MemTotal: 5 kB\nHugepagesize:    2048 kB\n"), Some(2 << 20));
+        let mounts = b"none /dev/shm tmpfs rw 0 0\nh /dev/huge hugetlbfs rw,pagesize=1024M 0 0\n\
+            h /mnt/h hugetlbfs rw 0 0\n/dev/sda / ext4 rw 0 0\n";
+        let wanted = [
+            ("/dev/huge".to_owned(), Some(Some(1 << 30))),
+            ("/dev/shm".to_owned(), None),
+            ("/mnt/h".to_owned(), Some(None)),
+        ];
+        assert_eq!(memory_mounts(mounts).into_iter().collect::<Vec<_>>(), wanted);
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_answered(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = (stat(&bytes), status(&bytes), inner_pid(&bytes), namespace(&bytes));
             let _ = (time_offsets(&bytes), uptime_ticks(&bytes), numa_stat(&bytes));
             let _ = lock_holder(&bytes, 0, 0, 0);
+            let _ = (identity(&bytes), may_be_qemu(&bytes), last_pid(&bytes), started(&bytes));
+            let _ = huge_page(&bytes);
+            let _ = (users(&bytes, &["a"]), memory_mounts(&bytes));
         }
 
         #[test]

@@ -117,6 +117,11 @@ impl<S: Steps> ClaimFile<S> {
         }
     }
 
+    /// Returns the directory.
+    pub(super) fn dir(&self) -> &StateDir {
+        &self.dir
+    }
+
     /// Returns where the ledger is.
     pub fn path(&self) -> PathBuf {
         self.dir.path().join(&self.ledger)
@@ -127,14 +132,21 @@ impl<S: Steps> ClaimFile<S> {
     /// Errors: it cannot be read, belongs to another user, is no ordinary file or larger than any
     /// ledger.
     pub fn read(&self) -> Result<Read<Ledger>, ClaimError> {
+        Ok(self.parse(&self.text()?))
+    }
+
+    fn text(&self) -> Result<Vec<u8>, ClaimError> {
         self.step(Step::Read, "read", &self.ledger)?;
-        let text = self.dir.read(&self.ledger, LARGEST)?.unwrap_or_default();
-        let mut read = Ledger::parse(&text);
+        Ok(self.dir.read(&self.ledger, LARGEST)?.unwrap_or_default())
+    }
+
+    fn parse(&self, text: &[u8]) -> Read<Ledger> {
+        let mut read = Ledger::parse(text);
         let path = self.path();
         for note in &mut read.notes {
             *note = format!("{}: {note}", path.display());
         }
-        Ok(read)
+        read
     }
 
     /// Takes the lock, waiting at most `patience` for any one holder, and reads the ledger under it.
@@ -142,9 +154,10 @@ impl<S: Steps> ClaimFile<S> {
     /// Errors: [`ClaimError::Locked`] when it cannot be had in time; as [`read`](Self::read).
     pub fn lock(&self, patience: Duration) -> Result<Read<Locked<'_, S>>, ClaimError> {
         let lock = self.wait_for_lock(patience)?;
-        let Read { value: ledger, notes } = self.read()?;
-        let value =
-            Locked { file: self, before: ledger.clone(), damaged: !notes.is_empty(), ledger, lock };
+        let text = self.text()?;
+        let Read { value: ledger, notes } = self.parse(&text);
+        let (before, damaged) = (ledger.clone(), !notes.is_empty());
+        let value = Locked { file: self, before, text, damaged, ledger, lock };
         Ok(Read { value, notes })
     }
 
@@ -270,6 +283,8 @@ pub struct Locked<'a, S = System> {
     /// What may be changed, and is kept by [`keep`](Self::keep).
     pub ledger: Ledger,
     before: Ledger,
+    /// What was read, by which lines that have not changed are written again.
+    text: Vec<u8>,
     damaged: bool,
     lock: Flock<File>,
 }
@@ -281,7 +296,14 @@ impl<S: Steps> Locked<'_, S> {
     /// Errors: the kernel refused a step. The file is then as it was before.
     pub fn keep(self) -> Result<(), ClaimError> {
         if self.damaged || self.ledger != self.before {
-            self.file.replace(&self.ledger.to_text())?;
+            let text = if self.damaged {
+                self.ledger.to_text()
+            } else {
+                let lines: Vec<&[u8]> =
+                    self.text.split(|&b| b == b'\n').filter(|line| !line.is_empty()).collect();
+                self.ledger.to_text_after(&self.before, &lines)
+            };
+            self.file.replace(&text)?;
         }
         // What is kept is kept: that the lock ends with the process is soon enough.
         let _ = self.file.steps.before(Step::Unlock);

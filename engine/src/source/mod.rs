@@ -6,6 +6,7 @@
 mod detail;
 pub mod device;
 mod file;
+mod huge_page;
 #[cfg(feature = "hwloc")]
 pub mod hwloc;
 mod limits;
@@ -14,6 +15,7 @@ pub mod record;
 mod root;
 mod take;
 
+pub use huge_page::default_huge_page;
 pub use reader::{HostReader, live_clock, live_clock_id};
 pub use root::{Moment, SysRoot};
 pub use take::two_samples;

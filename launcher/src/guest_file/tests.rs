@@ -9,8 +9,8 @@ pub(super) use schema::{both_roots, iothreads, one_program, token};
 use placer_engine::{Bytes, CpuId, NodeId};
 use proptest::prelude::*;
 
-use super::parse;
-use crate::definition::{MAX_BYTES, parse_list};
+use super::{MAX_BYTES, parse};
+use crate::definition::parse_list;
 use crate::guest::*;
 
 fn read(text: &str) -> Result<Guest, String> {
@@ -201,7 +201,7 @@ fn errors_say_where_what_and_what_to_do() {
 fn a_file_that_is_too_long_or_nested_too_deep_is_refused() {
     let long = vec![b'#'; MAX_BYTES + 1];
     let error = parse("g.toml", &long).unwrap_err().to_string();
-    assert_eq!(error, "g.toml: longer than 1048576 bytes: no definition of a guest is");
+    assert_eq!(error, "g.toml: longer than 262144 bytes: no definition of a guest is");
     for deep in ["[", "{a=", "a."] {
         let text = format!("name = {}", deep.repeat(MAX_BYTES / 4));
         assert!(parse("g.toml", text.as_bytes()).is_err());

@@ -10,7 +10,7 @@ pub(crate) const MOST: usize = 16;
 pub(crate) const FEW: usize = 10;
 
 /// Steps of a search after which the enumeration would have been faster.
-pub(crate) const EFFORT: u64 = 150_000;
+pub(crate) const EFFORT: u64 = 30_000;
 
 /// The useful nodes side by side, and along the current set what each further node would add.
 ///
@@ -35,6 +35,8 @@ struct Table<'a, const W: usize> {
     chosen: [usize; W],
     /// Whether an answer was known before.
     known: bool,
+    /// Whether a set may have been left out for an answer that no longer stands.
+    stale: bool,
     /// Of the answer so far: its nodes, what counts as equal, and what rules it out.
     size: usize,
     limit: f64,
@@ -92,6 +94,7 @@ impl<'a, const W: usize> Table<'a, W> {
             tail: [Sums::default(); W],
             chosen: [0; W],
             known: false,
+            stale: false,
             size: W,
             limit: f64::INFINITY,
             goal: f64::INFINITY,
@@ -132,10 +135,10 @@ impl<'a, const W: usize> Table<'a, W> {
         self.known = front.best().is_some();
         let mut steps = 0;
         loop {
-            let before = front.changes();
             self.learn(front);
+            self.stale = false;
             steps += self.extend(0, 0, Sums::default(), &none, front, shares);
-            if !self.known || front.changes() == before {
+            if !self.stale {
                 return steps;
             }
         }
@@ -229,9 +232,13 @@ impl<'a, const W: usize> Table<'a, W> {
     /// Takes over what the best set so far means for others.
     fn learn(&mut self, front: &Front) {
         let best = front.best().filter(|_| self.known);
-        self.size = best.map_or(W, |best| best.set.len());
+        let (size, goal) = (best.map_or(W, |best| best.set.len()), front.goal());
+        // Sets of more nodes than the answer were left out for being slower than its goal. That still
+        // holds for an answer with fewer nodes or a lower goal.
+        self.stale |= self.known && (size > self.size || goal > self.goal);
+        self.size = size;
         self.limit = front.limit();
-        self.goal = front.goal();
+        self.goal = goal;
     }
 
     /// Returns the slowdown from which on a set of `size` nodes does not count.

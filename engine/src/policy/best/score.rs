@@ -148,13 +148,16 @@ impl<'a> Case<'a> {
         }));
         shares.mem.clear();
         shares.reach.clear();
+        shares.reach.resize(set.len(), 0.0);
+        // Row by row, as the distances lie in memory: each sum still runs in the order of ids.
+        for (&i, &share) in set.iter().zip(&shares.cpu) {
+            let row = self.fabric.row(i);
+            for (reach, &j) in shares.reach.iter_mut().zip(set) {
+                *reach += share * row[j];
+            }
+        }
         let mut stored = 0.0;
         for (&j, &own) in set.iter().zip(&shares.cpu) {
-            let mut reach = 0.0;
-            for (&i, &share) in set.iter().zip(&shares.cpu) {
-                reach += share * self.fabric.distance(i, j);
-            }
-            shares.reach.push(reach);
             let part = own.min(self.nodes[j].mem / placed);
             shares.mem.push(part);
             stored += part;

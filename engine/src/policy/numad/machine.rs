@@ -1,6 +1,8 @@
 //! The host as numad reads it: by order of the directory, with its limits of width.
 
 use super::{Failure, NodeFigures, Rules, list};
+use std::borrow::Cow;
+
 use crate::files::{HostFiles, NodeFiles, TextFile};
 use crate::ids::{CpuId, NodeId};
 use crate::idset::{CpuSet, NodeSet};
@@ -137,15 +139,18 @@ impl Machine {
     ///
     /// Errors: a row that is missing, too short or has a zero. By lenient rules a missing table
     /// becomes one in which every other node is twice as far.
-    pub fn distance_rows(&self, rules: &Rules) -> Result<Vec<Vec<u64>>, Failure> {
+    pub fn distance_rows(&self, rules: &Rules) -> Result<Vec<Cow<'_, [u64]>>, Failure> {
         let missing = |node: &Node| matches!(node.row, Err(Failure::Distance(_)));
         if rules.lenient && self.nodes.iter().any(missing) {
             let mut ids: Vec<NodeId> = self.order().collect();
             ids.sort_unstable();
             let row = |from| ids.iter().map(|&to| if from == to { 10 } else { 20 }).collect();
-            return Ok(self.order().map(row).collect());
+            return Ok(self.order().map(row).map(Cow::Owned).collect());
         }
-        self.nodes.iter().map(|node| node.row.clone().map(|()| node.distances.clone())).collect()
+        // Not copied: a table of 1,024 nodes is 8 MiB.
+        let rows = self.nodes.iter();
+        rows.map(|node| node.row.clone().map(|()| Cow::Borrowed(node.distances.as_slice())))
+            .collect()
     }
 
     /// Makes numad's figures from two samples: memory from the later one, idle time from both.

@@ -1,7 +1,7 @@
 //! So much of JSON Schema (2020-12) as the guest file's schema uses. A keyword that is not known
 //! here fails the test, so nothing in the schema goes unchecked.
 
-use regex_lite::Regex;
+use regex::Regex;
 use serde_json::Value;
 
 /// Says what of `value` the schema refuses, if anything.

@@ -1,0 +1,114 @@
+//! Choosing and claiming in one step beside 1,000 claims of processes that live, and what a decision
+//! pays for claims when there are none.
+//!
+//! On this machine, unlike the other benches: what costs time here is to ask the kernel about
+//! processes. The state directory is in memory, as `/run` is.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use placer_engine::claims::{ClaimId, Claims, For, PATIENCE, Place};
+use placer_engine::{Request, Snapshot, SysRoot, advise};
+
+const GUESTS: usize = 1000;
+
+/// Processes that sleep, and end with this.
+struct Crowd(Vec<Child>);
+
+impl Crowd {
+    fn start(count: usize) -> Self {
+        let start = || {
+            let mut sleep = Command::new("sleep");
+            sleep.arg("3600").stdin(Stdio::null()).stdout(Stdio::null());
+            sleep.spawn().expect("sleep starts")
+        };
+        Self((0..count).map(|_| start()).collect())
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// A state directory in memory, where there is a place for that.
+fn state() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory")
+}
+
+fn place(dir: &Path) -> Place {
+    Place { own: Some(PathBuf::from(dir)), ..Place::default() }
+}
+
+/// Opens the ledger, takes the lock, chooses with a load that was measured before, and claims for a
+/// process: all that one participant of a storm does.
+fn choose_and_claim(place: &Place, earlier: &Snapshot, request: &Request, pid: u32) -> ClaimId {
+    let root = SysRoot::live();
+    let claims = Claims::open_to_claim(place, &root).expect("a ledger");
+    let (mut decision, view) = claims.begin(PATIENCE).expect("nobody else has the lock");
+    let saved = earlier.before().cloned();
+    let now = Snapshot::take_with(&root, saved, Duration::ZERO, None).expect("this machine");
+    let advice = advise(&now.with_charges(view.charges), request).expect("an answer");
+    let caller = decision.caller(pid, 0);
+    decision.claim(request, &advice, For::Pid(pid), caller, None).expect("it is kept")
+}
+
+fn release(place: &Place, id: ClaimId) {
+    let claims = Claims::open_to_claim(place, &SysRoot::live()).expect("a ledger");
+    let (decision, _) = claims.begin(PATIENCE).expect("nobody else has the lock");
+    decision.release(id).expect("it was claimed");
+}
+
+fn claims(c: &mut Criterion) {
+    let root = SysRoot::live();
+    let earlier = Snapshot::take(&root, Duration::from_millis(100)).expect("this machine");
+    let request: Request = "0.01:1".parse().expect("a request");
+    let me = std::process::id();
+    let mut group = c.benchmark_group("claims");
+    for count in [0, GUESTS] {
+        let crowd = Crowd::start(count);
+        let dir = state();
+        let place = place(dir.path());
+        for guest in &crowd.0 {
+            choose_and_claim(&place, &earlier, &request, guest.id());
+        }
+        group.bench_function(format!("choose and claim beside {count} live claims"), |b| {
+            b.iter_custom(|times| {
+                let mut took = Duration::ZERO;
+                for _ in 0..times {
+                    let start = Instant::now();
+                    let id = choose_and_claim(&place, &earlier, &request, me);
+                    took += start.elapsed();
+                    release(&place, id);
+                }
+                took
+            });
+        });
+        group.bench_function(format!("count {count} live claims, no lock"), |b| {
+            b.iter(|| Claims::open(&place, &root).expect("a ledger").view().expect("readable"));
+        });
+    }
+    group.bench_function("the snapshot that follows, for comparison", |b| {
+        b.iter(|| {
+            let saved = earlier.before().cloned();
+            Snapshot::take_with(&root, saved, Duration::ZERO, None).expect("this machine")
+        });
+    });
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_secs(2));
+    targets = claims
+}
+criterion_main!(benches);

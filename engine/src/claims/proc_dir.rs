@@ -1,0 +1,105 @@
+//! A `/proc`, of this host or a recorded one.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{OFlag, openat, readlinkat};
+use nix::sys::stat::Mode;
+
+/// So many processes are looked through at most.
+pub(super) const MOST_PROCESSES: usize = 16_384;
+/// No status, stat or sensible command line of a process is longer; the rest is not read.
+const LONGEST: usize = 64 << 10;
+const LONGEST_STAT: usize = 2 << 20;
+
+/// A `/proc`, kept open. What was read last is in [`text`](Self::text).
+#[derive(Debug)]
+pub(super) struct ProcDir {
+    dir: OwnedFd,
+    path: PathBuf,
+    name: String,
+    text: Vec<u8>,
+}
+
+impl ProcDir {
+    /// Opens a directory.
+    pub(super) fn open(path: &Path) -> Result<Self, nix::Error> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let dir = openat(nix::fcntl::AT_FDCWD, path, flags, Mode::empty())?;
+        Ok(Self { dir, path: path.to_owned(), name: String::new(), text: Vec::new() })
+    }
+
+    /// Returns what was read last.
+    pub(super) fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// Lists the processes, at most so many as are looked through.
+    pub(super) fn pids(&self) -> Vec<u32> {
+        let Ok(entries) = std::fs::read_dir(&self.path) else { return Vec::new() };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        names.take(MOST_PROCESSES).collect()
+    }
+
+    /// Reads a file of a process. Returns whether there was one, with something in it.
+    pub(super) fn read(&mut self, pid: u32, file: &str) -> bool {
+        self.name.clear();
+        // Writing to a string does not fail.
+        let _ = write!(self.name, "{pid}/{file}");
+        self.fill(LONGEST)
+    }
+
+    /// Reads a file of the host.
+    pub(super) fn read_own(&mut self, file: &str) -> bool {
+        self.name.clear();
+        self.name.push_str(file);
+        self.fill(LONGEST)
+    }
+
+    /// Reads `/proc/stat`, which is longer on hosts with many CPUs and interrupts.
+    pub(super) fn read_stat(&mut self) -> bool {
+        self.name.clear();
+        self.name.push_str("stat");
+        self.fill(LONGEST_STAT)
+    }
+
+    /// Returns where a link of a process leads.
+    pub(super) fn link(&self, pid: u32, file: &str) -> Option<Vec<u8>> {
+        let link = readlinkat(self.dir.as_fd(), format!("{pid}/{file}").as_str()).ok()?;
+        Some(link.as_encoded_bytes().to_vec())
+    }
+
+    fn fill(&mut self, longest: usize) -> bool {
+        self.text.clear();
+        // In a recording there may be anything in a file's place.
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+        let Ok(fd) = openat(self.dir.as_fd(), self.name.as_str(), flags, Mode::empty()) else {
+            return false;
+        };
+        let mut file = File::from(fd);
+        // One read is enough for nearly all, and tells the end of the file by being short.
+        self.text.resize(4096, 0);
+        let mut filled = 0;
+        loop {
+            match file.read(&mut self.text[filled..]) {
+                Ok(n) => {
+                    filled += n;
+                    if filled < self.text.len() || filled >= longest {
+                        break;
+                    }
+                    self.text.resize(filled * 2, 0);
+                }
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(_) => {
+                    self.text.clear();
+                    return false;
+                }
+            }
+        }
+        self.text.truncate(filled);
+        filled > 0
+    }
+}

@@ -1,0 +1,200 @@
+//! `<vcpu>`, `<numatune>`, `<cputune>`: what they mean together, and what is wrong with them.
+
+use super::{domain, read};
+use crate::guest::*;
+
+/// A short form of what a guest says about its place.
+fn place(guest: &Guest) -> String {
+    let cpus = match &guest.placement {
+        CpuPlacement::All => "all".to_owned(),
+        CpuPlacement::Fixed(cpus) => cpus.to_string(),
+        CpuPlacement::Advised { instead_of: None } => "advised".to_owned(),
+        CpuPlacement::Advised { instead_of: Some(cpus) } => format!("advised instead of {cpus}"),
+    };
+    let nodes = match &guest.nodes {
+        NodeChoice::Advised => "advised".to_owned(),
+        NodeChoice::Fixed(nodes) => nodes.to_string(),
+    };
+    match guest.mode {
+        MemoryMode::None => format!("{cpus}; none"),
+        mode => format!("{cpus}; {mode} {nodes}"),
+    }
+}
+
+#[test]
+fn where_a_domain_wants_to_be() {
+    const ASK: &str = "<cpu required_cpus='2'/>";
+    for (vcpu, numatune, wanted) in [
+        ("<vcpu>4</vcpu>", "", "all; none"),
+        ("<vcpu placement='static'>4</vcpu>", "", "all; none"),
+        ("<vcpu cpuset='1-10,^7,^8'>4</vcpu>", "", "1-6,9-10; none"),
+        ("<vcpu placement='auto'>4</vcpu>", "", "advised; strict advised"),
+        // auto puts a list beside it out of use.
+        ("<vcpu placement='auto' cpuset='1'>4</vcpu>", "", "advised; strict advised"),
+        (
+            "<vcpu placement='auto'>4</vcpu>",
+            "<memory mode='interleave'/>",
+            "advised; interleave advised",
+        ),
+        ("<vcpu placement='auto'>4</vcpu>", "<memory nodeset='0'/>", "advised; strict 0"),
+        ("<vcpu placement='auto'>4</vcpu>", "<memory mode='none'/>", "advised; none"),
+        // Memory by advice takes the CPUs along, unless they were named.
+        ("", "<memory placement='auto'/>", "advised; strict advised"),
+        ("<vcpu cpuset='3'>1</vcpu>", "<memory placement='auto'/>", "3; strict advised"),
+        (
+            "<vcpu placement='static' cpuset='3'>1</vcpu>",
+            "<memory mode='preferred' placement='auto'/>",
+            "3; preferred advised",
+        ),
+        ("", "<memory nodeset='1-4,^3'/>", "all; strict 1-2,4"),
+        ("", "<memory placement='auto' nodeset='1'/>", "advised; strict advised"),
+        (
+            "",
+            "<memory mode='weighted-interleave' placement='static' nodeset='1'/>",
+            "all; weighted-interleave 1",
+        ),
+        // The proposal of 2012.
+        ("<vcpu cpuset='1-3'>4</vcpu>", ASK, "advised instead of 1-3; strict advised"),
+        ("", &format!("<memory mode='preferred' nodeset='2'/>{ASK}"), "advised; preferred 2"),
+        ("", &format!("{ASK}<memory placement='auto'/>"), "advised; strict advised"),
+    ] {
+        let numatune = match numatune {
+            "" => String::new(),
+            inside => format!("<numatune>{inside}</numatune>"),
+        };
+        let text = domain("lxc", &format!("{vcpu}{numatune}"));
+        assert_eq!(read(&text).map(|guest| place(&guest)).as_deref(), Ok(wanted), "{text}");
+    }
+}
+
+#[test]
+fn what_is_asked_for() {
+    for (kind, lines, ask) in [
+        ("kvm", "<vcpu current='1'>4</vcpu>", "1:1"),
+        ("kvm", "<numatune><cpu required_cpus='4' required_memory='524288'/></numatune>", "4:512"),
+        ("kvm", "<numatune><cpu required_memory='1023'/></numatune><vcpu>3</vcpu>", "3:1"),
+        // libvirt takes the maximum of a machine, and the current memory of a container.
+        ("kvm", "<currentMemory unit='b'>1</currentMemory>", "1:1"),
+        ("lxc", "<currentMemory>0</currentMemory>", "1"),
+    ] {
+        let ask_of = |guest: Guest| guest.ask().to_string();
+        assert_eq!(read(&domain(kind, lines)).map(ask_of).as_deref(), Ok(ask), "{lines}");
+    }
+}
+
+#[test]
+fn what_is_wrong_about_the_place_names_element_and_line() {
+    for (line, error) in [
+        ("<vcpu>0</vcpu>", "<vcpu>: expected at least 1 CPU, found 0"),
+        ("<vcpu>four</vcpu>", "<vcpu>: expected a whole number, found \"four\""),
+        ("<vcpu>99999999999</vcpu>", "<vcpu>: expected at most 65536, found \"99999999999\""),
+        ("<vcpu current='5'>4</vcpu>", "<vcpu>: attribute current: expected 1 to 4, found 5"),
+        (
+            "<vcpu placement='any'>4</vcpu>",
+            "<vcpu>: attribute placement: expected auto or static, found \"any\"",
+        ),
+        (
+            "<vcpu cpuset='^1-2'>4</vcpu>",
+            "<vcpu>: attribute cpuset: expected ^ and one number, found \"^1-2\"",
+        ),
+        (
+            "<vcpu cpuset='0,^0'>4</vcpu>",
+            "<vcpu>: attribute cpuset: expected a list with something in it, found \"0,^0\"",
+        ),
+        (
+            "<vcpu cpusets='0'>4</vcpu>",
+            "<vcpu>: unknown attribute \"cpusets\"; did you mean cpuset?",
+        ),
+        ("<vcpu>4<x/></vcpu>", "<x>: not understood inside <vcpu>; nothing is expected here"),
+        ("<vcpu>4</vcpu><vcpu>4</vcpu>", "<vcpu>: a second one, the first is in line 4"),
+        ("<numatune/><numatune/>", "<numatune>: a second one, the first is in line 4"),
+        (
+            "<numatune mode='strict'/>",
+            "<numatune>: unknown attribute \"mode\"; nothing is expected here",
+        ),
+        ("<numatune>strict</numatune>", "<numatune>: expected no text, found \"strict\""),
+        (
+            "<numatune><memroy/></numatune>",
+            "<memroy>: not understood inside <numatune>; did you mean memory?",
+        ),
+        (
+            "<numatune><memnode cellid='0'/></numatune>",
+            "<memnode>: not understood inside <numatune>: placer makes the guest's own nodes itself; remove it",
+        ),
+        (
+            "<numatune><memory/><memory/></numatune>",
+            "<memory>: a second one, the first is in line 4",
+        ),
+        (
+            "<numatune><memory mode='strict'/></numatune>",
+            "<memory>: nodeset for NUMA memory tuning must be set; write nodeset='NODES', or placement='auto' to have them advised",
+        ),
+        (
+            "<vcpu placement='auto'>1</vcpu><numatune><memory placement='static'/></numatune>",
+            "<memory>: nodeset for NUMA memory tuning must be set; write nodeset='NODES', or placement='auto' to have them advised",
+        ),
+        (
+            "<numatune><memory mode='bind' nodeset='0'/></numatune>",
+            "<memory>: attribute mode: expected a memory mode: strict, preferred, preferred-many, interleave, weighted-interleave, none; found \"bind\"",
+        ),
+        (
+            "<numatune><memory mode='restrictive' nodeset='0'/></numatune>",
+            "<memory>: attribute mode: expected strict, preferred or interleave, found \"restrictive\"; to bind all memory write strict",
+        ),
+        (
+            "<numatune><memory nodeset='0,^0'/></numatune>",
+            "<memory>: attribute nodeset: expected a list with something in it, found \"0,^0\"",
+        ),
+        (
+            "<numatune><cpu required_cpu='4'/></numatune>",
+            "<cpu>: the attribute required_cpu is called required_cpus",
+        ),
+        (
+            "<numatune><cpu/></numatune>",
+            "<cpu>: expected required_cpus or required_memory (KiB), found neither",
+        ),
+        (
+            "<numatune><cpu required_cpus='%u'/></numatune>",
+            "<cpu>: attribute required_cpus: expected a whole number, found \"%u\"",
+        ),
+        (
+            "<numatune><cpu required_cpus='0'/></numatune>",
+            "<cpu>: attribute required_cpus: expected at least 1, found 0",
+        ),
+        (
+            "<numatune><cpu required_memory='8G'/></numatune>",
+            "<cpu>: attribute required_memory: expected a whole number, found \"8G\"",
+        ),
+        (
+            "<cputune><shares>1</shares></cputune>",
+            "<shares>: not understood inside <cputune>; known here: vcpupin, emulatorpin, iothreadpin",
+        ),
+        (
+            "<cputune><vcpupin vcpu='1' cpuset='0'/></cputune>",
+            "<vcpupin>: attribute vcpu: expected 0 to 0, found 1",
+        ),
+        ("<cputune><vcpupin cpuset='0'/></cputune>", "<vcpupin>: the attribute vcpu is missing"),
+        ("<cputune><vcpupin vcpu='0'/></cputune>", "<vcpupin>: the attribute cpuset is missing"),
+        (
+            "<cputune><vcpupin vcpu='0' cpuset='0'/><vcpupin vcpu='0' cpuset='0'/></cputune>",
+            "<vcpupin>: a second one for vcpu 0",
+        ),
+        (
+            "<cputune><emulatorpin cpuset='0'/><emulatorpin cpuset='0'/></cputune>",
+            "<emulatorpin>: a second one: expected one",
+        ),
+        (
+            "<cputune><iothreadpin iothread='1' cpuset='0'/></cputune>",
+            "<iothreadpin>: attribute iothread: the domain has none, found 1; add <iothreads>",
+        ),
+        (
+            "<iothreads>2</iothreads><cputune><iothreadpin iothread='0' cpuset='0'/></cputune>",
+            "<iothreadpin>: attribute iothread: expected 1 to 2, found 0",
+        ),
+    ] {
+        let found = read(&domain("kvm", line)).map(|guest| place(&guest)).unwrap_err();
+        let (at, what) = found.split_once(": ").unwrap();
+        assert!(at.starts_with("d.xml:4:"), "{line}: {found}");
+        assert_eq!(what, error, "{line}");
+    }
+}

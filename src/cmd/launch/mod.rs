@@ -1,0 +1,132 @@
+//! `placer launch`: starts a guest where the advice says.
+
+mod definition;
+mod qemu;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use placer_engine::claims::For;
+use placer_engine::source::{default_huge_page, device};
+use placer_engine::{Limits, Request, SysRoot, advise};
+use placer_launcher::domain::{self, Outcome};
+use placer_launcher::guest::{CpuPlacement, Guest, NodeChoice, Pages, Program};
+use placer_launcher::qemu::Launch as Machine;
+use placer_launcher::{Binding, MemoryMode, Step, exec_in_place};
+
+use crate::args::Launch;
+use crate::claiming::{self, Desk};
+use crate::sampling::Window;
+use crate::{cmd, output, plan, settings, trouble};
+
+/// Nothing was started, since it does not fit.
+const UNFIT: u8 = 1;
+
+pub(crate) fn run(args: &Launch, set: settings::Claims) -> Result<ExitCode, Box<dyn Error>> {
+    let only_shown = args.dry_run || args.print_xml;
+    if args.host.root.is_some() && !only_shown {
+        return Err("--root needs --dry-run or --print-xml: a guest runs on this machine".into());
+    }
+    let root = plan::root(&args.host);
+    let mut guest = definition::guest(args)?;
+    let request = request(args, &guest, &root)?;
+    let window = Window::Recent(args.host.window);
+    // Who only looks leaves the ledger alone, and waits for no lock.
+    let desk = (!only_shown).then(|| Desk::open(&root, set));
+    let (decision, snapshot) = match &desk {
+        Some(desk) => desk.begin(&root, window, request.pages)?,
+        None => (None, claiming::snapshot(&root, set, window, request.pages)?),
+    };
+    let advice = advise(&snapshot, &request)?;
+    snapshot.notes().iter().chain(&advice.notes).for_each(|note| output::warn(note));
+    if let Some(short) = advice.shortfall {
+        let what = cmd::advise::shortage(&request, &advice, short);
+        if !args.force {
+            let force = "--force starts it all the same";
+            output::line(&format!("placer: nothing is started: {what}; {force}"));
+            return Ok(ExitCode::from(UNFIT));
+        }
+        output::warn(&what);
+        if guest.mode == MemoryMode::Strict {
+            // Bound to a full node the kernel would end it.
+            guest.mode = MemoryMode::Preferred;
+        }
+    }
+    let binding = Binding::of_guest(&guest, &snapshot, &advice);
+    if args.print_xml {
+        let outcome = Outcome {
+            cpus: binding.cpus.clone(),
+            nodes: binding.memory.clone(),
+            ..Outcome::default()
+        };
+        output::answer(domain::print(&guest, Some(&outcome))?.as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let machine = match &guest.program {
+        Program::Qemu(_) => Some(Machine::new(&guest, Some(&advice), &snapshot)?),
+        _ => None,
+    };
+    let steps = steps(&guest, &binding, machine.as_ref())?;
+    if args.dry_run {
+        let lines: String = steps.iter().map(|step| format!("{step}\n")).collect();
+        output::answer(lines.as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(machine) = machine {
+        return qemu::run(&machine, desk.as_ref(), decision, &request, &advice);
+    }
+    let who = For::Pid(std::process::id());
+    let claim = decision.and_then(|decision| claiming::claim_for(decision, &request, &advice, who));
+    // From here on stderr is the command's.
+    trouble::tell();
+    let Err(error) = exec_in_place(&steps);
+    if let (Some(desk), Some(claim)) = (&desk, claim) {
+        desk.release(claim);
+    }
+    Err(error.into())
+}
+
+/// Returns what is asked for the guest. Where its definition fixes CPUs or nodes by hand, the rest
+/// is chosen among those.
+fn request(args: &Launch, guest: &Guest, root: &SysRoot) -> Result<Request, Box<dyn Error>> {
+    let ask = guest.ask();
+    let mut request = plan::request(&Request::new(ask.cpus, ask.memory), &args.choice, root)?;
+    if args.guest.is_some() {
+        // A service that starts guests may itself be held to a few CPUs.
+        request.limits = Limits::default();
+    }
+    request.pages = match guest.pages {
+        Pages::Ordinary => None,
+        Pages::Huge(size) => Some(size),
+        Pages::HugeDefault => match default_huge_page(root)? {
+            Some(size) => Some(size),
+            None => return Err("huge pages: this kernel has none (/proc/meminfo)".into()),
+        },
+    };
+    if let Some(name) = &guest.near {
+        request.near = Some(device::node_of(root, name)?);
+    }
+    if let NodeChoice::Fixed(nodes) = &guest.nodes
+        && guest.mode != MemoryMode::None
+    {
+        let within = request.within.map_or(nodes.clone(), |within| within.intersection(nodes));
+        request.within = Some(within);
+    }
+    if let CpuPlacement::Fixed(cpus) = &guest.placement {
+        let cpus = Limits { cpus: Some(cpus.clone()), nodes: None };
+        request.limits = request.limits.and(cpus);
+    }
+    Ok(request)
+}
+
+fn steps(
+    guest: &Guest,
+    binding: &Binding,
+    machine: Option<&Machine>,
+) -> Result<Vec<Step>, Box<dyn Error>> {
+    match (&guest.program, machine) {
+        (Program::Command(argv), _) => Ok(binding.steps(argv.clone())),
+        (_, Some(machine)) => Ok(machine.steps()),
+        _ => Err("not yet".into()),
+    }
+}
