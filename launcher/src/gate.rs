@@ -68,6 +68,18 @@ pub enum Ended {
     Killed(Signal),
 }
 
+impl Ended {
+    /// Returns the exit status for a program that has waited: the guest's own, or as shells tell of
+    /// a signal, 128 and its number.
+    pub fn status(self) -> u8 {
+        let number = match self {
+            Self::Exited(status) => status,
+            Self::Killed(signal) => 128 + signal as i32,
+        };
+        u8::try_from(number & 0xff).unwrap_or(u8::MAX)
+    }
+}
+
 /// A process of ours that is waited for, and the signals that are meant for it.
 #[derive(Debug)]
 struct Child {
