@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -429,6 +429,141 @@ fn a_launcher_that_is_killed_leaves_a_machine_that_runs() {
     assert!(is_there(pid));
     end(pid, Signal::SIGKILL);
     wait_until_gone(pid);
+}
+
+/// Starts it from the arguments alone, on node 0 instead of the nodes of the recorded host, and
+/// returns what it says to these questions.
+fn asked(launch: &Launch, questions: &[&str]) -> Vec<serde_json::Value> {
+    let argv = launch.steps().into_iter().find_map(|step| match step {
+        Step::Exec { argv } => Some(argv),
+        _ => None,
+    });
+    let argv: Vec<String> =
+        argv.expect("a program").iter().map(|arg| arg.to_str().expect("text").to_owned()).collect();
+    let host_nodes = regex::Regex::new("host-nodes=[0-9-]+").expect("a pattern");
+    let args = argv.iter().skip(1).map(|arg| match arg.as_str() {
+        "socket,id=placer-qmp,fd=3" => "stdio,id=placer-qmp".to_owned(),
+        other => host_nodes.replace_all(other, "host-nodes=0").into_owned(),
+    });
+    let mut qemu = Command::new(&argv[0]);
+    qemu.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut qemu = qemu.spawn().expect("QEMU");
+    let mut input = qemu.stdin.take().expect("its input");
+    for question in ["qmp_capabilities"].iter().chain(questions).chain(&["quit"]) {
+        writeln!(input, "{{\"execute\": \"{question}\", \"id\": \"{question}\"}}").expect("asked");
+    }
+    let output = qemu.wait_with_output().expect("its end");
+    drop(input);
+    assert!(output.status.success(), "{argv:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut answers: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let find = |question: &&str| {
+        let at = answers.iter().position(|answer| answer["id"] == **question).expect("answered");
+        answers.swap_remove(at)["return"].take()
+    };
+    questions.iter().map(find).collect()
+}
+
+#[test]
+fn qemu_builds_every_shape_as_it_was_meant() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sysfs-fixtures");
+    if !has_qemu() || !fixtures.exists() {
+        return;
+    }
+    let tmp = tempfile::tempdir().expect("a directory");
+    for (host, ask, more) in [
+        ("two-nodes", "8:700", 0),
+        ("two-nodes", "7:600", 3),
+        ("uneven-8", "9:600", 0),
+        ("cpuless", "4:700", 1),
+    ] {
+        let root = SysRoot::at(fixtures.join(host));
+        let snapshot = Snapshot::take(&root, Duration::ZERO).expect("a recorded host");
+        let request: Request = ask.parse().expect("a request");
+        let advice = advise(&snapshot, &request).expect("an answer");
+        let cpus = u32::try_from(request.cpus.hundredths() / 100).expect("a few");
+        let mut guest = machine(cpus, emulated(tmp.path()));
+        guest.cpus.maximum = cpus + more;
+        guest.memory.maximum = request.memory;
+        let launch = Launch::new(&guest, Some(&advice), &snapshot).expect("a plan");
+        let cells = &launch.shape().cells;
+        assert!(cells.len() > 1, "{host} {ask}: {advice:?}");
+        let questions = ["query-hotpluggable-cpus", "query-memdev"];
+        let [vcpus, backends] = &asked(&launch, &questions)[..] else { unreachable!("two") };
+        let number = |value: &serde_json::Value| value.as_u64().expect("a number");
+        let of_node = |node: usize| {
+            let is_its = |vcpu: &&serde_json::Value| vcpu["props"]["node-id"] == node;
+            vcpus.as_array().expect("vCPUs").iter().filter(is_its).count()
+        };
+        let mut wanted: Vec<u64> = Vec::new();
+        for (id, cell) in cells.iter().enumerate() {
+            let has: u32 = cell.vcpus.iter().map(|(first, last)| last - first + 1).sum();
+            assert_eq!(
+                of_node(id),
+                usize::try_from(has).expect("a few"),
+                "{host} {ask}, node {id}"
+            );
+            wanted.extend(Some(cell.memory.get()).filter(|&size| size > 0));
+        }
+        let mut sizes: Vec<u64> = Vec::new();
+        for backend in backends.as_array().expect("backends") {
+            assert_eq!(
+                (&backend["policy"], &backend["host-nodes"][0]),
+                (&"bind".into(), &0.into())
+            );
+            sizes.push(number(&backend["size"]));
+        }
+        wanted.sort_unstable();
+        sizes.sort_unstable();
+        assert_eq!(sizes, wanted, "{host} {ask}");
+    }
+}
+
+#[test]
+fn too_few_descriptors_start_nothing() {
+    let tmp = tempfile::tempdir().expect("a directory");
+    let output = again("start_with_few_descriptors", Path::new("true"), &tmp.path().join("pid"));
+    let output = { output }.output().expect("a launcher");
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+#[ignore = "run by another test, in a process of its own"]
+fn start_with_few_descriptors() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if std::env::var_os("TEST_EMULATOR").is_none() {
+        return;
+    }
+    let qemu = Qemu { emulator: Some("true".to_owned()), ..Qemu::default() };
+    let launch = launch(&machine(1, qemu));
+    let open = || fs::read_dir("/proc/self/fd").expect("descriptors").count() - 1;
+    let (before, (_, hard)) = (open(), getrlimit(Resource::RLIMIT_NOFILE).expect("a limit"));
+    let mut refused = 0;
+    for more in 0..16 {
+        let few = u64::try_from(before).expect("a few") + more;
+        setrlimit(Resource::RLIMIT_NOFILE, few, hard).expect("a lower limit");
+        let forked = launch.fork(&[], None);
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("the limit as before");
+        match forked {
+            Ok(waiting) => {
+                let pid = waiting.pid();
+                drop(waiting);
+                assert!(!is_there(pid));
+            }
+            Err(error) => {
+                refused += 1;
+                let words = error.to_string();
+                assert!(
+                    words.contains("cannot start") && words.contains("Too many open"),
+                    "{words}"
+                );
+            }
+        }
+        let children = fs::read_to_string("/proc/thread-self/children").expect("a list");
+        assert_eq!((open(), children.trim()), (before, ""), "with {more} more");
+    }
+    assert!((3..16).contains(&refused), "{refused} refused");
 }
 
 #[test]

@@ -276,8 +276,8 @@ impl Machine<'_> {
         }
     }
 
-    /// Returns whether a thread is one that the kernel made for itself inside the process (as KVM
-    /// does since Linux 6.14), which it alone moves.
+    /// Returns whether a thread is one that the kernel made for itself inside the process, and that
+    /// nobody else may move: workers of io_uring on some kernels.
     fn is_the_kernels(&self, thread: i32) -> bool {
         // Source: linux/sched.h.
         const PF_NO_SETAFFINITY: u64 = 0x0400_0000;
