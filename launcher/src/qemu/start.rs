@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 use super::lifeline::Lifeline;
 use super::qmp::{Client, Meanwhile, QmpError};
 use super::{Launch, args};
+use crate::cgroup::{Group, Kernel, Planned};
 use crate::error::LaunchError;
-use crate::gate::{Ended, Gated, Running};
+use crate::gate::{Ended, Running};
+use crate::start::{self, Started};
 use crate::step::{Step, Thread};
 use crate::sys::{self, Mask};
 
@@ -23,24 +25,23 @@ const TO_QUIT: Duration = Duration::from_secs(2);
 
 /// A process that waits at the gate, and will become QEMU. Dropped, it ends.
 #[derive(Debug)]
-pub struct Waiting {
+pub struct Waiting<'k> {
     launch: Launch,
-    gated: Gated,
+    process: start::Waiting<'k>,
     channel: UnixStream,
     lifeline: Lifeline,
 }
 
 impl Launch {
-    /// Starts a process that waits at the gate. It performs the steps `before`, if any, before its
-    /// own, and with a cgroup (an open directory) is born in there.
+    /// Starts a process that waits at the gate, in the control group that was planned.
     ///
     /// From here on the launcher's signals are the guest's.
-    /// Errors: as [`Gated::fork`].
-    pub fn fork(
+    /// Errors: as [`Waiting::prepare`](crate::Waiting::prepare).
+    pub fn prepare<'k>(
         &self,
-        before: &[Step],
-        cgroup: Option<BorrowedFd<'_>>,
-    ) -> Result<Waiting, LaunchError> {
+        kernel: &'k dyn Kernel,
+        group: Planned,
+    ) -> Result<Waiting<'k>, LaunchError> {
         let error = |what: &'static str| {
             move |errno| LaunchError::new(format!("start QEMU ({what})"), errno)
         };
@@ -48,10 +49,9 @@ impl Launch {
             error("a control channel")(e.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
         })?;
         let lifeline = Lifeline::new().map_err(error("a pipe"))?;
-        let mut steps = before.to_vec();
-        steps.extend(self.own_steps(theirs.as_raw_fd(), lifeline.fd()));
-        let gated = Gated::fork(&steps, cgroup)?;
-        Ok(Waiting { launch: self.clone(), gated, channel, lifeline })
+        let steps = group.around(self.own_steps(theirs.as_raw_fd(), lifeline.fd()));
+        let process = start::Waiting::prepare(kernel, &steps)?;
+        Ok(Waiting { launch: self.clone(), process, channel, lifeline })
     }
 
     /// Returns how long QEMU may take for any one answer. It takes all huge pages before it says a
@@ -61,27 +61,33 @@ impl Launch {
     }
 }
 
-impl Waiting {
+impl<'k> Waiting<'k> {
     /// Returns the pid that QEMU will have.
     pub fn pid(&self) -> u32 {
-        self.gated.pid()
+        self.process.pid()
+    }
+
+    /// Returns its control group, if it has one of its own.
+    pub fn group(&self) -> Option<&Group<'k>> {
+        self.process.group()
     }
 
     /// Opens the gate, binds the machine, and returns when it runs.
     ///
     /// Errors: the step that failed; QEMU has been ended then, and nothing is left of it. What QEMU
     /// itself had to say is on stderr.
-    pub fn start(self) -> Result<Running, LaunchError> {
+    pub fn start(self) -> Result<Started<'k>, LaunchError> {
         let patience = self.launch.patience();
         self.start_within(patience)
     }
 
     /// As [`start`](Self::start), with so much time for any one answer.
-    pub fn start_within(self, limit: Duration) -> Result<Running, LaunchError> {
-        let Self { launch, gated, channel, lifeline } = self;
+    pub fn start_within(self, limit: Duration) -> Result<Started<'k>, LaunchError> {
+        let Self { launch, process, channel, lifeline } = self;
         let what = "tie QEMU to the launcher until it runs";
-        lifeline.arm(gated.pid()).map_err(|errno| LaunchError::new(what, errno))?;
-        let running = gated.open()?;
+        lifeline.arm(process.pid()).map_err(|errno| LaunchError::new(what, errno))?;
+        // The group is dropped behind the process: it is removed when that has ended.
+        let Started { running, group } = process.open()?;
         let machine = Machine { launch: &launch, pid: running.pid(), limit };
         let fault = match Client::new(channel, &running) {
             Ok(mut client) => {
@@ -91,7 +97,7 @@ impl Waiting {
                         // is why it is closed.
                         drop(client);
                         let _ = lifeline.release();
-                        return Ok(running);
+                        return Ok(Started { running, group });
                     }
                     Err(fault) => {
                         let quit =
@@ -102,7 +108,9 @@ impl Waiting {
             }
             Err(error) => machine.fault("speak to it", &error),
         };
-        Err(machine.end(running, fault))
+        let error = machine.end(running, fault);
+        drop(group);
+        Err(error)
     }
 }
 

@@ -73,7 +73,7 @@ pub(crate) fn run(args: &Launch, set: settings::Claims) -> Result<ExitCode, Box<
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(machine) = machine {
-        return qemu::run(&machine, desk.as_ref(), decision, &request, &advice);
+        return qemu::run(&machine, &guest, desk.as_ref(), decision, &request, &advice);
     }
     let who = For::Pid(std::process::id());
     let claim = decision.and_then(|decision| claiming::claim_for(decision, &request, &advice, who));
@@ -126,7 +126,7 @@ fn steps(
 ) -> Result<Vec<Step>, Box<dyn Error>> {
     match (&guest.program, machine) {
         (Program::Command(argv), _) => Ok(binding.steps(argv.clone())),
-        (_, Some(machine)) => Ok(machine.steps()),
+        (_, Some(machine)) => Ok(qemu::steps(machine, guest)?),
         _ => Err("not yet".into()),
     }
 }
