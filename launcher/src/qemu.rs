@@ -23,6 +23,7 @@
 //! and before taking it back takes the machine along: it had not been reported as started.
 
 pub mod args;
+mod bind;
 mod emit;
 mod lifeline;
 mod memory;
