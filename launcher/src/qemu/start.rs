@@ -85,8 +85,8 @@ impl<'k> Waiting<'k> {
             Ok(mut client) => {
                 match machine.bind(&mut client).and_then(|()| machine.go(&mut client)) {
                     Ok(()) => {
-                        // It runs: from here on it is on its own. That nobody reads the channel any more
-                        // is why it is closed.
+                        // It runs, and is on its own. The channel is closed, as nobody would read
+                        // what QEMU tells over it.
                         drop(client);
                         let _ = lifeline.release();
                         return Ok(Started { running, group });
