@@ -175,7 +175,17 @@ fn auto_is_none_but_for_containers_that_can_have_one() {
     let mut container = guest(CgroupMode::Auto, None);
     container.program = Program::Lxc(Lxc::default());
     let of = |tree: &Tree| plan(&fake, tree, &container, &binding(MemoryMode::Strict));
-    assert_eq!(of(&tree).expect("a plan").steps.len(), 6);
+    let lines = shown(&fake, &of(&tree).expect("a plan"));
+    assert_eq!(lines.len(), 7);
+    // LXC makes groups of its own inside.
+    assert_eq!(
+        lines[4..],
+        [
+            "group   make /placer-g.PID/lxc",
+            "group   start in /placer-g.PID/lxc",
+            "group   remove /placer-g.PID at the end",
+        ]
+    );
     // No error, no note: nobody asked for it.
     assert_eq!(of(&fake.tree("/user.slice", true)), Ok(Planned::default()));
 }
