@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
@@ -65,6 +66,18 @@ pub enum Ended {
     Exited(i32),
     /// By a signal.
     Killed(Signal),
+}
+
+impl Ended {
+    /// Returns the exit status for a program that has waited: the guest's own, or as shells tell of
+    /// a signal, 128 and its number.
+    pub fn status(self) -> u8 {
+        let number = match self {
+            Self::Exited(status) => status,
+            Self::Killed(signal) => 128 + signal as i32,
+        };
+        u8::try_from(number & 0xff).unwrap_or(u8::MAX)
+    }
 }
 
 /// A process of ours that is waited for, and the signals that are meant for it.
@@ -182,25 +195,60 @@ impl Running {
     pub fn wait(mut self) -> Result<Ended, LaunchError> {
         let error = |errno| LaunchError::new("wait for the guest", errno);
         loop {
-            match waitpid(self.child.pid, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(_, status)) => {
-                    self.child.reaped = true;
-                    return Ok(Ended::Exited(status));
-                }
-                Ok(WaitStatus::Signaled(_, signal, _)) => {
-                    self.child.reaped = true;
-                    return Ok(Ended::Killed(signal));
-                }
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(errno) => return Err(error(errno)),
+            if let Some(ended) = self.look().map_err(error)? {
+                return Ok(ended);
             }
-            self.child.pause().map_err(error)?;
-            match self.child.signals.read_signal() {
-                Ok(Some(info)) => self.child.pass(&info),
-                Ok(None) | Err(Errno::EINTR | Errno::EAGAIN) => {}
-                Err(errno) => return Err(error(errno)),
-            }
+            self.child.pause(None).map_err(error)?;
+            self.child.pass_one().map_err(error)?;
         }
+    }
+
+    /// Returns how the guest ended, if it has.
+    fn look(&mut self) -> Result<Option<Ended>, Errno> {
+        let ended = match waitpid(self.child.pid, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(_, status)) => Ended::Exited(status),
+            Ok(WaitStatus::Signaled(_, signal, _)) => Ended::Killed(signal),
+            Ok(_) | Err(Errno::EINTR) => return Ok(None),
+            Err(errno) => return Err(errno),
+        };
+        self.child.reaped = true;
+        Ok(Some(ended))
+    }
+
+    /// Returns how the guest ended, if it does so in this time. Signals are handed to it meanwhile.
+    pub(crate) fn ended_within(&mut self, limit: Duration) -> Option<Ended> {
+        let end = Instant::now() + limit;
+        loop {
+            if let Ok(Some(ended)) = self.look() {
+                return Some(ended);
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.child.pause(Some(left)).is_err() {
+                return None;
+            }
+            self.pass_signals();
+        }
+    }
+
+    /// Ends the guest for certain, and returns when it is gone.
+    pub(crate) fn kill(mut self) {
+        let _ = kill(self.child.pid, Signal::SIGKILL);
+        self.child.reap();
+    }
+
+    /// Asks the guest to end.
+    pub(crate) fn terminate(&self) {
+        let _ = kill(self.child.pid, Signal::SIGTERM);
+    }
+
+    /// Returns what can be read when there are signals for the guest.
+    pub(crate) fn signals(&self) -> BorrowedFd<'_> {
+        self.child.signals.as_fd()
+    }
+
+    /// Hands the guest the signals that came for it.
+    pub(crate) fn pass_signals(&self) {
+        while self.child.pass_one() == Ok(true) {}
     }
 }
 
@@ -208,18 +256,37 @@ impl Child {
     /// Returns when there is a signal or the child has ended, or after a while.
     ///
     /// Not by SIGCHLD: where several guests are waited for, one of them would take the other's.
-    fn pause(&self) -> Result<(), Errno> {
-        const WITHOUT_PIDFD_MS: u8 = 50;
+    fn pause(&self, limit: Option<Duration>) -> Result<(), Errno> {
+        const WITHOUT_PIDFD: Duration = Duration::from_millis(50);
+        // Rounded up: a wait of less than a millisecond is one.
+        let timeout = |limit: Duration| {
+            PollTimeout::try_from(limit.as_millis().saturating_add(1)).unwrap_or(PollTimeout::MAX)
+        };
         let signals = PollFd::new(self.signals.as_fd(), PollFlags::POLLIN);
         let polled = match &self.pidfd {
             Some(pidfd) => {
                 let ended = PollFd::new(pidfd.as_fd(), PollFlags::POLLIN);
-                poll(&mut [signals, ended], PollTimeout::NONE)
+                poll(&mut [signals, ended], limit.map_or(PollTimeout::NONE, timeout))
             }
-            None => poll(&mut [signals], PollTimeout::from(WITHOUT_PIDFD_MS)),
+            None => {
+                let limit = limit.map_or(WITHOUT_PIDFD, |limit| limit.min(WITHOUT_PIDFD));
+                poll(&mut [signals], timeout(limit))
+            }
         };
         match polled {
             Err(Errno::EINTR) | Ok(_) => Ok(()),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Hands one signal on. Returns whether there was one.
+    fn pass_one(&self) -> Result<bool, Errno> {
+        match self.signals.read_signal() {
+            Ok(Some(info)) => {
+                self.pass(&info);
+                Ok(true)
+            }
+            Ok(None) | Err(Errno::EINTR | Errno::EAGAIN) => Ok(false),
             Err(errno) => Err(errno),
         }
     }

@@ -97,6 +97,15 @@ impl fmt::Display for Step {
 }
 
 impl Step {
+    pub(crate) fn pin(thread: Thread, cpus: &CpuSet) -> Self {
+        Self::Pin { thread, cpus: cpus.clone() }
+    }
+
+    /// Returns the error for a step after which something else was seen than wanted.
+    pub(crate) fn refused_as(&self, errno: Errno, seen: impl Into<String>) -> LaunchError {
+        self.refused(errno).but_seen(seen)
+    }
+
     /// Returns the error for a step that the kernel refused.
     pub(crate) fn refused(&self, errno: Errno) -> LaunchError {
         match self {

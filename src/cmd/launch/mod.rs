@@ -1,15 +1,17 @@
 //! `placer launch`: starts a guest where the advice says.
 
 mod definition;
+mod qemu;
 
 use std::error::Error;
 use std::process::ExitCode;
 
 use placer_engine::claims::For;
 use placer_engine::source::{default_huge_page, device};
-use placer_engine::{Advice, Limits, Request, Snapshot, SysRoot, advise};
+use placer_engine::{Limits, Request, SysRoot, advise};
 use placer_launcher::domain::{self, Outcome};
 use placer_launcher::guest::{CpuPlacement, Guest, NodeChoice, Pages, Program};
+use placer_launcher::qemu::Launch as Machine;
 use placer_launcher::{Binding, MemoryMode, Step, exec_in_place};
 
 use crate::args::Launch;
@@ -60,11 +62,18 @@ pub(crate) fn run(args: &Launch, set: settings::Claims) -> Result<ExitCode, Box<
         output::answer(domain::print(&guest, Some(&outcome))?.as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let steps = steps(&guest, &binding, &snapshot, &advice)?;
+    let machine = match &guest.program {
+        Program::Qemu(_) => Some(Machine::new(&guest, Some(&advice), &snapshot)?),
+        _ => None,
+    };
+    let steps = steps(&guest, &binding, machine.as_ref())?;
     if args.dry_run {
         let lines: String = steps.iter().map(|step| format!("{step}\n")).collect();
         output::answer(lines.as_bytes())?;
         return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(machine) = machine {
+        return qemu::run(&machine, desk.as_ref(), decision, &request, &advice);
     }
     let who = For::Pid(std::process::id());
     let claim = decision.and_then(|decision| claiming::claim_for(decision, &request, &advice, who));
@@ -113,11 +122,11 @@ fn request(args: &Launch, guest: &Guest, root: &SysRoot) -> Result<Request, Box<
 fn steps(
     guest: &Guest,
     binding: &Binding,
-    _snapshot: &Snapshot,
-    _advice: &Advice,
+    machine: Option<&Machine>,
 ) -> Result<Vec<Step>, Box<dyn Error>> {
-    match &guest.program {
-        Program::Command(argv) => Ok(binding.steps(argv.clone())),
-        Program::Qemu(_) | Program::Lxc(_) => Err("not yet".into()),
+    match (&guest.program, machine) {
+        (Program::Command(argv), _) => Ok(binding.steps(argv.clone())),
+        (_, Some(machine)) => Ok(machine.steps()),
+        _ => Err("not yet".into()),
     }
 }
