@@ -42,15 +42,19 @@ impl Drop for Parent {
 }
 
 fn steps(parent: &Parent, binding: &Binding, tree: &Tree, script: &str) -> Vec<Step> {
+    named("g", parent, binding, tree, script)
+}
+
+fn named(name: &str, parent: &Parent, binding: &Binding, tree: &Tree, script: &str) -> Vec<Step> {
     let argv = ["sh", "-c", script].map(Into::into).to_vec();
-    let mut guest = Guest::new("g".parse().expect("a name"), Program::Command(argv.clone()));
+    let mut guest = Guest::new(name.parse().expect("a name"), Program::Command(argv.clone()));
     let parent = parent.0.to_str().expect("a plain path").to_owned();
     guest.cgroup = Cgroup { mode: CgroupMode::Own, parent: Some(parent.clone()) };
     let planned = if tree.cpuset == Cpuset::V2 {
         plan(&Live, tree, &guest, binding).expect("a plan")
     } else {
         // The same without the cpuset.
-        let dir = PathBuf::from(format!("{parent}/placer-g.{}", std::process::id()));
+        let dir = PathBuf::from(format!("{parent}/placer-{name}.{}", std::process::id()));
         let steps = vec![
             GroupStep::Make { dir: dir.clone() },
             GroupStep::Enter { dir: dir.clone() },
@@ -156,4 +160,26 @@ fn processes_that_a_guest_leaves_behind_are_told_of() {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     assert!(!dir.exists());
+}
+
+#[test]
+fn launches_side_by_side_do_not_sweep_each_other_away() {
+    let Some((tree, parent)) = own_group("beside") else { return };
+    let binding = binding();
+    std::thread::scope(|scope| {
+        let one = |number: usize| {
+            let (parent, binding, tree) = (&parent, &binding, &tree);
+            move || {
+                for _ in 0..20 {
+                    let steps = named(&format!("g{number}"), parent, binding, tree, "exit 3");
+                    let waiting = Waiting::prepare(&Live, &steps).expect("prepared");
+                    let end = waiting.open().expect("begun").wait().expect("its end");
+                    assert_eq!((end.ended, end.left), (Ended::Exited(3), None));
+                }
+            }
+        };
+        for number in 0..16 {
+            scope.spawn(one(number));
+        }
+    });
 }

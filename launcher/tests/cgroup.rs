@@ -4,11 +4,22 @@ mod fake;
 
 use std::path::Path;
 
-use fake::{Fake, binding, get, guest, put};
+use fake::{Fake, get, guest, put};
 use nix::errno::Errno;
+use placer_engine::{CpuId, NodeId};
 use placer_launcher::cgroup::{Cpuset, Group, Kernel, Planned, Tree, plan};
 use placer_launcher::guest::{CgroupMode, Lxc, Program};
-use placer_launcher::{LaunchError, MemoryMode, Step};
+use placer_launcher::{Binding, LaunchError, MemoryMode, Step};
+
+/// A binding to CPUs 0 and 1 and node 0.
+fn binding(mode: MemoryMode) -> Binding {
+    Binding {
+        cpus: [CpuId(0), CpuId(1)].into_iter().collect(),
+        memory: [NodeId(0)].into_iter().collect(),
+        preferred: [NodeId(0)].into_iter().collect(),
+        mode,
+    }
+}
 
 fn planned(fake: &Fake, tree: &Tree, mode: CgroupMode, parent: Option<&str>) -> Planned {
     plan(fake, tree, &guest(mode, parent), &binding(MemoryMode::Strict)).expect("a plan")
