@@ -356,6 +356,16 @@ fn what_a_launch_can_do_without_does_not_stop_it() {
     }
 }
 
+#[test]
+fn a_launcher_that_was_told_to_ignore_its_children_waits_for_them() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    // SAFETY: sets a disposition that touches no memory; no other test runs now.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+    let steps = binding().steps(["sh", "-c", "exit 3"].map(Into::into).to_vec());
+    let outcome = Waiting::prepare(&Live, &steps).and_then(run);
+    assert_eq!(outcome.map(|end| end.ended), Ok(Ended::Exited(3)));
+}
+
 // ------------------------------------------------------------------------------- the claim
 
 #[test]
