@@ -37,6 +37,14 @@ pub(super) fn guest(args: &Launch) -> Result<Guest, Box<dyn Error>> {
     }
     guest.mode = args.mode.unwrap_or(guest.mode);
     guest.near = args.choice.near.clone().or(guest.near);
+    if let Some(mode) = args.cgroup {
+        guest.cgroup.mode = mode;
+    }
+    if let Some(parent) = &args.cgroup_parent {
+        guest.cgroup.parent = Some(parent.clone());
+    }
+    guest.pin = args.pin.unwrap_or(guest.pin);
+    guest.isolated |= args.isolated;
     if let Some(size) = args.choice.pages {
         guest.pages = Pages::Huge(size);
     }

@@ -1,23 +1,23 @@
 //! `placer launch`: starts a guest where the advice says.
 
 mod definition;
-mod qemu;
+mod start;
 
 use std::error::Error;
 use std::process::ExitCode;
 
-use placer_engine::claims::For;
 use placer_engine::source::{default_huge_page, device};
 use placer_engine::{Limits, Request, SysRoot, advise};
+use placer_launcher::cgroup::Tree;
 use placer_launcher::domain::{self, Outcome};
-use placer_launcher::guest::{CpuPlacement, Guest, NodeChoice, Pages, Program};
-use placer_launcher::qemu::Launch as Machine;
-use placer_launcher::{Binding, MemoryMode, Step, exec_in_place};
+use placer_launcher::guest::{CpuPlacement, Guest, NodeChoice, Pages};
+use placer_launcher::{Binding, MemoryMode};
 
 use crate::args::Launch;
 use crate::claiming::{self, Desk};
 use crate::sampling::Window;
-use crate::{cmd, output, plan, settings, trouble};
+use crate::{cmd, output, plan, settings};
+use start::{Claimant, Plan};
 
 /// Nothing was started, since it does not fit.
 const UNFIT: u8 = 1;
@@ -62,28 +62,13 @@ pub(crate) fn run(args: &Launch, set: settings::Claims) -> Result<ExitCode, Box<
         output::answer(domain::print(&guest, Some(&outcome))?.as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let machine = match &guest.program {
-        Program::Qemu(_) => Some(Machine::new(&guest, Some(&advice), &snapshot)?),
-        _ => None,
-    };
-    let steps = steps(&guest, &binding, machine.as_ref())?;
-    if args.dry_run {
-        let lines: String = steps.iter().map(|step| format!("{step}\n")).collect();
-        output::answer(lines.as_bytes())?;
+    let tree = Tree::read(root.dir());
+    let plan = Plan::new(&guest, &binding, &advice, &snapshot, tree)?;
+    let Some(desk) = &desk else {
+        output::answer(plan.text().as_bytes())?;
         return Ok(ExitCode::SUCCESS);
-    }
-    if let Some(machine) = machine {
-        return qemu::run(&machine, desk.as_ref(), decision, &request, &advice);
-    }
-    let who = For::Pid(std::process::id());
-    let claim = decision.and_then(|decision| claiming::claim_for(decision, &request, &advice, who));
-    // From here on stderr is the command's.
-    trouble::tell();
-    let Err(error) = exec_in_place(&steps);
-    if let (Some(desk), Some(claim)) = (&desk, claim) {
-        desk.release(claim);
-    }
-    Err(error.into())
+    };
+    plan.perform(Claimant { desk, decision, request: &request, advice: &advice })
 }
 
 /// Returns what is asked for the guest. Where its definition fixes CPUs or nodes by hand, the rest
@@ -117,16 +102,4 @@ fn request(args: &Launch, guest: &Guest, root: &SysRoot) -> Result<Request, Box<
         request.limits = request.limits.and(cpus);
     }
     Ok(request)
-}
-
-fn steps(
-    guest: &Guest,
-    binding: &Binding,
-    machine: Option<&Machine>,
-) -> Result<Vec<Step>, Box<dyn Error>> {
-    match (&guest.program, machine) {
-        (Program::Command(argv), _) => Ok(binding.steps(argv.clone())),
-        (_, Some(machine)) => Ok(machine.steps()),
-        _ => Err("not yet".into()),
-    }
 }

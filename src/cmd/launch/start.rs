@@ -1,0 +1,130 @@
+//! From what was decided to a guest that runs, by the way that suits its kind.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use placer_engine::claims::{ClaimId, Decision, For};
+use placer_engine::{Advice, Request, Snapshot};
+use placer_launcher::cgroup::{self, Group, Live, Planned, Tree};
+use placer_launcher::guest::{Guest, Program};
+use placer_launcher::qemu::Launch as Machine;
+use placer_launcher::{Binding, Ended, LaunchError, Step, Waiting, exec_in_place, lxc};
+
+use crate::claiming::{self, Desk};
+use crate::{output, trouble};
+
+/// All that will be done. A value: it is shown by a dry run, or performed.
+pub(super) struct Plan {
+    way: Way,
+    tree: Tree,
+}
+
+enum Way {
+    /// This very process becomes the guest, as with numactl.
+    InPlace(Vec<Step>),
+    /// A child becomes the guest, in a group of its own or because the guest needs one to wait.
+    Child(Vec<Step>),
+    Machine(Box<Machine>, Planned),
+}
+
+/// The decision that a guest is started by, and the ledger it is claimed in.
+pub(super) struct Claimant<'a> {
+    pub(super) desk: &'a Desk,
+    pub(super) decision: Option<Decision<'a>>,
+    pub(super) request: &'a Request,
+    pub(super) advice: &'a Advice,
+}
+
+impl Plan {
+    /// Plans the launch of a guest. Nothing is changed by it. What a person should know is warned of.
+    pub(super) fn new(
+        guest: &Guest,
+        binding: &Binding,
+        advice: &Advice,
+        snapshot: &Snapshot,
+        tree: Tree,
+    ) -> Result<Self, LaunchError> {
+        let planned = cgroup::plan(&Live, &tree, guest, binding)?;
+        planned.notes.iter().for_each(|note| output::warn(note));
+        let way = match &guest.program {
+            Program::Command(argv) if planned.steps.is_empty() => {
+                Way::InPlace(binding.steps(argv.clone()))
+            }
+            Program::Command(argv) => Way::Child(planned.around(binding.steps(argv.clone()))),
+            Program::Lxc(lxc) => {
+                let argv = lxc::argv(&guest.name, lxc, binding, &tree, &planned)?;
+                Way::Child(planned.around(binding.steps(argv)))
+            }
+            Program::Qemu(_) => {
+                let machine = Machine::new(guest, Some(advice), snapshot)?;
+                machine.notes().for_each(output::warn);
+                Way::Machine(Box::new(machine), planned)
+            }
+        };
+        Ok(Self { way, tree })
+    }
+
+    /// Returns what is done, a line each.
+    pub(super) fn text(&self) -> String {
+        let steps = match &self.way {
+            Way::InPlace(steps) | Way::Child(steps) => steps.clone(),
+            Way::Machine(machine, planned) => planned.clone().around(machine.steps()),
+        };
+        steps.iter().map(|step| format!("{step}\n")).collect()
+    }
+
+    /// Starts the guest, and returns when it has ended: with its status.
+    pub(super) fn perform(self, claimant: Claimant<'_>) -> Result<ExitCode, Box<dyn Error>> {
+        let Self { way, tree } = self;
+        let desk = claimant.desk;
+        let claim;
+        let started = match way {
+            Way::InPlace(steps) => {
+                claim = claimant.claim(For::Pid(std::process::id()));
+                exec_in_place(&steps).map(|never| match never {})
+            }
+            Way::Child(steps) => {
+                let waiting = Waiting::prepare(&Live, &steps)?;
+                claim = claimant.claim(who(waiting.pid(), waiting.group(), &tree));
+                waiting.open().and_then(placer_launcher::Started::wait).map(|end| {
+                    end.left.iter().for_each(|left| output::warn(&left.to_string()));
+                    end.ended
+                })
+            }
+            Way::Machine(machine, planned) => {
+                let group = Group::make(&Live, &planned.steps)?;
+                let inside = group.as_ref().and_then(Group::as_fd);
+                let waiting = machine.fork(&[], inside)?;
+                claim = claimant.claim(who(waiting.pid(), group.as_ref(), &tree));
+                let ended = waiting.start().and_then(placer_launcher::Running::wait);
+                if let Some(Err(left)) = group.map(Group::remove) {
+                    output::warn(&left.to_string());
+                }
+                ended
+            }
+        };
+        if let Some(claim) = claim {
+            desk.release(claim);
+        }
+        Ok(ExitCode::from(started.map(Ended::status)?))
+    }
+}
+
+impl Claimant<'_> {
+    fn claim(self, who: For) -> Option<ClaimId> {
+        let Self { decision, request, advice, .. } = self;
+        let claim =
+            decision.and_then(|decision| claiming::claim_for(decision, request, advice, who));
+        // From here on stderr is the guest's.
+        trouble::tell();
+        claim
+    }
+}
+
+/// Returns who is claimed for: all that is in the guest's own group, else its process.
+fn who(pid: u32, group: Option<&Group<'_>>, tree: &Tree) -> For {
+    match group.and_then(|group| group.claimed(tree)) {
+        Some(cgroup) => For::Cgroup(pid, cgroup),
+        None => For::Pid(pid),
+    }
+}
