@@ -199,6 +199,57 @@ fn a_group_that_was_delegated_is_used_and_left_as_it_was() {
 }
 
 #[test]
+fn what_a_killed_launcher_leaves_is_removed_by_the_next() {
+    let Some((tree, parent)) = own_group("killed") else { return };
+    let binding = binding();
+    let groups = || {
+        let entries = std::fs::read_dir(&parent.0).expect("a group").flatten();
+        entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect::<Vec<_>>()
+    };
+    let launch = || {
+        let steps = steps(&parent, &binding, &tree, "true");
+        let end = Waiting::prepare(&Live, &steps).expect("prepared").open().expect("begun").wait();
+        assert_eq!(end.expect("its end").left, None);
+    };
+    for begins in [false, true] {
+        let steps = named("dies", &parent, &binding, &tree, "exec sleep 1000");
+        let (read, write) = nix::unistd::pipe().expect("a pipe");
+        // SAFETY: the child only prepares a launch, writes to a pipe and kills itself; it has a heap
+        // of its own, whose locks the C library frees in it.
+        match unsafe { nix::unistd::fork() }.expect("a launcher") {
+            nix::unistd::ForkResult::Child => {
+                let waiting = Waiting::prepare(&Live, &steps);
+                let pid = waiting.as_ref().map_or(0, Waiting::pid);
+                let _started = waiting.ok().filter(|_| begins).map(Waiting::open);
+                let _ = nix::unistd::write(&write, &pid.to_ne_bytes());
+                let _ = nix::sys::signal::kill(nix::unistd::getpid(), Signal::SIGKILL);
+                unreachable!("killed");
+            }
+            nix::unistd::ForkResult::Parent { child } => {
+                drop(write);
+                let mut pid = [0; 4];
+                assert_eq!(nix::unistd::read(&read, &mut pid), Ok(4));
+                nix::sys::wait::waitpid(child, None).expect("the launcher's end");
+                if begins {
+                    // The guest lives, and its group with it.
+                    launch();
+                    assert_eq!(groups().len(), 1);
+                    let pid = i32::try_from(u32::from_ne_bytes(pid)).expect("a pid");
+                    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL)
+                        .expect("killed");
+                }
+            }
+        }
+        // Its end cannot be waited for here.
+        let since = std::time::Instant::now();
+        while !groups().is_empty() {
+            assert!(since.elapsed() < std::time::Duration::from_secs(60), "{:?}", groups());
+            launch();
+        }
+    }
+}
+
+#[test]
 fn launches_side_by_side_do_not_sweep_each_other_away() {
     let Some((tree, parent)) = own_group("beside") else { return };
     let binding = binding();
