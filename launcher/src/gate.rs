@@ -106,6 +106,7 @@ impl Gated {
         };
         let (wait, gate) = pipe2(OFlag::O_CLOEXEC).map_err(error("a pipe"))?;
         let (refusal, report) = pipe2(OFlag::O_CLOEXEC).map_err(error("a pipe"))?;
+        hear_of_children();
         let passed = PASSED.into_iter().collect();
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&passed, flags);
@@ -325,6 +326,19 @@ impl Drop for Gated {
 impl Drop for Child {
     fn drop(&mut self) {
         let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&self.before), None);
+    }
+}
+
+/// Takes back that SIGCHLD is ignored, which may have been handed down to the launcher: the kernel
+/// would tell it nothing of how the guest ended.
+fn hear_of_children() {
+    // SAFETY: a struct of numbers and of pointers that may be null.
+    let mut now: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel only writes to a struct that outlives the call.
+    let told = unsafe { libc::sigaction(libc::SIGCHLD, std::ptr::null(), &raw mut now) };
+    if told == 0 && now.sa_sigaction == libc::SIG_IGN {
+        // SAFETY: setting a default disposition touches no memory.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
     }
 }
 

@@ -2,8 +2,9 @@
 //!
 //! [`Binding`] says on which CPUs and nodes a guest runs and how its memory is bound to them;
 //! [`steps`](Binding::steps) turns that into a list of [`Step`]s. The same list is printed by a dry
-//! run, performed by [`exec_in_place`] in the calling process, or by [`Gated`] in a child that waits
-//! at a pipe until it is claimed for. Only [`sys`] calls the kernel.
+//! run, performed by [`exec_in_place`] in the calling process, or by [`Waiting`]: what concerns the
+//! guest's control group ([`cgroup`]) in the launcher, the rest in a child that waits at a pipe until
+//! it is claimed for ([`Gated`]).
 
 mod binding;
 pub mod cgroup;

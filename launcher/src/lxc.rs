@@ -102,6 +102,8 @@ fn held(binding: &Binding, tree: &Tree, grouped: bool) -> Vec<String> {
         return vec!["lxc.cgroup.relative=1".to_owned()];
     }
     let prefix = match tree.cpuset {
+        // A user's containers have a cpuset only where it was delegated, and then there is a group.
+        _ if !tree.root => return Vec::new(),
         Cpuset::V2 => "lxc.cgroup2",
         Cpuset::V1 => "lxc.cgroup",
         Cpuset::Missing => return Vec::new(),

@@ -42,15 +42,19 @@ impl Drop for Parent {
 }
 
 fn steps(parent: &Parent, binding: &Binding, tree: &Tree, script: &str) -> Vec<Step> {
+    named("g", parent, binding, tree, script)
+}
+
+fn named(name: &str, parent: &Parent, binding: &Binding, tree: &Tree, script: &str) -> Vec<Step> {
     let argv = ["sh", "-c", script].map(Into::into).to_vec();
-    let mut guest = Guest::new("g".parse().expect("a name"), Program::Command(argv.clone()));
+    let mut guest = Guest::new(name.parse().expect("a name"), Program::Command(argv.clone()));
     let parent = parent.0.to_str().expect("a plain path").to_owned();
     guest.cgroup = Cgroup { mode: CgroupMode::Own, parent: Some(parent.clone()) };
     let planned = if tree.cpuset == Cpuset::V2 {
         plan(&Live, tree, &guest, binding).expect("a plan")
     } else {
         // The same without the cpuset.
-        let dir = PathBuf::from(format!("{parent}/placer-g.{}", std::process::id()));
+        let dir = PathBuf::from(format!("{parent}/placer-{name}.{}", std::process::id()));
         let steps = vec![
             GroupStep::Make { dir: dir.clone() },
             GroupStep::Enter { dir: dir.clone() },
@@ -156,4 +160,113 @@ fn processes_that_a_guest_leaves_behind_are_told_of() {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     assert!(!dir.exists());
+}
+
+/// As root without systemd the first group is ours; with it, run this in a scope of its own:
+/// `systemd-run --scope -p Delegate=yes`.
+#[test]
+fn a_group_that_was_delegated_is_used_and_left_as_it_was() {
+    let tree = Tree::read(Path::new("/"));
+    let program = Program::Command(vec!["true".into()]);
+    let mut guest = Guest::new("delegated".parse().expect("a name"), program);
+    guest.cgroup.mode = CgroupMode::Own;
+    let binding = binding();
+    let planned = match plan(&Live, &tree, &guest, &binding) {
+        Ok(planned) if !planned.steps.is_empty() => planned,
+        other => {
+            eprintln!("skipped: nothing is delegated here: {other:?}");
+            return;
+        }
+    };
+    planned.steps.iter().for_each(|step| println!("{step}"));
+    let own = || {
+        let own = Tree::read(Path::new("/")).own;
+        let dir = tree.mount.clone().unwrap_or_default().join(own.trim_start_matches('/'));
+        let is_dir = |entry: &std::fs::DirEntry| entry.path().is_dir();
+        let inner = std::fs::read_dir(&dir).expect("a group").flatten().filter(is_dir).count();
+        (own, inner)
+    };
+    let before = own();
+    let script = format!("grep -q '^Mems_allowed_list:.{}$' /proc/self/status", binding.memory);
+    let argv = ["sh", "-c", &script].map(Into::into).to_vec();
+    let waiting = Waiting::prepare(&Live, &planned.around(binding.steps(argv))).expect("prepared");
+    let end = waiting.open().expect("begun").wait().expect("its end");
+    assert_eq!((end.ended, end.left), (Ended::Exited(0), None));
+    if before.0 != "/" {
+        // Other tests have groups in the first.
+        assert_eq!(own(), before);
+    }
+}
+
+#[test]
+fn what_a_killed_launcher_leaves_is_removed_by_the_next() {
+    let Some((tree, parent)) = own_group("killed") else { return };
+    let binding = binding();
+    let groups = || {
+        let entries = std::fs::read_dir(&parent.0).expect("a group").flatten();
+        entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect::<Vec<_>>()
+    };
+    let launch = || {
+        let steps = steps(&parent, &binding, &tree, "true");
+        let end = Waiting::prepare(&Live, &steps).expect("prepared").open().expect("begun").wait();
+        assert_eq!(end.expect("its end").left, None);
+    };
+    for begins in [false, true] {
+        let steps = named("dies", &parent, &binding, &tree, "exec sleep 1000");
+        let (read, write) = nix::unistd::pipe().expect("a pipe");
+        // SAFETY: the child only prepares a launch, writes to a pipe and kills itself; it has a heap
+        // of its own, whose locks the C library frees in it.
+        match unsafe { nix::unistd::fork() }.expect("a launcher") {
+            nix::unistd::ForkResult::Child => {
+                let waiting = Waiting::prepare(&Live, &steps);
+                let pid = waiting.as_ref().map_or(0, Waiting::pid);
+                let _started = waiting.ok().filter(|_| begins).map(Waiting::open);
+                let _ = nix::unistd::write(&write, &pid.to_ne_bytes());
+                let _ = nix::sys::signal::kill(nix::unistd::getpid(), Signal::SIGKILL);
+                unreachable!("killed");
+            }
+            nix::unistd::ForkResult::Parent { child } => {
+                drop(write);
+                let mut pid = [0; 4];
+                assert_eq!(nix::unistd::read(&read, &mut pid), Ok(4));
+                nix::sys::wait::waitpid(child, None).expect("the launcher's end");
+                if begins {
+                    // The guest lives, and its group with it.
+                    launch();
+                    assert_eq!(groups().len(), 1);
+                    let pid = i32::try_from(u32::from_ne_bytes(pid)).expect("a pid");
+                    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL)
+                        .expect("killed");
+                }
+            }
+        }
+        // Its end cannot be waited for here.
+        let since = std::time::Instant::now();
+        while !groups().is_empty() {
+            assert!(since.elapsed() < std::time::Duration::from_secs(60), "{:?}", groups());
+            launch();
+        }
+    }
+}
+
+#[test]
+fn launches_side_by_side_do_not_sweep_each_other_away() {
+    let Some((tree, parent)) = own_group("beside") else { return };
+    let binding = binding();
+    std::thread::scope(|scope| {
+        let one = |number: usize| {
+            let (parent, binding, tree) = (&parent, &binding, &tree);
+            move || {
+                for _ in 0..5 {
+                    let steps = named(&format!("g{number}"), parent, binding, tree, "exit 3");
+                    let waiting = Waiting::prepare(&Live, &steps).expect("prepared");
+                    let end = waiting.open().expect("begun").wait().expect("its end");
+                    assert_eq!((end.ended, end.left), (Ended::Exited(3), None));
+                }
+            }
+        };
+        for number in 0..16 {
+            scope.spawn(one(number));
+        }
+    });
 }

@@ -4,11 +4,22 @@ mod fake;
 
 use std::path::Path;
 
-use fake::{Fake, binding, get, guest, put};
+use fake::{Fake, get, guest, put};
 use nix::errno::Errno;
+use placer_engine::{CpuId, NodeId};
 use placer_launcher::cgroup::{Cpuset, Group, Kernel, Planned, Tree, plan};
 use placer_launcher::guest::{CgroupMode, Lxc, Program};
-use placer_launcher::{LaunchError, MemoryMode, Step};
+use placer_launcher::{Binding, LaunchError, MemoryMode, Step};
+
+/// A binding to CPUs 0 and 1 and node 0.
+fn binding(mode: MemoryMode) -> Binding {
+    Binding {
+        cpus: [CpuId(0), CpuId(1)].into_iter().collect(),
+        memory: [NodeId(0)].into_iter().collect(),
+        preferred: [NodeId(0)].into_iter().collect(),
+        mode,
+    }
+}
 
 fn planned(fake: &Fake, tree: &Tree, mode: CgroupMode, parent: Option<&str>) -> Planned {
     plan(fake, tree, &guest(mode, parent), &binding(MemoryMode::Strict)).expect("a plan")
@@ -175,7 +186,17 @@ fn auto_is_none_but_for_containers_that_can_have_one() {
     let mut container = guest(CgroupMode::Auto, None);
     container.program = Program::Lxc(Lxc::default());
     let of = |tree: &Tree| plan(&fake, tree, &container, &binding(MemoryMode::Strict));
-    assert_eq!(of(&tree).expect("a plan").steps.len(), 6);
+    let lines = shown(&fake, &of(&tree).expect("a plan"));
+    assert_eq!(lines.len(), 7);
+    // LXC makes groups of its own inside.
+    assert_eq!(
+        lines[4..],
+        [
+            "group   make /placer-g.PID/lxc",
+            "group   start in /placer-g.PID/lxc",
+            "group   remove /placer-g.PID at the end",
+        ]
+    );
     // No error, no note: nobody asked for it.
     assert_eq!(of(&fake.tree("/user.slice", true)), Ok(Planned::default()));
 }

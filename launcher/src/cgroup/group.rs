@@ -21,6 +21,8 @@ pub struct Group<'k> {
     /// Holds the lock by which others know that its launcher lives. `None` before it is made.
     open: Option<OwnedFd>,
     inode: u64,
+    /// Where the guest's process is born, if not in the group itself.
+    inner: Option<OwnedFd>,
     undo: Vec<Undo>,
 }
 
@@ -42,8 +44,8 @@ impl<'k> Group<'k> {
     ///
     /// Errors: the step that was refused. Those before it are undone then.
     pub fn make(kernel: &'k dyn Kernel, steps: &[GroupStep]) -> Result<Option<Self>, LaunchError> {
-        let mut group =
-            Self { kernel, dir: PathBuf::new(), open: None, inode: 0, undo: Vec::new() };
+        let (dir, undo) = (PathBuf::new(), Vec::new());
+        let mut group = Self { kernel, dir, open: None, inode: 0, inner: None, undo };
         for step in steps {
             group.perform(step).map_err(|errno| step.refused(errno))?;
         }
@@ -77,6 +79,10 @@ impl<'k> Group<'k> {
                 if effective.trim() != list {
                     return Err(Errno::ERANGE);
                 }
+            }
+            GroupStep::Inner { dir } => {
+                kernel.make_dir(dir)?;
+                self.inner = Some(kernel.open_dir(dir)?);
             }
             GroupStep::Enter { .. } | GroupStep::Remove { .. } => {}
         }
@@ -123,7 +129,7 @@ impl<'k> Group<'k> {
 
     /// Returns the open directory, for a process that is to be born in it.
     pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.open.as_ref().map(AsFd::as_fd)
+        self.inner.as_ref().or(self.open.as_ref()).map(AsFd::as_fd)
     }
 
     /// Returns its directory.

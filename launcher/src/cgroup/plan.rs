@@ -97,7 +97,11 @@ fn steps_in(
     for (file, list) in emit::cpuset(binding) {
         steps.push(GroupStep::Hold { dir: dir.clone(), file, list });
     }
-    steps.push(GroupStep::Enter { dir: dir.clone() });
+    // LXC makes groups in the one it is started in, and gives them what controllers there are. Since
+    // it is in there itself, that fails, and it complains: here there are none to be given.
+    let inner = matches!(guest.program, Program::Lxc(_)).then(|| dir.join("lxc"));
+    steps.extend(inner.clone().map(|dir| GroupStep::Inner { dir }));
+    steps.push(GroupStep::Enter { dir: inner.unwrap_or_else(|| dir.clone()) });
     steps.push(GroupStep::Remove { dir });
     steps
 }

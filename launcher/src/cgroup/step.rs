@@ -42,6 +42,12 @@ pub enum GroupStep {
         /// A list of CPUs or nodes.
         list: String,
     },
+    /// Make a group without controllers in the guest's group, for a program that makes groups beside
+    /// its own. Undone with the group.
+    Inner {
+        /// Its directory.
+        dir: PathBuf,
+    },
     /// Start the guest's process in the group. Undone by ending that.
     Enter {
         /// Its directory.
@@ -62,7 +68,7 @@ impl fmt::Display for GroupStep {
             Self::Enable { dir, controllers, .. } => {
                 write!(f, "enable {} in {}", controllers.join(" "), shown(dir))
             }
-            Self::Make { dir } => write!(f, "make {}", shown(dir)),
+            Self::Make { dir } | Self::Inner { dir } => write!(f, "make {}", shown(dir)),
             Self::Hold { file, list, .. } => write!(f, "{file} {list}"),
             Self::Enter { dir } => write!(f, "start in {}", shown(dir)),
             Self::Remove { dir } => write!(f, "remove {} at the end", shown(dir)),
@@ -79,7 +85,9 @@ impl GroupStep {
                 let names = controllers.join(", ");
                 (format!("enable {names} in {}/cgroup.subtree_control", shown(dir)), dir)
             }
-            Self::Make { dir } => (format!("make the control group {}", shown(dir)), dir),
+            Self::Make { dir } | Self::Inner { dir } => {
+                (format!("make the control group {}", shown(dir)), dir)
+            }
             Self::Hold { dir, file, list } => {
                 (format!("write {list:?} to {}/{file}", shown(dir)), dir)
             }
@@ -99,7 +107,7 @@ impl GroupStep {
             )),
             (_, Errno::EROFS) => error.hint("control groups are mounted read-only here"),
             (Self::Make { .. }, Errno::EEXIST) => error.hint("a guest of this name runs there"),
-            (Self::Make { .. }, Errno::EAGAIN) => error.hint(
+            (Self::Make { .. } | Self::Inner { .. }, Errno::EAGAIN) => error.hint(
                 "as many groups as cgroup.max.descendants or cgroup.max.depth of a group around \
                  it allows are there",
             ),

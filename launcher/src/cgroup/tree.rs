@@ -25,6 +25,8 @@ pub struct Tree {
     pub cpuset: Cpuset,
     /// Whether systemd runs this host, and so owns all groups that it did not delegate.
     pub systemd: bool,
+    /// Whether this process is root, and may change groups that were not delegated to it.
+    pub root: bool,
 }
 
 impl Tree {
@@ -53,7 +55,8 @@ impl Tree {
         } else {
             Cpuset::Missing
         };
-        Self { mount, own, cpuset, systemd: root.join("run/systemd/system").is_dir() }
+        let systemd = root.join("run/systemd/system").is_dir();
+        Self { mount, own, cpuset, systemd, root: nix::unistd::geteuid().is_root() }
     }
 }
 
@@ -130,11 +133,12 @@ mod tests {
 
     #[test]
     fn the_cpuset_is_found_where_it_is() {
+        let root = nix::unistd::geteuid().is_root();
         let files = [("proc/self/cgroup", "9:cpuset:/x\n0::/a/b\n")];
         let tmp = host(HYBRID, &files);
         let mount = Some(tmp.path().join("sys/fs/cgroup/unified"));
         let own = "/a/b".to_owned();
-        let tree = Tree { mount, own, cpuset: Cpuset::V1, systemd: false };
+        let tree = Tree { mount, own, cpuset: Cpuset::V1, systemd: false, root };
         assert_eq!(Tree::read(tmp.path()), tree);
 
         let files = [
@@ -143,12 +147,17 @@ mod tests {
         ];
         let tmp = host(UNIFIED, &files);
         let mount = Some(tmp.path().join("sys/fs/cgroup"));
-        let tree = Tree { mount, own: "/".to_owned(), cpuset: Cpuset::V2, systemd: true };
+        let tree = Tree { mount, own: "/".to_owned(), cpuset: Cpuset::V2, systemd: true, root };
         assert_eq!(Tree::read(tmp.path()), tree);
 
         let tmp = host("", &[]);
-        let tree =
-            Tree { mount: None, own: "/".to_owned(), cpuset: Cpuset::Missing, systemd: false };
+        let tree = Tree {
+            mount: None,
+            own: "/".to_owned(),
+            cpuset: Cpuset::Missing,
+            systemd: false,
+            root,
+        };
         assert_eq!(Tree::read(tmp.path()), tree);
     }
 

@@ -6,7 +6,7 @@ use crate::emit::samples::binding;
 use crate::guest::MemoryMode;
 
 fn tree(cpuset: Cpuset) -> Tree {
-    Tree { mount: None, own: "/".to_owned(), cpuset, systemd: false }
+    Tree { mount: None, own: "/".to_owned(), cpuset, systemd: false, root: true }
 }
 
 fn grouped() -> Planned {
@@ -54,6 +54,9 @@ fn without_such_a_group_lxc_holds_its_own() {
     ] {
         assert_eq!(line(&lxc, &tree(cpuset), &none).unwrap(), expected(held));
     }
+    // No group of a user's has a cpuset that was not delegated: a container with one cannot start.
+    let users = Tree { root: false, ..tree(Cpuset::V2) };
+    assert_eq!(line(&lxc, &users, &none).unwrap(), expected(""));
 }
 
 #[test]

@@ -7,10 +7,8 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use placer_engine::{CpuId, NodeId};
 use placer_launcher::cgroup::{Cpuset, Kernel, Live, Tree};
 use placer_launcher::guest::{Cgroup, CgroupMode, Guest, Program};
-use placer_launcher::{Binding, MemoryMode};
 
 /// Behaves as the kernel does with control groups, as far as launches go.
 pub(crate) struct Fake {
@@ -61,7 +59,7 @@ impl Fake {
     /// The tree as a process in `own` sees it.
     pub(crate) fn tree(&self, own: &str, systemd: bool) -> Tree {
         let mount = Some(self.root().to_owned());
-        Tree { mount, own: own.to_owned(), cpuset: Cpuset::V2, systemd }
+        Tree { mount, own: own.to_owned(), cpuset: Cpuset::V2, systemd, root: true }
     }
 
     /// All groups below the first, sorted.
@@ -196,14 +194,4 @@ pub(crate) fn guest(mode: CgroupMode, parent: Option<&str>) -> Guest {
     let mut guest = Guest::new("g".parse().expect("a name"), program);
     guest.cgroup = Cgroup { mode, parent: parent.map(str::to_owned) };
     guest
-}
-
-/// A binding to CPUs 0 and 1 and node 0.
-pub(crate) fn binding(mode: MemoryMode) -> Binding {
-    Binding {
-        cpus: [CpuId(0), CpuId(1)].into_iter().collect(),
-        memory: [NodeId(0)].into_iter().collect(),
-        preferred: [NodeId(0)].into_iter().collect(),
-        mode,
-    }
 }
