@@ -166,7 +166,8 @@ Examples:
   placer launch --print-xml db1.xml
 
 A command runs on the CPUs of the advised nodes and takes its memory there.
-What it was promised is claimed for it until it ends: placer ps lists it.
+What it was promised is claimed for it until it ends: placer ps lists it. A
+command that starts others wants --cgroup own, so that their memory counts as its.
 The nodes and CPUs that this process is limited to bound the choice for a
 command; for a guest's definition the whole machine counts.
 Exit status: the guest's; 1 it does not fit, and nothing is started; 2 usage
@@ -224,7 +225,7 @@ pub(crate) struct Launch {
     #[command(flatten)]
     pub(crate) choice: Choice,
     /// Prints the domain definition with what came of the advice, and starts nothing.
-    #[arg(long, conflicts_with = "dry_run")]
+    #[arg(long)]
     pub(crate) print_xml: bool,
     /// The command and its arguments.
     #[arg(last = true, required_unless_present = "guest", value_name = "COMMAND")]

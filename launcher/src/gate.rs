@@ -14,7 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::Mode;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, pipe2};
 
 use crate::cgroup::GroupStep;
@@ -64,8 +64,8 @@ pub struct Running {
 pub enum Ended {
     /// By itself, with this status.
     Exited(i32),
-    /// By a signal.
-    Killed(Signal),
+    /// By the signal of this number.
+    Killed(i32),
 }
 
 impl Ended {
@@ -74,7 +74,7 @@ impl Ended {
     pub fn status(self) -> u8 {
         let number = match self {
             Self::Exited(status) => status,
-            Self::Killed(signal) => 128 + signal as i32,
+            Self::Killed(signal) => 128 + signal,
         };
         u8::try_from(number & 0xff).unwrap_or(u8::MAX)
     }
@@ -206,10 +206,15 @@ impl Running {
 
     /// Returns how the guest ended, if it has.
     fn look(&mut self) -> Result<Option<Ended>, Errno> {
-        let ended = match waitpid(self.child.pid, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(_, status)) => Ended::Exited(status),
-            Ok(WaitStatus::Signaled(_, signal, _)) => Ended::Killed(signal),
-            Ok(_) | Err(Errno::EINTR) => return Ok(None),
+        let mut status = 0;
+        // Not nix's: it knows no signal past 31, and the status would be lost with the process.
+        // SAFETY: the kernel writes one number to a place for one.
+        let pid = unsafe { libc::waitpid(self.child.pid.as_raw(), &mut status, libc::WNOHANG) };
+        let ended = match Errno::result(pid) {
+            Ok(0) | Err(Errno::EINTR) => return Ok(None),
+            Ok(_) if libc::WIFEXITED(status) => Ended::Exited(libc::WEXITSTATUS(status)),
+            Ok(_) if libc::WIFSIGNALED(status) => Ended::Killed(libc::WTERMSIG(status)),
+            Ok(_) => return Ok(None),
             Err(errno) => return Err(errno),
         };
         self.child.reaped = true;
@@ -294,9 +299,12 @@ impl Child {
 
     fn pass(&self, info: &libc::signalfd_siginfo) {
         let number = i32::try_from(info.ssi_signo).ok().and_then(|n| Signal::try_from(n).ok());
+        // A terminal sends these to all in the foreground, the guest too. A hangup only the leader
+        // of a session is told.
+        let of_terminal = [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGWINCH];
         let from_terminal = info.ssi_code == libc::SI_KERNEL;
         if let Some(signal) = number
-            && !from_terminal
+            && !(from_terminal && of_terminal.contains(&signal))
         {
             // A guest that has just ended needs no signal.
             let _ = kill(self.pid, signal);

@@ -84,10 +84,7 @@ impl fmt::Display for Step {
             Self::Affinity { cpus } => write!(f, "cpus    {cpus}"),
             Self::Memory { mode: MemoryMode::None, .. } => write!(f, "memory  not bound"),
             Self::Memory { mode, nodes } => write!(f, "memory  {mode} on {nodes}"),
-            Self::Exec { argv } => {
-                f.write_str("exec   ")?;
-                argv.iter().try_for_each(|arg| write!(f, " {}", quoted(arg)))
-            }
+            Self::Exec { argv } => exec_line(f, argv),
             Self::Keep { fd, what } => write!(f, "keep    descriptor {fd} ({what})"),
             Self::Pin { thread, cpus } => write!(f, "pin     {thread} to CPUs {cpus}"),
             Self::Balloon { size } => write!(f, "balloon {} MiB left", size.mib_rounded_up()),
@@ -173,6 +170,25 @@ impl Step {
 fn release() -> String {
     let name = nix::sys::utsname::uname();
     name.map_or_else(|_| "unknown".to_owned(), |name| name.release().to_string_lossy().into_owned())
+}
+
+/// Writes a command so that a shell would take it, folded where a terminal would.
+fn exec_line(f: &mut fmt::Formatter<'_>, argv: &[OsString]) -> fmt::Result {
+    const WIDTH: usize = 78;
+    const INDENT: usize = 8;
+    f.write_str("exec   ")?;
+    let mut column = INDENT - 1;
+    for arg in argv.iter().map(|arg| quoted(arg)) {
+        let width = arg.chars().count();
+        if column > INDENT && column + 1 + width > WIDTH {
+            write!(f, " \\\n{:INDENT$}{arg}", "")?;
+            column = INDENT + width;
+        } else {
+            write!(f, " {arg}")?;
+            column += 1 + width;
+        }
+    }
+    Ok(())
 }
 
 /// Returns an argument so that a shell would read it back, and no control character is shown.

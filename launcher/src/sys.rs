@@ -166,10 +166,15 @@ pub fn set_memory_policy(policy: &Policy) -> Result<(), Errno> {
     // The kernel takes one bit less than it is told.
     let bits = if policy.mode == 0 { 0 } else { words.len() * 64 + 1 };
     let mask = if policy.mode == 0 { std::ptr::null() } else { words.as_ptr() };
+    let default = policy.mode == 0;
     // SAFETY: the kernel reads at most `bits` bits, rounded down by one, of a buffer that has so
     // many and outlives the call; a null mask is of no bits.
     let result = unsafe { libc::syscall(libc::SYS_set_mempolicy, policy.mode, mask, bits) };
-    Errno::result(result).map(drop)
+    match Errno::result(result) {
+        // Where no policy can be set none was inherited that would have to be given up.
+        Err(Errno::EPERM | Errno::ENOSYS) if default => Ok(()),
+        other => other.map(drop),
+    }
 }
 
 #[cfg(test)]

@@ -191,7 +191,7 @@ fn by_nodes_all_threads_run_on_all_cpus_of_the_advice() {
     }
     let pid = running.pid();
     end(pid, Signal::SIGKILL);
-    assert_eq!(waited(running), Ok(Ended::Killed(Signal::SIGKILL)));
+    assert_eq!(waited(running), Ok(Ended::Killed(Signal::SIGKILL as i32)));
 }
 
 #[test]

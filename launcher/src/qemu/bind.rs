@@ -229,7 +229,7 @@ impl Machine<'_> {
         if by_itself && let Some(ended) = running.ended_within(TO_QUIT) {
             let how = match ended {
                 Ended::Exited(status) => format!("ended with status {status}"),
-                Ended::Killed(signal) => format!("was ended by {signal}"),
+                Ended::Killed(signal) => format!("was ended by signal {signal}"),
             };
             let (name, pid) = (self.name(), self.pid);
             let what = format!("start guest {name}");

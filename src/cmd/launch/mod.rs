@@ -5,6 +5,7 @@ mod start;
 
 use std::error::Error;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use placer_engine::source::{default_huge_page, device};
 use placer_engine::{Limits, Request, SysRoot, advise};
@@ -19,6 +20,9 @@ use crate::sampling::Window;
 use crate::{cmd, output, plan, settings};
 use start::{Claimant, Plan};
 
+/// How long any one other launcher may have the ledger. An answer has no time to lose, see
+/// `claiming`; a guest that starts may well wait, rather than have its memory promised twice.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Nothing was started, since it does not fit.
 const UNFIT: u8 = 1;
 
@@ -34,7 +38,7 @@ pub(crate) fn run(args: &Launch, set: settings::Claims) -> Result<ExitCode, Box<
     // Who only looks leaves the ledger alone, and waits for no lock.
     let desk = (!only_shown).then(|| Desk::open(&root, set));
     let (decision, snapshot) = match &desk {
-        Some(desk) => desk.begin(&root, window, request.pages)?,
+        Some(desk) => desk.begin(&root, window, request.pages, PATIENCE)?,
         None => (None, claiming::snapshot(&root, set, window, request.pages)?),
     };
     let advice = advise(&snapshot, &request)?;
