@@ -290,3 +290,52 @@ fn launched_commands_have_their_memory_where_they_were_advised() -> Verdict {
     eprintln!("skipped: weighted-interleave, since no newer kernel can be had here");
     Ok(())
 }
+
+#[test]
+#[ignore = "boots a virtual machine: make test-vm"]
+fn launched_machines_have_each_thread_and_their_ram_where_they_were_advised() -> Verdict {
+    if let Err(reason) = vm_ready() {
+        return unavailable(&reason);
+    }
+    let Some(qemu) = find_program("qemu-system-x86_64") else {
+        return unavailable("qemu-system-x86_64 is not installed");
+    };
+    let placer = stripped(Path::new(env!("CARGO_BIN_EXE_placer")))?;
+    let touch = stripped(&example("placer-launcher", "touch")?)?;
+    // Firmwares of the few bytes that a processor starts with: jump to oneself; halt for good.
+    let rom = |name: &str, code: &[u8]| -> Result<PathBuf, String> {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("vm").join(name);
+        let mut bytes = vec![0; 64 << 10];
+        bytes[0xfff0..0xfff0 + code.len()].copy_from_slice(code);
+        fs::write(&path, bytes).map_err(|e| format!("cannot write {}: {e}", path.display()))?;
+        Ok(path)
+    };
+    let (loops, halts) = (rom("loop.rom", b"\xeb\xfe")?, rom("halt.rom", b"\xfa\xf4\xeb\xfd")?);
+
+    let mut guest = numa_vm();
+    guest.args(["--nodes", "4", "--cpus-per-node", "4", "--threads", "2"]);
+    guest.args(["--mem-per-node", "704M,640M,640M,640M", "--timeout", "400"]);
+    put(&mut guest, &script("machine"), "/bin/machine");
+    put(&mut guest, &placer, "/bin/placer");
+    put(&mut guest, &touch, "/bin/touch-memory");
+    put(&mut guest, &loops, "/loop.rom");
+    put(&mut guest, &halts, "/halt.rom");
+    put(&mut guest, &qemu, "/usr/bin/qemu-system-x86_64");
+    // Where the accelerator is a module, which QEMU finds by its own place; and the ROM that every
+    // machine with an APIC has.
+    for file in
+        ["/usr/lib/x86_64-linux-gnu/qemu/accel-tcg-x86_64.so", "/usr/share/qemu/kvmvapic.bin"]
+    {
+        if Path::new(file).exists() {
+            put(&mut guest, Path::new(file), file);
+        }
+    }
+    let output = run(guest.args(["--", "machine"]))?;
+    let text = report(&output);
+    let ok = text.lines().filter(|line| line.starts_with("ok ")).count();
+    if output.status.success() && ok == 22 {
+        Ok(())
+    } else {
+        Err(format!("machine ended with {}, {ok} of 22 steps ok", output.status))
+    }
+}

@@ -13,7 +13,7 @@
 //! | the launcher, between that and `cont` | the kernel kills QEMU by its lifeline, see below |
 //! | the launcher, after that | the machine runs on, bound as it is; it is nobody's child |
 //! | QEMU, before `cont` | its channel ends: the launch fails, and says how QEMU ended |
-//! | QEMU, after that | [`Running::wait`](crate::Running::wait) tells how |
+//! | QEMU, after that | [`Started::wait`](crate::Started::wait) tells how |
 //! | QEMU hangs before `cont` | the time limit: it is ended by `quit`, or SIGTERM, or SIGKILL |
 //!
 //! The lifeline is a pipe whose writing end the launcher alone has. The kernel is told to kill QEMU
@@ -23,6 +23,7 @@
 //! and before taking it back takes the machine along: it had not been reported as started.
 
 pub mod args;
+mod bind;
 mod emit;
 mod lifeline;
 mod memory;
@@ -35,7 +36,7 @@ mod start;
 use std::ffi::OsString;
 
 use nix::errno::Errno;
-use placer_engine::{Advice, Bytes, Distances, Snapshot};
+use placer_engine::{Advice, Bytes, CpuSet, Distances, Snapshot};
 
 pub use emit::emit;
 pub use start::Waiting;
@@ -109,6 +110,18 @@ impl Launch {
         self.shape.notes.iter().chain(&self.threads.notes).map(String::as_str)
     }
 
+    /// Returns the binding of all its threads together, for a control group that is to hold them.
+    pub fn binding(&self) -> Binding {
+        let own = [&self.threads.process, &self.threads.emulator];
+        let all = self.threads.vcpus.iter().chain(&self.threads.iothreads).chain(own);
+        Binding {
+            cpus: all.fold(CpuSet::new(), |all, cpus| all.union(cpus)),
+            memory: self.shape.memory.clone(),
+            preferred: self.shape.preferred.clone(),
+            mode: self.shape.mode,
+        }
+    }
+
     /// Returns what is done, in order. The numbers of the two descriptors are those of a process
     /// that has no others; a launch takes what is free.
     pub fn steps(&self) -> Vec<Step> {
@@ -119,12 +132,7 @@ impl Launch {
 
     /// What the process does that becomes QEMU.
     fn own_steps(&self, channel: i32, lifeline: i32) -> Vec<Step> {
-        let binding = Binding {
-            cpus: self.threads.process.clone(),
-            memory: self.shape.memory.clone(),
-            preferred: self.shape.preferred.clone(),
-            mode: self.shape.mode,
-        };
+        let binding = Binding { cpus: self.threads.process.clone(), ..self.binding() };
         let mut steps = binding.steps(self.argv(channel));
         let exec = steps.pop();
         steps.push(Step::Keep { fd: channel, what: "QEMU's control channel" });

@@ -32,8 +32,8 @@ pub struct Waiting<'k> {
 /// A guest that has begun, and the group that is removed when it has ended.
 #[derive(Debug)]
 pub struct Started<'k> {
-    running: Running,
-    group: Option<Group<'k>>,
+    pub(crate) running: Running,
+    pub(crate) group: Option<Group<'k>>,
 }
 
 /// The end of a guest.

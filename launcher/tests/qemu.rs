@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use placer_engine::{Advice, Bytes, CpuId, CpuSet, Limits, Request, Snapshot, SysRoot, advise};
+use placer_launcher::cgroup::{Cpuset, GroupStep, Live, Planned, Tree, plan};
 use placer_launcher::guest::{
-    Accelerator, CpuPlacement, Disk, DiskBus, DiskDevice, Firmware, Guest, Program, Qemu, Serial,
-    ThreadPin,
+    Accelerator, CgroupMode, CpuPlacement, Disk, DiskBus, DiskDevice, Firmware, Guest, Program,
+    Qemu, Serial, ThreadPin,
 };
-use placer_launcher::qemu::Launch;
-use placer_launcher::{Ended, LaunchError, Step, Thread};
+use placer_launcher::qemu::{Launch, Waiting};
+use placer_launcher::{Ended, LaunchError, Started, Step, Thread};
 
 const LONG: Duration = Duration::from_secs(120);
 const SHORT: Duration = Duration::from_millis(500);
@@ -72,6 +73,14 @@ fn launch(guest: &Guest) -> Launch {
     Launch::new(guest, Some(&advice), &snapshot).expect("a plan")
 }
 
+fn prepared(launch: &Launch) -> Result<Waiting<'static>, LaunchError> {
+    launch.prepare(&Live, Planned::default())
+}
+
+fn waited(started: Started<'_>) -> Result<Ended, LaunchError> {
+    started.wait().map(|end| end.ended)
+}
+
 fn has_qemu() -> bool {
     let found = Command::new("qemu-system-x86_64").arg("--version").output().is_ok();
     if !found {
@@ -124,7 +133,7 @@ fn a_real_machine_is_bound_thread_by_thread_before_it_runs() {
     guest.pin = ThreadPin::Cores;
     guest.memory.current = Bytes::new(48 << 20);
     let launch = launch(&guest);
-    let waiting = launch.fork(&[], None).expect("a child");
+    let waiting = prepared(&launch).expect("a child");
     let pid = waiting.pid();
     let running = waiting.start_within(LONG).expect("a machine");
     assert_eq!(running.pid(), pid);
@@ -163,7 +172,7 @@ fn a_real_machine_is_bound_thread_by_thread_before_it_runs() {
         std::thread::sleep(Duration::from_millis(10));
     }
     end(pid, Signal::SIGTERM);
-    assert_eq!(running.wait(), Ok(Ended::Exited(0)));
+    assert_eq!(waited(running), Ok(Ended::Exited(0)));
     assert!(!is_there(pid));
 }
 
@@ -175,14 +184,14 @@ fn by_nodes_all_threads_run_on_all_cpus_of_the_advice() {
     let tmp = tempfile::tempdir().expect("a directory");
     let guest = machine(3, emulated(tmp.path()));
     let launch = launch(&guest);
-    let running = launch.fork(&[], None).expect("a child").start_within(LONG).expect("a machine");
+    let running = prepared(&launch).expect("a child").start_within(LONG).expect("a machine");
     let cpus = launch.threads().process.to_string();
     for (id, found) in affinities(running.pid()) {
         assert_eq!(found, cpus, "{id}");
     }
     let pid = running.pid();
     end(pid, Signal::SIGKILL);
-    assert_eq!(running.wait(), Ok(Ended::Killed(Signal::SIGKILL)));
+    assert_eq!(waited(running), Ok(Ended::Killed(Signal::SIGKILL)));
 }
 
 #[test]
@@ -196,14 +205,59 @@ fn vcpus_that_share_a_thread_share_its_cpus() {
     let Program::Qemu(qemu) = &mut guest.program else { unreachable!("a machine") };
     qemu.args = vec!["-icount".into(), "shift=0".into()];
     let launch = launch(&guest);
-    let running = launch.fork(&[], None).expect("a child").start_within(LONG).expect("a machine");
+    let running = prepared(&launch).expect("a child").start_within(LONG).expect("a machine");
     let pid = running.pid();
     let both = launch.threads().vcpus.iter().fold(CpuSet::new(), |all, cpus| all.union(cpus));
     let names = names(pid);
     let shared = names.iter().find(|(_, name)| name.contains("CPU")).expect("a thread");
     assert_eq!(affinities(pid).get(shared.0), Some(&both.to_string()));
     end(pid, Signal::SIGTERM);
-    assert_eq!(running.wait(), Ok(Ended::Exited(0)));
+    assert_eq!(waited(running), Ok(Ended::Exited(0)));
+}
+
+#[test]
+fn a_machine_in_a_group_of_its_own_leaves_none() {
+    let tree = Tree::read(Path::new("/"));
+    let Some(mount) = &tree.mount else {
+        eprintln!("skipped: no cgroup v2 is mounted here");
+        return;
+    };
+    let parent = mount.join(format!("test-qemu-{}", std::process::id()));
+    if let Err(error) = fs::create_dir(&parent) {
+        eprintln!("skipped: no group can be made here: {}: {error}", parent.display());
+        return;
+    }
+    let tmp = tempfile::tempdir().expect("a directory");
+    let talk = "grep -q 0::/.*placer-web /proc/self/cgroup || exit 4; hello; cpus $$; hear; ";
+    for (end, ended) in [
+        ("say '{\"return\": {}, \"id\": 3}'; hear; exit 9", Some(Ended::Exited(9))),
+        ("exit 3", None),
+    ] {
+        let Some(file) = fake(tmp.path(), &format!("{talk}{end}")) else { break };
+        let qemu = Qemu { emulator: Some(file.display().to_string()), ..Qemu::default() };
+        let mut guest = machine(1, qemu);
+        guest.cgroup.mode = CgroupMode::Own;
+        guest.cgroup.parent = Some(parent.display().to_string());
+        let launch = launch(&guest);
+        let dir = parent.join("placer-web");
+        let planned = match tree.cpuset {
+            Cpuset::V2 => plan(&Live, &tree, &guest, &launch.binding()).expect("a plan"),
+            // The same without the cpuset.
+            _ => Planned {
+                steps: vec![
+                    GroupStep::Make { dir: dir.clone() },
+                    GroupStep::Enter { dir: dir.clone() },
+                    GroupStep::Remove { dir },
+                ],
+                notes: Vec::new(),
+            },
+        };
+        let waiting = launch.prepare(&Live, planned).expect("a child");
+        assert!(waiting.group().is_some());
+        let result = waiting.start_within(LONG).and_then(waited);
+        assert_eq!(result.ok(), ended, "{end}");
+    }
+    fs::remove_dir(&parent).expect("a group with nothing left in it");
 }
 
 #[test]
@@ -214,7 +268,7 @@ fn a_machine_that_qemu_refuses_says_so_and_is_gone() {
     let tmp = tempfile::tempdir().expect("a directory");
     let mut qemu = emulated(tmp.path());
     qemu.args = vec!["-no-such-option".into()];
-    let waiting = launch(&machine(1, qemu)).fork(&[], None).expect("a child");
+    let waiting = prepared(&launch(&machine(1, qemu))).expect("a child");
     let pid = waiting.pid();
     let error = waiting.start_within(LONG).expect_err("a bad argument").to_string();
     assert_eq!(
@@ -244,7 +298,7 @@ fn a_pin_that_the_kernel_refuses_ends_the_machine() {
     guest.placement = CpuPlacement::Advised { instead_of: None };
     advice.cpus = advice.cpus.union(&CpuSet::from_iter([far]));
     let launch = Launch::new(&guest, Some(&advice), &snapshot).expect("a plan");
-    let waiting = launch.fork(&[], None).expect("a child");
+    let waiting = prepared(&launch).expect("a child");
     let pid = waiting.pid();
     let error = waiting.start_within(LONG).expect_err("a CPU that is not there").to_string();
     assert!(
@@ -278,9 +332,9 @@ fn fake(dir: &Path, talk: &str) -> Option<PathBuf> {
 
 fn started(emulator: &Path, limit: Duration) -> (u32, Result<Ended, LaunchError>) {
     let qemu = Qemu { emulator: Some(emulator.display().to_string()), ..Qemu::default() };
-    let waiting = launch(&machine(1, qemu)).fork(&[], None).expect("a child");
+    let waiting = prepared(&launch(&machine(1, qemu))).expect("a child");
     let pid = waiting.pid();
-    (pid, waiting.start_within(limit).and_then(placer_launcher::Running::wait))
+    (pid, waiting.start_within(limit).and_then(waited))
 }
 
 #[test]
@@ -346,7 +400,7 @@ fn a_signal_for_the_launcher_is_the_guests_also_before_it_runs() {
     // that glibc makes usable after a fork, and it ends without running anything of the test's.
     match unsafe { nix::unistd::fork() }.expect("a launcher") {
         nix::unistd::ForkResult::Child => {
-            let started = launch.fork(&[], None).and_then(|waiting| waiting.start_within(LONG));
+            let started = prepared(&launch).and_then(|waiting| waiting.start_within(LONG));
             let told = started.map_or_else(|error| error.to_string(), |_| "running".to_owned());
             let _ = nix::unistd::write(&write, told.as_bytes());
             // SAFETY: ends the process and nothing else.
@@ -379,12 +433,12 @@ fn start_one() {
     let (dir, emulator) = (tempfile::tempdir().expect("a directory"), PathBuf::from(emulator));
     let mut qemu = emulated(dir.path());
     qemu.emulator = Some(emulator.display().to_string());
-    let waiting = launch(&machine(1, qemu)).fork(&[], None).expect("a child");
+    let waiting = prepared(&launch(&machine(1, qemu))).expect("a child");
     fs::write(pid_file, waiting.pid().to_string()).expect("a file");
     match waiting.start_within(LONG) {
         Ok(running) => {
             println!("running");
-            println!("{:?}", running.wait());
+            println!("{:?}", waited(running));
         }
         Err(error) => println!("{error}"),
     }
@@ -429,6 +483,141 @@ fn a_launcher_that_is_killed_leaves_a_machine_that_runs() {
     assert!(is_there(pid));
     end(pid, Signal::SIGKILL);
     wait_until_gone(pid);
+}
+
+/// Starts it from the arguments alone, on node 0 instead of the nodes of the recorded host, and
+/// returns what it says to these questions.
+fn asked(launch: &Launch, questions: &[&str]) -> Vec<serde_json::Value> {
+    let argv = launch.steps().into_iter().find_map(|step| match step {
+        Step::Exec { argv } => Some(argv),
+        _ => None,
+    });
+    let argv: Vec<String> =
+        argv.expect("a program").iter().map(|arg| arg.to_str().expect("text").to_owned()).collect();
+    let host_nodes = regex::Regex::new("host-nodes=[0-9-]+").expect("a pattern");
+    let args = argv.iter().skip(1).map(|arg| match arg.as_str() {
+        "socket,id=placer-qmp,fd=3" => "stdio,id=placer-qmp".to_owned(),
+        other => host_nodes.replace_all(other, "host-nodes=0").into_owned(),
+    });
+    let mut qemu = Command::new(&argv[0]);
+    qemu.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut qemu = qemu.spawn().expect("QEMU");
+    let mut input = qemu.stdin.take().expect("its input");
+    for question in ["qmp_capabilities"].iter().chain(questions).chain(&["quit"]) {
+        writeln!(input, "{{\"execute\": \"{question}\", \"id\": \"{question}\"}}").expect("asked");
+    }
+    let output = qemu.wait_with_output().expect("its end");
+    drop(input);
+    assert!(output.status.success(), "{argv:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut answers: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let find = |question: &&str| {
+        let at = answers.iter().position(|answer| answer["id"] == **question).expect("answered");
+        answers.swap_remove(at)["return"].take()
+    };
+    questions.iter().map(find).collect()
+}
+
+#[test]
+fn qemu_builds_every_shape_as_it_was_meant() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sysfs-fixtures");
+    if !has_qemu() || !fixtures.exists() {
+        return;
+    }
+    let tmp = tempfile::tempdir().expect("a directory");
+    for (host, ask, more) in [
+        ("two-nodes", "8:700", 0),
+        ("two-nodes", "7:600", 3),
+        ("uneven-8", "9:600", 0),
+        ("cpuless", "4:700", 1),
+    ] {
+        let root = SysRoot::at(fixtures.join(host));
+        let snapshot = Snapshot::take(&root, Duration::ZERO).expect("a recorded host");
+        let request: Request = ask.parse().expect("a request");
+        let advice = advise(&snapshot, &request).expect("an answer");
+        let cpus = u32::try_from(request.cpus.hundredths() / 100).expect("a few");
+        let mut guest = machine(cpus, emulated(tmp.path()));
+        guest.cpus.maximum = cpus + more;
+        guest.memory.maximum = request.memory;
+        let launch = Launch::new(&guest, Some(&advice), &snapshot).expect("a plan");
+        let cells = &launch.shape().cells;
+        assert!(cells.len() > 1, "{host} {ask}: {advice:?}");
+        let questions = ["query-hotpluggable-cpus", "query-memdev"];
+        let [vcpus, backends] = &asked(&launch, &questions)[..] else { unreachable!("two") };
+        let number = |value: &serde_json::Value| value.as_u64().expect("a number");
+        let of_node = |node: usize| {
+            let is_its = |vcpu: &&serde_json::Value| vcpu["props"]["node-id"] == node;
+            vcpus.as_array().expect("vCPUs").iter().filter(is_its).count()
+        };
+        let mut wanted: Vec<u64> = Vec::new();
+        for (id, cell) in cells.iter().enumerate() {
+            let has: u32 = cell.vcpus.iter().map(|(first, last)| last - first + 1).sum();
+            assert_eq!(
+                of_node(id),
+                usize::try_from(has).expect("a few"),
+                "{host} {ask}, node {id}"
+            );
+            wanted.extend(Some(cell.memory.get()).filter(|&size| size > 0));
+        }
+        let mut sizes: Vec<u64> = Vec::new();
+        for backend in backends.as_array().expect("backends") {
+            assert_eq!(
+                (&backend["policy"], &backend["host-nodes"][0]),
+                (&"bind".into(), &0.into())
+            );
+            sizes.push(number(&backend["size"]));
+        }
+        wanted.sort_unstable();
+        sizes.sort_unstable();
+        assert_eq!(sizes, wanted, "{host} {ask}");
+    }
+}
+
+#[test]
+fn too_few_descriptors_start_nothing() {
+    let tmp = tempfile::tempdir().expect("a directory");
+    let output = again("start_with_few_descriptors", Path::new("true"), &tmp.path().join("pid"));
+    let output = { output }.output().expect("a launcher");
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+#[ignore = "run by another test, in a process of its own"]
+fn start_with_few_descriptors() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if std::env::var_os("TEST_EMULATOR").is_none() {
+        return;
+    }
+    let qemu = Qemu { emulator: Some("true".to_owned()), ..Qemu::default() };
+    let launch = launch(&machine(1, qemu));
+    let open = || fs::read_dir("/proc/self/fd").expect("descriptors").count() - 1;
+    let (before, (_, hard)) = (open(), getrlimit(Resource::RLIMIT_NOFILE).expect("a limit"));
+    let mut refused = 0;
+    for more in 0..16 {
+        let few = u64::try_from(before).expect("a few") + more;
+        setrlimit(Resource::RLIMIT_NOFILE, few, hard).expect("a lower limit");
+        let forked = prepared(&launch);
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("the limit as before");
+        match forked {
+            Ok(waiting) => {
+                let pid = waiting.pid();
+                drop(waiting);
+                assert!(!is_there(pid));
+            }
+            Err(error) => {
+                refused += 1;
+                let words = error.to_string();
+                assert!(
+                    words.contains("cannot start") && words.contains("Too many open"),
+                    "{words}"
+                );
+            }
+        }
+        let children = fs::read_to_string("/proc/thread-self/children").expect("a list");
+        assert_eq!((open(), children.trim()), (before, ""), "with {more} more");
+    }
+    assert!((3..16).contains(&refused), "{refused} refused");
 }
 
 #[test]

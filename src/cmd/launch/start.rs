@@ -8,7 +8,7 @@ use placer_engine::{Advice, Request, Snapshot};
 use placer_launcher::cgroup::{self, Group, Live, Planned, Tree};
 use placer_launcher::guest::{Guest, Program};
 use placer_launcher::qemu::Launch as Machine;
-use placer_launcher::{Binding, Ended, LaunchError, Step, Waiting, exec_in_place, lxc};
+use placer_launcher::{Binding, Ended, LaunchError, Started, Step, Waiting, exec_in_place, lxc};
 
 use crate::claiming::{self, Desk};
 use crate::{output, trouble};
@@ -44,20 +44,30 @@ impl Plan {
         snapshot: &Snapshot,
         tree: Tree,
     ) -> Result<Self, LaunchError> {
-        let planned = cgroup::plan(&Live, &tree, guest, binding)?;
-        planned.notes.iter().for_each(|note| output::warn(note));
+        let group = |binding: &Binding| {
+            let planned = cgroup::plan(&Live, &tree, guest, binding)?;
+            planned.notes.iter().for_each(|note| output::warn(note));
+            Ok(planned)
+        };
         let way = match &guest.program {
-            Program::Command(argv) if planned.steps.is_empty() => {
-                Way::InPlace(binding.steps(argv.clone()))
+            Program::Command(argv) => {
+                let (planned, steps) = (group(binding)?, binding.steps(argv.clone()));
+                if planned.steps.is_empty() {
+                    Way::InPlace(steps)
+                } else {
+                    Way::Child(planned.around(steps))
+                }
             }
-            Program::Command(argv) => Way::Child(planned.around(binding.steps(argv.clone()))),
             Program::Lxc(lxc) => {
+                let planned = group(binding)?;
                 let argv = lxc::argv(&guest.name, lxc, binding, &tree, &planned)?;
                 Way::Child(planned.around(binding.steps(argv)))
             }
             Program::Qemu(_) => {
                 let machine = Machine::new(guest, Some(advice), snapshot)?;
                 machine.notes().for_each(output::warn);
+                // Single threads may be pinned beside what its process is bound to.
+                let planned = group(&machine.binding())?;
                 Way::Machine(Box::new(machine), planned)
             }
         };
@@ -86,21 +96,12 @@ impl Plan {
             Way::Child(steps) => {
                 let waiting = Waiting::prepare(&Live, &steps)?;
                 claim = claimant.claim(who(waiting.pid(), waiting.group(), &tree));
-                waiting.open().and_then(placer_launcher::Started::wait).map(|end| {
-                    end.left.iter().for_each(|left| output::warn(&left.to_string()));
-                    end.ended
-                })
+                waiting.open().and_then(ended)
             }
             Way::Machine(machine, planned) => {
-                let group = Group::make(&Live, &planned.steps)?;
-                let inside = group.as_ref().and_then(Group::as_fd);
-                let waiting = machine.fork(&[], inside)?;
-                claim = claimant.claim(who(waiting.pid(), group.as_ref(), &tree));
-                let ended = waiting.start().and_then(placer_launcher::Running::wait);
-                if let Some(Err(left)) = group.map(Group::remove) {
-                    output::warn(&left.to_string());
-                }
-                ended
+                let waiting = machine.prepare(&Live, planned)?;
+                claim = claimant.claim(who(waiting.pid(), waiting.group(), &tree));
+                waiting.start().and_then(ended)
             }
         };
         if let Some(claim) = claim {
@@ -119,6 +120,13 @@ impl Claimant<'_> {
         trouble::tell();
         claim
     }
+}
+
+/// Waits for the end of a guest.
+fn ended(started: Started<'_>) -> Result<Ended, LaunchError> {
+    let end = started.wait()?;
+    end.left.iter().for_each(|left| output::warn(&left.to_string()));
+    Ok(end.ended)
 }
 
 /// Returns who is claimed for: all that is in the guest's own group, else its process.
