@@ -81,17 +81,6 @@ fn only_strict_memory_is_held_by_the_cpuset() {
 }
 
 #[test]
-fn the_group_allows_what_threads_are_pinned_to() {
-    let fake = Fake::new("cpuset");
-    let mut guest = guest(CgroupMode::Own, None);
-    guest.pins.vcpus.insert(0, [CpuId(7)].into_iter().collect());
-    guest.pins.emulator = Some([CpuId(9)].into_iter().collect());
-    let binding = binding(MemoryMode::Strict);
-    let planned = plan(&fake, &fake.tree("/", false), &guest, &binding).expect("a plan");
-    assert!(shown(&fake, &planned).contains(&"group   cpuset.cpus 0-1,7,9".to_owned()));
-}
-
-#[test]
 fn a_delegated_group_is_looked_for_around_the_launcher() {
     let fake = Fake::new("cpuset memory");
     let unit = fake.group("system.slice/a.service", "cpuset memory");

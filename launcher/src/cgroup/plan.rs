@@ -36,7 +36,8 @@ impl Planned {
 ///
 /// `own`, or a named parent: a group or an error. `auto`: for containers a group where one can be
 /// had, since their memory is not that of one process; none for commands and machines. Where the
-/// host has no cpuset controller in cgroup v2: none, with a note.
+/// host has no cpuset controller in cgroup v2: none, with a note. `binding` is that of all threads
+/// together.
 /// Errors: no group that was delegated or named can hold it; `systemd`, which is not built in.
 pub fn plan(
     kernel: &dyn Kernel,
@@ -84,18 +85,6 @@ pub fn plan(
     }
 }
 
-/// Adds the CPUs that single threads were pinned to by hand: the group must not forbid them.
-fn with_pins(guest: &Guest, binding: &Binding) -> Binding {
-    let mut binding = binding.clone();
-    let pins = guest.pins.vcpus.values().chain(guest.pins.iothreads.values());
-    if !binding.cpus.is_empty() {
-        for cpus in pins.chain(&guest.pins.emulator) {
-            binding.cpus = binding.cpus.union(cpus);
-        }
-    }
-    binding
-}
-
 /// Adds the steps of the guest's group itself.
 fn steps_in(
     parent: &Path,
@@ -106,7 +95,7 @@ fn steps_in(
     // Names need not be unique; those of launchers that run are.
     let dir = parent.join(format!("placer-{}.{}", guest.name, std::process::id()));
     steps.push(GroupStep::Make { dir: dir.clone() });
-    for (file, list) in emit::cpuset(&with_pins(guest, binding)) {
+    for (file, list) in emit::cpuset(binding) {
         steps.push(GroupStep::Hold { dir: dir.clone(), file, list });
     }
     // LXC makes groups in the one it is started in, and gives them what controllers there are. Since
