@@ -128,7 +128,7 @@ fn a_launcher_alone_in_its_group_moves_out_of_the_way() {
     // Not so if others are in there too.
     put(&fake.root().join("run-1.scope/cgroup.procs"), &format!("{pid}\n1\n"));
     let error = refused(&fake, &tree, CgroupMode::Own, None).to_string();
-    assert!(error.contains("other processes run in this process' own"), "{error}");
+    assert!(error.contains("other processes run in "), "{error}");
 }
 
 #[test]
@@ -138,7 +138,10 @@ fn a_tree_of_systemds_is_left_alone() {
     let tree = fake.tree("/user.slice/session-1.scope", true);
     let error = refused(&fake, &tree, CgroupMode::Own, None);
     assert_eq!(error.errno(), Errno::EPERM);
-    assert!(error.to_string().contains("none is delegated to this process"), "{error}");
+    assert!(
+        error.to_string().contains("session-1.scope is not delegated to this process ("),
+        "{error}"
+    );
     // A unit inside of a delegated one is a user's systemd's own.
     fake.group("user@1.service/app.slice/x.scope", "cpuset memory");
     fake.marked.borrow_mut().insert(fake.root().join("user@1.service"));
@@ -150,7 +153,7 @@ fn a_tree_of_systemds_is_left_alone() {
     assert_eq!(lines, below("/guests.slice"));
     let error = refused(&fake, &tree, CgroupMode::Own, Some("/guests.slice/x")).to_string();
     assert!(
-        error.contains("it is not delegated to this process; who owns it may write"),
+        error.contains("it is not delegated to this process (whoever owns it may write"),
         "{error}"
     );
     assert_eq!(fake.calls.borrow().iter().filter(|call| !call.starts_with("read")).count(), 0);
@@ -167,7 +170,7 @@ fn a_named_group_may_be_written_in_each_way_and_must_be_there() {
         assert_eq!(lines, below("/guests"), "{name}");
     }
     let error = refused(&fake, &tree, CgroupMode::Own, Some("no/such")).to_string();
-    assert!(error.contains("there is no ") && error.contains("no/such"), "{error}");
+    assert!(error.contains("no/such/cgroup.controllers: No such file or directory"), "{error}");
     for name in ["..", "guests/../..", "/../x"] {
         assert_eq!(refused(&fake, &tree, CgroupMode::Own, Some(name)).errno(), Errno::EINVAL);
     }
@@ -229,7 +232,7 @@ fn lists_that_are_not_allowed_as_a_whole_are_errors() {
     fake.narrowed.set(Some("0"));
     let error = Group::make(&fake, &planned.steps).expect_err("too little").to_string();
     assert!(error.starts_with("cannot write \"0-1\" to ") && error.contains("cpuset.cpus"));
-    assert!(error.contains("do not allow all of these"), "{error}");
+    assert!(error.contains("the groups around it allow only \"0\" of these"), "{error}");
     assert!(fake.groups().is_empty());
 }
 

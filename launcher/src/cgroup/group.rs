@@ -34,6 +34,19 @@ enum Undo {
     Return(PathBuf, PathBuf),
 }
 
+/// Why a step was not done.
+struct Refusal {
+    errno: Errno,
+    /// What was seen, where it is more than an errno.
+    seen: Option<String>,
+}
+
+impl From<Errno> for Refusal {
+    fn from(errno: Errno) -> Self {
+        Self { errno, seen: None }
+    }
+}
+
 /// How often a group that is still draining is tried to be removed, and how long between.
 const TRIES: u32 = 200;
 const BETWEEN: Duration = Duration::from_millis(5);
@@ -47,12 +60,18 @@ impl<'k> Group<'k> {
         let (dir, undo) = (PathBuf::new(), Vec::new());
         let mut group = Self { kernel, dir, open: None, inode: 0, inner: None, undo };
         for step in steps {
-            group.perform(step).map_err(|errno| step.refused(errno))?;
+            group.perform(step).map_err(|refusal| {
+                let error = step.refused(refusal.errno);
+                match refusal.seen {
+                    Some(seen) => error.but_seen(seen),
+                    None => error,
+                }
+            })?;
         }
         Ok(group.open.is_some().then_some(group))
     }
 
-    fn perform(&mut self, step: &GroupStep) -> Result<(), Errno> {
+    fn perform(&mut self, step: &GroupStep) -> Result<(), Refusal> {
         let kernel = self.kernel;
         let me = || std::process::id().to_string();
         match step {
@@ -76,8 +95,10 @@ impl<'k> Group<'k> {
                 kernel.write(&dir.join(file), list)?;
                 // Written are wishes: the groups around it may allow less.
                 let effective = kernel.read(&dir.join(format!("{file}.effective")))?;
-                if effective.trim() != list {
-                    return Err(Errno::ERANGE);
+                let effective = effective.trim();
+                if effective != list {
+                    let seen = format!("the groups around it allow only {effective:?} of these");
+                    return Err(Refusal { errno: Errno::ERANGE, seen: Some(seen) });
                 }
             }
             GroupStep::Inner { dir } => {

@@ -36,7 +36,8 @@ impl Planned {
 ///
 /// `own`, or a named parent: a group or an error. `auto`: for containers a group where one can be
 /// had, since their memory is not that of one process; none for commands and machines. Where the
-/// host has no cpuset controller in cgroup v2: none, with a note.
+/// host has no cpuset controller in cgroup v2: none, with a note. `binding` is that of all threads
+/// together.
 /// Errors: no group that was delegated or named can hold it; `systemd`, which is not built in.
 pub fn plan(
     kernel: &dyn Kernel,
@@ -47,10 +48,10 @@ pub fn plan(
     let named = guest.cgroup.parent.as_deref();
     let required = match (guest.cgroup.mode, named, &guest.program) {
         (CgroupMode::Systemd, _, _) => {
-            return Err(LaunchError::new("make a systemd scope", Errno::ENOSYS).hint(
-                "this placer is built without; start it with systemd-run --scope -p Delegate=yes \
-                 and --cgroup own",
-            ));
+            let seen = "this placer does not speak to systemd";
+            let error = LaunchError::seen("make a systemd scope", Errno::ENOSYS, seen);
+            return Err(error
+                .hint("start it with systemd-run --scope -p Delegate=yes and with --cgroup own"));
         }
         (CgroupMode::None, _, _) => return Ok(Planned::default()),
         (CgroupMode::Own, _, _) | (CgroupMode::Auto, Some(_), _) => true,
@@ -121,46 +122,51 @@ fn below_named(
     mount: &Path,
     named: &str,
 ) -> Result<Place, LaunchError> {
-    let error = |errno| LaunchError::new(format!("make a control group below {named:?}"), errno);
+    let what = format!("make a control group below {named:?}");
+    let error = |errno, seen: &str| LaunchError::seen(what.clone(), errno, seen);
     // With or without the mount point before it.
     let path = Path::new(named);
     let path = path.strip_prefix(mount).or_else(|_| path.strip_prefix("/")).unwrap_or(path);
     if path.components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir)) {
-        return Err(error(Errno::EINVAL).hint("expected a path below the control groups"));
+        return Err(error(Errno::EINVAL, "expected a path below the control groups, without .."));
     }
     let dir = below(mount, path);
-    let have = controllers(kernel, &dir);
-    let have = have.map_err(|errno| error(errno).hint(format!("there is no {}", dir.display())))?;
+    let have = controllers(kernel, &dir).map_err(|errno| {
+        let file = dir.join("cgroup.controllers");
+        LaunchError::new(format!("{what}: read {}", file.display()), errno)
+    })?;
     let ours = !delegated(kernel, tree, mount, &dir).is_empty();
     if let Some(steps) = usable(kernel, mount, &dir, ours) {
         return Ok((dir, steps));
     }
     Err(if !have.iter().any(|name| name == "cpuset") {
-        error(Errno::ENOENT).hint("it has no cpuset controller: the group around it gives none")
+        error(Errno::ENOENT, "it has no cpuset controller")
+            .hint("the group around it gives none: +cpuset in its cgroup.subtree_control does")
     } else if !ours {
         let file = dir.join("cgroup.subtree_control");
-        error(Errno::EPERM).hint(format!(
-            "its groups have no cpuset controller, and it is not delegated to this process; who \
-             owns it may write +cpuset to {}",
-            file.display()
-        ))
+        let seen =
+            "groups in it have no cpuset controller, and it is not delegated to this process";
+        error(Errno::EPERM, seen)
+            .hint(format!("whoever owns it may write +cpuset to {}", file.display()))
     } else {
-        error(Errno::EBUSY).hint("processes run in it, so its groups can have no controllers")
+        error(Errno::EBUSY, "processes run in it, so groups in it can have no controllers")
     })
 }
 
 fn below_delegated(kernel: &dyn Kernel, tree: &Tree, mount: &Path) -> Result<Place, LaunchError> {
     let own = below(mount, Path::new(&tree.own));
     let around = delegated(kernel, tree, mount, &own);
-    let error = |errno| LaunchError::new("make a control group", errno);
-    if around.is_empty() {
-        let hint = if tree.systemd {
-            "none is delegated to this process: start it with systemd-run --scope -p Delegate=yes, \
-             or name one with --cgroup-parent"
-        } else {
-            "this process may not write to its own: name another with --cgroup-parent"
-        };
-        return Err(error(Errno::EPERM).hint(hint));
+    let error = |errno, seen: String, hint| {
+        LaunchError::seen("make a control group", errno, seen).hint(hint)
+    };
+    const SCOPE: &str =
+        "start it with systemd-run --scope -p Delegate=yes, or name a group with --cgroup-parent";
+    if around.is_empty() && tree.systemd {
+        let seen = format!("{} is not delegated to this process", own.display());
+        return Err(error(Errno::EPERM, seen, SCOPE));
+    } else if around.is_empty() {
+        let seen = format!("this process may not write to {}", own.display());
+        return Err(error(Errno::EPERM, seen, "name another with --cgroup-parent"));
     }
     for dir in &around {
         if let Some(steps) = usable(kernel, mount, dir, true) {
@@ -176,13 +182,14 @@ fn below_delegated(kernel: &dyn Kernel, tree: &Tree, mount: &Path) -> Result<Pla
         let enable = enable(kernel, &own, true);
         return Ok((own, vec![leave, enable]));
     }
-    let hint = if has_cpuset {
-        "other processes run in this process' own: start it in one of its own with systemd-run \
-         --scope -p Delegate=yes, or name an empty one with --cgroup-parent"
+    let own = own.display();
+    Err(if has_cpuset {
+        let seen = format!("other processes run in {own} too, so groups in it can have no cpuset");
+        error(Errno::EBUSY, seen, SCOPE)
     } else {
-        "what is delegated to this process has no cpuset controller"
-    };
-    Err(error(Errno::EBUSY).hint(hint))
+        let seen = format!("{own} has no cpuset controller");
+        error(Errno::ENOENT, seen, "whoever delegated it can add that: Delegate=cpuset memory")
+    })
 }
 
 /// Returns what has to be done so that groups in `dir` have a cpuset: nothing where they have, and

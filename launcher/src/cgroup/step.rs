@@ -120,9 +120,6 @@ impl GroupStep {
             (Self::Enable { .. } | Self::Hold { .. }, Errno::ENOENT) => {
                 error.hint("the group around it has no cpuset controller")
             }
-            (Self::Hold { .. }, Errno::EBUSY | Errno::ERANGE) => {
-                error.hint("the groups around it do not allow all of these")
-            }
             (Self::Enter { .. }, Errno::EOPNOTSUPP) => {
                 error.hint("a group around it is threaded, or was when it was made")
             }

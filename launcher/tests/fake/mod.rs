@@ -132,10 +132,13 @@ impl Kernel for Fake {
         if !Live.dirs(dir)?.is_empty() {
             return Err(Errno::EBUSY);
         }
-        // Whoever was written here lives as long as it has a process' directory; a group does not
-        // count its own launcher, which moves out of it.
+        // Whoever was written here is in it while it lives, but for this launcher, which moves out.
+        // Others' processes may be hidden, and are told by the right that is missing.
         let text = get(&dir.join("cgroup.procs"));
-        let alive = |pid: &&str| Path::new("/proc").join(pid).exists();
+        let alive = |pid: &&str| {
+            let pid = nix::unistd::Pid::from_raw(pid.parse().expect("a pid"));
+            nix::sys::signal::kill(pid, None) != Err(Errno::ESRCH)
+        };
         let me = std::process::id().to_string();
         if text.split_whitespace().filter(alive).any(|pid| pid != me) {
             return Err(Errno::EBUSY);
