@@ -8,7 +8,7 @@ use placer_engine::{Advice, Request, Snapshot};
 use placer_launcher::cgroup::{self, Group, Live, Planned, Tree};
 use placer_launcher::guest::{Guest, Program};
 use placer_launcher::qemu::Launch as Machine;
-use placer_launcher::{Binding, Ended, LaunchError, Started, Step, Waiting, exec_in_place, lxc};
+use placer_launcher::{Binding, End, LaunchError, Step, Waiting, exec_in_place, lxc};
 
 use crate::claiming::{self, Desk};
 use crate::{output, trouble};
@@ -91,23 +91,29 @@ impl Plan {
         let started = match way {
             Way::InPlace(steps) => {
                 claim = claimant.claim(For::Pid(std::process::id()));
-                exec_in_place(&steps).map(|never| match never {})
+                exec_in_place(&steps)
+                    .map(|never| match never {})
+                    .map(|ended| End { ended, left: None })
             }
             Way::Child(steps) => {
                 let waiting = Waiting::prepare(&Live, &steps)?;
                 claim = claimant.claim(who(waiting.pid(), waiting.group(), &tree));
-                waiting.open().and_then(ended)
+                waiting.open().and_then(placer_launcher::Started::wait)
             }
             Way::Machine(machine, planned) => {
                 let waiting = machine.prepare(&Live, planned)?;
                 claim = claimant.claim(who(waiting.pid(), waiting.group(), &tree));
-                waiting.start().and_then(ended)
+                waiting.start().and_then(placer_launcher::Started::wait)
             }
         };
-        if let Some(claim) = claim {
-            desk.release(claim);
+        let left = started.as_ref().ok().and_then(|end| end.left.as_ref());
+        match (claim, left) {
+            // What runs on in its group still holds its memory: the claim ends with the last of it.
+            (_, Some(left)) => output::warn(&left.to_string()),
+            (Some(claim), None) => desk.release(claim),
+            (None, None) => {}
         }
-        Ok(ExitCode::from(started.map(Ended::status)?))
+        Ok(ExitCode::from(started?.ended.status()))
     }
 }
 
@@ -120,13 +126,6 @@ impl Claimant<'_> {
         trouble::tell();
         claim
     }
-}
-
-/// Waits for the end of a guest.
-fn ended(started: Started<'_>) -> Result<Ended, LaunchError> {
-    let end = started.wait()?;
-    end.left.iter().for_each(|left| output::warn(&left.to_string()));
-    Ok(end.ended)
 }
 
 /// Returns who is claimed for: all that is in the guest's own group, else its process.
