@@ -339,3 +339,38 @@ fn launched_machines_have_each_thread_and_their_ram_where_they_were_advised() ->
         Err(format!("machine ended with {}, {ok} of 22 steps ok", output.status))
     }
 }
+
+#[test]
+#[ignore = "boots a virtual machine: make test-vm"]
+fn launched_containers_are_where_they_were_advised() -> Verdict {
+    if let Err(reason) = vm_ready() {
+        return unavailable(&reason);
+    }
+    if find_program("lxc-execute").is_none() {
+        return unavailable("lxc is not installed");
+    }
+    let placer = stripped(Path::new(env!("CARGO_BIN_EXE_placer")))?;
+    let touch = stripped(&example("placer-launcher", "touch")?)?;
+    let mut guest = numa_vm();
+    guest.args(["--nodes", "4", "--cpus-per-node", "2", "--mem-per-node", "448M"]);
+    guest.args(["--timeout", "200"]);
+    put(&mut guest, &script("container"), "/bin/container");
+    put(&mut guest, &placer, "/bin/placer");
+    put(&mut guest, &touch, "/bin/touch-memory");
+    for file in ["/usr/bin/lxc-execute", "/usr/bin/lxc-start", "/usr/sbin/init.lxc"]
+        .into_iter()
+        .chain(["/usr/sbin/init.lxc.static"])
+    {
+        if Path::new(file).exists() {
+            put(&mut guest, Path::new(file), file);
+        }
+    }
+    let output = run(guest.args(["--", "container"]))?;
+    let text = report(&output);
+    let ok = text.lines().filter(|line| line.starts_with("ok ")).count();
+    if output.status.success() && ok == 7 {
+        Ok(())
+    } else {
+        Err(format!("container ended with {}, {ok} of 7 steps ok", output.status))
+    }
+}
