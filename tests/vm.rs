@@ -279,13 +279,13 @@ fn launched_commands_have_their_memory_where_they_were_advised() -> Verdict {
         }
         Err(format!("launch {args:?} ended with {}, {found} of {ok} steps ok", output.status))
     };
-    boot(&[], &[], 29)?;
+    boot(&[], &[], 36)?;
     // Weighted interleaving is younger than the kernel of the other guests.
     let newer = numa_vm().arg("--setup-newer").stdin(Stdio::null()).status();
     if newer.is_ok_and(|status| status.success()) {
         // Linux 6.12 allocates by cmpxchg16b, which QEMU 7.2 emulates with the wrong flags.
         let cpu = "max,vendor=GenuineIntel,family=6,model=85,stepping=4,cx16=off";
-        return boot(&["--kernel", "newer", "--cpu", cpu], &["weighted"], 31);
+        return boot(&["--kernel", "newer", "--cpu", cpu], &["weighted"], 38);
     }
     eprintln!("skipped: weighted-interleave, since no newer kernel can be had here");
     Ok(())
