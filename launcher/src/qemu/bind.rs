@@ -229,7 +229,11 @@ impl Machine<'_> {
         if by_itself && let Some(ended) = running.ended_within(TO_QUIT) {
             let how = match ended {
                 Ended::Exited(status) => format!("ended with status {status}"),
-                Ended::Killed(signal) => format!("was ended by signal {signal}"),
+                Ended::Killed(signal) => {
+                    let name = nix::sys::signal::Signal::try_from(signal);
+                    let number = |_| format!("was ended by signal {signal}");
+                    name.map_or_else(number, |name| format!("was ended by {name}"))
+                }
             };
             let (name, pid) = (self.name(), self.pid);
             let what = format!("start guest {name}");
