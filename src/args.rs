@@ -10,6 +10,7 @@ use placer_engine::claims::ClaimId;
 use placer_engine::policy::best::Prefer;
 use placer_engine::{Bytes, CpuShare, NodeId, NodeSet, Request, parse};
 use placer_launcher::MemoryMode;
+use placer_launcher::guest::{CgroupMode, ThreadPin};
 
 use crate::duration;
 
@@ -165,7 +166,8 @@ Examples:
   placer launch --print-xml db1.xml
 
 A command runs on the CPUs of the advised nodes and takes its memory there.
-What it was promised is claimed for it until it ends: placer ps lists it.
+What it was promised is claimed for it until it ends: placer ps lists it. A
+command that starts others wants --cgroup own, so that their memory counts as its.
 The nodes and CPUs that this process is limited to bound the choice for a
 command; for a guest's definition the whole machine counts.
 Exit status: the guest's; 1 it does not fit, and nothing is started; 2 usage
@@ -187,6 +189,25 @@ pub(crate) struct Launch {
     #[arg(long, value_name = "MODE")]
     #[arg(env = "PLACER_MODE", hide_env_values = true)]
     pub(crate) mode: Option<MemoryMode>,
+    /// The control group it runs in: none; own, a group that is made for it and removed; or auto,
+    /// which is own for containers where that can be had.
+    #[arg(long, value_name = "MODE")]
+    #[arg(env = "PLACER_CGROUP", hide_env_values = true)]
+    pub(crate) cgroup: Option<CgroupMode>,
+    /// The group to make that in, as a path below the control groups.
+    #[arg(long, value_name = "PATH")]
+    #[arg(env = "PLACER_CGROUP_PARENT", hide_env_values = true)]
+    pub(crate) cgroup_parent: Option<String>,
+    /// How a machine's threads are held: nodes (if nothing is said), or cores, a core each.
+    #[arg(long, value_name = "HOW")]
+    #[arg(env = "PLACER_PIN", hide_env_values = true)]
+    pub(crate) pin: Option<ThreadPin>,
+    /// Lets a machine's vCPUs have isolated CPUs (isolcpus), with --pin cores.
+    #[arg(long, value_name = "yes|no", env = "PLACER_ISOLATED", hide_env_values = true)]
+    #[arg(default_value = "no", default_missing_value = "yes", hide_default_value = true)]
+    #[arg(num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    pub(crate) isolated: bool,
     /// Starts what does not fit too, in mode preferred where strict was meant.
     #[arg(long, value_name = "yes|no", env = "PLACER_FORCE", hide_env_values = true)]
     #[arg(default_value = "no", default_missing_value = "yes", hide_default_value = true)]
@@ -204,7 +225,7 @@ pub(crate) struct Launch {
     #[command(flatten)]
     pub(crate) choice: Choice,
     /// Prints the domain definition with what came of the advice, and starts nothing.
-    #[arg(long, conflicts_with = "dry_run")]
+    #[arg(long)]
     pub(crate) print_xml: bool,
     /// The command and its arguments.
     #[arg(last = true, required_unless_present = "guest", value_name = "COMMAND")]

@@ -47,8 +47,9 @@ pub(crate) fn snapshot_and_claims(
 ) -> Result<(Snapshot, Option<Vec<Claim>>), SourceError> {
     let snapshot = sampling::snapshot(root, window, pages)?;
     match view(root, set) {
-        // Nothing was promised: the snapshot is as good as it was.
-        Some(view) if !view.charges.is_empty() => {
+        // Without claims the snapshot is as good as it was. With claims that have nothing left to
+        // take it is not: a guest may have touched its memory since that was read.
+        Some(view) if !view.charges.is_empty() || !view.claims.is_empty() => {
             let snapshot = again(root, &snapshot, view.charges, pages)?;
             Ok((snapshot, Some(view.claims)))
         }
@@ -104,12 +105,13 @@ impl Desk {
         root: &SysRoot,
         window: Window,
         pages: Option<Bytes>,
+        patience: Duration,
     ) -> Result<(Option<Decision<'_>>, Snapshot), SourceError> {
         let Some(claims) = &self.claims else {
             return Ok((None, snapshot(root, self.set, window, pages)?));
         };
         let earlier = sampling::snapshot(root, window, pages)?;
-        match claims.begin(PATIENCE) {
+        match claims.begin(patience) {
             Ok((decision, view)) => {
                 view.notes.iter().for_each(|note| output::warn(note));
                 Ok((Some(decision), again(root, &earlier, view.charges, pages)?))

@@ -45,8 +45,20 @@ impl Settings {
 /// Whether the memory of a guest may be held to its nodes by a cpuset too. Only strict memory may:
 /// the other modes go elsewhere when the nodes are full, which a cpuset would turn into the end of
 /// the guest.
-pub(crate) fn holds_memory(binding: &Binding) -> bool {
+fn holds_memory(binding: &Binding) -> bool {
     binding.mode == MemoryMode::Strict && !binding.memory.is_empty()
+}
+
+/// Returns what the cpuset of a guest's group holds: files and their lists.
+pub(crate) fn cpuset(binding: &Binding) -> Vec<(&'static str, String)> {
+    let mut files = Vec::new();
+    if !binding.cpus.is_empty() {
+        files.push(("cpuset.cpus", binding.cpus.to_string()));
+    }
+    if holds_memory(binding) {
+        files.push(("cpuset.mems", binding.memory.to_string()));
+    }
+    files
 }
 
 #[cfg(test)]

@@ -29,6 +29,11 @@ impl LaunchError {
         Self { attempted: attempted.into(), cause, seen: Some(seen.into()), hint: None }
     }
 
+    /// Puts what was seen in the place of what the errno means.
+    pub(crate) fn but_seen(self, seen: impl Into<String>) -> Self {
+        Self { seen: Some(seen.into()), hint: None, ..self }
+    }
+
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self

@@ -47,7 +47,7 @@ pub(crate) fn prepare(steps: &[Step]) -> Result<Vec<Prepared>, LaunchError> {
         Step::Memory { mode, nodes } => Ok(Prepared::Memory(Policy::new(*mode, nodes))),
         Step::Keep { fd, .. } => Ok(Prepared::Keep(*fd)),
         // Nothing that a process does to itself.
-        Step::Pin { .. } | Step::Balloon { .. } | Step::Continue => {
+        Step::Group(_) | Step::Pin { .. } | Step::Balloon { .. } | Step::Continue => {
             Err(step.refused(Errno::EINVAL))
         }
         Step::Exec { argv } => {

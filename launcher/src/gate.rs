@@ -6,15 +6,18 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{OFlag, openat};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::stat::Mode;
+use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, pipe2};
 
+use crate::cgroup::GroupStep;
 use crate::error::LaunchError;
 use crate::exec::{Prepared, perform, prepare};
 use crate::step::Step;
@@ -34,6 +37,11 @@ const PASSED: [Signal; 7] = [
 const REPORT: usize = 8;
 /// Source: linux/sched.h, Linux 5.7.
 const CLONE_INTO_CGROUP: u64 = 1 << 33;
+/// What says that a child cannot be born in a group, where it may well be moved there: a kernel that
+/// is too old (E2BIG: it does not know the field), a container runtime's filter of system calls, a
+/// directory that is no group of cgroup v2.
+const BORN_OUTSIDE: [Errno; 5] =
+    [Errno::ENOSYS, Errno::EINVAL, Errno::E2BIG, Errno::EPERM, Errno::EBADF];
 
 /// A child that has not begun. Dropped, it ends without having run anything.
 #[derive(Debug)]
@@ -56,8 +64,20 @@ pub struct Running {
 pub enum Ended {
     /// By itself, with this status.
     Exited(i32),
-    /// By a signal.
-    Killed(Signal),
+    /// By the signal of this number.
+    Killed(i32),
+}
+
+impl Ended {
+    /// Returns the exit status for a program that has waited: the guest's own, or as shells tell of
+    /// a signal, 128 and its number.
+    pub fn status(self) -> u8 {
+        let number = match self {
+            Self::Exited(status) => status,
+            Self::Killed(signal) => 128 + signal,
+        };
+        u8::try_from(number & 0xff).unwrap_or(u8::MAX)
+    }
 }
 
 /// A process of ours that is waited for, and the signals that are meant for it.
@@ -86,6 +106,7 @@ impl Gated {
         };
         let (wait, gate) = pipe2(OFlag::O_CLOEXEC).map_err(error("a pipe"))?;
         let (refusal, report) = pipe2(OFlag::O_CLOEXEC).map_err(error("a pipe"))?;
+        hear_of_children();
         let passed = PASSED.into_iter().collect();
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&passed, flags);
@@ -95,17 +116,32 @@ impl Gated {
             .map_err(error("the mask of signals"))?;
         // SAFETY: the child only makes system calls on buffers that are there already: `begin`
         // neither allocates nor takes a lock, and never returns.
-        match unsafe { fork_into(cgroup) } {
+        let (born, outside) = match unsafe { fork_into(cgroup) } {
+            Err(errno) if cgroup.is_some() && BORN_OUTSIDE.contains(&errno) => {
+                // SAFETY: as above.
+                (unsafe { fork_into(None) }, cgroup)
+            }
+            born => (born, None),
+        };
+        match born {
             Ok(0) => begin(&prepared, &wait, gate.as_raw_fd(), &report, &before),
             Ok(pid) => {
                 let pid = Pid::from_raw(pid);
                 let child = Child { pid, pidfd: pidfd(pid), signals, before, reaped: false };
                 let (waiting, refusal) = (Some((gate, child)), Some(refusal));
-                Ok(Self { waiting, pid, refusal, steps: steps.to_vec() })
+                let gated = Self { waiting, pid, refusal, steps: steps.to_vec() };
+                if let Some(cgroup) = outside {
+                    // Refused, it ends where it is: at the gate.
+                    enter(cgroup, pid).map_err(|errno| not_born(cgroup, errno))?;
+                }
+                Ok(gated)
             }
             Err(errno) => {
                 let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
-                Err(error("fork")(errno))
+                Err(match cgroup {
+                    Some(cgroup) => not_born(cgroup, errno),
+                    None => error("fork")(errno),
+                })
             }
         }
     }
@@ -160,25 +196,65 @@ impl Running {
     pub fn wait(mut self) -> Result<Ended, LaunchError> {
         let error = |errno| LaunchError::new("wait for the guest", errno);
         loop {
-            match waitpid(self.child.pid, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(_, status)) => {
-                    self.child.reaped = true;
-                    return Ok(Ended::Exited(status));
-                }
-                Ok(WaitStatus::Signaled(_, signal, _)) => {
-                    self.child.reaped = true;
-                    return Ok(Ended::Killed(signal));
-                }
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(errno) => return Err(error(errno)),
+            if let Some(ended) = self.look().map_err(error)? {
+                return Ok(ended);
             }
-            self.child.pause().map_err(error)?;
-            match self.child.signals.read_signal() {
-                Ok(Some(info)) => self.child.pass(&info),
-                Ok(None) | Err(Errno::EINTR | Errno::EAGAIN) => {}
-                Err(errno) => return Err(error(errno)),
-            }
+            self.child.pause(None).map_err(error)?;
+            self.child.pass_one().map_err(error)?;
         }
+    }
+
+    /// Returns how the guest ended, if it has.
+    fn look(&mut self) -> Result<Option<Ended>, Errno> {
+        let mut status = 0;
+        // Not nix's: it knows no signal past 31, and the status would be lost with the process.
+        // SAFETY: the kernel writes one number to a place for one.
+        let pid = unsafe { libc::waitpid(self.child.pid.as_raw(), &mut status, libc::WNOHANG) };
+        let ended = match Errno::result(pid) {
+            Ok(0) | Err(Errno::EINTR) => return Ok(None),
+            Ok(_) if libc::WIFEXITED(status) => Ended::Exited(libc::WEXITSTATUS(status)),
+            Ok(_) if libc::WIFSIGNALED(status) => Ended::Killed(libc::WTERMSIG(status)),
+            Ok(_) => return Ok(None),
+            Err(errno) => return Err(errno),
+        };
+        self.child.reaped = true;
+        Ok(Some(ended))
+    }
+
+    /// Returns how the guest ended, if it does so in this time. Signals are handed to it meanwhile.
+    pub(crate) fn ended_within(&mut self, limit: Duration) -> Option<Ended> {
+        let end = Instant::now() + limit;
+        loop {
+            if let Ok(Some(ended)) = self.look() {
+                return Some(ended);
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.child.pause(Some(left)).is_err() {
+                return None;
+            }
+            self.pass_signals();
+        }
+    }
+
+    /// Ends the guest for certain, and returns when it is gone.
+    pub(crate) fn kill(mut self) {
+        let _ = kill(self.child.pid, Signal::SIGKILL);
+        self.child.reap();
+    }
+
+    /// Asks the guest to end.
+    pub(crate) fn terminate(&self) {
+        let _ = kill(self.child.pid, Signal::SIGTERM);
+    }
+
+    /// Returns what can be read when there are signals for the guest.
+    pub(crate) fn signals(&self) -> BorrowedFd<'_> {
+        self.child.signals.as_fd()
+    }
+
+    /// Hands the guest the signals that came for it.
+    pub(crate) fn pass_signals(&self) {
+        while self.child.pass_one() == Ok(true) {}
     }
 }
 
@@ -186,15 +262,22 @@ impl Child {
     /// Returns when there is a signal or the child has ended, or after a while.
     ///
     /// Not by SIGCHLD: where several guests are waited for, one of them would take the other's.
-    fn pause(&self) -> Result<(), Errno> {
-        const WITHOUT_PIDFD_MS: u8 = 50;
+    fn pause(&self, limit: Option<Duration>) -> Result<(), Errno> {
+        const WITHOUT_PIDFD: Duration = Duration::from_millis(50);
+        // Rounded up: a wait of less than a millisecond is one.
+        let timeout = |limit: Duration| {
+            PollTimeout::try_from(limit.as_millis().saturating_add(1)).unwrap_or(PollTimeout::MAX)
+        };
         let signals = PollFd::new(self.signals.as_fd(), PollFlags::POLLIN);
         let polled = match &self.pidfd {
             Some(pidfd) => {
                 let ended = PollFd::new(pidfd.as_fd(), PollFlags::POLLIN);
-                poll(&mut [signals, ended], PollTimeout::NONE)
+                poll(&mut [signals, ended], limit.map_or(PollTimeout::NONE, timeout))
             }
-            None => poll(&mut [signals], PollTimeout::from(WITHOUT_PIDFD_MS)),
+            None => {
+                let limit = limit.map_or(WITHOUT_PIDFD, |limit| limit.min(WITHOUT_PIDFD));
+                poll(&mut [signals], timeout(limit))
+            }
         };
         match polled {
             Err(Errno::EINTR) | Ok(_) => Ok(()),
@@ -202,11 +285,26 @@ impl Child {
         }
     }
 
+    /// Hands one signal on. Returns whether there was one.
+    fn pass_one(&self) -> Result<bool, Errno> {
+        match self.signals.read_signal() {
+            Ok(Some(info)) => {
+                self.pass(&info);
+                Ok(true)
+            }
+            Ok(None) | Err(Errno::EINTR | Errno::EAGAIN) => Ok(false),
+            Err(errno) => Err(errno),
+        }
+    }
+
     fn pass(&self, info: &libc::signalfd_siginfo) {
         let number = i32::try_from(info.ssi_signo).ok().and_then(|n| Signal::try_from(n).ok());
+        // A terminal sends these to all in the foreground, the guest too. A hangup only the leader
+        // of a session is told.
+        let of_terminal = [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGWINCH];
         let from_terminal = info.ssi_code == libc::SI_KERNEL;
         if let Some(signal) = number
-            && !from_terminal
+            && !(from_terminal && of_terminal.contains(&signal))
         {
             // A guest that has just ended needs no signal.
             let _ = kill(self.pid, signal);
@@ -239,6 +337,19 @@ impl Drop for Child {
     }
 }
 
+/// Takes back that SIGCHLD is ignored, which may have been handed down to the launcher: the kernel
+/// would tell it nothing of how the guest ended.
+fn hear_of_children() {
+    // SAFETY: a struct of numbers and of pointers that may be null.
+    let mut now: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel only writes to a struct that outlives the call.
+    let told = unsafe { libc::sigaction(libc::SIGCHLD, std::ptr::null(), &raw mut now) };
+    if told == 0 && now.sa_sigaction == libc::SIG_IGN {
+        // SAFETY: setting a default disposition touches no memory.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+    }
+}
+
 /// Opens a descriptor that can be read when the child has ended. Close-on-exec by itself.
 fn pidfd(pid: Pid) -> Option<OwnedFd> {
     // SAFETY: no memory is passed.
@@ -267,6 +378,19 @@ unsafe fn fork_into(cgroup: Option<BorrowedFd<'_>>) -> Result<i32, Errno> {
     // memory of its own, as after a fork.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of_val(&args)) };
     Errno::result(pid).map(|pid| i32::try_from(pid).unwrap_or(-1))
+}
+
+/// Moves a process that has not begun into a group.
+fn enter(cgroup: BorrowedFd<'_>, pid: Pid) -> Result<(), Errno> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+    let procs = openat(cgroup, "cgroup.procs", flags, Mode::empty())?;
+    nix::unistd::write(&procs, pid.to_string().as_bytes()).map(drop)
+}
+
+fn not_born(cgroup: BorrowedFd<'_>, errno: Errno) -> LaunchError {
+    // Read back for the message alone.
+    let dir = std::fs::read_link(format!("/proc/self/fd/{}", cgroup.as_raw_fd()));
+    GroupStep::Enter { dir: dir.unwrap_or_default() }.refused(errno)
 }
 
 /// What the child does. Only system calls.

@@ -2,10 +2,12 @@
 //!
 //! [`Binding`] says on which CPUs and nodes a guest runs and how its memory is bound to them;
 //! [`steps`](Binding::steps) turns that into a list of [`Step`]s. The same list is printed by a dry
-//! run, performed by [`exec_in_place`] in the calling process, or by [`Gated`] in a child that waits
-//! at a pipe until it is claimed for. Only [`sys`] calls the kernel.
+//! run, performed by [`exec_in_place`] in the calling process, or by [`Waiting`]: what concerns the
+//! guest's control group ([`cgroup`]) in the launcher, the rest in a child that waits at a pipe until
+//! it is claimed for ([`Gated`]).
 
 mod binding;
+pub mod cgroup;
 pub mod definition;
 pub mod domain;
 pub mod emit;
@@ -14,7 +16,9 @@ mod exec;
 mod gate;
 pub mod guest;
 pub mod guest_file;
+pub mod lxc;
 pub mod qemu;
+mod start;
 mod step;
 pub mod sys;
 
@@ -23,4 +27,5 @@ pub use error::LaunchError;
 pub use exec::exec_in_place;
 pub use gate::{Ended, Gated, Running};
 pub use guest::MemoryMode;
+pub use start::{End, Started, Waiting};
 pub use step::{Step, Thread};

@@ -1,10 +1,167 @@
 //! Virtual machines of QEMU: started stopped, bound thread by thread, then continued.
+//!
+//! [`Launch`] is all that was decided; a dry run shows its [steps](Launch::steps). Started, it is
+//! first a process that waits at a gate ([`Waiting`]), so that it can be claimed for, then QEMU with
+//! its machine stopped. Over a control channel that nobody else has, QEMU tells its threads; each is
+//! let run on its CPUs, all of them are looked at again, and the machine is continued.
+//!
+//! # What is left when somebody dies
+//!
+//! | who ends, when | what happens |
+//! |---|---|
+//! | the launcher, before the gate is opened | the child sees the end of its pipe, and ends |
+//! | the launcher, between that and `cont` | the kernel kills QEMU by its lifeline, see below |
+//! | the launcher, after that | the machine runs on, bound as it is; it is nobody's child |
+//! | QEMU, before `cont` | its channel ends: the launch fails, and says how QEMU ended |
+//! | QEMU, after that | [`Started::wait`](crate::Started::wait) tells how |
+//! | QEMU hangs before `cont` | the time limit: it is ended by `quit`, or SIGTERM, or SIGKILL |
+//!
+//! The lifeline is a pipe whose writing end the launcher alone has. The kernel is told to kill QEMU
+//! when the pipe ends (`O_ASYNC`, with SIGKILL for its signal). Unlike a parent-death signal this can
+//! be taken back from outside, as the flag belongs to the open file that both processes share; and
+//! there is no third process that could itself be killed. A launcher that dies just after `cont`
+//! and before taking it back takes the machine along: it had not been reported as started.
 
 pub mod args;
+mod bind;
 mod emit;
+mod lifeline;
 mod memory;
 pub mod pins;
+mod qmp;
 pub mod shape;
 mod split;
+mod start;
+
+use std::ffi::OsString;
+
+use nix::errno::Errno;
+use placer_engine::{Advice, Bytes, CpuSet, Distances, Snapshot};
 
 pub use emit::emit;
+pub use start::Waiting;
+
+use crate::Binding;
+use crate::error::LaunchError;
+use crate::guest::{Guest, Program, Qemu};
+use crate::step::{Step, Thread};
+use pins::ThreadCpus;
+use shape::Shape;
+
+/// A machine, and all that was decided about it. A value: nothing is started by making it.
+///
+/// ```
+/// use placer_engine::{Bytes, Request, Snapshot, SysRoot, advise};
+/// use placer_launcher::guest::{Guest, Program, Qemu};
+/// # let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../sysfs-fixtures/ring-4");
+/// # if !std::path::Path::new(dir).exists() { return Ok(()); }
+/// let snapshot = Snapshot::take(&SysRoot::at(dir), std::time::Duration::ZERO)?;
+/// let mut guest = Guest::new("web".parse()?, Program::Qemu(Qemu::default()));
+/// guest.memory.maximum = Bytes::new(64 << 20);
+/// guest.memory.current = guest.memory.maximum;
+/// let advice = advise(&snapshot, &"1:64".parse::<Request>()?)?;
+/// let launch = placer_launcher::qemu::Launch::new(&guest, Some(&advice), &snapshot)?;
+/// launch.steps().iter().for_each(|step| println!("{step}"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Launch {
+    guest: Guest,
+    qemu: Qemu,
+    shape: Shape,
+    threads: ThreadCpus,
+    distances: Option<Distances>,
+}
+
+impl Launch {
+    /// Decides everything about a machine. Advice is needed for what its definition leaves to it;
+    /// without advice that is not bound.
+    ///
+    /// Errors: the guest is no machine; memory that its huge pages cannot make; CPUs named by hand
+    /// that this host does not have; an argument under which it could not be followed.
+    pub fn new(
+        guest: &Guest,
+        advice: Option<&Advice>,
+        snapshot: &Snapshot,
+    ) -> Result<Self, LaunchError> {
+        let Program::Qemu(qemu) = &guest.program else {
+            let what = format!("start guest {} with QEMU", guest.name);
+            return Err(LaunchError::seen(what, Errno::EINVAL, "it is no machine"));
+        };
+        args::check(guest, qemu)?;
+        let shape = Shape::of(guest, advice, snapshot)?;
+        let threads = ThreadCpus::of(guest, qemu.iothreads, advice, snapshot, &shape)?;
+        let distances = snapshot.topology().distances().cloned();
+        Ok(Self { guest: guest.clone(), qemu: qemu.clone(), shape, threads, distances })
+    }
+
+    /// Returns the machine's shape.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// Returns where its threads run.
+    pub fn threads(&self) -> &ThreadCpus {
+        &self.threads
+    }
+
+    /// Returns what a person should know about it.
+    pub fn notes(&self) -> impl Iterator<Item = &str> {
+        self.shape.notes.iter().chain(&self.threads.notes).map(String::as_str)
+    }
+
+    /// Returns the binding of all its threads together, for a control group that is to hold them.
+    pub fn binding(&self) -> Binding {
+        let own = [&self.threads.process, &self.threads.emulator];
+        let all = self.threads.vcpus.iter().chain(&self.threads.iothreads).chain(own);
+        Binding {
+            cpus: all.fold(CpuSet::new(), |all, cpus| all.union(cpus)),
+            memory: self.shape.memory.clone(),
+            preferred: self.shape.preferred.clone(),
+            mode: self.shape.mode,
+        }
+    }
+
+    /// Returns what is done, in order. The numbers of the two descriptors are those of a process
+    /// that has no others; a launch takes what is free.
+    pub fn steps(&self) -> Vec<Step> {
+        let mut steps = self.own_steps(3, 4);
+        steps.extend(self.outer_steps());
+        steps
+    }
+
+    /// What the process does that becomes QEMU.
+    fn own_steps(&self, channel: i32, lifeline: i32) -> Vec<Step> {
+        let binding = Binding { cpus: self.threads.process.clone(), ..self.binding() };
+        let mut steps = binding.steps(self.argv(channel));
+        let exec = steps.pop();
+        steps.push(Step::Keep { fd: channel, what: "QEMU's control channel" });
+        steps.push(Step::Keep { fd: lifeline, what: "ends QEMU with the launcher until it runs" });
+        steps.extend(exec);
+        steps
+    }
+
+    fn argv(&self, channel: i32) -> Vec<OsString> {
+        let distances = self.distances.as_ref();
+        args::argv(&self.guest, &self.qemu, &self.shape, distances, channel)
+    }
+
+    /// What is done to it from outside.
+    fn outer_steps(&self) -> Vec<Step> {
+        let present = (0..self.guest.cpus.current).zip(&self.threads.vcpus);
+        let vcpus = present.map(|(vcpu, cpus)| (Thread::Vcpu(vcpu), cpus));
+        let io = (1..).zip(&self.threads.iothreads).map(|(id, cpus)| (Thread::Io(id), cpus));
+        let others = [(Thread::Emulator, &self.threads.emulator)];
+        let pins = vcpus.chain(io).chain(others);
+        let mut steps: Vec<Step> =
+            pins.map(|(thread, cpus)| Step::Pin { thread, cpus: cpus.clone() }).collect();
+        steps.extend(self.balloon().map(|size| Step::Balloon { size }));
+        steps.push(Step::Continue);
+        steps
+    }
+
+    fn balloon(&self) -> Option<Bytes> {
+        let memory = self.guest.memory;
+        (memory.current < memory.maximum).then_some(memory.current)
+    }
+}

@@ -6,6 +6,7 @@ use std::fmt;
 use nix::errno::Errno;
 use placer_engine::{Bytes, CpuSet, NodeSet};
 
+use crate::cgroup::GroupStep;
 use crate::error::LaunchError;
 use crate::guest::MemoryMode;
 
@@ -13,6 +14,8 @@ use crate::guest::MemoryMode;
 /// [`Exec`](Self::Exec); from outside after that. Shown as a dry run shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
+    /// By the launcher: something about the guest's control group.
+    Group(GroupStep),
     /// Run on these CPUs only.
     Affinity {
         /// The CPUs.
@@ -77,13 +80,11 @@ impl fmt::Display for Thread {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Group(step) => step.fmt(f),
             Self::Affinity { cpus } => write!(f, "cpus    {cpus}"),
             Self::Memory { mode: MemoryMode::None, .. } => write!(f, "memory  not bound"),
             Self::Memory { mode, nodes } => write!(f, "memory  {mode} on {nodes}"),
-            Self::Exec { argv } => {
-                f.write_str("exec   ")?;
-                argv.iter().try_for_each(|arg| write!(f, " {}", quoted(arg)))
-            }
+            Self::Exec { argv } => exec_line(f, argv),
             Self::Keep { fd, what } => write!(f, "keep    descriptor {fd} ({what})"),
             Self::Pin { thread, cpus } => write!(f, "pin     {thread} to CPUs {cpus}"),
             Self::Balloon { size } => write!(f, "balloon {} MiB left", size.mib_rounded_up()),
@@ -93,9 +94,19 @@ impl fmt::Display for Step {
 }
 
 impl Step {
+    pub(crate) fn pin(thread: Thread, cpus: &CpuSet) -> Self {
+        Self::Pin { thread, cpus: cpus.clone() }
+    }
+
+    /// Returns the error for a step after which something else was seen than wanted.
+    pub(crate) fn refused_as(&self, errno: Errno, seen: impl Into<String>) -> LaunchError {
+        self.refused(errno).but_seen(seen)
+    }
+
     /// Returns the error for a step that the kernel refused.
     pub(crate) fn refused(&self, errno: Errno) -> LaunchError {
         match self {
+            Self::Group(step) => step.refused(errno),
             Self::Affinity { cpus } => {
                 let error = LaunchError::new(format!("run on CPUs {cpus}"), errno);
                 match errno {
@@ -159,6 +170,25 @@ impl Step {
 fn release() -> String {
     let name = nix::sys::utsname::uname();
     name.map_or_else(|_| "unknown".to_owned(), |name| name.release().to_string_lossy().into_owned())
+}
+
+/// Writes a command so that a shell would take it, folded where a terminal would.
+fn exec_line(f: &mut fmt::Formatter<'_>, argv: &[OsString]) -> fmt::Result {
+    const WIDTH: usize = 78;
+    const INDENT: usize = 8;
+    f.write_str("exec   ")?;
+    let mut column = INDENT - 1;
+    for arg in argv.iter().map(|arg| quoted(arg)) {
+        let width = arg.chars().count();
+        if column > INDENT && column + 1 + width > WIDTH {
+            write!(f, " \\\n{:INDENT$}{arg}", "")?;
+            column = INDENT + width;
+        } else {
+            write!(f, " {arg}")?;
+            column += 1 + width;
+        }
+    }
+    Ok(())
 }
 
 /// Returns an argument so that a shell would read it back, and no control character is shown.

@@ -4,7 +4,7 @@
 //! exec, where nothing may be allocated.
 
 use std::ffi::c_long;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use nix::errno::Errno;
 use placer_engine::{CpuId, CpuSet, NodeSet};
@@ -104,6 +104,30 @@ pub(crate) fn keep_on_exec(fd: RawFd) -> Result<(), Errno> {
     Errno::result(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }).map(drop)
 }
 
+/// Lets the kernel kill a process when the other end of this pipe is closed by its last holder.
+///
+/// Source: fcntl(2): the owner of a descriptor is sent a signal when it becomes readable, as the
+/// end of a pipe does. All of it belongs to the open file, whichever process shares that: it holds
+/// also when this process is gone, as long as another has the same end open, and it can be
+/// [taken back](stop_watching) from here. The owner is that very process, no later one of its pid.
+pub(crate) fn kill_at_end(pipe: BorrowedFd<'_>, pid: i32) -> Result<(), Errno> {
+    // Source: asm-generic/fcntl.h.
+    const F_SETSIG: i32 = 10;
+    let fd = pipe.as_raw_fd();
+    // SAFETY: no memory is passed.
+    Errno::result(unsafe { libc::fcntl(fd, libc::F_SETOWN, pid) })?;
+    // SAFETY: no memory is passed.
+    Errno::result(unsafe { libc::fcntl(fd, F_SETSIG, libc::SIGKILL) })?;
+    // SAFETY: no memory is passed. The reading end of a pipe has no other flag that may be set.
+    Errno::result(unsafe { libc::fcntl(fd, libc::F_SETFL, libc::O_ASYNC) }).map(drop)
+}
+
+/// Takes [`kill_at_end`] back.
+pub(crate) fn stop_watching(pipe: BorrowedFd<'_>) -> Result<(), Errno> {
+    // SAFETY: no memory is passed.
+    Errno::result(unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETFL, 0) }).map(drop)
+}
+
 /// A memory policy in the kernel's terms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -142,10 +166,15 @@ pub fn set_memory_policy(policy: &Policy) -> Result<(), Errno> {
     // The kernel takes one bit less than it is told.
     let bits = if policy.mode == 0 { 0 } else { words.len() * 64 + 1 };
     let mask = if policy.mode == 0 { std::ptr::null() } else { words.as_ptr() };
+    let default = policy.mode == 0;
     // SAFETY: the kernel reads at most `bits` bits, rounded down by one, of a buffer that has so
     // many and outlives the call; a null mask is of no bits.
     let result = unsafe { libc::syscall(libc::SYS_set_mempolicy, policy.mode, mask, bits) };
-    Errno::result(result).map(drop)
+    match Errno::result(result) {
+        // Where no policy can be set none was inherited that would have to be given up.
+        Err(Errno::EPERM | Errno::ENOSYS) if default => Ok(()),
+        other => other.map(drop),
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use placer_engine::backend::numad_process::NumadProcess;
+use placer_engine::claims::PATIENCE;
 use placer_engine::policy::numad::Rules;
 use placer_engine::{Advice, Policy, Request, Shortfall, Snapshot, advise, explain};
 
@@ -31,7 +32,7 @@ pub(crate) fn run(args: &Advise, set: settings::Claims) -> Result<ExitCode, Box<
     // Only who claims opens the ledger to change it, and waits for its lock.
     let desk = args.hold.map(|_| Desk::open(&root, set));
     let (decision, snapshot) = match &desk {
-        Some(desk) => desk.begin(&root, window, request.pages)?,
+        Some(desk) => desk.begin(&root, window, request.pages, PATIENCE)?,
         None => (None, claiming::snapshot(&root, set, window, request.pages)?),
     };
     let advice = advise(&snapshot, &request)?;

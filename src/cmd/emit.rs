@@ -25,7 +25,14 @@ pub(super) fn text(
         EmitForm::LibvirtXml => emit::libvirt(&binding, vcpus),
         EmitForm::Qemu => {
             let lines = qemu::emit(request, advice, snapshot, mode)?;
-            emit::Settings { text: lines.join("\n") + "\n", notes: Vec::new() }
+            let unbound =
+                matches!(mode, MemoryMode::PreferredMany | MemoryMode::WeightedInterleave);
+            let notes = unbound.then(|| {
+                format!(
+                    "QEMU has no option for memory mode {mode}: placer launch sets it as a policy"
+                )
+            });
+            emit::Settings { text: lines.join("\n") + "\n", notes: notes.into_iter().collect() }
         }
     };
     settings.notes.iter().for_each(|note| output::warn(note));

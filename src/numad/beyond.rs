@@ -1,6 +1,7 @@
 //! What a host's settings ask for by numad's name beyond what numad does: policy `best`, huge pages,
 //! and holding what was advised until the guest is there.
 
+use placer_engine::claims::PATIENCE;
 use placer_engine::{Bytes, CpuShare, Limits, NodeSet, Policy, Request, Snapshot, SysRoot, advise};
 
 use super::log::Log;
@@ -41,7 +42,7 @@ pub(super) fn choose_nodes(
     // From choosing to claiming nobody else claims anything.
     let desk = (set.numad.hold == Hold::Adopt).then(|| Desk::open(root, set.claims));
     let taken = match &desk {
-        Some(desk) => desk.begin(root, window, pages),
+        Some(desk) => desk.begin(root, window, pages, PATIENCE),
         None => claiming::snapshot(root, set.claims, window, pages).map(|now| (None, now)),
     };
     let (decision, mut snapshot) = taken.map_err(|error| give_up(set, &error)).ok()?;
@@ -56,6 +57,11 @@ pub(super) fn choose_nodes(
         ..Request::new(CpuShare::from_hundredths(hundredths), memory)
     };
     let answer = advise(&snapshot, &request).map_err(|error| give_up(set, &error)).ok()?;
+    if answer.nodes.is_empty() {
+        // Nothing is left on the host. A client gets what numad would say, which is a node.
+        give_up(set, &std::io::Error::other("no node has any memory or CPU left"));
+        return None;
+    }
 
     for note in snapshot.notes().iter().chain(&answer.notes) {
         output::warn(note);

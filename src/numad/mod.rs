@@ -124,8 +124,9 @@ fn choose_nodes(
     let rules = rules(options);
     // What placer has promised to others counts as used. Read before the memory, see there.
     let view = claiming::view_of_asked(root, set.claims);
+    let anybody = view.as_ref().is_some_and(|view| !view.claims.is_empty());
     let charges = view.map(|view| view.charges).unwrap_or_default();
-    if !charges.is_empty() {
+    if anybody || !charges.is_empty() {
         reader.memory(&mut now.memory)?;
     }
     let mut figures = machine.figures(before.as_ref(), &now, &rules)?;

@@ -3,7 +3,7 @@
 //! A look at all processes is dear (3 to 10 µs each), and there is mostly nothing new. So what was
 //! found is kept in the state directory, and only pids that are new since are tried.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -172,9 +172,19 @@ impl Observer {
         let now = look.now().nanoseconds();
         let told = self.live && look.dir().read_own("loadavg");
         let last = if told { proc_text::last_pid(look.dir().text()) } else { None };
+        let running = if told { proc_text::running(look.dir().text()) } else { None };
         let plan = known.tried.plan(now, last);
         let (mut added, mut alive) = (0_usize, Vec::new());
-        let pids = plan.clone().unwrap_or_else(|| look.dir().pids());
+        let pids = match &plan {
+            // Most of many new pids have ended: one look at the list tells which are there.
+            Some(pids) if running.is_some_and(|running| pids.len() > running) => {
+                let wanted: BTreeSet<u32> = pids.iter().copied().collect();
+                let listed = look.dir().pids().into_iter();
+                listed.filter(|pid| wanted.contains(pid)).collect()
+            }
+            Some(pids) => pids.clone(),
+            None => look.dir().pids(),
+        };
         for pid in pids {
             if !look.dir().read(pid, "comm") {
                 continue;

@@ -100,6 +100,13 @@ pub(super) fn last_pid(text: &[u8]) -> Option<u32> {
     u32::try_from(number(last)?.0).ok()
 }
 
+/// Returns how many processes and threads there are, from the same file.
+pub(super) fn running(text: &[u8]) -> Option<usize> {
+    let of_all = trim_end(text).rsplit(|&b| b == b' ').nth(1)?;
+    let all = of_all.rsplit(|&b| b == b'/').next()?;
+    usize::try_from(number(all)?.0).ok()
+}
+
 /// Returns how many processes and threads were ever started, from `processes` of `/proc/stat`.
 pub(super) fn started(stat: &[u8]) -> Option<u64> {
     let mut lines = stat.rsplit(|&b| b == b'\n');
@@ -313,7 +320,8 @@ mod tests {
         }
         assert!(!may_be_qemu(b"kvm-pit/7\n") && !may_be_qemu(b"bash\n"));
         assert_eq!(last_pid(b"0.20 0.18 0.12 1/80 11206\n"), Some(11_206));
-        assert_eq!((last_pid(b""), last_pid(b"x y")), (None, None));
+        assert_eq!(running(b"0.20 0.18 0.12 1/80 11206\n"), Some(80));
+        assert_eq!((last_pid(b""), last_pid(b"x y"), running(b"x y")), (None, None, None));
         assert_eq!(started(b"cpu 1\nctxt 5\nprocesses 4711\nprocs_running 1\n"), Some(4711));
         assert_eq!(started(b"cpu 1\n"), None);
         let passwd =

@@ -234,8 +234,13 @@ impl<S: Steps> ClaimFile<S> {
     }
 
     /// Puts a new ledger in place of the old one. The lock is held.
-    fn replace(&self, text: &[u8]) -> Result<(), ClaimError> {
+    fn replace(&self, lock: &File, text: &[u8]) -> Result<(), ClaimError> {
         let written = self.write(text).and_then(|()| {
+            if !self.is_in_place(lock) {
+                // Somebody removed the lock's file meanwhile, and another may have claimed.
+                let path = self.dir.path().join(&self.lock);
+                return Err(ClaimError::Locked { path, holder: None, waited: Duration::ZERO });
+            }
             self.step(Step::Rename, "rename", &self.temporary)?;
             renameat(self.dir.fd(), self.temporary.as_str(), self.dir.fd(), self.ledger.as_str())
                 .map_err(|e| self.error("rename", &self.temporary, e.into()))
@@ -303,7 +308,7 @@ impl<S: Steps> Locked<'_, S> {
                     self.text.split(|&b| b == b'\n').filter(|line| !line.is_empty()).collect();
                 self.ledger.to_text_after(&self.before, &lines)
             };
-            self.file.replace(&text)?;
+            self.file.replace(&self.lock, &text)?;
         }
         // What is kept is kept: that the lock ends with the process is soon enough.
         let _ = self.file.steps.before(Step::Unlock);

@@ -101,7 +101,14 @@ impl StateDir {
             cause: Cause::Io(cause),
         };
         match mkdirat(nix::fcntl::AT_FDCWD, path, Mode::from_bits_truncate(0o755)) {
-            Ok(()) | Err(nix::Error::EEXIST) => {}
+            Ok(()) => {
+                let dir = Self::open_of(path, owner)?;
+                let dir = dir.ok_or_else(|| error(nix::Error::ENOENT.into()))?;
+                // Whatever the umask is: others are to read what root has promised.
+                fchmod(&dir.fd, Mode::from_bits_truncate(0o755)).map_err(|e| error(e.into()))?;
+                return Ok(dir);
+            }
+            Err(nix::Error::EEXIST) => {}
             Err(e) => return Err(error(e.into())),
         }
         Self::open_of(path, owner)?.ok_or_else(|| error(nix::Error::ENOENT.into()))

@@ -1,6 +1,6 @@
 //! Lines of an LXC configuration.
 
-use super::{Settings, holds_memory};
+use super::{Settings, cpuset};
 use crate::binding::Binding;
 use crate::guest::MemoryMode;
 
@@ -26,25 +26,13 @@ use crate::guest::MemoryMode;
 /// ```
 pub fn lxc(binding: &Binding) -> Settings {
     let mut settings = Settings::default();
-    for (key, value) in keys(binding) {
-        settings.line(key, " = ", &value);
+    for (file, value) in cpuset(binding) {
+        settings.line(&format!("lxc.cgroup2.{file}"), " = ", &value);
     }
     if binding.mode != MemoryMode::Strict {
         settings.memory_needs_numactl(binding, "LXC");
     }
     settings
-}
-
-/// Returns the same as keys and values.
-pub(crate) fn keys(binding: &Binding) -> Vec<(&'static str, String)> {
-    let mut keys = Vec::new();
-    if !binding.cpus.is_empty() {
-        keys.push(("lxc.cgroup2.cpuset.cpus", binding.cpus.to_string()));
-    }
-    if holds_memory(binding) {
-        keys.push(("lxc.cgroup2.cpuset.mems", binding.memory.to_string()));
-    }
-    keys
 }
 
 #[cfg(test)]

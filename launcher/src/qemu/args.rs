@@ -12,27 +12,30 @@ use crate::guest::{
     Accelerator, Disk, DiskBus, DiskDevice, Firmware, Guest, Network, Qemu, Serial,
 };
 
+/// Refuses arguments under which the machine could not be followed.
+pub(super) fn check(guest: &Guest, qemu: &Qemu) -> Result<(), LaunchError> {
+    let Some(arg) = qemu.args.iter().find(|arg| arg.trim_start_matches('-') == "daemonize") else {
+        return Ok(());
+    };
+    Err(LaunchError::seen(
+        format!("start guest {} with {arg}", guest.name),
+        Errno::EINVAL,
+        "QEMU would leave the process that is bound and waited for; leave it out",
+    ))
+}
+
 /// Returns the program and its arguments.
 ///
 /// The machine starts stopped, and is spoken to over the descriptor `channel`. It has the devices
 /// that its definition names and none besides: no display, no monitor, nothing that a configuration
 /// of this host adds. The definition's own arguments come last.
-///
-/// Errors: an argument under which it could not be followed.
 pub fn argv(
     guest: &Guest,
     qemu: &Qemu,
     shape: &Shape,
     distances: Option<&Distances>,
     channel: i32,
-) -> Result<Vec<OsString>, LaunchError> {
-    if let Some(arg) = qemu.args.iter().find(|arg| arg.trim_start_matches('-') == "daemonize") {
-        return Err(LaunchError::seen(
-            format!("start guest {} with {arg}", guest.name),
-            Errno::EINVAL,
-            "QEMU would leave the process that is bound and waited for; leave it out",
-        ));
-    }
+) -> Vec<OsString> {
     let mut argv = vec![emulator(qemu)];
     let mut add = |option: &str, value: Option<String>| {
         argv.push(option.to_owned());
@@ -87,7 +90,7 @@ pub fn argv(
     add("-chardev", Some(format!("socket,id=placer-qmp,fd={channel}")));
     add("-mon", Some("chardev=placer-qmp,mode=control".to_owned()));
     argv.extend(qemu.args.iter().cloned());
-    Ok(argv.into_iter().map(OsString::from).collect())
+    argv.into_iter().map(OsString::from).collect()
 }
 
 /// Returns the name of an I/O thread, numbered from 1.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use nix::fcntl::OFlag;
 use placer_launcher::definition::read_at_most;
-use placer_launcher::guest::{CpuCount, Guest, MemorySize, Pages, Program};
+use placer_launcher::guest::{CpuCount, Guest, MemorySize, Pages, Program, ThreadPin};
 use placer_launcher::{domain, guest_file};
 
 use crate::args::Launch;
@@ -37,6 +37,19 @@ pub(super) fn guest(args: &Launch) -> Result<Guest, Box<dyn Error>> {
     }
     guest.mode = args.mode.unwrap_or(guest.mode);
     guest.near = args.choice.near.clone().or(guest.near);
+    if let Some(mode) = args.cgroup {
+        guest.cgroup.mode = mode;
+    }
+    if let Some(parent) = &args.cgroup_parent {
+        guest.cgroup.parent = Some(parent.clone());
+    }
+    guest.pin = args.pin.unwrap_or(guest.pin);
+    guest.isolated |= args.isolated;
+    if !matches!(guest.program, Program::Qemu(_))
+        && (guest.pin != ThreadPin::Nodes || guest.isolated)
+    {
+        output::warn("pin and isolated are for machines, whose threads are known: not used");
+    }
     if let Some(size) = args.choice.pages {
         guest.pages = Pages::Huge(size);
     }

@@ -1,22 +1,28 @@
 //! `placer launch`: starts a guest where the advice says.
 
 mod definition;
+mod start;
 
 use std::error::Error;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use placer_engine::claims::For;
 use placer_engine::source::{default_huge_page, device};
-use placer_engine::{Advice, Limits, Request, Snapshot, SysRoot, advise};
+use placer_engine::{Limits, Request, SysRoot, advise};
+use placer_launcher::cgroup::Tree;
 use placer_launcher::domain::{self, Outcome};
-use placer_launcher::guest::{CpuPlacement, Guest, NodeChoice, Pages, Program};
-use placer_launcher::{Binding, MemoryMode, Step, exec_in_place};
+use placer_launcher::guest::{CpuPlacement, Guest, NodeChoice, Pages};
+use placer_launcher::{Binding, MemoryMode};
 
 use crate::args::Launch;
 use crate::claiming::{self, Desk};
 use crate::sampling::Window;
-use crate::{cmd, output, plan, settings, trouble};
+use crate::{cmd, output, plan, settings};
+use start::{Claimant, Plan};
 
+/// How long any one other launcher may have the ledger. An answer has no time to lose, see
+/// `claiming`; a guest that starts may well wait, rather than have its memory promised twice.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Nothing was started, since it does not fit.
 const UNFIT: u8 = 1;
 
@@ -32,7 +38,7 @@ pub(crate) fn run(args: &Launch, set: settings::Claims) -> Result<ExitCode, Box<
     // Who only looks leaves the ledger alone, and waits for no lock.
     let desk = (!only_shown).then(|| Desk::open(&root, set));
     let (decision, snapshot) = match &desk {
-        Some(desk) => desk.begin(&root, window, request.pages)?,
+        Some(desk) => desk.begin(&root, window, request.pages, PATIENCE)?,
         None => (None, claiming::snapshot(&root, set, window, request.pages)?),
     };
     let advice = advise(&snapshot, &request)?;
@@ -60,21 +66,13 @@ pub(crate) fn run(args: &Launch, set: settings::Claims) -> Result<ExitCode, Box<
         output::answer(domain::print(&guest, Some(&outcome))?.as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let steps = steps(&guest, &binding, &snapshot, &advice)?;
-    if args.dry_run {
-        let lines: String = steps.iter().map(|step| format!("{step}\n")).collect();
-        output::answer(lines.as_bytes())?;
+    let tree = Tree::read(root.dir());
+    let plan = Plan::new(&guest, &binding, &advice, &snapshot, tree)?;
+    let Some(desk) = &desk else {
+        output::answer(plan.text().as_bytes())?;
         return Ok(ExitCode::SUCCESS);
-    }
-    let who = For::Pid(std::process::id());
-    let claim = decision.and_then(|decision| claiming::claim_for(decision, &request, &advice, who));
-    // From here on stderr is the command's.
-    trouble::tell();
-    let Err(error) = exec_in_place(&steps);
-    if let (Some(desk), Some(claim)) = (&desk, claim) {
-        desk.release(claim);
-    }
-    Err(error.into())
+    };
+    plan.perform(Claimant { desk, decision, request: &request, advice: &advice })
 }
 
 /// Returns what is asked for the guest. Where its definition fixes CPUs or nodes by hand, the rest
@@ -108,16 +106,4 @@ fn request(args: &Launch, guest: &Guest, root: &SysRoot) -> Result<Request, Box<
         request.limits = request.limits.and(cpus);
     }
     Ok(request)
-}
-
-fn steps(
-    guest: &Guest,
-    binding: &Binding,
-    _snapshot: &Snapshot,
-    _advice: &Advice,
-) -> Result<Vec<Step>, Box<dyn Error>> {
-    match &guest.program {
-        Program::Command(argv) => Ok(binding.steps(argv.clone())),
-        Program::Qemu(_) | Program::Lxc(_) => Err("not yet".into()),
-    }
 }

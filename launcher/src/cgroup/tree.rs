@@ -1,0 +1,173 @@
+//! How the control groups of a host are built, and where this process is among them.
+
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+/// Where the cpuset controller is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cpuset {
+    /// In cgroup v2, where it can be had.
+    V2,
+    /// In cgroup v1, whose cpusets are left alone.
+    V1,
+    /// Nowhere.
+    Missing,
+}
+
+/// The control groups of a host, as seen by this process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tree {
+    /// Where cgroup v2 is mounted, if it is.
+    pub mount: Option<PathBuf>,
+    /// The group of this process below that, as in `/proc/self/cgroup`.
+    pub own: String,
+    /// Where the cpuset controller is.
+    pub cpuset: Cpuset,
+    /// Whether systemd runs this host, and so owns all groups that it did not delegate.
+    pub systemd: bool,
+    /// Whether this process is root, and may change groups that were not delegated to it.
+    pub root: bool,
+}
+
+impl Tree {
+    /// Reads the tree of the host whose root directory is `root`.
+    ///
+    /// Source: `proc/self/mountinfo`, `proc/self/cgroup`, `cgroup.controllers` of the mount, and
+    /// whether `run/systemd/system` is there, by which sd_booted(3) goes. What cannot be read is
+    /// not there.
+    pub fn read(root: &Path) -> Self {
+        let bytes = |path: &Path| std::fs::read(path).unwrap_or_default();
+        let mounts = mounts(&bytes(&root.join("proc/self/mountinfo")));
+        // Of several the usual one: other programs look for groups there.
+        let usual = |mount: &&Mount| mount.at == Path::new("/sys/fs/cgroup");
+        let unified = || mounts.iter().filter(|mount| mount.kind == "cgroup2");
+        let unified = unified().find(usual).or_else(|| unified().next());
+        let mount = unified.map(|mount| root.join(mount.at.strip_prefix("/").unwrap_or(&mount.at)));
+        let text = bytes(&root.join("proc/self/cgroup"));
+        let own = String::from_utf8_lossy(&text);
+        let own = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/").to_owned();
+        let controllers = mount.as_ref().map(|mount| bytes(&mount.join("cgroup.controllers")));
+        let controllers = String::from_utf8_lossy(&controllers.unwrap_or_default()).into_owned();
+        let cpuset = if controllers.split_whitespace().any(|name| name == "cpuset") {
+            Cpuset::V2
+        } else if mounts.iter().any(|mount| mount.kind == "cgroup" && mount.cpuset) {
+            Cpuset::V1
+        } else {
+            Cpuset::Missing
+        };
+        let systemd = root.join("run/systemd/system").is_dir();
+        Self { mount, own, cpuset, systemd, root: nix::unistd::geteuid().is_root() }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Mount {
+    at: PathBuf,
+    kind: String,
+    /// Whether its own options name cpuset.
+    cpuset: bool,
+}
+
+/// Reads the mounts of whole control group file systems; of others and of parts: nothing.
+fn mounts(text: &[u8]) -> Vec<Mount> {
+    let one = |line: &[u8]| {
+        let mut fields = line.split(|&b| b == b' ');
+        // ID, parent, device, what of it, where, options, tags until "-", kind, source, options.
+        let (of, at) = (fields.nth(3)?, fields.next()?);
+        let mut rest = fields.skip_while(|&field| field != b"-").skip(1);
+        let kind = std::str::from_utf8(rest.next()?).ok()?;
+        let options = rest.nth(1)?;
+        if of != b"/" || !kind.starts_with("cgroup") {
+            return None;
+        }
+        let at = PathBuf::from(std::ffi::OsString::from_vec(unescaped(at)));
+        let cpuset = options.split(|&b| b == b',').any(|option| option == b"cpuset");
+        Some(Mount { at, kind: kind.to_owned(), cpuset })
+    };
+    text.split(|&b| b == b'\n').filter_map(one).collect()
+}
+
+/// Undoes `\040` and the like, as the kernel writes blanks in this file.
+fn unescaped(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut at = 0;
+    while let Some(&byte) = text.get(at) {
+        let digits = text.get(at + 1..at + 4).filter(|_| byte == b'\\');
+        let octal = digits.and_then(|digits| std::str::from_utf8(digits).ok());
+        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                out.push(byte);
+                at += 4;
+            }
+            None => {
+                out.push(byte);
+                at += 1;
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HYBRID: &str = "\
+        22 1 0:20 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n\
+        23 22 0:21 / /sys/fs/cgroup/cpuset rw,relatime shared:9 - cgroup cgroup rw,cpuset\n\
+        24 22 0:22 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n";
+    const UNIFIED: &str = "\
+        20 1 0:18 /part /srv/part rw - cgroup2 cgroup2 rw\n\
+        21 1 0:18 / /mnt/other\\040one rw - cgroup2 cgroup2 rw\n\
+        22 1 0:18 / /sys/fs/cgroup rw,nosuid shared:9 master:1 - cgroup2 cgroup2 rw,nsdelegate\n";
+
+    fn host(mountinfo: &str, files: &[(&str, &str)]) -> tempfile::TempDir {
+        let tmp = tempfile::tempdir().unwrap();
+        for (path, text) in [("proc/self/mountinfo", mountinfo)].iter().chain(files) {
+            let path = tmp.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        tmp
+    }
+
+    #[test]
+    fn the_cpuset_is_found_where_it_is() {
+        let root = nix::unistd::geteuid().is_root();
+        let files = [("proc/self/cgroup", "9:cpuset:/x\n0::/a/b\n")];
+        let tmp = host(HYBRID, &files);
+        let mount = Some(tmp.path().join("sys/fs/cgroup/unified"));
+        let own = "/a/b".to_owned();
+        let tree = Tree { mount, own, cpuset: Cpuset::V1, systemd: false, root };
+        assert_eq!(Tree::read(tmp.path()), tree);
+
+        let files = [
+            ("sys/fs/cgroup/cgroup.controllers", "cpu cpuset memory\n"),
+            ("run/systemd/system/x", ""),
+        ];
+        let tmp = host(UNIFIED, &files);
+        let mount = Some(tmp.path().join("sys/fs/cgroup"));
+        let tree = Tree { mount, own: "/".to_owned(), cpuset: Cpuset::V2, systemd: true, root };
+        assert_eq!(Tree::read(tmp.path()), tree);
+
+        let tmp = host("", &[]);
+        let tree = Tree {
+            mount: None,
+            own: "/".to_owned(),
+            cpuset: Cpuset::Missing,
+            systemd: false,
+            root,
+        };
+        assert_eq!(Tree::read(tmp.path()), tree);
+    }
+
+    #[test]
+    fn damaged_lines_are_no_mounts() {
+        let all = mounts(UNIFIED.as_bytes());
+        assert_eq!(all[0].at, Path::new("/mnt/other one"));
+        for cut in 0..UNIFIED.len() {
+            assert!(mounts(&UNIFIED.as_bytes()[..cut]).len() <= all.len());
+        }
+        assert_eq!(unescaped(b"a\\04\\999\\"), b"a\\04\\999\\");
+    }
+}

@@ -1,0 +1,249 @@
+//! Binds a machine that is still stopped, thread by thread, lets it run, or ends it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use placer_engine::CpuSet;
+use serde::{Deserialize, Serialize};
+
+use super::qmp::{Client, QmpError};
+use super::{Launch, args};
+use crate::error::LaunchError;
+use crate::gate::{Ended, Running};
+use crate::step::{Step, Thread};
+use crate::sys::{self, Mask};
+
+/// How long QEMU may take to end by itself when it was asked to.
+pub(super) const TO_QUIT: Duration = Duration::from_secs(2);
+
+/// A machine that is still stopped.
+pub(super) struct Machine<'a> {
+    pub(super) launch: &'a Launch,
+    pub(super) pid: u32,
+    pub(super) limit: Duration,
+}
+
+/// What went wrong with it.
+pub(super) struct Fault {
+    error: LaunchError,
+    /// Whether QEMU can still be spoken to.
+    pub(super) channel_works: bool,
+    /// Whether it was told to end.
+    pub(super) quit: bool,
+}
+
+impl From<LaunchError> for Fault {
+    fn from(error: LaunchError) -> Self {
+        Self { error, channel_works: true, quit: false }
+    }
+}
+
+#[derive(Deserialize)]
+struct CpuThread {
+    #[serde(rename = "cpu-index")]
+    index: u32,
+    #[serde(rename = "thread-id")]
+    thread: i32,
+}
+
+#[derive(Deserialize)]
+struct IoThread {
+    id: String,
+    #[serde(rename = "thread-id")]
+    thread: i32,
+}
+
+#[derive(Serialize)]
+struct Balloon {
+    value: u64,
+}
+
+impl Machine<'_> {
+    /// Lets every thread run on its CPUs, and looks that it does.
+    pub(super) fn bind(&self, client: &mut Client<'_>) -> Result<(), Fault> {
+        client.greet(self.limit).map_err(|error| self.fault("speak to it", &error))?;
+        let named = self.named(client)?;
+        for (&thread, (whose, cpus)) in &named {
+            self.pin(thread, *whose, cpus)?;
+        }
+        let others = &self.launch.threads.emulator;
+        let mut done = BTreeSet::new();
+        // Threads that come while this goes on have the CPUs of those that make them; a look that
+        // finds none that is new is the last.
+        loop {
+            let tasks = self.tasks()?;
+            let known = |id: &i32| named.contains_key(id) || done.contains(id);
+            let new: Vec<i32> = tasks.into_iter().filter(|id| !known(id)).collect();
+            if new.is_empty() {
+                break;
+            }
+            for thread in new {
+                self.pin(thread, Thread::Emulator, others)?;
+                done.insert(thread);
+            }
+        }
+        for thread in self.tasks()? {
+            let others = (Thread::Emulator, others.clone());
+            let (whose, wanted) = named.get(&thread).unwrap_or(&others);
+            match sys::affinity(thread) {
+                Ok(found) if found == *wanted => {}
+                Err(Errno::ESRCH) if *whose == Thread::Emulator => {}
+                _ if self.is_the_kernels(thread) => {}
+                Ok(found) => {
+                    let (pid, what) = (self.pid, Step::pin(*whose, wanted));
+                    return Err(what.refused_as(
+                        Errno::EINVAL,
+                        format!(
+                            "thread {thread} of process {pid} may run on {found} only: a cpuset \
+                             allows no more, or a CPU has gone offline"
+                        ),
+                    ).into());
+                }
+                Err(errno) => return Err(Step::pin(*whose, wanted).refused(errno).into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the threads that QEMU has a name for, by their id. Where QEMU runs several vCPUs in
+    /// one thread (emulation that counts instructions), that one has the CPUs of all.
+    fn named(&self, client: &mut Client<'_>) -> Result<BTreeMap<i32, (Thread, CpuSet)>, Fault> {
+        let cpus: Vec<CpuThread> = self.ask(client, "query-cpus-fast")?;
+        let io: Vec<IoThread> = match self.launch.qemu.iothreads {
+            0 => Vec::new(),
+            _ => self.ask(client, "query-iothreads")?,
+        };
+        let tasks: BTreeSet<i32> = self.tasks()?.into_iter().collect();
+        let mut named: BTreeMap<i32, (Thread, CpuSet)> = BTreeMap::new();
+        for step in self.launch.outer_steps() {
+            let Step::Pin { thread: whose, cpus: wanted } = step else { continue };
+            let found = match whose {
+                Thread::Vcpu(number) => {
+                    cpus.iter().find(|cpu| cpu.index == number).map(|cpu| cpu.thread)
+                }
+                Thread::Io(number) => {
+                    let name = args::iothread(number);
+                    io.iter().find(|thread| thread.id == name).map(|thread| thread.thread)
+                }
+                Thread::Emulator => continue,
+            };
+            let Some(thread) = found else {
+                let seen = "QEMU does not name its thread; do arguments of the definition change \
+                            how many there are?";
+                return Err(Step::pin(whose, &wanted).refused_as(Errno::ESRCH, seen).into());
+            };
+            if !tasks.contains(&thread) {
+                let (pid, step) = (self.pid, Step::pin(whose, &wanted));
+                let seen = format!(
+                    "expected a thread of process {pid}, found {thread}; an emulator that is a \
+                     script has to exec QEMU"
+                );
+                return Err(step.refused_as(Errno::ESRCH, seen).into());
+            }
+            let entry = named.entry(thread).or_insert_with(|| (whose, CpuSet::new()));
+            entry.1 = entry.1.union(&wanted);
+        }
+        Ok(named)
+    }
+
+    /// Lets it run.
+    pub(super) fn go(&self, client: &mut Client<'_>) -> Result<(), Fault> {
+        if let Some(size) = self.launch.balloon() {
+            let value = Some(Balloon { value: size.get() });
+            client
+                .tell("balloon", value, self.limit)
+                .map_err(|e| self.fault("ask balloon of it", &e))?;
+        }
+        client.tell("cont", None::<()>, self.limit).map_err(|e| self.fault("let it run", &e))
+    }
+
+    fn ask<T: serde::de::DeserializeOwned>(
+        &self,
+        client: &mut Client<'_>,
+        command: &str,
+    ) -> Result<T, Fault> {
+        let what = || format!("ask {command} of it");
+        client.ask(command, self.limit).map_err(|error| self.fault(what(), &error))
+    }
+
+    fn pin(&self, thread: i32, whose: Thread, cpus: &CpuSet) -> Result<(), LaunchError> {
+        match sys::set_affinity(thread, &Mask::of_cpus(cpus)) {
+            Ok(()) => Ok(()),
+            // Workers come and go, and vCPUs do not.
+            Err(Errno::ESRCH) if whose == Thread::Emulator => Ok(()),
+            Err(_) if self.is_the_kernels(thread) => Ok(()),
+            Err(errno) => Err(Step::pin(whose, cpus).refused(errno)),
+        }
+    }
+
+    /// Returns whether a thread is one that the kernel made for itself inside the process, and that
+    /// nobody else may move: workers of io_uring on some kernels.
+    fn is_the_kernels(&self, thread: i32) -> bool {
+        // Source: linux/sched.h.
+        const PF_NO_SETAFFINITY: u64 = 0x0400_0000;
+        let stat = std::fs::read(format!("/proc/{}/task/{thread}/stat", self.pid));
+        let stat = stat.unwrap_or_default();
+        // The name is in parentheses and may hold any byte; the flags are the seventh behind it.
+        let end = stat.iter().rposition(|&byte| byte == b')').unwrap_or(0);
+        let fields = String::from_utf8_lossy(&stat[end..]);
+        let flags = fields.split_whitespace().nth(7).and_then(|flags| flags.parse::<u64>().ok());
+        flags.is_some_and(|flags| flags & PF_NO_SETAFFINITY != 0)
+    }
+
+    /// Returns the ids of all threads of the process.
+    fn tasks(&self) -> Result<Vec<i32>, LaunchError> {
+        let dir = format!("/proc/{}/task", self.pid);
+        let error = |e: &std::io::Error| {
+            let errno = e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+            LaunchError::new(format!("list the threads of guest {} in {dir}", self.name()), errno)
+        };
+        let mut tasks = Vec::new();
+        for entry in std::fs::read_dir(&dir).map_err(|e| error(&e))? {
+            let name = entry.map_err(|e| error(&e))?.file_name();
+            tasks.extend(name.to_str().and_then(|name| name.parse::<i32>().ok()));
+        }
+        Ok(tasks)
+    }
+
+    fn name(&self) -> &str {
+        self.launch.guest.name.as_str()
+    }
+
+    pub(super) fn fault(&self, what: impl fmt::Display, error: &QmpError) -> Fault {
+        let (name, pid) = (self.name(), self.pid);
+        let what = format!("start guest {name}: {what} (QEMU, process {pid})");
+        let mut told = LaunchError::seen(what, error.errno(), error.to_string());
+        if matches!(error, QmpError::Late(_)) {
+            told = told.hint("it hangs, or its host does; it was ended");
+        }
+        Fault { error: told, channel_works: error.leaves_channel(), quit: false }
+    }
+
+    /// Ends it, whatever it takes, and says why.
+    pub(super) fn end(&self, mut running: Running, fault: Fault) -> LaunchError {
+        // A channel that ended is the end of its process, as a rule.
+        let by_itself =
+            !fault.channel_works && !fault.quit && fault.error.errno() == Errno::ECONNRESET;
+        if by_itself && let Some(ended) = running.ended_within(TO_QUIT) {
+            let how = match ended {
+                Ended::Exited(status) => format!("ended with status {status}"),
+                Ended::Killed(signal) => format!("was ended by signal {signal}"),
+            };
+            let (name, pid) = (self.name(), self.pid);
+            let what = format!("start guest {name}");
+            let seen = format!("QEMU (process {pid}) {how} before its machine ran");
+            let error = LaunchError::seen(what, Errno::ECONNRESET, seen);
+            return error.hint("its own words, if any, stand above");
+        }
+        if !fault.quit {
+            // Here too it may clean up behind itself.
+            running.terminate();
+        }
+        if running.ended_within(TO_QUIT).is_none() {
+            running.kill();
+        }
+        fault.error
+    }
+}

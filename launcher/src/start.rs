@@ -1,0 +1,107 @@
+//! A launch from its list of steps: those of the launcher, the child, and the end.
+//!
+//! # When somebody is killed
+//!
+//! | who, when | what follows |
+//! |---|---|
+//! | the launcher, before it has a child | its group stays, empty; the next launch beside it removes it |
+//! | the launcher, while the child waits | the child sees the end of the pipe and ends, before it has run anything; a claim for it does not count; the group as above |
+//! | the launcher, after that | the guest runs on where it was bound, and its claim counts, until it ends; then the group as above |
+//! | the child, while it waits | an error; the group is removed |
+//! | the guest | its end is told as that of any guest; the group is removed |
+//! | a process that the guest left behind | the group stays until then, and so does a claim that is for the group |
+//!
+//! A launcher that had moved out of its own group leaves that to whoever made it: systemd removes a
+//! scope with its last process.
+
+use nix::errno::Errno;
+
+use crate::cgroup::{Group, GroupStep, Kernel};
+use crate::error::LaunchError;
+use crate::gate::{Ended, Gated, Running};
+use crate::step::Step;
+
+/// A guest that is prepared and has not begun. Dropped, nothing of it is left: its process is ended
+/// before the group it is in is removed.
+#[derive(Debug)]
+pub struct Waiting<'k> {
+    gated: Gated,
+    group: Option<Group<'k>>,
+}
+
+/// A guest that has begun, and the group that is removed when it has ended.
+#[derive(Debug)]
+pub struct Started<'k> {
+    pub(crate) running: Running,
+    pub(crate) group: Option<Group<'k>>,
+}
+
+/// The end of a guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    /// How it ended.
+    pub ended: Ended,
+    /// What of it could not be removed, and why.
+    pub left: Option<LaunchError>,
+}
+
+impl<'k> Waiting<'k> {
+    /// Performs the steps that come before the guest's process, and starts that: it waits at a gate
+    /// and performs those up to [`Step::Exec`] when it is opened. Steps after that are the caller's.
+    ///
+    /// Errors: the step that was refused. Those before it are undone then.
+    pub fn prepare(kernel: &'k dyn Kernel, steps: &[Step]) -> Result<Self, LaunchError> {
+        let groups: Vec<GroupStep> = steps
+            .iter()
+            .filter_map(|step| if let Step::Group(step) = step { Some(step.clone()) } else { None })
+            .collect();
+        let end = steps.iter().position(|step| matches!(step, Step::Exec { .. }));
+        let end = end.map_or(steps.len(), |at| at + 1);
+        let child: Vec<Step> =
+            steps[..end].iter().filter(|step| !matches!(step, Step::Group(_))).cloned().collect();
+        let group = Group::make(kernel, &groups)?;
+        let gated = Gated::fork(&child, group.as_ref().and_then(Group::as_fd))?;
+        Ok(Self { gated, group })
+    }
+
+    /// Returns the pid of its process, to be claimed for.
+    pub fn pid(&self) -> u32 {
+        self.gated.pid()
+    }
+
+    /// Returns its group, to be claimed for: whatever memory is in there is the guest's.
+    pub fn group(&self) -> Option<&Group<'k>> {
+        self.group.as_ref()
+    }
+
+    /// Lets the guest begin.
+    ///
+    /// Errors: the step that was refused; nothing of the guest is left then.
+    pub fn open(self) -> Result<Started<'k>, LaunchError> {
+        let Self { gated, group } = self;
+        // On an error the child has ended already, and the group is dropped after it.
+        let running = gated.open()?;
+        Ok(Started { running, group })
+    }
+}
+
+impl Started<'_> {
+    /// Returns the guest's pid.
+    pub fn pid(&self) -> u32 {
+        self.running.pid()
+    }
+
+    /// Waits for the guest to end, hands it the signals that are sent to this process, and removes
+    /// its group.
+    ///
+    /// Errors: the guest cannot be waited for.
+    pub fn wait(self) -> Result<End, LaunchError> {
+        let ended = self.running.wait()?;
+        let left = self.group.map_or(Ok(()), Group::remove).err();
+        let left = left.map(|error| match error.errno() {
+            Errno::EBUSY => error.hint("processes that the guest left behind run in it"),
+            _ => error,
+        });
+        Ok(End { ended, left })
+    }
+}

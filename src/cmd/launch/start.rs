@@ -1,0 +1,137 @@
+//! From what was decided to a guest that runs, by the way that suits its kind.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use placer_engine::claims::{ClaimId, Decision, For};
+use placer_engine::{Advice, Request, Snapshot};
+use placer_launcher::cgroup::{self, Group, Live, Planned, Tree};
+use placer_launcher::guest::{Guest, Program};
+use placer_launcher::qemu::Launch as Machine;
+use placer_launcher::{Binding, End, LaunchError, Step, Waiting, exec_in_place, lxc};
+
+use crate::claiming::{self, Desk};
+use crate::{output, trouble};
+
+/// All that will be done. A value: it is shown by a dry run, or performed.
+pub(super) struct Plan {
+    way: Way,
+    tree: Tree,
+}
+
+enum Way {
+    /// This very process becomes the guest, as with numactl.
+    InPlace(Vec<Step>),
+    /// A child becomes the guest, in a group of its own or because the guest needs one to wait.
+    Child(Vec<Step>),
+    Machine(Box<Machine>, Planned),
+}
+
+/// The decision that a guest is started by, and the ledger it is claimed in.
+pub(super) struct Claimant<'a> {
+    pub(super) desk: &'a Desk,
+    pub(super) decision: Option<Decision<'a>>,
+    pub(super) request: &'a Request,
+    pub(super) advice: &'a Advice,
+}
+
+impl Plan {
+    /// Plans the launch of a guest. Nothing is changed by it. What a person should know is warned of.
+    pub(super) fn new(
+        guest: &Guest,
+        binding: &Binding,
+        advice: &Advice,
+        snapshot: &Snapshot,
+        tree: Tree,
+    ) -> Result<Self, LaunchError> {
+        let group = |binding: &Binding| {
+            let planned = cgroup::plan(&Live, &tree, guest, binding)?;
+            planned.notes.iter().for_each(|note| output::warn(note));
+            Ok(planned)
+        };
+        let way = match &guest.program {
+            Program::Command(argv) => {
+                let (planned, steps) = (group(binding)?, binding.steps(argv.clone()));
+                if planned.steps.is_empty() {
+                    Way::InPlace(steps)
+                } else {
+                    Way::Child(planned.around(steps))
+                }
+            }
+            Program::Lxc(lxc) => {
+                let planned = group(binding)?;
+                let argv = lxc::argv(&guest.name, lxc, binding, &tree, &planned)?;
+                Way::Child(planned.around(binding.steps(argv)))
+            }
+            Program::Qemu(_) => {
+                let machine = Machine::new(guest, Some(advice), snapshot)?;
+                machine.notes().for_each(output::warn);
+                // Single threads may be pinned beside what its process is bound to.
+                let planned = group(&machine.binding())?;
+                Way::Machine(Box::new(machine), planned)
+            }
+        };
+        Ok(Self { way, tree })
+    }
+
+    /// Returns what is done, a line each.
+    pub(super) fn text(&self) -> String {
+        let steps = match &self.way {
+            Way::InPlace(steps) | Way::Child(steps) => steps.clone(),
+            Way::Machine(machine, planned) => planned.clone().around(machine.steps()),
+        };
+        steps.iter().map(|step| format!("{step}\n")).collect()
+    }
+
+    /// Starts the guest, and returns when it has ended: with its status.
+    pub(super) fn perform(self, claimant: Claimant<'_>) -> Result<ExitCode, Box<dyn Error>> {
+        let Self { way, tree } = self;
+        let desk = claimant.desk;
+        let claim;
+        let started = match way {
+            Way::InPlace(steps) => {
+                claim = claimant.claim(For::Pid(std::process::id()));
+                exec_in_place(&steps)
+                    .map(|never| match never {})
+                    .map(|ended| End { ended, left: None })
+            }
+            Way::Child(steps) => {
+                let waiting = Waiting::prepare(&Live, &steps)?;
+                claim = claimant.claim(who(waiting.pid(), waiting.group(), &tree));
+                waiting.open().and_then(placer_launcher::Started::wait)
+            }
+            Way::Machine(machine, planned) => {
+                let waiting = machine.prepare(&Live, planned)?;
+                claim = claimant.claim(who(waiting.pid(), waiting.group(), &tree));
+                waiting.start().and_then(placer_launcher::Started::wait)
+            }
+        };
+        let left = started.as_ref().ok().and_then(|end| end.left.as_ref());
+        match (claim, left) {
+            // What runs on in its group still holds its memory: the claim ends with the last of it.
+            (_, Some(left)) => output::warn(&left.to_string()),
+            (Some(claim), None) => desk.release(claim),
+            (None, None) => {}
+        }
+        Ok(ExitCode::from(started?.ended.status()))
+    }
+}
+
+impl Claimant<'_> {
+    fn claim(self, who: For) -> Option<ClaimId> {
+        let Self { decision, request, advice, .. } = self;
+        let claim =
+            decision.and_then(|decision| claiming::claim_for(decision, request, advice, who));
+        // From here on stderr is the guest's.
+        trouble::tell();
+        claim
+    }
+}
+
+/// Returns who is claimed for: all that is in the guest's own group, else its process.
+fn who(pid: u32, group: Option<&Group<'_>>, tree: &Tree) -> For {
+    match group.and_then(|group| group.claimed(tree)) {
+        Some(cgroup) => For::Cgroup(pid, cgroup),
+        None => For::Pid(pid),
+    }
+}
