@@ -9,8 +9,8 @@ pub(crate) const MOST: usize = 16;
 /// Up to that many nodes the enumeration is faster than a search.
 pub(crate) const FEW: usize = 10;
 
-/// Steps of a search after which the enumeration would have been faster.
-pub(crate) const EFFORT: u64 = 30_000;
+/// Steps of a search after which a sweep would have been faster.
+pub(crate) const EFFORT: u64 = 1_000;
 
 /// The useful nodes side by side, and along the current set what each further node would add.
 ///

@@ -10,12 +10,14 @@ mod exact;
 mod explain;
 mod front;
 mod grow;
+mod lanes;
 mod place;
 mod problem;
 mod rules;
 mod score;
 mod search;
 mod solve;
+mod sweep;
 
 pub use explain::{Reason, Verdict, alternatives, judge};
 pub use place::{Placement, place};

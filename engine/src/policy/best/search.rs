@@ -6,6 +6,7 @@ use super::grow::Growth;
 use super::problem::Prefer;
 use super::score::{Case, Shares};
 use super::solve::Proof;
+use super::sweep::{Quest, Sweep};
 
 /// A slice is cut while it is wider than the gap between its bound and the cut, and than this, relative.
 const FINEST: f64 = 5e-3;
@@ -94,21 +95,32 @@ pub(crate) fn search(
             Prefer::Pack => -case.free_share(at),
         };
     }
-    let mut tree = Tree {
-        case,
-        useful,
-        front,
-        shares,
-        buffers,
-        aim: Aim::Faster,
-        cut: f64::INFINITY,
-        best: (0, 0.0),
-        low: f64::INFINITY,
-        steps: 0,
-        effort,
-    };
+    let mut tree = Tree::new(case, useful, effort, front, shares, buffers);
     tree.plant(seeds);
     tree.prove()
+}
+
+/// Finds the answer among all sets of the `useful` nodes after a search that did not; `None` where that takes
+/// more than a sweep.
+pub(crate) fn sweep(
+    case: &Case<'_>,
+    useful: &[usize],
+    front: &mut Front,
+    shares: &mut Shares,
+    buffers: &mut Buffers,
+) -> Option<u64> {
+    let mut sweep = Sweep::new(case, useful)?;
+    buffers.bounds.start(case, useful);
+    let mut steps = 0;
+    for quest in [Quest::Lowest, Quest::First] {
+        let cut = match quest {
+            Quest::Lowest => front.low(),
+            Quest::First => front.limit(),
+        };
+        let range = Tree::new(case, useful, u64::MAX, front, shares, buffers).range(cut + 1.0);
+        steps += sweep.run(quest, &range, front, shares);
+    }
+    Some(steps)
 }
 
 impl Slice {
@@ -144,7 +156,30 @@ impl Slice {
     }
 }
 
-impl Tree<'_> {
+impl<'a> Tree<'a> {
+    fn new(
+        case: &'a Case<'a>,
+        useful: &'a [usize],
+        effort: u64,
+        front: &'a mut Front,
+        shares: &'a mut Shares,
+        buffers: &'a mut Buffers,
+    ) -> Self {
+        Self {
+            case,
+            useful,
+            front,
+            shares,
+            buffers,
+            aim: Aim::Faster,
+            cut: f64::INFINITY,
+            best: (0, 0.0),
+            low: f64::INFINITY,
+            steps: 0,
+            effort,
+        }
+    }
+
     /// Offers the seeds, all single nodes, and sets grown and varied.
     fn plant(&mut self, seeds: &[&[u32]]) {
         let (case, useful) = (self.case, self.useful);
@@ -258,6 +293,26 @@ impl Tree<'_> {
         let whole = self.steps < self.effort;
         self.effort = total;
         whole
+    }
+
+    /// Returns the range of all sets that may be below `cut`.
+    fn range(&mut self, cut: f64) -> Slice {
+        let mut all = Sums::default();
+        for &at in self.useful {
+            all.add(self.case, at);
+        }
+        self.cut = cut;
+        self.cut_slices(all);
+        let none = (f64::INFINITY, 0.0);
+        let hull = |a: (f64, f64), b: (f64, f64)| (a.0.min(b.0), a.1.max(b.1));
+        self.buffers.slices.iter().fold(
+            Slice { crowding: none, width: none, low: 0.0 },
+            |all, one| Slice {
+                crowding: hull(all.crowding, one.crowding),
+                width: hull(all.width, one.width),
+                low: 0.0,
+            },
+        )
     }
 
     /// Cuts all sets into slices that their bound does not end, lowest bound first.

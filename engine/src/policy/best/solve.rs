@@ -145,7 +145,8 @@ pub fn solve<'w>(host: &Host, request: &Request<'_>, space: &'w mut Workspace) -
         solution.steps = found.steps;
         solution.proof = found.proof;
         if count <= exact::MOST && !found.complete {
-            solution.steps += exact::enumerate(&case, useful, front, shares);
+            solution.steps += search::sweep(&case, useful, front, shares, buffers)
+                .unwrap_or_else(|| exact::enumerate(&case, useful, front, shares));
             solution.proof = Proof::Optimal;
         }
     }
