@@ -1,0 +1,105 @@
+//! What tests on booted kernels have in common: whether guests can be had, what goes into them, what
+//! they said.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// What a test found out: nothing to say, or what went wrong.
+pub(crate) type Verdict = Result<(), String>;
+
+/// Passes with the reason printed, or fails with it where a guest is a must.
+pub(crate) fn unavailable(reason: &str) -> Verdict {
+    if env::var_os("PLACER_REQUIRE_VM").is_some_and(|value| value == "1")
+        && cfg!(target_arch = "x86_64")
+    {
+        return Err(format!("no virtual machine: {reason}"));
+    }
+    eprintln!("skipped: {reason}");
+    Ok(())
+}
+
+/// Says why guests cannot be booted here, if so.
+pub(crate) fn vm_ready() -> Result<(), String> {
+    let output = numa_vm()
+        .arg("--ready")
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("cannot run tests/vm/numa-vm (python3?): {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
+}
+
+pub(crate) fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vm").join(name)
+}
+
+pub(crate) fn numa_vm() -> Command {
+    Command::new(script("numa-vm"))
+}
+
+/// Adds a file of this machine to the guest, with the libraries it needs.
+pub(crate) fn put(guest: &mut Command, host: &Path, path_in_guest: &str) {
+    let mut both = OsString::from(host);
+    both.push(":");
+    both.push(path_in_guest);
+    guest.arg("--file").arg(both);
+}
+
+pub(crate) fn run(guest: &mut Command) -> Result<Output, String> {
+    guest.stdin(Stdio::null()).output().map_err(|error| format!("cannot run {guest:?}: {error}"))
+}
+
+/// Both outputs of a guest as one text, printed as well: the test's own words stay short.
+pub(crate) fn report(output: &Output) -> String {
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.push_str(&String::from_utf8_lossy(&output.stderr));
+    eprint!("{text}");
+    text
+}
+
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
+}
+
+/// A copy without debugging symbols, where `strip` is at hand: they are most of a debug build, and
+/// the guest keeps its files in the memory of node 0.
+pub(crate) fn stripped(program: &Path) -> Result<PathBuf, String> {
+    let name = program.file_name().unwrap_or(program.as_os_str());
+    let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join("vm").join(name);
+    let fail = |error| format!("cannot copy {} to {}: {error}", program.display(), copy.display());
+    if let Some(dir) = copy.parent() {
+        fs::create_dir_all(dir).map_err(fail)?;
+    }
+    let strip = Command::new("strip").arg("-o").arg(&copy).arg(program).status();
+    if !strip.is_ok_and(|status| status.success()) {
+        fs::copy(program, &copy).map_err(fail)?;
+    }
+    Ok(copy)
+}
+
+/// Builds an example of one of our crates and returns its path.
+pub(crate) fn example(package: &str, name: &str) -> Result<PathBuf, String> {
+    let output = Command::new(env!("CARGO"))
+        .args(["build", "--locked", "--quiet", "--package", package, "--example", name])
+        .arg("--message-format=json")
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| format!("cannot run cargo: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("the example {name} of {package} does not build"));
+    }
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|message| message["target"]["name"] == name)
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .ok_or_else(|| format!("cargo names no executable for the example {name}"))
+}
