@@ -12,6 +12,7 @@ mod plan;
 mod sampling;
 mod second_source;
 mod settings;
+mod start_up;
 mod trouble;
 mod variables;
 

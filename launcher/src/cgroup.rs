@@ -33,6 +33,6 @@ mod tree;
 
 pub use group::Group;
 pub use kernel::{Kernel, Live};
-pub use plan::{Planned, plan};
+pub use plan::{Planned, may_be_wanted, plan};
 pub use step::GroupStep;
 pub use tree::{Cpuset, Tree};

@@ -32,6 +32,17 @@ impl Planned {
     }
 }
 
+/// Returns whether [`plan`] has to know the host's groups for a guest: not for a command or a machine
+/// that stays in the launcher's.
+pub fn may_be_wanted(guest: &Guest) -> bool {
+    let lxc = matches!(guest.program, Program::Lxc(_));
+    match guest.cgroup.mode {
+        CgroupMode::Own | CgroupMode::Systemd => true,
+        CgroupMode::Auto => lxc || guest.cgroup.parent.is_some(),
+        CgroupMode::None => lxc,
+    }
+}
+
 /// Decides whether a guest has a group of its own, and where. Changes nothing.
 ///
 /// `own`, or a named parent: a group or an error. `auto`: for containers a group where one can be

@@ -1,5 +1,7 @@
 //! How the control groups of a host are built, and where this process is among them.
 
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -30,13 +32,19 @@ pub struct Tree {
 }
 
 impl Tree {
+    /// Returns a tree of which nothing is known, for a guest that has no group of its own.
+    pub fn none() -> Self {
+        let (mount, own, cpuset) = (None, "/".to_owned(), Cpuset::Missing);
+        Self { mount, own, cpuset, systemd: false, root: false }
+    }
+
     /// Reads the tree of the host whose root directory is `root`.
     ///
     /// Source: `proc/self/mountinfo`, `proc/self/cgroup`, `cgroup.controllers` of the mount, and
     /// whether `run/systemd/system` is there, by which sd_booted(3) goes. What cannot be read is
     /// not there.
     pub fn read(root: &Path) -> Self {
-        let bytes = |path: &Path| std::fs::read(path).unwrap_or_default();
+        let bytes = |path: &Path| whole(path).unwrap_or_default();
         let mounts = mounts(&bytes(&root.join("proc/self/mountinfo")));
         // Of several the usual one: other programs look for groups there.
         let usual = |mount: &&Mount| mount.at == Path::new("/sys/fs/cgroup");
@@ -58,6 +66,13 @@ impl Tree {
         let systemd = root.join("run/systemd/system").is_dir();
         Self { mount, own, cpuset, systemd, root: nix::unistd::geteuid().is_root() }
     }
+}
+
+/// Reads a file of the kernel, which makes it anew for each piece that is asked for: in large ones.
+fn whole(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(16 << 10);
+    File::open(path)?.read_to_end(&mut text)?;
+    Ok(text)
 }
 
 #[derive(Debug, PartialEq, Eq)]

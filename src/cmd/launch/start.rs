@@ -4,7 +4,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use placer_engine::claims::{ClaimId, Decision, For};
-use placer_engine::{Advice, Request, Snapshot};
+use placer_engine::{Advice, Request, Snapshot, SysRoot};
 use placer_launcher::cgroup::{self, Group, Live, Planned, Tree};
 use placer_launcher::guest::{Guest, Program};
 use placer_launcher::qemu::Launch as Machine;
@@ -42,8 +42,10 @@ impl Plan {
         binding: &Binding,
         advice: &Advice,
         snapshot: &Snapshot,
-        tree: Tree,
+        root: &SysRoot,
     ) -> Result<Self, LaunchError> {
+        // Hosts of many containers have mounts by the thousand: they are read only where it matters.
+        let tree = if cgroup::may_be_wanted(guest) { Tree::read(root.dir()) } else { Tree::none() };
         let group = |binding: &Binding| {
             let planned = cgroup::plan(&Live, &tree, guest, binding)?;
             planned.notes.iter().for_each(|note| output::warn(note));
