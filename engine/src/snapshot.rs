@@ -345,7 +345,7 @@ mod tests {
 
     #[test]
     fn memory_that_is_read_anew_changes_nothing_else() {
-        use crate::sample::NodeMeminfo;
+        use crate::parse::meminfo::NodeMeminfo;
         let meminfo = |free: u64| NodeMeminfo {
             total: Some(Bytes::new(100)),
             free: Some(Bytes::new(free)),
