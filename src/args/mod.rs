@@ -2,6 +2,7 @@
 
 mod advise;
 mod claims;
+mod daemon;
 mod launch;
 mod lazily;
 mod record;
@@ -21,6 +22,7 @@ use crate::duration;
 
 pub(crate) use advise::{Advise, EmitForm, Via};
 pub(crate) use claims::{Ps, Release};
+pub(crate) use daemon::Daemon;
 pub(crate) use launch::Launch;
 use lazily::Lazily;
 pub(crate) use record::Record;
@@ -62,6 +64,8 @@ pub(crate) enum Command {
     Release(Lazily<Release>),
     /// Saves this machine as a directory that --root reads.
     Record(Lazily<Record>),
+    /// Keeps the host's figures warm and answers on a socket, for everybody.
+    Daemon(Lazily<Daemon>),
     /// Prints the JSON Schema of what a command prints with --json.
     Schema(Lazily<Schema>),
     /// Takes numad's own command line, and answers with its messages and exit codes.
