@@ -2,6 +2,7 @@
 
 mod advise;
 mod claims;
+mod daemon;
 mod launch;
 mod record;
 mod schema;
@@ -20,6 +21,7 @@ use crate::duration;
 
 pub(crate) use advise::{Advise, EmitForm, Via};
 pub(crate) use claims::{Ps, Release};
+pub(crate) use daemon::Daemon;
 pub(crate) use launch::Launch;
 pub(crate) use record::Record;
 pub(crate) use schema::{Form, Schema};
@@ -60,6 +62,8 @@ pub(crate) enum Command {
     Release(Release),
     /// Saves this machine as a directory that --root reads.
     Record(Record),
+    /// Keeps the host's figures warm and answers on a socket, for everybody.
+    Daemon(Daemon),
     /// Prints the JSON Schema of what a command prints with --json.
     Schema(Schema),
     /// Takes numad's own command line, and answers with its messages and exit codes.
