@@ -25,6 +25,7 @@ pub(crate) use claims::{Ps, Release};
 pub(crate) use daemon::Daemon;
 pub(crate) use launch::Launch;
 use lazily::Lazily;
+pub(crate) use lazily::without_empty;
 pub(crate) use record::Record;
 pub(crate) use schema::{Form, Schema};
 pub(crate) use show::Show;
