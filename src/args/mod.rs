@@ -4,6 +4,7 @@ mod advise;
 mod claims;
 mod launch;
 mod record;
+mod replay;
 mod schema;
 mod show;
 
@@ -22,6 +23,7 @@ pub(crate) use advise::{Advise, EmitForm, Via};
 pub(crate) use claims::{Ps, Release};
 pub(crate) use launch::Launch;
 pub(crate) use record::Record;
+pub(crate) use replay::{ClaimsName, Replay};
 pub(crate) use schema::{Form, Schema};
 pub(crate) use show::Show;
 
@@ -60,6 +62,8 @@ pub(crate) enum Command {
     Release(Release),
     /// Saves this machine as a directory that --root reads.
     Record(Record),
+    /// Plays guests that come and go over a host, by several rules side by side.
+    Replay(Box<Replay>),
     /// Prints the JSON Schema of what a command prints with --json.
     Schema(Schema),
     /// Takes numad's own command line, and answers with its messages and exit codes.
@@ -198,7 +202,14 @@ mod tests {
                 // These choose the form of the output, not the answer.
                 if matches!(
                     long,
-                    "help" | "json" | "cpus" | "devices" | "explain" | "emit" | "print-xml"
+                    "help"
+                        | "json"
+                        | "cpus"
+                        | "devices"
+                        | "explain"
+                        | "emit"
+                        | "print-xml"
+                        | "html"
                 ) {
                     continue;
                 }
