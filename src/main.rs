@@ -3,8 +3,10 @@
 mod args;
 mod claiming;
 mod cmd;
+mod daemon;
 mod duration;
 mod explain;
+mod figures;
 mod json;
 mod numad;
 mod output;
@@ -63,6 +65,7 @@ fn run() -> ExitCode {
 fn obey(mut args: Args, matches: &ArgMatches) -> Result<ExitCode, Box<dyn Error>> {
     let set = Settings::read(args.config.as_deref())?;
     set.fill(&mut args, matches);
+    let config = args.config;
     match args.command {
         Command::Advise(args) => cmd::advise::run(&args, set.claims),
         Command::Launch(args) => cmd::launch::run(&args, set.claims),
@@ -72,6 +75,7 @@ fn obey(mut args: Args, matches: &ArgMatches) -> Result<ExitCode, Box<dyn Error>
         Command::Schema(args) => cmd::schema::run(&args),
         Command::Ps(args) => cmd::ps::run(&args, set.claims),
         Command::Release(args) => cmd::release::run(&args, set.claims),
+        Command::Daemon(args) => cmd::daemon::run(&args, set, config),
         // Answered before.
         Command::Numad { .. } => Ok(ExitCode::from(2)),
     }

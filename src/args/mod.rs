@@ -2,6 +2,7 @@
 
 mod advise;
 mod claims;
+mod daemon;
 mod launch;
 mod record;
 mod replay;
@@ -21,6 +22,7 @@ use crate::duration;
 
 pub(crate) use advise::{Advise, EmitForm, Via};
 pub(crate) use claims::{Ps, Release};
+pub(crate) use daemon::Daemon;
 pub(crate) use launch::Launch;
 pub(crate) use record::Record;
 pub(crate) use replay::{ClaimsName, Replay};
@@ -64,6 +66,8 @@ pub(crate) enum Command {
     Record(Record),
     /// Plays guests that come and go over a host, by several rules side by side.
     Replay(Box<Replay>),
+    /// Keeps the host's figures warm and answers on a socket, for everybody.
+    Daemon(Daemon),
     /// Prints the JSON Schema of what a command prints with --json.
     Schema(Schema),
     /// Takes numad's own command line, and answers with its messages and exit codes.

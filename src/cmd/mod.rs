@@ -1,6 +1,7 @@
 //! The commands, a file each.
 
 pub(crate) mod advise;
+pub(crate) mod daemon;
 mod emit;
 pub(crate) mod launch;
 pub(crate) mod ps;

@@ -14,17 +14,20 @@ use std::error::Error;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use placer_engine::policy::numad::{Failure, Machine, Query, Rules, charge, choose};
 use placer_engine::source::{HostReader, two_samples};
-use placer_engine::{CpuSet, NodeSet, SourceError, SysRoot};
+use placer_engine::{Charges, CpuSet, CpuTimes, Host, NodeSet, Sample, SourceError, SysRoot};
 
+use crate::figures::{Figures, Local};
 use crate::sampling::{Saved, Window};
 use crate::settings::Settings;
 use crate::{claiming, duration, output, variables};
-use log::Log;
-use options::{Advice, Exit, Options, Outcome};
+pub(crate) use log::Log;
+pub(crate) use options::{Advice, Options};
+use options::{Exit, Outcome};
 
 /// numad ends with 1 whatever is wrong.
 const FAILED: u8 = 1;
@@ -77,58 +80,52 @@ fn settings(config: Option<&Path>) -> Settings {
 fn answer(options: &Options, advice: Advice, set: &Settings) -> Result<(), Box<dyn Error>> {
     let root = variables::value("PLACER_ROOT").map_or_else(SysRoot::live, SysRoot::at);
     let mut log = Log::open(&root, options.log_level);
+    // Who sets the window wants it measured, as numad would.
     let asked = window().or(set.numad.window);
+    let window = asked.map_or(Window::Recent(DEFAULT_WINDOW), Window::Now);
+    let figures = Local { root: &root, set: set.claims, window };
+    let nodes = choose_nodes(options, advice, set, &figures, &mut log)?;
+    output::answer(format!("{nodes}\n").as_bytes())?;
+    Ok(())
+}
+
+/// Answers `-w` by the host's settings. Returns a list of nodes.
+///
+/// Errors: numad has no answer on such a host; the host cannot be read.
+pub(crate) fn choose_nodes(
+    options: &Options,
+    advice: Advice,
+    set: &Settings,
+    figures: &dyn Figures,
+    log: &mut Log,
+) -> Result<String, Box<dyn Error>> {
     let answer = if beyond::is_asked_for(set) {
-        let window = asked.map_or(Window::Recent(DEFAULT_WINDOW), Window::Now);
-        beyond::choose_nodes(options, advice, &root, set, window, &mut log)
+        beyond::choose_nodes(options, advice, set, figures, log)
     } else {
         None
     };
     let choice = match answer {
         Some(nodes) => Ok(nodes),
-        None => choose_nodes(options, advice, &root, set, asked, &mut log),
+        None => as_numad(options, advice, figures, log),
     };
     if let Err(error) = &choice {
         log.write(log::CRITICAL, &numads_words(error.as_ref()));
     }
-    output::answer(format!("{}\n", choice?).as_bytes())?;
-    Ok(())
+    choice
 }
 
-fn choose_nodes(
+fn as_numad(
     options: &Options,
     advice: Advice,
-    root: &SysRoot,
-    set: &Settings,
-    asked: Option<Duration>,
+    figures: &dyn Figures,
     log: &mut Log,
 ) -> Result<String, Box<dyn Error>> {
-    let mut reader = HostReader::open(root)?;
-    let machine = Machine::from_files(reader.files());
-    log_reserved(log, options, &machine);
-    machine.readable_by_numad()?;
-
-    let mut saved = Saved::open(root);
-    // Who sets the window wants it measured, as numad would.
-    let earlier = match (&saved, asked) {
-        (Some(saved), None) => saved.usable(),
-        _ => None,
-    };
-    let measured = earlier.is_none();
-    let window = asked.unwrap_or(DEFAULT_WINDOW);
-    let (before, mut now) = two_samples(&mut reader, earlier, window)?;
-    if let Some(saved) = &mut saved {
-        let first = before.as_ref().filter(|_| measured);
-        saved.keep(first.into_iter().chain([&now.cpu]));
-    }
+    let Taken { machine, before, now, charges } = figures.numads(&mut |machine| {
+        log_reserved(log, options, machine);
+        Ok(machine.readable_by_numad()?)
+    })?;
+    let machine = machine.as_ref();
     let rules = rules(options);
-    // What placer has promised to others counts as used. Read before the memory, see there.
-    let view = claiming::view_of_asked(root, set.claims);
-    let anybody = view.as_ref().is_some_and(|view| !view.claims.is_empty());
-    let charges = view.map(|view| view.charges).unwrap_or_default();
-    if anybody || !charges.is_empty() {
-        reader.memory(&mut now.memory)?;
-    }
     let mut figures = machine.figures(before.as_ref(), &now, &rules)?;
     charge(&mut figures, &charges);
     let rows = machine.distance_rows(&rules)?;
@@ -140,6 +137,61 @@ fn choose_nodes(
     }
     log_choice(log, &choice.all, &choice.nodes);
     Ok(choice.nodes.to_string())
+}
+
+/// What numad's own rules decide on.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) machine: MachineOf,
+    pub(crate) before: Option<CpuTimes>,
+    pub(crate) now: Sample,
+    pub(crate) charges: Charges,
+}
+
+/// numad's view of a machine, read for one answer or shared by all.
+#[derive(Debug)]
+pub(crate) enum MachineOf {
+    Answer(Box<Machine>),
+    Host(Arc<Host>),
+}
+
+impl AsRef<Machine> for MachineOf {
+    fn as_ref(&self) -> &Machine {
+        match self {
+            Self::Answer(machine) => machine,
+            Self::Host(host) => &host.numad,
+        }
+    }
+}
+
+/// Says whether numad could read a machine, and logs what is reserved of it.
+pub(crate) type Begin<'a> = dyn FnMut(&Machine) -> Result<(), Box<dyn Error>> + 'a;
+
+/// Reads what numad's own rules decide on. `begin` has its say before anything is measured.
+pub(crate) fn read(local: &Local<'_>, begin: &mut Begin<'_>) -> Result<Taken, Box<dyn Error>> {
+    let mut reader = HostReader::open(local.root)?;
+    let machine = Machine::from_files(reader.files());
+    begin(&machine)?;
+
+    let mut saved = Saved::open(local.root);
+    let (earlier, window) = match local.window {
+        Window::Recent(window) => (saved.as_ref().and_then(Saved::usable), window),
+        Window::Now(window) => (None, window),
+    };
+    let measured = earlier.is_none();
+    let (before, mut now) = two_samples(&mut reader, earlier, window)?;
+    if let Some(saved) = &mut saved {
+        let first = before.as_ref().filter(|_| measured);
+        saved.keep(first.into_iter().chain([&now.cpu]));
+    }
+    // What placer has promised to others counts as used. Read before the memory, see there.
+    let view = claiming::view_of_asked(local.root, local.set);
+    let anybody = view.as_ref().is_some_and(|view| !view.claims.is_empty());
+    let charges = view.map(|view| view.charges).unwrap_or_default();
+    if anybody || !charges.is_empty() {
+        reader.memory(&mut now.memory)?;
+    }
+    Ok(Taken { machine: MachineOf::Answer(Box::new(machine)), before, now, charges })
 }
 
 /// numad's rules with what the options say.

@@ -5,6 +5,7 @@ mod start;
 
 use std::error::Error;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use placer_engine::source::{default_huge_page, device};
@@ -39,7 +40,7 @@ pub(crate) fn run(args: &Launch, set: settings::Claims) -> Result<ExitCode, Box<
     let desk = (!only_shown).then(|| Desk::open(&root, set));
     let (decision, snapshot) = match &desk {
         Some(desk) => desk.begin(&root, window, request.pages, PATIENCE)?,
-        None => (None, claiming::snapshot(&root, set, window, request.pages)?),
+        None => (None, Arc::new(claiming::snapshot(&root, set, window, request.pages)?)),
     };
     let advice = advise(&snapshot, &request)?;
     snapshot.notes().iter().chain(&advice.notes).for_each(|note| output::warn(note));
