@@ -25,7 +25,7 @@ pub(crate) use claims::{Ps, Release};
 pub(crate) use daemon::Daemon;
 pub(crate) use launch::Launch;
 pub(crate) use record::Record;
-pub(crate) use replay::{ClaimsName, Replay};
+pub(crate) use replay::{ClaimsName, Replay, RuleName, ShapeName};
 pub(crate) use schema::{Form, Schema};
 pub(crate) use show::Show;
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, ValueEnum};
+use placer_engine::{Bytes, Request};
 
 use crate::duration;
-use crate::replay::{Made, Rule, Shape};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -48,7 +48,8 @@ pub(crate) struct Replay {
     pub(crate) root: Option<PathBuf>,
     /// Replays on an idle host made up of equal nodes: NODESxCPUSxMEMORY, as in 4x16x128G.
     #[arg(long, value_name = "SIZE", env = "PLACER_HOST", hide_env_values = true)]
-    pub(crate) host: Option<Made>,
+    #[arg(value_parser = host_size)]
+    pub(crate) host: Option<HostSize>,
     /// How the nodes of that host are joined.
     #[arg(long, env = "PLACER_SHAPE", hide_env_values = true, default_value = "ring")]
     pub(crate) shape: ShapeName,
@@ -88,7 +89,7 @@ pub(crate) struct Replay {
     /// The rules, as in best,numad. [default: all]
     #[arg(long, value_name = "LIST", env = "PLACER_RULES", hide_env_values = true)]
     #[arg(value_delimiter = ',')]
-    pub(crate) rules: Vec<Rule>,
+    pub(crate) rules: Vec<RuleName>,
     /// Whether the rules see claims.
     #[arg(long, env = "PLACER_CLAIMS", hide_env_values = true, default_value = "both")]
     pub(crate) claims: ClaimsName,
@@ -126,15 +127,67 @@ pub(crate) enum ShapeName {
     Mesh,
 }
 
-impl From<ShapeName> for Shape {
-    fn from(name: ShapeName) -> Self {
-        match name {
-            ShapeName::Flat => Self::Flat,
-            ShapeName::Pairs => Self::Pairs,
-            ShapeName::Ring => Self::Ring,
-            ShapeName::Mesh => Self::Mesh,
-        }
-    }
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RuleName {
+    /// Placer's own, most room first.
+    Best,
+    /// The same, fullest nodes first.
+    Pack,
+    /// That of numad 0.5.
+    Numad,
+    /// The lowest node that holds the guest.
+    FirstFit,
+    /// The node with most free memory.
+    MostFree,
+    /// Fewest nodes, then lowest.
+    Narrowest,
+    /// Fewest nodes, then fewest vCPUs, then most free memory.
+    Xen,
+}
+
+/// The size of a host made up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HostSize {
+    pub(crate) nodes: u32,
+    /// Of each node.
+    pub(crate) cpus: u32,
+    /// Of each node.
+    pub(crate) memory: Bytes,
+}
+
+/// The most nodes, and CPUs of each: a table of more distances is of no use.
+const MOST: u32 = 1_024;
+
+/// Reads the size of a host.
+fn host_size(text: &str) -> Result<HostSize, String> {
+    let wanted = || {
+        format!(
+            "expected NODESxCPUSxMEMORY, as in 4x16x128G, with up to {MOST} nodes of up to {MOST} \
+             CPUs, found {text:?}"
+        )
+    };
+    let mut parts = text.split('x');
+    let (Some(nodes), Some(cpus), Some(memory), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(wanted());
+    };
+    let number = |text: &str| {
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let read = digits.then(|| text.parse::<u32>().ok()).flatten();
+        read.filter(|number| (1..=MOST).contains(number)).ok_or_else(wanted)
+    };
+    let (nodes, cpus) = (number(nodes)?, number(cpus)?);
+    let memory = amount(memory).ok_or_else(wanted)?;
+    // A tebibyte of mebibytes adds up in 64 bits with all the others.
+    let good = (1..1 << 40).contains(&memory.whole_mib());
+    if good { Ok(HostSize { nodes, cpus, memory }) } else { Err(wanted()) }
+}
+
+/// Reads an amount of memory as requests have it.
+fn amount(text: &str) -> Option<Bytes> {
+    let request = format!("1:{text}").parse::<Request>().ok()?;
+    (!text.is_empty()).then_some(request.memory)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -157,7 +210,50 @@ fn positive(text: &str) -> Result<f64, String> {
 /// Reads an amount of memory in MiB.
 fn unit(text: &str) -> Result<u32, String> {
     let wanted = || format!("expected an amount of memory from 1M to 64G, found {text:?}");
-    let read = format!("1:{text}").parse::<placer_engine::Request>().map_err(|_| wanted())?;
-    let mib = u32::try_from(read.memory.whole_mib()).map_err(|_| wanted())?;
+    let mib = amount(text).and_then(|amount| u32::try_from(amount.whole_mib()).ok());
+    let mib = mib.ok_or_else(wanted)?;
     if (1..=64 << 10).contains(&mib) { Ok(mib) } else { Err(wanted()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_read_strictly() {
+        let size = HostSize { nodes: 4, cpus: 16, memory: Bytes::new(128 << 30) };
+        assert_eq!(host_size("4x16x128G"), Ok(size));
+        for text in [
+            "",
+            "4",
+            "4x16",
+            "4x16x",
+            "x16x1G",
+            "0x16x1G",
+            "4x0x1G",
+            "4x16x0",
+            "4x16x1GB",
+            "+4x1x1G",
+            "4x16x1Gx2",
+            "1025x1x1G",
+            "4x99999x1G",
+            "4x16x-1",
+            "4x16x1:1",
+            "4 x16x1G",
+        ] {
+            let error = host_size(text).expect_err(text);
+            assert!(error.ends_with(&format!("found {text:?}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn numbers_have_bounds() {
+        assert_eq!((positive("1.25"), unit("512M")), (Ok(1.25), Ok(512)));
+        for text in ["", "0", "-1", "nan", "inf", "1e9", "x"] {
+            assert!(positive(text).is_err(), "{text}");
+        }
+        for text in ["", "0", "1K", "65G", "1T", "G", "1x"] {
+            assert!(unit(text).is_err(), "{text}");
+        }
+    }
 }

@@ -1,7 +1,6 @@
 //! Hosts that are made up: so many equal nodes, joined in one of the ways that machines are built.
 
 use std::fmt::Write;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use placer_engine::parse::meminfo::NodeMeminfo;
@@ -23,48 +22,12 @@ pub(crate) enum Shape {
     Mesh,
 }
 
-/// A host of equal nodes, idle and empty: `4x16x128G` is four nodes with 16 CPUs and 128 GiB each.
+/// A host of equal nodes, idle and empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Made {
     pub(crate) nodes: u32,
     pub(crate) cpus: u32,
     pub(crate) memory: Bytes,
-}
-
-/// Bounds of what is made: 1,024 nodes take a table of a million distances.
-const MOST: (u32, u32) = (1_024, 1_024);
-
-impl FromStr for Made {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wanted = || {
-            format!(
-                "expected NODESxCPUSxMEMORY, as in 4x16x128G, with up to {} nodes and {} CPUs on each, \
-                 found {text:?}",
-                MOST.0, MOST.1
-            )
-        };
-        let mut parts = text.split('x');
-        let (Some(nodes), Some(cpus), Some(memory), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(wanted());
-        };
-        let number = |text: &str, most| {
-            let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-            let read = digits.then(|| text.parse::<u32>().ok()).flatten();
-            read.filter(|number| (1..=most).contains(number)).ok_or_else(wanted)
-        };
-        let (nodes, cpus) = (number(nodes, MOST.0)?, number(cpus, MOST.1)?);
-        // The engine's own reading of memory.
-        let memory = format!("1:{memory}").parse::<placer_engine::Request>();
-        let memory = memory.map_err(|_| wanted())?.memory;
-        if memory.whole_mib() == 0 || memory.whole_mib() >= 1 << 40 {
-            return Err(wanted());
-        }
-        Ok(Self { nodes, cpus, memory })
-    }
 }
 
 impl Made {
@@ -129,35 +92,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_are_read_strictly() {
-        let host = "4x16x128G".parse::<Made>();
-        assert_eq!(host, Ok(Made { nodes: 4, cpus: 16, memory: Bytes::new(128 << 30) }));
-        for text in [
-            "",
-            "4",
-            "4x16",
-            "4x16x",
-            "x16x1G",
-            "0x16x1G",
-            "4x0x1G",
-            "4x16x0",
-            "4x16x1GB",
-            "+4x1x1G",
-            "4x16x1Gx2",
-            "1025x1x1G",
-            "4x99999x1G",
-            "4x16x-1",
-            "4x16x1:1",
-            "4 x16x1G",
-        ] {
-            let error = text.parse::<Made>().expect_err(text);
-            assert!(error.ends_with(&format!("found {text:?}")), "{error}");
-        }
-    }
-
-    #[test]
     fn shapes_have_their_distances() {
-        let host: Made = "6x2x1G".parse().expect("a host");
+        let host = Made { nodes: 6, cpus: 2, memory: Bytes::new(1 << 30) };
         for (shape, row) in [
             (Shape::Flat, [10, 21, 21, 21, 21, 21]),
             (Shape::Pairs, [10, 12, 22, 22, 22, 22]),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use placer_engine::{Snapshot, SysRoot};
+use placer_engine::{Bytes, Snapshot, SysRoot};
 use proptest::prelude::*;
 
 use super::guest::{Guest, SECOND};
@@ -20,8 +20,9 @@ impl Watch for Still {
     fn passed(&self, _: u64) {}
 }
 
-pub(super) fn made(size: &str, shape: Shape) -> Machine {
-    let made: Made = size.parse().expect("a size");
+/// Returns a host by nodes, CPUs and GiB of each.
+pub(super) fn made((nodes, cpus, gib): (u32, u32, u64), shape: Shape) -> Machine {
+    let made = Made { nodes, cpus, memory: Bytes::new(gib << 30) };
     Machine::of(&made.snapshot(shape).expect("a host")).expect("a machine")
 }
 
@@ -55,7 +56,7 @@ fn close(found: f64, wanted: f64) {
 
 #[test]
 fn two_guests_on_one_node_slow_each_other_while_both_are_there() {
-    let machine = made("2x2x4G", Shape::Flat);
+    let machine = made((2, 2, 4), Shape::Flat);
     let guests = stream(&[(0, 100, 2, 1000), (50, 150, 2, 1000)]);
     let outcome = replay(&machine, &guests, &course(Rule::FirstFit, false, 0), &Still);
     // Each is alone for 50 s, and for 50 s there are 4 threads on 2 CPUs.
@@ -75,7 +76,7 @@ fn two_guests_on_one_node_slow_each_other_while_both_are_there() {
 
 #[test]
 fn a_guest_wider_than_a_node_has_half_of_its_memory_farther() {
-    let machine = made("2x2x4G", Shape::Flat);
+    let machine = made((2, 2, 4), Shape::Flat);
     let guests = stream(&[(0, 100, 4, 3000)]);
     for rule in Rule::all() {
         let outcome = replay(&machine, &guests, &course(rule, true, 0), &Still);
@@ -88,7 +89,7 @@ fn a_guest_wider_than_a_node_has_half_of_its_memory_farther() {
 
 #[test]
 fn threads_that_may_roam_go_where_it_is_idle() {
-    let machine = made("2x2x4G", Shape::Flat);
+    let machine = made((2, 2, 4), Shape::Flat);
     // The wide guest comes to a host whose node 0 is full: it runs on node 1, as far as that goes,
     // and until the other ends there are 6 threads on 4 CPUs.
     let guests = stream(&[(0, 50, 2, 100), (10, 110, 4, 100)]);
@@ -102,7 +103,7 @@ fn threads_that_may_roam_go_where_it_is_idle() {
 #[test]
 fn a_storm_without_claims_promises_memory_twice() {
     // 4,096 MiB on each of two nodes, and three guests of 3,000 before any has touched a page.
-    let machine = made("2x2x4G", Shape::Flat);
+    let machine = made((2, 2, 4), Shape::Flat);
     let guests = stream(&[(0, 100, 1, 3000), (1, 100, 1, 3000), (2, 100, 1, 3000)]);
     let outcome = replay(&machine, &guests, &course(Rule::FirstFit, false, 60), &Still);
     assert_eq!((outcome.refused, outcome.promised), (0, 9_000));
@@ -119,7 +120,7 @@ fn a_storm_without_claims_promises_memory_twice() {
 
 #[test]
 fn guests_that_are_too_large_for_the_host_are_refused_by_all() {
-    let machine = made("2x2x4G", Shape::Flat);
+    let machine = made((2, 2, 4), Shape::Flat);
     let guests = stream(&[(0, 100, 5, 100), (0, 100, 1, 8_193)]);
     for rule in Rule::all() {
         let outcome = replay(&machine, &guests, &course(rule, false, 0), &Still);
@@ -129,7 +130,7 @@ fn guests_that_are_too_large_for_the_host_are_refused_by_all() {
 
 #[test]
 fn a_guest_that_departs_before_it_wakes_leaves_nothing() {
-    let machine = made("2x2x4G", Shape::Flat);
+    let machine = made((2, 2, 4), Shape::Flat);
     let guests = stream(&[(0, 5, 1, 1000), (10, 100, 1, 1000)]);
     let outcome = replay(&machine, &guests, &course(Rule::Best, true, 20), &Still);
     assert_eq!((outcome.departed, outcome.quantiles.len()), (2, 101));
@@ -219,7 +220,7 @@ fn outcomes(machine: &Machine, plan: &Plan, load: f64, rules: &[(Rule, bool)]) -
 
 #[test]
 fn the_guests_made_up_ask_for_what_they_should() {
-    let machine = made("4x16x128G", Shape::Ring);
+    let machine = made((4, 16, 128), Shape::Ring);
     let stream = generate(&plan(20_000), &machine);
     let demand = stream.demand();
     assert!((0.7..0.9).contains(&(demand.mib / machine.mib())), "{demand:?}");
@@ -239,7 +240,7 @@ fn the_guests_made_up_ask_for_what_they_should() {
 
 #[test]
 fn the_same_stream_gives_the_same_figures() {
-    let machine = made("4x16x128G", Shape::Ring);
+    let machine = made((4, 16, 128), Shape::Ring);
     let all: Vec<_> = Rule::all().into_iter().map(|rule| (rule, true)).collect();
     let plan = plan(400);
     assert_eq!(outcomes(&machine, &plan, 1.2, &all), outcomes(&machine, &plan, 1.2, &all));
@@ -248,7 +249,7 @@ fn the_same_stream_gives_the_same_figures() {
 /// What README shows in full: claims decide storms.
 #[test]
 fn claims_decide_storms() {
-    let machine = made("4x16x128G", Shape::Ring);
+    let machine = made((4, 16, 128), Shape::Ring);
     let rules = Rule::all();
     let pairs: Vec<_> = rules.iter().flat_map(|&rule| [(rule, false), (rule, true)]).collect();
     let all = outcomes(&machine, &plan(4_000), 0.7, &pairs);
@@ -264,7 +265,7 @@ fn claims_decide_storms() {
 /// What README shows in full: numad's guests live slower where CPUs are overcommitted.
 #[test]
 fn numads_guests_live_slower_on_overcommitted_cpus() {
-    let machine = made("4x16x128G", Shape::Ring);
+    let machine = made((4, 16, 128), Shape::Ring);
     for claims in [false, true] {
         let rules = [(Rule::Best, claims), (Rule::Numad, claims)];
         let all = outcomes(&machine, &plan(4_000), 1.2, &rules);

@@ -17,8 +17,10 @@ use std::time::Duration;
 
 use placer_engine::Snapshot;
 
-use crate::args::{ClaimsName, Replay};
-use crate::replay::{Course, Habits, Machine, Outcome, Plan, Rule, Stream, Tuning, generate, read};
+use crate::args::{ClaimsName, Replay, RuleName, ShapeName};
+use crate::replay::{
+    Course, Habits, Machine, Made, Outcome, Plan, Rule, Shape, Stream, Tuning, generate, read,
+};
 use crate::sampling::{self, Window};
 use crate::{json, output, plan};
 
@@ -67,13 +69,14 @@ pub(crate) fn run(args: &Replay) -> Result<ExitCode, Box<dyn Error>> {
 
 /// Returns the host, idle or as it is now, and says which it is.
 fn host(args: &Replay) -> Result<(Snapshot, String), Box<dyn Error>> {
-    if let Some(made) = args.host {
+    if let Some(size) = args.host {
+        let made = Made { nodes: size.nodes, cpus: size.cpus, memory: size.memory };
         let shape = format!("{:?}", args.shape).to_lowercase();
         let name = format!(
             "made up: {} nodes of {} CPUs and {} in a {shape}",
             made.nodes, made.cpus, made.memory
         );
-        return Ok((made.snapshot(args.shape.into())?, name));
+        return Ok((made.snapshot(shape_of(args.shape))?, name));
     }
     let root = plan::root_at(args.root.as_ref());
     let window = Window::Recent(Duration::from_millis(100));
@@ -139,8 +142,10 @@ fn busy(args: &Replay, stream: &Stream, machine: &Machine) -> Result<f64, String
 }
 
 fn courses(args: &Replay, tuning: Tuning, habits: Habits) -> Vec<Course> {
-    let mut rules: Vec<Rule> =
-        if args.rules.is_empty() { Rule::all().to_vec() } else { args.rules.clone() };
+    let mut rules: Vec<Rule> = args.rules.iter().copied().map(rule_of).collect();
+    if rules.is_empty() {
+        rules = Rule::all().to_vec();
+    }
     rules.sort_unstable();
     rules.dedup();
     let claims: &[bool] = match args.claims {
@@ -150,4 +155,25 @@ fn courses(args: &Replay, tuning: Tuning, habits: Habits) -> Vec<Course> {
     };
     let each = |rule| claims.iter().map(move |&claims| Course { rule, claims, tuning, habits });
     rules.into_iter().flat_map(each).collect()
+}
+
+fn shape_of(name: ShapeName) -> Shape {
+    match name {
+        ShapeName::Flat => Shape::Flat,
+        ShapeName::Pairs => Shape::Pairs,
+        ShapeName::Ring => Shape::Ring,
+        ShapeName::Mesh => Shape::Mesh,
+    }
+}
+
+fn rule_of(name: RuleName) -> Rule {
+    match name {
+        RuleName::Best => Rule::Best,
+        RuleName::Pack => Rule::Pack,
+        RuleName::Numad => Rule::Numad,
+        RuleName::FirstFit => Rule::FirstFit,
+        RuleName::MostFree => Rule::MostFree,
+        RuleName::Narrowest => Rule::Narrowest,
+        RuleName::Xen => Rule::Xen,
+    }
 }

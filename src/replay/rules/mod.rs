@@ -21,7 +21,6 @@ mod simple;
 mod tests;
 
 use std::fmt;
-use std::str::FromStr;
 
 use placer_engine::policy::best::Prefer;
 
@@ -53,7 +52,7 @@ pub(crate) enum Rule {
 }
 
 /// All of them, in the order in which they are shown.
-pub(crate) const ALL: [Rule; 7] = [
+const ALL: [Rule; 7] = [
     Rule::Best,
     Rule::Pack,
     Rule::Numad,
@@ -86,17 +85,6 @@ impl Rule {
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
-    }
-}
-
-impl FromStr for Rule {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        ALL.into_iter().find(|rule| rule.name() == text).ok_or_else(|| {
-            let names: Vec<_> = ALL.iter().map(|rule| rule.name()).collect();
-            format!("expected one of {}, found {text:?}", names.join(", "))
-        })
     }
 }
 
