@@ -6,6 +6,7 @@ mod daemon;
 mod launch;
 mod lazily;
 mod record;
+mod replay;
 mod schema;
 mod show;
 
@@ -27,6 +28,7 @@ pub(crate) use launch::Launch;
 use lazily::Lazily;
 pub(crate) use lazily::without_empty;
 pub(crate) use record::Record;
+pub(crate) use replay::{ClaimsName, Replay, RuleName, ShapeName};
 pub(crate) use schema::{Form, Schema};
 pub(crate) use show::Show;
 
@@ -65,6 +67,8 @@ pub(crate) enum Command {
     Release(Lazily<Release>),
     /// Saves this machine as a directory that --root reads.
     Record(Lazily<Record>),
+    /// Plays guests that come and go over a host, by several rules side by side.
+    Replay(Lazily<Replay>),
     /// Keeps the host's figures warm and answers on a socket, for everybody.
     Daemon(Lazily<Daemon>),
     /// Prints the JSON Schema of what a command prints with --json.
@@ -209,7 +213,14 @@ mod tests {
                 // These choose the form of the output, not the answer.
                 if matches!(
                     long,
-                    "help" | "json" | "cpus" | "devices" | "explain" | "emit" | "print-xml"
+                    "help"
+                        | "json"
+                        | "cpus"
+                        | "devices"
+                        | "explain"
+                        | "emit"
+                        | "print-xml"
+                        | "html"
                 ) {
                     continue;
                 }
