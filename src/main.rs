@@ -4,8 +4,10 @@ mod args;
 mod claiming;
 mod cmd;
 mod duration;
+mod escape;
 mod explain;
 mod json;
+mod look;
 mod numad;
 mod output;
 mod plan;
@@ -14,6 +16,7 @@ mod second_source;
 mod settings;
 mod trouble;
 mod variables;
+mod view;
 
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
