@@ -51,15 +51,14 @@ pub(super) fn all(view: &View) -> Vec<Odd> {
 
 /// Returns the pairs of different nodes, with their distances there and back.
 fn pairs(view: &View) -> impl Iterator<Item = (NodeId, NodeId, u32, u32)> + '_ {
-    let ids = view.distances.iter().flat_map(|table| {
+    view.distances.iter().flat_map(|table| {
         let nodes = table.nodes();
         nodes.iter().enumerate().flat_map(move |(at, a)| {
             nodes[at + 1..]
                 .iter()
                 .filter_map(move |b| Some((*a, *b, table.get(*a, *b)?.0, table.get(*b, *a)?.0)))
         })
-    });
-    ids
+    })
 }
 
 fn asymmetric(view: &View) -> Option<String> {

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use super::file;
 use super::reader::{CPUS, NODES};
 use super::root::{Overlay, SysRoot};
-use crate::error::SourceError;
 use crate::ids::{CpuId, NodeId};
 use crate::idset::CpuSet;
 use crate::parse;
@@ -61,7 +60,7 @@ impl HostParts {
 }
 
 fn text(root: &SysRoot, relative: &str) -> Option<Vec<u8>> {
-    file::read(&root.path(relative)).unwrap_or_else(|_: SourceError| None)
+    file::read(&root.path(relative)).unwrap_or_default()
 }
 
 fn number(text: &[u8]) -> Option<u64> {
