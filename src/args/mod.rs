@@ -198,7 +198,7 @@ mod tests {
                 // These choose the form of the output, not the answer.
                 if matches!(
                     long,
-                    "help" | "json" | "cpus" | "devices" | "explain" | "emit" | "print-xml"
+                    "help" | "json" | "cpus" | "devices" | "explain" | "emit" | "print-xml" | "svg" | "html"
                 ) {
                     continue;
                 }
