@@ -1,10 +1,12 @@
 //! The commands, a file each.
 
 pub(crate) mod advise;
+pub(crate) mod daemon;
 mod emit;
 pub(crate) mod launch;
 pub(crate) mod ps;
 pub(crate) mod record;
 pub(crate) mod release;
+pub(crate) mod replay;
 pub(crate) mod schema;
 pub(crate) mod show;

@@ -87,7 +87,9 @@ impl Canvas {
     pub(super) fn rect_titled(&mut self, area: Area, radius: f64, class: &str, title: &str) {
         let Area { x, y, w, h } = area;
         let (x, y, w, h) = (Short(x), Short(y), Short(w), Short(h));
-        self.raw(format_args!("<rect class=\"{class}\" x=\"{x}\" y=\"{y}\" width=\"{w}\" height=\"{h}\""));
+        self.raw(format_args!(
+            "<rect class=\"{class}\" x=\"{x}\" y=\"{y}\" width=\"{w}\" height=\"{h}\""
+        ));
         if radius > 0.0 {
             self.raw(format_args!(" rx=\"{}\"", Short(radius)));
         }
@@ -161,7 +163,8 @@ mod tests {
 
     #[test]
     fn numbers_are_short() {
-        for (number, text) in [(1.0, "1"), (1.25, "1.2"), (0.04, "0"), (-0.01, "0"), (-3.5, "-3.5")] {
+        for (number, text) in [(1.0, "1"), (1.25, "1.2"), (0.04, "0"), (-0.01, "0"), (-3.5, "-3.5")]
+        {
             assert_eq!(Short(number).to_string(), text);
         }
     }
@@ -169,7 +172,8 @@ mod tests {
     #[test]
     fn texts_are_escaped_and_fit() {
         let mut canvas = Canvas::default();
-        let width = canvas.text(Place::start(1.0, 2.0, 60.0), face(10.0, "t"), "<b>\u{1b}[2J</b> and more");
+        let width =
+            canvas.text(Place::start(1.0, 2.0, 60.0), face(10.0, "t"), "<b>\u{1b}[2J</b> and more");
         assert!(width <= 60.0, "{width}");
         assert_eq!(
             canvas.body,

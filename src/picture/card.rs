@@ -109,7 +109,8 @@ impl Draft<'_> {
                 break;
             }
             let area = Area { x, y: self.y, w: width, h: height };
-            let (class, ink) = if rank == 0 { ("ap", bold(size, "i")) } else { ("ru", face(size, "m")) };
+            let (class, ink) =
+                if rank == 0 { ("ap", bold(size, "i")) } else { ("ru", face(size, "m")) };
             self.canvas.rect(area, height / 2.0, class);
             let place = Place::middle(x + width / 2.0, self.y + 11.6, width - 4.0);
             self.canvas.text(place, ink, &label);
@@ -127,7 +128,8 @@ impl Draft<'_> {
             w: self.inner(),
             h: if full { 12.0 } else { 8.0 },
         };
-        let amount = |amount: Option<Bytes>| amount.map_or_else(|| "?".to_owned(), |b| b.to_string());
+        let amount =
+            |amount: Option<Bytes>| amount.map_or_else(|| "?".to_owned(), |b| b.to_string());
         let (free, total) = (amount(memory.free), amount(memory.total));
         let title = format!(
             "node {id}: {total} of memory, {free} free, of that {} file cache, {} claimed",
@@ -185,7 +187,8 @@ impl Draft<'_> {
         let id = self.node.id;
         for huge in &self.node.huge {
             let all = |pages: u64| Bytes::new(huge.page.get().saturating_mul(pages));
-            let have = huge.pages.map(|pages| format!("{} free of {}", all(pages.free), all(pages.total)));
+            let have =
+                huge.pages.map(|pages| format!("{} free of {}", all(pages.free), all(pages.total)));
             let claimed = (huge.claimed > Bytes::ZERO).then(|| format!("{} claimed", huge.claimed));
             let said: Vec<String> = have.into_iter().chain(claimed).collect();
             let left = format!("{} pages", huge.page);
@@ -216,7 +219,8 @@ impl Draft<'_> {
                 self.y += 6.0;
             }
             let mut cells = Canvas::default();
-            let height = cells::draw(&mut cells, &domain.cores, (dx, self.y), width, self.scale.cell);
+            let height =
+                cells::draw(&mut cells, &domain.cores, (dx, self.y), width, self.scale.cell);
             self.y += height;
             if boxed {
                 self.y += 6.0;

@@ -10,7 +10,13 @@ const NEAR: f64 = 1.0;
 const APART: f64 = 4.0;
 
 /// Draws cores from a place on, in lines of a width. Returns how high they are.
-pub(super) fn draw(canvas: &mut Canvas, cores: &[Core], at: (f64, f64), width: f64, cell: Cell) -> f64 {
+pub(super) fn draw(
+    canvas: &mut Canvas,
+    cores: &[Core],
+    at: (f64, f64),
+    width: f64,
+    cell: Cell,
+) -> f64 {
     let (w, h) = match cell {
         Cell::Numbered { w, h, .. } => (w, h),
         Cell::Small { side } | Cell::Core { side } => (side, side),
@@ -58,7 +64,12 @@ fn threads(core: &Core, cell: Cell) -> Vec<Shown> {
     }
     let of = |cpu: &Cpu| Shown {
         label: cpu.id.to_string(),
-        title: format!("CPU {}: {}{}", cpu.id, load(cpu.busy), if cpu.isolated { ", isolated" } else { "" }),
+        title: format!(
+            "CPU {}: {}{}",
+            cpu.id,
+            load(cpu.busy),
+            if cpu.isolated { ", isolated" } else { "" }
+        ),
         busy: cpu.busy,
         isolated: cpu.isolated,
     };
@@ -109,7 +120,12 @@ fn bar(canvas: &mut Canvas, cores: &[Core], at: (f64, f64), width: f64) -> f64 {
         canvas.rect_titled(area, 3.0, "u", &format!("{} CPUs: load unknown", cpus.len()));
         return HEIGHT;
     };
-    canvas.rect_titled(area, 3.0, "l0", &format!("{} CPUs: {:.0} % busy", cpus.len(), busy * 100.0));
+    canvas.rect_titled(
+        area,
+        3.0,
+        "l0",
+        &format!("{} CPUs: {:.0} % busy", cpus.len(), busy * 100.0),
+    );
     canvas.rect(Area { w: width * busy, ..area }, 3.0, theme::load(busy).0);
     HEIGHT
 }

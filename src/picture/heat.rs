@@ -96,7 +96,11 @@ impl Grid<'_> {
             }
             if at % down == 0 {
                 let y = self.top + self.h * (f(at) + 0.5) + size * 0.36;
-                canvas.text(Place::end(self.left - 6.0, y, self.left - 8.0), face(size, "m"), &label);
+                canvas.text(
+                    Place::end(self.left - 6.0, y, self.left - 8.0),
+                    face(size, "m"),
+                    &label,
+                );
             }
         }
     }
@@ -114,7 +118,8 @@ impl Grid<'_> {
                 };
                 let title = format!("from node {from} to node {to}: {distance}");
                 canvas.rect_titled(area, 3.0, class, &title);
-                let place = Place::middle(area.x + area.w / 2.0, area.y + area.h / 2.0 + 4.0, area.w);
+                let place =
+                    Place::middle(area.x + area.w / 2.0, area.y + area.h / 2.0 + 4.0, area.w);
                 let name = format!("distance{from}-{to}");
                 canvas.told(place, face(11.0, ink), &distance.to_string(), &name);
             }
@@ -162,7 +167,8 @@ impl Grid<'_> {
             let (class, _) = self.shade(*value);
             canvas.rect(Area { x, y, w: 16.0, h: 12.0 }, 2.0, class);
             let label = if *value == 10 { "10 local".to_owned() } else { value.to_string() };
-            let width = canvas.text(Place::start(x + 21.0, y + 10.0, 70.0), face(11.0, "m"), &label);
+            let width =
+                canvas.text(Place::start(x + 21.0, y + 10.0, 70.0), face(11.0, "m"), &label);
             x += 21.0 + width + 14.0;
         }
         x

@@ -86,7 +86,7 @@ mod tests {
         let cut = fit("12.5 GiB of 16.0 GiB", 12.0, false, room);
         assert!(cut.ends_with('\u{2026}') && width(&cut, 12.0, false) <= room, "{cut}");
         assert_eq!(fit("wide", 12.0, false, 3.0), "");
-        assert_eq!(fit("机器机器", 10.0, true, 40.0), "机\u{2026}");
+        assert_eq!(fit("机器机器", 10.0, true, 40.0), "机器\u{2026}");
     }
 
     #[test]

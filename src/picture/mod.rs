@@ -133,9 +133,14 @@ impl Picture {
 
     fn place(&mut self, node: &Node, card: &card::Card, area: Area, marks: Option<&Marks>) {
         let whole = Area { x: 0.0, y: 0.0, ..area };
-        self.canvas.open(area.x, area.y, &format!(" role=\"group\" aria-label=\"node {}\"", node.id));
+        self.canvas.open(
+            area.x,
+            area.y,
+            &format!(" role=\"group\" aria-label=\"node {}\"", node.id),
+        );
         self.canvas.rect(whole, 8.0, "cd");
-        if marks.is_some_and(|marks| marks.sets.first().is_some_and(|s| s.nodes.contains(node.id))) {
+        if marks.is_some_and(|marks| marks.sets.first().is_some_and(|s| s.nodes.contains(node.id)))
+        {
             self.canvas.rect(whole, 8.0, "ad");
         }
         self.canvas.body.push_str(&card.canvas.body);

@@ -15,8 +15,10 @@ pub(super) const MOST_GUESTS: usize = 14;
 pub(super) fn odd(canvas: &mut Canvas, view: &View, at: (f64, f64), width: f64) -> f64 {
     const SIZE: f64 = 12.0;
     let texts = view.odd.iter().map(|odd| odd.text.as_str());
-    let texts: Vec<String> =
-        texts.chain(view.notes.iter().map(String::as_str)).map(|t| escape::terminal(t).into_owned()).collect();
+    let texts: Vec<String> = texts
+        .chain(view.notes.iter().map(String::as_str))
+        .map(|t| escape::terminal(t).into_owned())
+        .collect();
     if texts.is_empty() {
         return 0.0;
     }
@@ -42,7 +44,8 @@ pub(super) fn advice(canvas: &mut Canvas, marks: &Marks, at: (f64, f64), width: 
     y += 28.0;
     for (rank, set) in marks.sets.iter().enumerate() {
         let mark = Area { x, y, w: 20.0, h: 16.0 };
-        let (class, ink) = if rank == 0 { ("ap", bold(10.0, "i")) } else { ("ru", face(10.0, "m")) };
+        let (class, ink) =
+            if rank == 0 { ("ap", bold(10.0, "i")) } else { ("ru", face(10.0, "m")) };
         canvas.rect(mark, 8.0, class);
         canvas.text(Place::middle(x + 10.0, y + 11.6, 16.0), ink, &(rank + 1).to_string());
         let noun = if set.nodes.len() == 1 { "node" } else { "nodes" };
@@ -50,7 +53,8 @@ pub(super) fn advice(canvas: &mut Canvas, marks: &Marks, at: (f64, f64), width: 
         let column = (width * 0.3).min(220.0);
         let ink = if rank == 0 { bold(12.0, "t") } else { face(12.0, "t") };
         canvas.text(Place::start(x + 30.0, y + 12.0, column - 8.0), ink, &nodes);
-        let slow = set.slowdown.map_or_else(|| "-".to_owned(), |slow| format!("slowdown {slow:.3}"));
+        let slow =
+            set.slowdown.map_or_else(|| "-".to_owned(), |slow| format!("slowdown {slow:.3}"));
         let after = x + 30.0 + column;
         canvas.text(Place::start(after, y + 12.0, 116.0), face(12.0, "m"), &slow);
         let room = width - 30.0 - column - 122.0;
@@ -89,7 +93,11 @@ pub(super) fn guests(canvas: &mut Canvas, view: &View, at: (f64, f64), width: f6
         y += 15.0;
         canvas.text(Place::start(x, y, width * 0.42 - 6.0), face(12.0, "t"), &who(guest));
         canvas.text(Place::end(ends[1], y, width * 0.11), face(12.0, "t"), &guest.cpus.to_string());
-        canvas.text(Place::end(ends[2], y, width * 0.2 - 6.0), face(12.0, "t"), &guest.memory.to_string());
+        canvas.text(
+            Place::end(ends[2], y, width * 0.2 - 6.0),
+            face(12.0, "t"),
+            &guest.memory.to_string(),
+        );
         canvas.text(Place::end(ends[3], y, width * 0.11), face(12.0, "m"), &there(guest));
         let nodes = guest.nodes().to_string();
         canvas.text(Place::start(ends[3] + 12.0, y, width * 0.16 - 12.0), face(12.0, "t"), &nodes);

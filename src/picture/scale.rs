@@ -40,7 +40,8 @@ impl Scale {
         let nodes = view.nodes.len();
         let widest = view.nodes.iter().map(|node| node.cpus.len()).max().unwrap_or(0);
         if nodes > 16 {
-            let cell = if widest <= 64 { Cell::Small { side: 9.0 } } else { Cell::Small { side: 5.0 } };
+            let cell =
+                if widest <= 64 { Cell::Small { side: 9.0 } } else { Cell::Small { side: 5.0 } };
             return Self {
                 columns: 8,
                 card: 134.0,

@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn dark_says_as_much_as_light() {
         let (light, dark) = STYLE.split_once("@media").expect("both");
-        for class in dark.split('}').filter_map(|rule| rule.rsplit('.').next()?.split('{').next()) {
+        for class in dark.split('}').filter_map(|rule| rule.rsplit_once('.')?.1.split('{').next()) {
             assert!(light.contains(&format!(".{class}{{")), "{class}");
         }
     }

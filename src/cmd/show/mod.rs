@@ -22,7 +22,7 @@ pub(crate) fn run(args: &Show, set: settings::Claims) -> Result<ExitCode, Box<dy
     let root = plan::root(&args.host);
     // hwloc reads while the load is measured.
     let second = args.devices.then(|| SecondSource::start(&root)).transpose()?;
-    let look = Look::at(&root, set, Window::Recent(args.host.window))?;
+    let look = Look::at(&root, set, Window::Recent(args.host.window), None)?;
     let view = look.view();
     for note in &view.notes {
         output::warn(note);
