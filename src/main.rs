@@ -15,6 +15,7 @@ mod replay;
 mod sampling;
 mod second_source;
 mod settings;
+mod start_up;
 mod trouble;
 mod variables;
 

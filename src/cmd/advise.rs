@@ -35,7 +35,7 @@ pub(crate) fn run(args: &Advise, set: settings::Claims) -> Result<ExitCode, Box<
         strict: args.strict,
         form: form(args),
     };
-    let figures = Local { root: &root, set, window: Window::Recent(args.host.window) };
+    let figures = Local::new(&root, set, Window::Recent(args.host.window));
     let answer = answer(&question, &figures)?;
     output::answer(&answer.text)?;
     Ok(ExitCode::from(answer.status))

@@ -17,6 +17,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use placer_engine::Snapshot;
+use placer_engine::source::SnapshotReader;
 
 use crate::args::{ClaimsName, Replay, RuleName, ShapeName};
 use crate::replay::{
@@ -89,7 +90,8 @@ fn host(args: &Replay) -> Result<(Snapshot, String), Box<dyn Error>> {
         Some(dir) => dir.display().to_string(),
         None => "this host as it is now".to_owned(),
     };
-    Ok((sampling::snapshot(&root, window, None)?, name))
+    let mut host = SnapshotReader::open(&root, None)?;
+    Ok((sampling::snapshot(&mut host, window)?, name))
 }
 
 fn stream(
