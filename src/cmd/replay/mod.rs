@@ -2,6 +2,7 @@
 
 mod crew;
 mod form;
+mod html;
 mod progress;
 mod table;
 
@@ -59,6 +60,10 @@ pub(crate) fn run(args: &Replay) -> Result<ExitCode, Box<dyn Error>> {
     let outcomes = crew::work(&machine, &stream, &courses, args.threads, args.times);
     let outcomes = courses.into_iter().zip(outcomes).collect();
     let report = Report { machine, host, guests, stream, habits, tuning, plan: made, outcomes };
+    if let Some(path) = &args.html {
+        std::fs::write(path, html::page(&report))
+            .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    }
     let answer = if args.json {
         json::text(&form::ReplayForm::new(&report))?
     } else {
