@@ -6,6 +6,7 @@ mod chart;
 use std::fmt::Write;
 
 use super::{Report, table};
+use crate::escape::markup as escaped;
 use crate::replay::{Course, Outcome};
 
 /// Colours by class, so that a page is readable by day and by night. The colours of rules are told
@@ -161,20 +162,4 @@ fn figures(outcomes: &[(Course, Outcome)]) -> String {
     }
     text += "</table></div>\n";
     text
-}
-
-/// Returns a text as it may stand in markup, also between quotes.
-fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for character in table::printable(text).chars() {
-        match character {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            other => safe.push(other),
-        }
-    }
-    safe
 }

@@ -24,6 +24,7 @@ use crate::replay::{
     Course, Habits, Machine, Made, Outcome, Plan, Rule, Shape, Stream, Tuning, generate, read,
 };
 use crate::sampling::{self, Window};
+use crate::save::save;
 use crate::{json, output, plan};
 
 /// The load of guests made up, for each CPU.
@@ -61,8 +62,7 @@ pub(crate) fn run(args: &Replay) -> Result<ExitCode, Box<dyn Error>> {
     let outcomes = courses.into_iter().zip(outcomes).collect();
     let report = Report { machine, host, guests, stream, habits, tuning, plan: made, outcomes };
     if let Some(path) = &args.html {
-        std::fs::write(path, html::page(&report))
-            .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        save(path, html::page(&report).as_bytes())?;
     }
     let answer = if args.json {
         json::text(&form::ReplayForm::new(&report))?

@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
-use super::{Bars, class, escaped};
+use super::{Bars, class};
 use crate::cmd::replay::table;
+use crate::escape::markup as escaped;
 use crate::replay::{Course, Outcome};
 
 /// In the units of the pictures, which are as wide as the page.
