@@ -1,0 +1,277 @@
+//! The host in text, SVG and HTML: the same numbers as `--json`, whatever names say, in bounds.
+
+#![allow(clippy::panic, reason = "a test that cannot go on says why")]
+
+mod common;
+#[path = "common/machine.rs"]
+mod machine;
+
+use std::path::Path;
+use std::process::Command;
+
+use common::{fixture, fixtures, json, placer, placer_on, run, text};
+use machine::{Machine, put_file, scratch};
+use serde_json::Value;
+
+/// Writes bytes as people read them, by its own arithmetic.
+fn human(bytes: &Value) -> String {
+    let Some(bytes) = bytes.as_u64() else { return "?".to_owned() };
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut shift = 10;
+    for unit in ["KiB", "MiB", "GiB", "TiB"] {
+        let tenths = (u128::from(bytes) * 10 + (1 << (shift - 1))) >> shift;
+        if tenths < 10_240 {
+            return format!("{}.{} {unit}", tenths / 10, tenths % 10);
+        }
+        shift += 10;
+    }
+    panic!("no host has {bytes} bytes")
+}
+
+/// Returns what the element of a name says in a picture.
+fn told(svg: &str, name: &str) -> Option<String> {
+    let (_, rest) = svg.split_once(&format!("data-is=\"{name}\">"))?;
+    Some(rest.split('<').next()?.to_owned())
+}
+
+#[test]
+fn text_svg_and_html_say_what_json_says() {
+    let mut count = 0;
+    for name in fixtures() {
+        let root = fixture(&name);
+        let shown = json(&placer_on(&root, &["show", "--json"]));
+        let table = text(&placer_on(&root, &["show"]).stdout);
+        let svg = text(&placer_on(&root, &["show", "--svg", "-"]).stdout);
+        let html = text(&placer_on(&root, &["show", "--html", "-"]).stdout);
+        for node in shown["nodes"].as_array().expect("nodes") {
+            let id = node["id"].to_string();
+            let cpus = placer_engine::parse::list::parse::<placer_engine::CpuId>(
+                node["cpus"].as_str().expect("a list").as_bytes(),
+            );
+            let cpus = cpus.expect("a list").len();
+            let idle =
+                node["cpus_free"].as_f64().map_or("?".to_owned(), |idle| format!("{idle:.2}"));
+            let (free, total) = (human(&node["memory_free"]), human(&node["memory_total"]));
+
+            let line = table
+                .lines()
+                .find(|line| line.starts_with(&format!("{id:>6} ")) && line.contains('/'));
+            let line = line.unwrap_or_else(|| panic!("{name}: node {id} is not in\n{table}"));
+            let figures = format!(" {free:>10} {total:>10} ");
+            assert!(
+                line.contains(&format!(" {idle}/{cpus} ")) && line.contains(&figures),
+                "{name}: {line}"
+            );
+
+            let noun = if cpus == 1 { "CPU" } else { "CPUs" };
+            if cpus > 0 {
+                let said = format!("{idle} of {cpus} {noun} idle");
+                assert_eq!(told(&svg, &format!("node{id}.idle")), Some(said), "{name}");
+            }
+            if node["memory_total"] != 0 {
+                let said = [format!("{free} free"), format!("of {total}")].map(Some);
+                let found = ["free", "total"].map(|what| told(&svg, &format!("node{id}.{what}")));
+                assert_eq!(found, said, "{name} node {id}");
+            }
+            let row = format!(
+                "<tr><th scope=\"row\">{id}</th><td>{idle}</td><td>{cpus}</td><td>{free}</td><td>{}</td><td>{total}</td><td>{}</td>",
+                human(&node["memory_cached"]),
+                human(&node["claimed"])
+            );
+            assert!(html.contains(&row), "{name}: no {row}");
+            count += 1;
+        }
+        let ids = shown["distances"]["nodes"].as_array().cloned().unwrap_or_default();
+        for (row, from) in ids.iter().enumerate().filter(|_| ids.len() > 1) {
+            for (column, to) in ids.iter().enumerate() {
+                let distance = shown["distances"]["matrix"][row][column].to_string();
+                let found = told(&svg, &format!("distance{from}-{to}"));
+                assert_eq!(found, Some(distance), "{name} {from} {to}");
+            }
+        }
+        for odd in shown["odd"].as_array().expect("a list") {
+            let sentence = odd["text"].as_str().expect("a text").replace(' ', "");
+            assert!(table.replace([' ', '\n'], "").contains(&sentence), "{name}: {sentence}");
+        }
+    }
+    assert!(count > 50, "{count}");
+}
+
+/// 64 nodes of 16 CPUs, loads and distances of many kinds.
+fn large(dir: &Path) {
+    let mut machine = Machine::new();
+    for node in 0..64 {
+        let free = u64::from(node % 7 + 1) << 20;
+        machine = machine.node(node, node * 16..node * 16 + 16, 8 << 20, free);
+        for cpu in node * 16..node * 16 + 16 {
+            machine = machine.idle(cpu, u64::from(cpu * 37 % 101));
+        }
+        for to in (0..64).filter(|to| *to != node) {
+            machine = machine.distance(node, to, 12 + 4 * (node ^ to).ilog2());
+        }
+    }
+    machine.write(dir);
+}
+
+#[test]
+fn a_host_of_64_nodes_and_1024_cpus_is_a_file_below_a_mib() {
+    let dir = scratch();
+    large(dir.path());
+    for form in ["--svg", "--html"] {
+        let output = placer_on(dir.path(), &["show", form, "-"]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        println!("{form}: {} bytes", output.stdout.len());
+        assert!(
+            (10_000..1 << 20).contains(&output.stdout.len()),
+            "{form}: {}",
+            output.stdout.len()
+        );
+    }
+}
+
+#[test]
+fn names_reach_neither_terminal_nor_page_unescaped() {
+    let dir = scratch();
+    let root = dir.path().join("</svg><script>alert(1)<\u{202e}\u{1b}[2J");
+    Machine::new().node(0, 0..2, 1 << 20, 1 << 19).write(&root);
+    put_file(&root, "sys/bus/pci/devices/0000:01:00.0/class", "0x020000\n");
+    put_file(&root, "sys/bus/pci/devices/0000:01:00.0/numa_node", "0\n");
+    let net = root.join("sys/class/net");
+    std::fs::create_dir_all(&net).expect("made");
+    use std::os::unix::ffi::OsStrExt;
+    let hostile: [&[u8]; 4] = [
+        b"\"><script>x<",
+        b"\x1b[31mred\x07",
+        "\u{202e}gpj.exe\u{200b}".as_bytes(),
+        b"bad\xff\xfe",
+    ];
+    for name in hostile {
+        let name = std::ffi::OsStr::from_bytes(name);
+        std::os::unix::fs::symlink("../../devices/pci0000:00/0000:01:00.0/net/x", net.join(name))
+            .expect("made");
+    }
+    for args in [
+        &["show"][..],
+        &["show", "--svg", "-"],
+        &["show", "--html", "-"],
+        &["ps"],
+        &["show", "--json"],
+    ] {
+        let output = run(placer()
+            .args(args)
+            .env("PLACER_ROOT", &root)
+            .env("PLACER_STATE_DIR", dir.path().join("state")));
+        let shown = text(&output.stdout) + &text(&output.stderr);
+        let acts = |c: char| {
+            (c.is_control() && c != '\n')
+                || ('\u{202a}'..='\u{202e}').contains(&c)
+                || c == '\u{200b}'
+        };
+        assert!(!shown.contains(acts), "{args:?}: {shown:?}");
+        assert!(!shown.contains("<script"), "{args:?}: {shown}");
+    }
+    let svg = text(&placer_on(&root, &["show", "--svg", "-"]).stdout);
+    assert!(svg.contains("&lt;script&gt;") && svg.contains("\\u{1b}"), "{svg}");
+}
+
+/// Looks at each text of each picture: in the smallest box it begins in, and over no other text.
+const CHECK: &str = r#"
+const wrong=[];let count=0;
+for(const host of document.querySelectorAll('.host')){
+ const texts=[...host.querySelectorAll('text')].map(t=>[t.textContent,t.getBoundingClientRect()]);
+ const boxes=[...host.querySelectorAll('rect')].map(r=>r.getBoundingClientRect());
+ for(const [what,t] of texts){count++;
+  const x=(t.left+t.right)/2,y=(t.top+t.bottom)/2;
+  const around=boxes.filter(b=>b.left<=x&&x<=b.right&&b.top<=y&&y<=b.bottom&&b.height>=12&&b.width>=12).sort((a,b)=>a.width*a.height-b.width*b.height)[0];
+  if(!around||t.left<around.left-.6||t.right>around.right+.6)wrong.push(host.id+': '+what+' leaves its box');}
+ for(let i=0;i<texts.length;i++)for(let j=i+1;j<texts.length;j++){const a=texts[i][1],b=texts[j][1];
+  if(Math.min(a.right,b.right)-Math.max(a.left,b.left)>1&&Math.min(a.bottom,b.bottom)-Math.max(a.top,b.top)>2)
+   wrong.push(host.id+': '+texts[i][0]+' over '+texts[j][0]);}}
+document.getElementById('result').textContent='texts '+count+' wrong '+wrong.length+' '+wrong.slice(0,20).join(' | ');
+"#;
+
+#[test]
+fn no_text_leaves_its_box_or_lies_over_another() {
+    if Command::new("chromium").arg("--version").output().is_err() {
+        eprintln!("skipped: chromium is not there");
+        return;
+    }
+    let dir = scratch();
+    let many = dir.path().join("many");
+    large(&many);
+    let roots = [
+        fixture("one-node-busy"),
+        fixture("two-nodes-busy"),
+        fixture("uneven-8-busy"),
+        fixture("pci-4"),
+        fixture("sixteen"),
+        many,
+    ];
+    let mut page = "<!doctype html><meta charset=utf-8><body><pre id=result></pre>".to_owned();
+    for root in &roots {
+        let id = root.file_name().expect("a name").to_string_lossy().into_owned();
+        for args in [
+            &["show", "--svg", "-"][..],
+            &["advise", "4:500", "--machine-wide", "--explain", "--svg", "-"],
+        ] {
+            let svg = text(&placer_on(root, args).stdout);
+            assert!(svg.starts_with("<svg"), "{id}");
+            page += &format!("<div class=host id={id}>{svg}</div>");
+        }
+    }
+    page += &format!("<script>{CHECK}</script>");
+    put_file(dir.path(), "check.html", &page);
+    // The page that is shipped, as it is: it may say nothing to the console and ask nobody.
+    let html = dir.path().join("host.html");
+    assert!(
+        placer_on(&fixture("pci-4"), &["show", "--html", html.to_str().expect("plain")])
+            .status
+            .success()
+    );
+    for scheme in ["0", "1"] {
+        let browse = |file: &Path| {
+            let output = run(Command::new("timeout")
+                .args(["60", "chromium", "--headless", "--no-sandbox"])
+                .args([
+                    "--disable-gpu",
+                    "--disable-quic",
+                    "--no-first-run",
+                    "--disable-background-networking",
+                ])
+                .args([
+                    "--disable-component-update",
+                    "--disable-sync",
+                    "--enable-logging=stderr",
+                    "--dump-dom",
+                ])
+                .arg(format!("--blink-settings=preferredColorScheme={scheme}"))
+                .arg(format!("--user-data-dir={}", dir.path().join("profile").display()))
+                .arg(format!("--log-net-log={}", dir.path().join("net.json").display()))
+                .arg(format!("file://{}", file.display())));
+            let log = text(&output.stderr);
+            assert!(!log.contains("CONSOLE"), "{log}");
+            text(&output.stdout)
+        };
+        let dom = browse(&dir.path().join("check.html"));
+        let result =
+            dom.split("<pre id=\"result\">").nth(1).and_then(|rest| rest.split("</pre>").next());
+        let result = result.unwrap_or_else(|| panic!("no result: {dom:.300}"));
+        println!("{result}");
+        assert!(result.contains(" wrong 0 ") && !result.starts_with("texts 0 "), "{result}");
+        assert!(browse(&html).contains("id=\"nodes\""));
+        // The browser asks its maker about itself, whatever it shows; no name is resolved here.
+        let asked = || -> std::collections::BTreeSet<String> {
+            let net = std::fs::read_to_string(dir.path().join("net.json")).expect("a log");
+            let urls = net.split("\"url\":\"").skip(1).filter_map(|rest| rest.split('"').next());
+            urls.filter_map(|url| url.split(['?', '#']).next())
+                .filter(|url| !url.starts_with("file:"))
+                .map(str::to_owned)
+                .collect()
+        };
+        let for_page = asked();
+        browse(Path::new("/dev/null"));
+        assert_eq!(for_page.difference(&asked()).collect::<Vec<_>>(), [""; 0]);
+    }
+}
