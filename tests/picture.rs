@@ -122,6 +122,12 @@ fn a_host_of_64_nodes_and_1024_cpus_is_a_file_below_a_mib() {
     for form in ["--svg", "--html"] {
         let output = placer_on(dir.path(), &["show", form, "-"]);
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        // No figure is cut off.
+        let whole = text(&output.stdout);
+        let figures = whole.split("data-is=\"node").skip(1);
+        let cut: Vec<_> =
+            figures.filter_map(|f| f.split('<').next()).filter(|f| f.contains('…')).collect();
+        assert_eq!(cut, [""; 0]);
         println!("{form}: {} bytes", output.stdout.len());
         assert!(
             (10_000..1 << 20).contains(&output.stdout.len()),

@@ -78,7 +78,7 @@ impl Draft<'_> {
             (0, ..) if node.is_gpu => "GPU memory".to_owned(),
             (0, ..) => "no CPUs".to_owned(),
             (_, Some(idle), true) => format!("{idle:.2} of {cpus} {noun} idle"),
-            (_, Some(idle), false) => format!("{idle:.2}/{cpus} idle"),
+            (_, Some(idle), false) => format!("{idle:.2}/{cpus}"),
             (_, None, true) => format!("{cpus} {noun}, load unknown"),
             (_, None, false) => format!("{cpus} {noun}"),
         };
