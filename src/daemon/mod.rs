@@ -15,7 +15,7 @@ mod log;
 mod notify;
 mod peer;
 mod signals;
-mod sysv;
+pub(crate) mod sysv;
 mod warm;
 
 use std::error::Error;
@@ -28,10 +28,11 @@ use placer_engine::store::StateDir;
 
 use self::core::Core;
 use self::lock::Lock;
-use self::log::Log;
+pub(crate) use self::log::Log;
 use self::notify::Notify;
 use self::signals::{Order, Signals};
 use self::sysv::Queue;
+use crate::numad;
 use crate::sampling::{self, Saved};
 use crate::settings::{Level, Settings};
 
@@ -48,6 +49,40 @@ pub(crate) fn run(
     set: Settings,
     config: Option<PathBuf>,
 ) -> Result<(), Box<dyn Error>> {
+    serve(root, set, config, None)
+}
+
+/// A daemon that was started by numad's name.
+pub(crate) trait Named {
+    /// What it was given.
+    fn options(&self) -> &numad::Options;
+
+    /// Is called when it answers.
+    ///
+    /// Errors: it shall not go on.
+    fn ready(&mut self, log: &Log) -> Result<(), Box<dyn Error>>;
+
+    /// Is called when the settings were read anew.
+    fn reloaded(&mut self);
+}
+
+/// The same for this host in the place of numad's daemon.
+///
+/// Errors: as [`run`]; numad's clients cannot be answered.
+pub(crate) fn run_as_numad(
+    set: Settings,
+    config: Option<PathBuf>,
+    named: &mut dyn Named,
+) -> Result<(), Box<dyn Error>> {
+    serve(&SysRoot::live(), set, config, Some(named))
+}
+
+fn serve(
+    root: &SysRoot,
+    set: Settings,
+    config: Option<PathBuf>,
+    mut named: Option<&mut dyn Named>,
+) -> Result<(), Box<dyn Error>> {
     // First of all, so that no thread takes a signal that is meant for this one.
     let signals = Signals::open()?;
     let notify = Notify::open();
@@ -59,7 +94,13 @@ pub(crate) fn run(
     let _lock = Lock::take(&dir)?;
     let (log, _) = Log::start(set.daemon.log)?;
     let core = Arc::new(Core::start(root, set, config, log.clone())?);
-    let queue = Queue::start(&core);
+    let queue = match &named {
+        None => Queue::start(&core),
+        Some(named) => Some(Queue::start_as_numad(&core, named.options())?),
+    };
+    if let Some(named) = &mut named {
+        named.ready(&log)?;
+    }
     let version = env!("CARGO_PKG_VERSION");
     log.tell(Level::Notice, "ready", &[("version", &version), ("dir", &dir.display())]);
     notify.ready("answering");
@@ -73,6 +114,9 @@ pub(crate) fn run(
                 core.reload();
                 if let Some(queue) = &queue {
                     queue.reload();
+                }
+                if let Some(named) = &mut named {
+                    named.reloaded();
                 }
                 notify.ready("answering");
             }

@@ -61,14 +61,8 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    pub(crate) fn new(shared: Arc<Shared>, jobs: Sender<Job>) -> Self {
-        Self {
-            shared,
-            jobs,
-            standing: Standing::default(),
-            beside: BTreeMap::new(),
-            watch: Watch::default(),
-        }
+    pub(crate) fn new(shared: Arc<Shared>, standing: Standing, jobs: Sender<Job>) -> Self {
+        Self { shared, jobs, standing, beside: BTreeMap::new(), watch: Watch::default() }
     }
 
     /// Works until a `None` arrives.
@@ -150,7 +144,7 @@ impl Desk {
     }
 
     fn ask(&mut self, client: i32, advice: Advice) {
-        let mut standing = self.standing;
+        let mut standing = self.standing.clone();
         for (order, _) in
             self.beside.remove(&client).map(|beside| beside.orders).unwrap_or_default()
         {

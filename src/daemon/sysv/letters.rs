@@ -51,20 +51,31 @@ pub(crate) fn order(message: &Message) -> Option<Order> {
 }
 
 /// What all questions go by that do not say otherwise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Standing {
     count_inactive_file: bool,
     /// `None`: never told, and then the settings have their say.
     thread_percent: Option<u8>,
+    /// `-R`, which only the daemon's own command line can tell.
+    reserved: Option<Vec<u8>>,
 }
 
 impl Default for Standing {
     fn default() -> Self {
-        Self { count_inactive_file: true, thread_percent: None }
+        Self { count_inactive_file: true, thread_percent: None, reserved: None }
     }
 }
 
 impl Standing {
+    /// Returns what a daemon goes by that was started with these options.
+    pub(crate) fn of(options: &Options) -> Self {
+        Self {
+            count_inactive_file: options.count_inactive_file,
+            thread_percent: options.given.contains(&b't').then_some(options.thread_percent),
+            reserved: options.reserved.clone(),
+        }
+    }
+
     /// Lets a setting count from now on.
     pub(crate) fn set(&mut self, setting: Setting) {
         match setting {
@@ -75,9 +86,10 @@ impl Standing {
     }
 
     /// Returns the options of a question, as if its client had been given them all.
-    pub(crate) fn options(self, advice: Advice) -> Options {
+    pub(crate) fn options(&self, advice: Advice) -> Options {
         let mut options = Options { advice: Some(advice), ..Options::default() };
         options.count_inactive_file = self.count_inactive_file;
+        options.reserved.clone_from(&self.reserved);
         options.given.insert(b'w');
         if let Some(percent) = self.thread_percent {
             options.thread_percent = percent;

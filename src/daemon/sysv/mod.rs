@@ -9,6 +9,7 @@
 //! the kernel tells: whose the queue is, who was the last to send, which processes live.
 
 mod answer;
+pub(crate) mod client;
 mod desk;
 mod fit;
 mod ipc;
@@ -32,11 +33,13 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Sender, bounded};
 
 use self::desk::{Beat, Desk};
+use self::letters::Standing;
 use self::line::{Line, Now};
 use self::pid_file::{PidFile, Taken};
 use self::post::{Mail, Post};
 use self::receivers::{Arrived, Place};
 use super::core::Core;
+use crate::numad::Options;
 use crate::settings::Level;
 use crate::variables;
 
@@ -100,7 +103,7 @@ impl Queue {
             off(Level::Info, &why);
             return None;
         }
-        match Self::serve(core) {
+        match Self::serve(core, Standing::default()) {
             Ok(queue) => Some(queue),
             Err(why) => {
                 off(Level::Error, &why);
@@ -109,7 +112,17 @@ impl Queue {
         }
     }
 
-    fn serve(core: &Arc<Core>) -> Result<Self, String> {
+    /// Begins to serve the queue as a numad that was started with these options.
+    ///
+    /// Errors: why that cannot be.
+    pub(super) fn start_as_numad(core: &Arc<Core>, options: &Options) -> Result<Self, String> {
+        match not_the_hosts(core) {
+            Some(why) => Err(format!("clients of numad's cannot be answered: {why}")),
+            None => Self::serve(core, Standing::of(options)),
+        }
+    }
+
+    fn serve(core: &Arc<Core>, standing: Standing) -> Result<Self, String> {
         // Before the queue is touched: it may be in use.
         let place = Path::new(pid_file::PLACE);
         if let Some(process) = pid_file::daemon(place) {
@@ -138,7 +151,7 @@ impl Queue {
         };
         let post = Post::new(Arc::clone(&shared));
         spawn("placer-post", Box::new(move || post.run(&inbox)))?;
-        let desk = Desk::new(Arc::clone(&shared), jobs);
+        let desk = Desk::new(Arc::clone(&shared), standing, jobs);
         spawn("placer-desk", Box::new(move || desk.run(&arrived)))?;
         for _ in 0..ANSWERING {
             let (shared, questions) = (Arc::clone(&shared), questions.clone());
