@@ -38,6 +38,7 @@ test: deps deps-test ## Runs every test: with hwloc, without it, and in virtual 
 	@$(MAKE) --no-print-directory pack test-packed test-vm
 
 test-vm: deps deps-test ## Runs the tests that boot virtual machines with many nodes
+	@[ -f target/placer.deb ] || $(MAKE) --no-print-directory deb
 	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture --test-threads=1
 
 lint: deps deps-lint ## Checks format, clippy, docs, Rust version and scripts; warnings are errors

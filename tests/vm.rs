@@ -11,3 +11,5 @@ mod advised;
 mod guest;
 #[path = "vm/launched.rs"]
 mod launched;
+#[path = "vm/libvirt.rs"]
+mod libvirt;
