@@ -5,17 +5,24 @@ mod claiming;
 mod cmd;
 mod daemon;
 mod duration;
+mod escape;
 mod explain;
 mod figures;
 mod json;
+mod look;
 mod numad;
 mod output;
+mod picture;
 mod plan;
+mod replay;
 mod sampling;
+mod save;
 mod second_source;
 mod settings;
+mod start_up;
 mod trouble;
 mod variables;
+mod view;
 
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
@@ -70,6 +77,7 @@ fn obey(mut args: Args, matches: &ArgMatches) -> Result<ExitCode, Box<dyn Error>
         Command::Launch(args) => cmd::launch::run(&args, set.claims),
         Command::Show(args) => cmd::show::run(&args, set.claims),
         Command::Record(args) => cmd::record::run(&args),
+        Command::Replay(args) => cmd::replay::run(&args),
         Command::Schema(args) => cmd::schema::run(&args),
         Command::Ps(args) => cmd::ps::run(&args, set.claims),
         Command::Release(args) => cmd::release::run(&args, set.claims),

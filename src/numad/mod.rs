@@ -101,7 +101,7 @@ fn answer(options: &Options, advice: Advice, set: &Settings) -> Result<(), Box<d
         return Ok(());
     }
     let window = asked.map_or(Window::Recent(DEFAULT_WINDOW), Window::Now);
-    let figures = Local { root: &root, set: set.claims, window };
+    let figures = Local::new(&root, set.claims, window);
     let nodes = choose_nodes(options, advice, set, &figures, &mut log)?;
     output::answer(format!("{nodes}\n").as_bytes())?;
     Ok(())
