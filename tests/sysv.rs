@@ -160,7 +160,7 @@ fn d17_a_stale_pid_file_holds_up_nobody() {
             daemon.signal("TERM");
             wait_for("its end", || pid_file().is_none());
         }
-        other.kill().expect("ended");
+        other.kill().and_then(|()| other.wait()).expect("ended");
     });
 }
 
@@ -317,7 +317,7 @@ fn garbage_and_floods_hold_up_no_client() {
         }
         let sent = floods.into_iter().map(|flood| flood.wait_with_output().expect("it ends"));
         let sent: usize = sent.map(|o| text(&o.stdout).trim().parse().unwrap_or(0)).sum();
-        println!("{sent} messages of garbage, {asked} clients asked, {answered} answered");
+        eprintln!("{sent} messages of garbage, {asked} clients asked, {answered} answered");
         assert!(sent > 1000 && asked >= 8, "{sent} {asked}");
         // Garbage is taken for questions and answered, also in the name of a client's pid: an
         // answer that was not asked for is still one. A client that finds the queue full fails.
