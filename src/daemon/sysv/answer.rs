@@ -1,5 +1,7 @@
 //! Answers questions that came by the queue.
 
+use std::time::Duration;
+
 use crossbeam_channel::Receiver;
 use nix::unistd::geteuid;
 use placer_engine::{NodeSet, parse};
@@ -12,6 +14,11 @@ use super::post::{Answer, Mail};
 use super::process::{Process, user_of};
 use crate::daemon::peer::{Peer, Way};
 use crate::settings::Level;
+
+/// What could not be answered is tried so many times more, so much later: the host is read anew four
+/// times a second.
+const AGAIN: usize = 4;
+const LATER: Duration = Duration::from_millis(100);
 
 /// Answers until there will be no more questions.
 pub(crate) fn run(shared: &Shared, questions: &Receiver<Job>) {
@@ -28,7 +35,16 @@ pub(crate) fn run(shared: &Shared, questions: &Receiver<Job>) {
         };
         let gone = || process.as_ref().is_some_and(Process::has_gone);
         let core = &shared.core;
-        let (told, lines) = core.numad_with(&options, advice, &core.settings(), &peer, &gone);
+        let ask = || core.numad_with(&options, advice, &core.settings(), &peer, &gone);
+        let (mut told, mut lines) = ask();
+        // A node that goes is noticed at the next reading. The client cannot ask again.
+        for _ in 0..AGAIN {
+            if told.result.is_ok() || gone() {
+                break;
+            }
+            std::thread::sleep(LATER);
+            (told, lines) = ask();
+        }
         for line in told.lines {
             shared.tell(Level::Warning, "beside an answer", &[("line", &line)]);
         }

@@ -181,4 +181,26 @@ mod tests {
             assert_eq!(Message::decode(bytes), Err(*why), "{}", bytes.escape_ascii());
         }
     }
+
+    proptest::proptest! {
+        /// Whatever is understood is what numad would have sent, to the byte; all else is refused.
+        #[test]
+        fn any_bytes_are_a_message_or_refused(
+            head in proptest::collection::vec(proptest::num::i64::ANY, 4),
+            small in proptest::array::uniform4(-2_i64..130),
+            plain in proptest::bool::ANY,
+            text in proptest::collection::vec(proptest::num::u8::ANY, 0..110),
+            cut in 0_usize..160,
+        ) {
+            let head = if plain { small } else { [head[0], head[1], head[2], head[3]] };
+            let mut bytes = words(head, &text);
+            bytes.push(0);
+            for bytes in [bytes.as_slice(), &bytes[..cut.min(bytes.len())]] {
+                if let Ok(message) = Message::decode(bytes) {
+                    proptest::prop_assert_eq!(message.encode(), bytes);
+                    proptest::prop_assert!(bytes.len() <= LONGEST && message.sender > 0);
+                }
+            }
+        }
+    }
 }

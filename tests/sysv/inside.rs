@@ -1,0 +1,207 @@
+//! A private set of namespaces for each test: its own message queues, pids, `/run` and `/var/log`.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::common::{placer, project, run, text};
+
+/// Set inside.
+const INSIDE: &str = "PLACER_TEST_INSIDE";
+pub(crate) const PID_FILE: &str = "/run/numad.pid";
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Runs a test by this name in namespaces of its own, or says why it cannot.
+pub(crate) fn inside(name: &str, test: impl FnOnce()) {
+    if std::env::var_os(INSIDE).is_some() {
+        for place in ["/run", "/var/log"] {
+            assert!(call("mount", &["-t", "tmpfs", "none", place]).status.success(), "{place}");
+        }
+        return test();
+    }
+    if let Some(why) = obstacle() {
+        eprintln!("skipped: {why}");
+        return;
+    }
+    let this = std::env::current_exe().expect("a path");
+    let output = Command::new("timeout")
+        .args(["-k", "1", "120", "unshare", "--mount", "--ipc", "--pid", "--fork"])
+        .args(["--mount-proc", "--kill-child"])
+        .arg(this)
+        .args(["--exact", name, "--nocapture"])
+        .env(INSIDE, "1")
+        .output()
+        .expect("unshare runs");
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success() && out.contains("1 passed"), "{name}: {out}{err}");
+    eprint!("{err}");
+}
+
+fn obstacle() -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("only root can have private namespaces with users in them".to_owned());
+    }
+    let asked = [("numad", "-V"), ("python3", "--version"), ("timeout", "--version")];
+    let missing = asked.iter().find(|(program, option)| {
+        !Command::new(program).arg(option).output().is_ok_and(|output| output.status.success())
+    });
+    if let Some((program, _)) = missing {
+        return Some(format!("{program} is not installed"));
+    }
+    let unshare = ["--mount", "--ipc", "--pid", "--fork", "true"];
+    let may = Command::new("unshare").args(unshare).output();
+    (!may.is_ok_and(|output| output.status.success()))
+        .then(|| "no right to make namespaces".to_owned())
+}
+
+pub(crate) fn call(program: &str, args: &[&str]) -> Output {
+    run(Command::new(program).env_clear().env("PATH", PATH).args(args))
+}
+
+/// Returns what a program printed, when all went well.
+pub(crate) fn said(program: &str, args: &[&str]) -> String {
+    let output = call(program, args);
+    assert!(output.status.success(), "{program} {args:?}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// The real numad with a time limit: hangs are exit status 124. Returns stdout and the status.
+pub(crate) fn numad(args: &[&str]) -> (String, Option<i32>) {
+    let mut words = vec!["-k", "1", "15", "numad"];
+    words.extend(args);
+    let output = call("timeout", &words);
+    (text(&output.stdout), output.status.code())
+}
+
+/// Plays a stranger.
+pub(crate) fn stranger(args: &[&str]) -> Output {
+    run(Command::new(project().join("tests/sysv/queue")).args(args))
+}
+
+/// Our program in numad's place. Returns stdout, stderr and the status.
+pub(crate) fn our_numad(args: &[&str]) -> (String, String, Option<i32>) {
+    let output = run(placer().arg("numad").args(args));
+    (text(&output.stdout), text(&output.stderr), output.status.code())
+}
+
+/// Waits until something is so.
+pub(crate) fn wait_for(what: &str, so: impl Fn() -> bool) {
+    let since = Instant::now();
+    while !so() {
+        assert!(since.elapsed() < Duration::from_secs(20), "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// `placer daemon` on the queue.
+pub(crate) struct Daemon {
+    pub(crate) child: Child,
+    log: PathBuf,
+}
+
+impl Daemon {
+    /// Starts it and waits until clients of numad's find it.
+    pub(crate) fn start() -> Self {
+        Self::start_with("")
+    }
+
+    pub(crate) fn start_with(settings: &str) -> Self {
+        let daemon = Self::spawn(settings);
+        let pid = format!("{}\n", daemon.pid());
+        wait_for("the pid file", || pid_file().as_deref() == Some(&pid));
+        daemon
+    }
+
+    pub(crate) fn spawn(settings: &str) -> Self {
+        let config = Path::new("/run/placer.toml");
+        std::fs::write(config, settings).expect("written");
+        let log = PathBuf::from("/run/daemon.log");
+        let file = std::fs::File::create(&log).expect("a file");
+        let child = placer()
+            .arg("daemon")
+            .env("PLACER_CONFIG", config)
+            .stdout(Stdio::null())
+            .stderr(file)
+            .spawn()
+            .expect("it starts");
+        Self { child, log }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Returns the lines of its log that hold a text.
+    pub(crate) fn lines(&self, text: &str) -> Vec<String> {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        log.lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_some()
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        said("kill", &[&format!("-{name}"), &self.pid().to_string()]);
+    }
+
+    /// Asks as a real client, and says who is to answer.
+    pub(crate) fn answers(&mut self) {
+        assert!(!self.has_ended(), "the daemon has ended");
+        let (answer, status) = numad(&["-w", "1:1"]);
+        assert_eq!(status, Some(0), "a client hangs or fails: {:?}", self.lines(""));
+        assert!(answer.ends_with('\n') && answer.len() > 1, "{answer:?}: {:?}", self.lines(""));
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub(crate) fn pid_file() -> Option<String> {
+    std::fs::read_to_string(PID_FILE).ok()
+}
+
+/// A node of a host that is put over the real one: MB in all, free, of inactive file cache.
+pub(crate) type Node = (u64, u64, u64);
+
+/// Puts a host over this one's files, for whoever is inside: a CPU on each node, which is idle.
+pub(crate) fn put_host(nodes: &[Node]) {
+    let dir = Path::new("/run/host");
+    let write = |path: &str, text: String| {
+        let path = dir.join(path);
+        std::fs::create_dir_all(path.parent().expect("a directory")).expect("made");
+        std::fs::write(path, text).expect("written");
+    };
+    let last = nodes.len() - 1;
+    let all = if last == 0 { "0\n".to_owned() } else { format!("0-{last}\n") };
+    for (id, (total, free, inactive)) in nodes.iter().enumerate() {
+        let row = (0..nodes.len()).map(|to| if to == id { "10" } else { "20" });
+        write(&format!("node/node{id}/cpulist"), format!("{id}\n"));
+        write(&format!("node/node{id}/distance"), row.collect::<Vec<_>>().join(" ") + "\n");
+        let line = |name: &str, mb: u64| format!("Node {id} {name}: {} kB\n", mb * 1024);
+        let meminfo = [("MemTotal", *total), ("MemFree", *free), ("Inactive(file)", *inactive)];
+        let text: String = meminfo.iter().map(|(name, mb)| line(name, *mb)).collect();
+        write(&format!("node/node{id}/meminfo"), text);
+    }
+    for file in ["node/online", "node/possible", "node/has_cpu", "node/has_memory"] {
+        write(file, all.clone());
+    }
+    for file in ["cpu/online", "cpu/possible", "cpu/present"] {
+        write(file, all.clone());
+    }
+    write("cpu/cpu0/topology/thread_siblings", "1\n".to_owned());
+    let cpus = (0..nodes.len()).map(|id| format!("cpu{id} 0 0 0 1000 0 0 0 0 0 0\n"));
+    write("stat", format!("cpu 0 0 0 1000 0 0 0 0 0 0\n{}", cpus.collect::<String>()));
+    for (from, to) in [
+        ("node", "/sys/devices/system/node"),
+        ("cpu", "/sys/devices/system/cpu"),
+        ("stat", "/proc/stat"),
+    ] {
+        let from = dir.join(from);
+        said("mount", &["--bind", from.to_str().expect("a path"), to]);
+    }
+}
