@@ -11,11 +11,13 @@ mod json;
 mod numad;
 mod output;
 mod plan;
+mod protocol;
 mod sampling;
 mod second_source;
 mod settings;
 mod trouble;
 mod variables;
+mod via;
 
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
@@ -66,7 +68,7 @@ fn obey(mut args: Args, matches: &ArgMatches) -> Result<ExitCode, Box<dyn Error>
     set.fill(&mut args, matches);
     let config = args.config;
     match args.command {
-        Command::Advise(args) => cmd::advise::run(&args, set.claims),
+        Command::Advise(args) => cmd::advise::run(&args, &set),
         Command::Launch(args) => cmd::launch::run(&args, set.claims),
         Command::Show(args) => cmd::show::run(&args, set.claims),
         Command::Record(args) => cmd::record::run(&args),

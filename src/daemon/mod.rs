@@ -7,14 +7,15 @@
 //! Blocking threads, one for each client: no answer waits for another client, and what a thread
 //! waits for has a time limit. The number of threads is bounded, and so is what each may hold.
 
-#![allow(dead_code, reason = "the socket and the queue use it")]
-
 pub(crate) mod core;
 mod lock;
 mod log;
+mod metrics;
 mod notify;
 mod peer;
+mod port;
 mod signals;
+mod socket;
 mod sysv;
 mod warm;
 
@@ -30,7 +31,9 @@ use self::core::Core;
 use self::lock::Lock;
 use self::log::Log;
 use self::notify::Notify;
+use self::port::Port;
 use self::signals::{Order, Signals};
+use self::socket::Socket;
 use self::sysv::Queue;
 use crate::sampling::{self, Saved};
 use crate::settings::{Level, Settings};
