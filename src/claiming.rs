@@ -10,6 +10,7 @@ use nix::unistd::{geteuid, getuid};
 use placer_engine::claims::{
     Claim, ClaimError, ClaimId, Claims, Decision, For, PATIENCE, Place, View,
 };
+use placer_engine::source::SnapshotReader;
 use placer_engine::{Advice, Bytes, Charges, Request, Snapshot, SourceError, SysRoot};
 
 use crate::figures::{Figures, Local};
@@ -47,12 +48,13 @@ pub(crate) fn snapshot_and_claims(
     window: Window,
     pages: Option<Bytes>,
 ) -> Result<(Snapshot, Option<Vec<Claim>>), SourceError> {
-    let snapshot = sampling::snapshot(root, window, pages)?;
+    let mut host = SnapshotReader::open(root, pages)?;
+    let snapshot = sampling::snapshot(&mut host, window)?;
     match view(root, set) {
         // Without claims the snapshot is as good as it was. With claims that have nothing left to
         // take it is not: a guest may have touched its memory since that was read.
         Some(view) if !view.charges.is_empty() || !view.claims.is_empty() => {
-            let snapshot = again(root, &snapshot, view.charges, pages)?;
+            let snapshot = again(&mut host, &snapshot, view.charges)?;
             Ok((snapshot, Some(view.claims)))
         }
         view => Ok((snapshot, view.map(|view| view.claims))),
@@ -108,7 +110,7 @@ impl Desk {
         pages: Option<Bytes>,
         patience: Duration,
     ) -> Result<(Option<Decision<'_>>, Arc<Snapshot>), SourceError> {
-        self.begin_with(&Local { root, set: self.set, window }, pages, patience)
+        self.begin_with(&Local::new(root, self.set, window), pages, patience)
     }
 
     /// The same with figures from elsewhere. Residency is read first, so that memory touched in
@@ -189,14 +191,13 @@ fn unclaimed(error: &ClaimError) {
     trouble::note(Effect::Unclaimed, format!("nothing is claimed: {why}"));
 }
 
-/// Reads the memory again, now that what was promised is known. The load stays as it was measured.
+/// Reads the memory again, now that what was promised is known, and the CPU counters: a guest that
+/// started meanwhile takes its claimed CPUs back as it is seen to use them.
 pub(crate) fn again(
-    root: &SysRoot,
+    host: &mut SnapshotReader,
     earlier: &Snapshot,
     charges: Charges,
-    pages: Option<Bytes>,
 ) -> Result<Snapshot, SourceError> {
-    let saved = earlier.before().cloned();
-    let now = Snapshot::take_with(root, saved, Duration::ZERO, pages)?;
+    let now = host.take(earlier.before().cloned(), Duration::ZERO)?;
     Ok(now.with_charges(charges))
 }

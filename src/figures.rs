@@ -1,11 +1,13 @@
 //! Where the figures of an answer come from, and for whom it is: one way to answer, whether this
 //! process has just been started for it or is the daemon.
 
+use std::cell::RefCell;
 use std::error::Error;
 use std::sync::Arc;
 
 use nix::unistd::{getppid, getuid};
 use placer_engine::claims::{Decision, For};
+use placer_engine::source::SnapshotReader;
 use placer_engine::{Bytes, Charges, Snapshot, SourceError, SysRoot};
 
 use crate::sampling::{self, Window};
@@ -51,6 +53,30 @@ pub(crate) struct Local<'a> {
     pub(crate) root: &'a SysRoot,
     pub(crate) set: settings::Claims,
     pub(crate) window: Window,
+    /// How the host is built, once it was read; and the huge pages that go with it.
+    host: RefCell<Option<(Option<Bytes>, SnapshotReader)>>,
+}
+
+impl<'a> Local<'a> {
+    pub(crate) fn new(root: &'a SysRoot, set: settings::Claims, window: Window) -> Self {
+        Self { root, set, window, host: RefCell::new(None) }
+    }
+
+    /// Reads with what the first who asked has opened.
+    fn read<T>(
+        &self,
+        pages: Option<Bytes>,
+        read: impl FnOnce(&mut SnapshotReader) -> Result<T, SourceError>,
+    ) -> Result<T, SourceError> {
+        let mut host = self.host.borrow_mut();
+        match &mut *host {
+            Some((with, reader)) if *with == pages => read(reader),
+            none => {
+                let opened = SnapshotReader::open(self.root, pages)?;
+                read(&mut none.insert((pages, opened)).1)
+            }
+        }
+    }
 }
 
 impl Figures for Local<'_> {
@@ -63,7 +89,7 @@ impl Figures for Local<'_> {
     }
 
     fn measured(&self, pages: Option<Bytes>) -> Result<Snapshot, SourceError> {
-        sampling::snapshot(self.root, self.window, pages)
+        self.read(pages, |host| sampling::snapshot(host, self.window))
     }
 
     fn again(
@@ -72,7 +98,7 @@ impl Figures for Local<'_> {
         charges: Charges,
         pages: Option<Bytes>,
     ) -> Result<Snapshot, SourceError> {
-        claiming::again(self.root, earlier, charges, pages)
+        self.read(pages, |host| claiming::again(host, earlier, charges))
     }
 
     fn counted(&self, pages: Option<Bytes>) -> Result<Arc<Snapshot>, SourceError> {

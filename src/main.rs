@@ -12,9 +12,11 @@ mod numad;
 mod output;
 mod plan;
 mod protocol;
+mod replay;
 mod sampling;
 mod second_source;
 mod settings;
+mod start_up;
 mod trouble;
 mod variables;
 mod via;
@@ -72,6 +74,7 @@ fn obey(mut args: Args, matches: &ArgMatches) -> Result<ExitCode, Box<dyn Error>
         Command::Launch(args) => cmd::launch::run(&args, set.claims),
         Command::Show(args) => cmd::show::run(&args, set.claims),
         Command::Record(args) => cmd::record::run(&args),
+        Command::Replay(args) => cmd::replay::run(&args),
         Command::Schema(args) => cmd::schema::run(&args),
         Command::Ps(args) => cmd::ps::run(&args, set.claims),
         Command::Release(args) => cmd::release::run(&args, set.claims),

@@ -56,7 +56,7 @@ pub(crate) fn run(args: &Advise, set: &Settings) -> Result<ExitCode, Box<dyn Err
         }
     }
     let set = set.claims;
-    let figures = Local { root: &root, set, window: Window::Recent(args.host.window) };
+    let figures = Local::new(&root, set, Window::Recent(args.host.window));
     let answer = answer(&question, &figures)?;
     output::answer(&answer.text)?;
     Ok(ExitCode::from(answer.status))

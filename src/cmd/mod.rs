@@ -7,5 +7,6 @@ pub(crate) mod launch;
 pub(crate) mod ps;
 pub(crate) mod record;
 pub(crate) mod release;
+pub(crate) mod replay;
 pub(crate) mod schema;
 pub(crate) mod show;

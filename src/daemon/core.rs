@@ -53,7 +53,14 @@ impl Core {
     ) -> Result<Self, SourceError> {
         let warm = Warm::start(root, &settings)?;
         let settings = ArcSwap::from_pointee(settings);
-        Ok(Self { settings, config, warm, log, decisions: AtomicU64::new(0), metrics: Metrics::default() })
+        Ok(Self {
+            settings,
+            config,
+            warm,
+            log,
+            decisions: AtomicU64::new(0),
+            metrics: Metrics::default(),
+        })
     }
 
     /// Returns the newest settings.
@@ -131,22 +138,7 @@ impl Core {
         Told { result, lines }
     }
 
-    /// Answers `numad -w` by the settings in `[numad]`, as a list of nodes.
-    pub(crate) fn numad(
-        &self,
-        options: &numad::Options,
-        advice: numad::Advice,
-        peer: &Peer,
-    ) -> Result<String, String> {
-        let settings = self.settings();
-        let told = self.numad_with(options, advice, &settings, peer, &|| false);
-        for line in told.0.lines {
-            self.log.tell(Level::Warning, "beside an answer", &[("line", &line)]);
-        }
-        told.0.result
-    }
-
-    /// The same by other settings, with the lines that numad would log, and their levels.
+    /// Answers `numad -w` by some settings' `[numad]`, with the lines that numad would log, and their levels.
     pub(crate) fn numad_with(
         &self,
         options: &numad::Options,

@@ -6,7 +6,7 @@
 use std::fmt::{Display, Write as _};
 use std::io::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -37,6 +37,8 @@ struct Shared {
     dropped: AtomicU64,
     /// Under systemd each line begins with its level.
     levels: bool,
+    /// In a file it begins with the time.
+    stamped: AtomicBool,
     since: Instant,
     /// Lines of level info and below that were let through.
     spent: AtomicU64,
@@ -63,6 +65,7 @@ impl Log {
             level: AtomicU8::new(level as u8),
             dropped: AtomicU64::new(0),
             levels: variables::value("JOURNAL_STREAM").is_some(),
+            stamped: AtomicBool::new(false),
             since: Instant::now(),
             spent: AtomicU64::new(0),
         };
@@ -72,6 +75,11 @@ impl Log {
     /// Sets up to which level is logged.
     pub(crate) fn set_level(&self, level: Level) {
         self.shared.level.store(level as u8, Ordering::Relaxed);
+    }
+
+    /// Lets lines begin with the local time from now on, as in numad's log.
+    pub(crate) fn stamp(&self) {
+        self.shared.stamped.store(true, Ordering::Relaxed);
     }
 
     /// Logs what happened, as in `advised id=7 uid=1000 nodes=0-1`.
@@ -109,9 +117,12 @@ impl Log {
 
     fn line(&self, level: Level, what: &str, fields: &[(&str, &dyn Display)]) -> String {
         let mut line = String::new();
-        let _ = match self.shared.levels {
-            true => write!(line, "<{}>", level as u8),
-            false => write!(line, "placer: "),
+        let _ = if self.shared.stamped.load(Ordering::Relaxed) {
+            write!(line, "{}: ", chrono::Local::now().format("%a %b %e %H:%M:%S %Y"))
+        } else if self.shared.levels {
+            write!(line, "<{}>", level as u8)
+        } else {
+            write!(line, "placer: ")
         };
         line.push_str(what);
         for (name, value) in fields {
@@ -191,6 +202,7 @@ mod tests {
             level: AtomicU8::new(Level::Info as u8),
             dropped: AtomicU64::new(0),
             levels: true,
+            stamped: AtomicBool::new(false),
             since: Instant::now(),
             spent: AtomicU64::new(0),
         };

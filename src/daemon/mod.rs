@@ -16,7 +16,7 @@ mod peer;
 mod port;
 mod signals;
 mod socket;
-mod sysv;
+pub(crate) mod sysv;
 mod warm;
 
 use std::error::Error;
@@ -29,17 +29,20 @@ use placer_engine::store::StateDir;
 
 use self::core::Core;
 use self::lock::Lock;
-use self::log::Log;
+pub(crate) use self::log::Log;
 use self::notify::Notify;
 use self::port::Port;
 use self::signals::{Order, Signals};
 use self::socket::Socket;
 use self::sysv::Queue;
+use crate::numad;
 use crate::sampling::{self, Saved};
 use crate::settings::{Level, Settings};
 
 /// Threads that answer need little stack, and there may be a thousand.
 pub(crate) const STACK: usize = 512 << 10;
+/// How long answers that are being given are waited for at the end.
+const LAST_ANSWERS: Duration = Duration::from_millis(300);
 /// How often what has no hurry is done.
 const ROUND: Duration = Duration::from_secs(1);
 
@@ -50,6 +53,40 @@ pub(crate) fn run(
     root: &SysRoot,
     set: Settings,
     config: Option<PathBuf>,
+) -> Result<(), Box<dyn Error>> {
+    serve(root, set, config, None)
+}
+
+/// A daemon that was started by numad's name.
+pub(crate) trait Named {
+    /// What it was given.
+    fn options(&self) -> &numad::Options;
+
+    /// Is called when it answers.
+    ///
+    /// Errors: it shall not go on.
+    fn ready(&mut self, log: &Log) -> Result<(), Box<dyn Error>>;
+
+    /// Is called when the settings were read anew.
+    fn reloaded(&mut self);
+}
+
+/// The same for this host in the place of numad's daemon.
+///
+/// Errors: as [`run`]; numad's clients cannot be answered.
+pub(crate) fn run_as_numad(
+    set: Settings,
+    config: Option<PathBuf>,
+    named: &mut dyn Named,
+) -> Result<(), Box<dyn Error>> {
+    serve(&SysRoot::live(), set, config, Some(named))
+}
+
+fn serve(
+    root: &SysRoot,
+    set: Settings,
+    config: Option<PathBuf>,
+    mut named: Option<&mut dyn Named>,
 ) -> Result<(), Box<dyn Error>> {
     // First of all, so that no thread takes a signal that is meant for this one.
     let signals = Signals::open()?;
@@ -62,32 +99,54 @@ pub(crate) fn run(
     let _lock = Lock::take(&dir)?;
     let (log, _) = Log::start(set.daemon.log)?;
     let core = Arc::new(Core::start(root, set, config, log.clone())?);
-    let queue = Queue::start(&core);
+    let queue = match &named {
+        None => Queue::start(&core),
+        Some(named) => Some(Queue::start_as_numad(&core, named.options())?),
+    };
+    if let Some(named) = &mut named {
+        named.ready(&log)?;
+    }
+    let socket = Socket::start(&core, &dir)?;
+    let mut port = Port::follow(None, &core);
     let version = env!("CARGO_PKG_VERSION");
     log.tell(Level::Notice, "ready", &[("version", &version), ("dir", &dir.display())]);
     notify.ready("answering");
 
     let pause = notify.beat().map_or(ROUND, |beat| beat.min(ROUND));
     let mut rounds = Rounds::default();
+    let mut beaten: Option<Instant> = None;
     loop {
         match signals.wait(pause) {
             Some(Order::Reload) => {
                 notify.reloading();
                 core.reload();
+                port = Port::follow(port, &core);
                 if let Some(queue) = &queue {
                     queue.reload();
+                }
+                if let Some(named) = &mut named {
+                    named.reloaded();
                 }
                 notify.ready("answering");
             }
             Some(Order::End) => break,
             None => {}
         }
-        if queue.as_ref().is_none_or(Queue::alive) && rounds.sampler_lives(&core) {
+        // Only where somebody waits for it: the socket is asked as a client asks.
+        if let Some(beat) = notify.beat()
+            && beaten.is_none_or(|at| at.elapsed() + pause >= beat)
+            && queue.as_ref().is_none_or(Queue::alive)
+            && rounds.sampler_lives(&core)
+            && socket.alive()
+        {
+            beaten = Some(Instant::now());
             notify.alive();
         }
         rounds.save_load(&core);
     }
     notify.stopping();
+    socket.stop(LAST_ANSWERS);
+    drop(port);
     if let Some(queue) = queue {
         queue.stop();
     }

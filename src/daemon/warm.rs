@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use placer_engine::claims::{Claim, ClaimFile};
-use placer_engine::source::HostReader;
+use placer_engine::source::{HostReader, SnapshotReader};
 use placer_engine::{Bytes, Charges, Engine, Pace, Snapshot, SourceError, SysRoot};
 
 use crate::{claiming, output, settings};
@@ -124,7 +124,8 @@ impl Warm {
             return Ok(earlier.clone().with_charges(charges));
         }
         if pages.is_some() {
-            return claiming::again(&self.root, earlier, charges, pages);
+            let mut host = SnapshotReader::open(&self.root, pages)?;
+            return claiming::again(&mut host, earlier, charges);
         }
         let mut memory = Vec::new();
         let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
@@ -133,7 +134,8 @@ impl Warm {
             // Plugged since: the sampler will see it too, and this answer does not wait for it.
             *reader = HostReader::open(&self.root)?;
             drop(reader);
-            return claiming::again(&self.root, earlier, charges, None);
+            let mut host = SnapshotReader::open(&self.root, None)?;
+            return claiming::again(&mut host, earlier, charges);
         }
         drop(reader);
         Ok(earlier.with_memory(memory).with_charges(charges))

@@ -14,7 +14,7 @@ use crate::{output, variables};
 pub(super) const CRITICAL: i32 = 2;
 pub(super) const NOTICE: i32 = 5;
 
-const FILE: &str = "/var/log/numad.log";
+pub(super) const FILE: &str = "/var/log/numad.log";
 
 /// Where lines go.
 #[derive(Debug)]
@@ -68,7 +68,7 @@ impl Log {
     }
 
     /// Writes one line with the local time before it, as numad does.
-    pub(super) fn write(&mut self, level: i32, text: &str) {
+    pub(crate) fn write(&mut self, level: i32, text: &str) {
         if level > self.level {
             return;
         }
@@ -86,7 +86,8 @@ impl Log {
     }
 }
 
-fn open(path: &Path) -> Option<File> {
+/// Opens a log of the caller's own; `None`: it is none, or cannot be.
+pub(super) fn open(path: &Path) -> Option<File> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     let file = File::options()
         .append(true)

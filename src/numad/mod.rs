@@ -1,13 +1,14 @@
 //! numad's command line and output, and only that: `-w 4:500` -> `0-1,3`.
 //!
-//! What is left out on purpose: numad's message queue is neither made nor emptied (that is how its
-//! clients lose each other's answers), and its pid file is not looked at.
+//! What is left out on purpose: the message queue of numad's daemon is neither made nor emptied (that
+//! is how its clients lose each other's answers).
 
 mod beyond;
 mod getopt;
 mod log;
 mod number;
 mod options;
+mod start;
 mod usage;
 
 use std::error::Error;
@@ -21,9 +22,11 @@ use placer_engine::policy::numad::{Failure, Machine, Query, Rules, charge, choos
 use placer_engine::source::{HostReader, two_samples};
 use placer_engine::{Charges, CpuSet, CpuTimes, Host, NodeSet, Sample, SourceError, SysRoot};
 
+use crate::daemon::sysv::client;
 use crate::figures::{Figures, Local};
 use crate::sampling::{Saved, Window};
 use crate::settings::Settings;
+use crate::via::{self, Asked};
 use crate::{claiming, duration, output, variables};
 pub(crate) use log::Log;
 pub(crate) use options::{Advice, Options};
@@ -51,11 +54,19 @@ pub(crate) fn run(name: &OsStr, args: &[OsString], config: Option<&Path>) -> Exi
     let name = name.to_string_lossy();
     let outcome = match options.advice {
         Some(advice) => answer(&options, advice, &settings(config)),
-        // "numad -i 0" ends a daemon; there is none.
-        None if options.max_interval_s == 0 => Ok(()),
-        None => Err("placer does not run as numad's daemon, it only answers -w; \
-                     for that, ask with: numad -w CPUS[:MB]"
-            .into()),
+        None => match (client::find(), options.max_interval_s) {
+            // As numad does; what placer's own daemon makes of it, it says in its log.
+            (Some(daemon), _) => daemon.tell(&options).map_err(|error| {
+                let pid = daemon.pid();
+                format!("the daemon that runs as process {pid} was not told: {error}").into()
+            }),
+            // "numad -i 0" ends a daemon; there is none.
+            (None, 0) => Ok(()),
+            (None, _) => {
+                let set = settings(config);
+                return start::start(&name, options, set, named(config));
+            }
+        },
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -69,12 +80,16 @@ pub(crate) fn run(name: &OsStr, args: &[OsString], config: Option<&Path>) -> Exi
 /// Reads the host's settings. A client of numad's cannot be expected to mend them, and libvirt
 /// starts no guest without an answer: what is damaged costs one line.
 fn settings(config: Option<&Path>) -> Settings {
-    let named = config.map(Path::to_owned);
-    let named = named.or_else(|| variables::value("PLACER_CONFIG").map(PathBuf::from));
-    Settings::read(named.as_deref()).unwrap_or_else(|error| {
+    Settings::read(named(config).as_deref()).unwrap_or_else(|error| {
         output::warn(&format!("the built-in settings count: {}", output::chain(&error)));
         Settings::default()
     })
+}
+
+/// The settings file that was named, if one was.
+fn named(config: Option<&Path>) -> Option<PathBuf> {
+    let named = config.map(Path::to_owned);
+    named.or_else(|| variables::value("PLACER_CONFIG").map(PathBuf::from))
 }
 
 fn answer(options: &Options, advice: Advice, set: &Settings) -> Result<(), Box<dyn Error>> {
@@ -82,11 +97,52 @@ fn answer(options: &Options, advice: Advice, set: &Settings) -> Result<(), Box<d
     let mut log = Log::open(&root, options.log_level);
     // Who sets the window wants it measured, as numad would.
     let asked = window().or(set.numad.window);
+    if let Some(nodes) = daemons_answer(options, advice, set, &root, asked) {
+        output::answer(format!("{nodes}\n").as_bytes())?;
+        return Ok(());
+    }
+    if root.is_live() && asked.is_none() && may_ask_the_daemon() {
+        match via::numad(options, advice, set, &mut log) {
+            Asked::Answered(nodes) => {
+                output::answer(format!("{nodes}\n").as_bytes())?;
+                return Ok(());
+            }
+            Asked::Failed(_) | Asked::Nobody(_) => {}
+        }
+    }
     let window = asked.map_or(Window::Recent(DEFAULT_WINDOW), Window::Now);
-    let figures = Local { root: &root, set: set.claims, window };
+    let figures = Local::new(&root, set.claims, window);
     let nodes = choose_nodes(options, advice, set, &figures, &mut log)?;
     output::answer(format!("{nodes}\n").as_bytes())?;
     Ok(())
+}
+
+/// Asks numad's own daemon, if one runs: it measures the load all the time, and knows what it is
+/// about to move. `None`, and one line, when it does not answer: libvirt starts no guest without.
+///
+/// Not asked where its answer would be another than the one that is wanted: by the settings of this
+/// host, within so long a time, or with options that it would let count for everybody.
+fn daemons_answer(
+    options: &Options,
+    advice: Advice,
+    set: &Settings,
+    root: &SysRoot,
+    window: Option<Duration>,
+) -> Option<NodeSet> {
+    let own = [b'C', b't'].iter().any(|letter| options.given.contains(letter));
+    let own = own || options.reserved.is_some() || window.is_some();
+    if !root.is_live() || beyond::is_asked_for(set) || own {
+        return None;
+    }
+    let daemon = client::find().filter(|daemon| !daemon.is_placer())?;
+    let answer = daemon.ask(advice);
+    let because = |error: &client::NoAnswer| {
+        let pid = daemon.pid();
+        output::warn(&format!(
+            "placer answers in place of the numad that runs as process {pid}: {error}"
+        ));
+    };
+    answer.inspect_err(because).ok()
 }
 
 /// Answers `-w` by the host's settings. Returns a list of nodes.
@@ -194,6 +250,11 @@ pub(crate) fn read(local: &Local<'_>, begin: &mut Begin<'_>) -> Result<Taken, Bo
     Ok(Taken { machine: MachineOf::Answer(Box::new(machine)), before, now, charges })
 }
 
+/// `PLACER_VIA=engine` leaves the daemon out. A client of numad's gets an answer in any case.
+fn may_ask_the_daemon() -> bool {
+    !variables::value("PLACER_VIA").is_some_and(|via| via == "engine")
+}
+
 /// numad's rules with what the options say.
 fn rules(options: &Options) -> Rules {
     Rules {
@@ -247,4 +308,14 @@ fn numads_words(error: &(dyn Error + 'static)) -> String {
         }
     };
     says.unwrap_or_else(|| output::chain(error))
+}
+
+/// The options of a command line, for tests.
+#[cfg(test)]
+pub(crate) fn options_of(line: &str) -> Options {
+    let args: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+    match options::parse(OsStr::new("numad"), &args, false) {
+        Outcome::Run(options) => options,
+        Outcome::Exit(exit) => unreachable!("{line}: {exit:?}"),
+    }
 }

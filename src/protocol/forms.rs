@@ -176,10 +176,7 @@ fn hundredths(cpus: f64) -> u64 {
     (cpus * 100.0).round() as u64
 }
 
-fn ids<T: Id>(
-    list: Option<String>,
-    name: &'static str,
-) -> Result<Option<IdSet<T>>, &'static str> {
+fn ids<T: Id>(list: Option<String>, name: &'static str) -> Result<Option<IdSet<T>>, &'static str> {
     let Some(list) = list else { return Ok(None) };
     let set = parse::list::parse::<T>(list.as_bytes()).map_err(|_| name)?;
     if set.is_empty() { Err(name) } else { Ok(Some(set)) }
@@ -412,7 +409,10 @@ mod tests {
         };
         let whole = Request {
             policy: Policy::Best(rules),
-            limits: Limits { cpus: ids(Some("0-7,9".to_owned()), "x").expect("a list"), nodes: nodes("1") },
+            limits: Limits {
+                cpus: ids(Some("0-7,9".to_owned()), "x").expect("a list"),
+                nodes: nodes("1"),
+            },
             within: nodes("0-3"),
             pages: Some(Bytes::new(2 << 20)),
             near: Some(NodeId(3)),

@@ -33,7 +33,8 @@ pub(crate) enum Lost {
     Late,
     /// Longer than a message may be.
     Long,
-    Io(io::Error),
+    /// The kernel refused.
+    Broken,
 }
 
 /// How long a reader is willing to wait.
@@ -49,10 +50,6 @@ impl<S: Read + Write + AsFd> Wire<S> {
     /// Takes a stream that was set not to block.
     pub(crate) fn new(stream: S) -> Self {
         Self { stream, buffer: Vec::new(), taken: 0, scanned: 0 }
-    }
-
-    pub(crate) fn stream(&self) -> &S {
-        &self.stream
     }
 
     /// Returns the next message, without its end.
@@ -107,7 +104,7 @@ impl<S: Read + Write + AsFd> Wire<S> {
                     }
                 }
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) => return Err(Lost::Io(e)),
+                Err(_) => return Err(Lost::Broken),
             }
         }
     }
@@ -141,7 +138,7 @@ impl<S: Read + Write + AsFd> Wire<S> {
                     }
                 }
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) => return Err(Lost::Io(e)),
+                Err(_) => return Err(Lost::Broken),
             }
         }
     }
@@ -161,7 +158,7 @@ impl<S: Read + Write + AsFd> Wire<S> {
                     }
                 }
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) => return Err(Lost::Io(e)),
+                Err(_) => return Err(Lost::Broken),
             }
         }
         Ok(())
@@ -204,7 +201,7 @@ impl<S: Read + Write + AsFd> Wire<S> {
             match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
                 Ok(0) | Err(nix::Error::EINTR) => {}
                 Ok(_) => return Ok(true),
-                Err(e) => return Err(Lost::Io(e.into())),
+                Err(_) => return Err(Lost::Broken),
             }
         }
     }

@@ -22,7 +22,7 @@ pub(super) fn serve(stream: UnixStream, uid: u32, pid: i32, served: &Served) {
     if let Err(lost) = answer_all(&mut wire, &peer, served) {
         match lost {
             Lost::End => {}
-            Lost::Io(_) | Lost::Cut => metrics.cut.add(1),
+            Lost::Broken | Lost::Cut => metrics.cut.add(1),
             Lost::Late => metrics.late.add(1),
             Lost::Long => metrics.damaged.add(1),
         }
@@ -30,11 +30,7 @@ pub(super) fn serve(stream: UnixStream, uid: u32, pid: i32, served: &Served) {
     metrics.clients.sub(1);
 }
 
-fn answer_all(
-    wire: &mut Wire<UnixStream>,
-    peer: &Peer,
-    served: &Served,
-) -> Result<(), Lost> {
+fn answer_all(wire: &mut Wire<UnixStream>, peer: &Peer, served: &Served) -> Result<(), Lost> {
     let idle = served.core.settings().daemon.idle;
     let patience = Patience { idle, message: MESSAGE };
     if wire.begins(b"GET ", patience)? {

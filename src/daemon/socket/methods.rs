@@ -72,12 +72,7 @@ fn reply(parameters: &impl Serialize) -> Answered {
 }
 
 /// Answers one message.
-pub(super) fn answer<'a>(
-    text: &[u8],
-    peer: &Peer,
-    served: &'a Served,
-    gone: Gone<'_>,
-) -> Next<'a> {
+pub(super) fn answer<'a>(text: &[u8], peer: &Peer, served: &'a Served, gone: Gone<'_>) -> Next<'a> {
     let Ok(call) = serde_json::from_slice::<Call<'_>>(text) else { return Next::Close };
     let mut leave = None;
     let answered = match call.method.as_str() {
@@ -139,13 +134,7 @@ fn service(name: &str, call: &Call<'_>) -> Answered {
     }
 }
 
-fn ours(
-    name: &str,
-    call: &Call<'_>,
-    peer: &Peer,
-    served: &Served,
-    gone: Gone<'_>,
-) -> Answered {
+fn ours(name: &str, call: &Call<'_>, peer: &Peer, served: &Served, gone: Gone<'_>) -> Answered {
     match name {
         "Advise" => {
             let AdviseForm { request, explain, print } = parameters(call)?;
@@ -180,9 +169,8 @@ fn ours(
         "Guests" => {
             let host = served.core.host().map_err(|e| failed(&e))?;
             let mut look = Processes::look().map_err(|e| failed(&e))?;
-            let rows = host.claims.iter().flatten().map(|claim| {
-                claims::row(claim, &mut look, peer)
-            });
+            let rows =
+                host.claims.iter().flatten().map(|claim| claims::row(claim, &mut look, peer));
             let rows: Vec<Row> = rows.collect();
             reply(&serde_json::json!({ "claims": rows }))
         }

@@ -62,8 +62,8 @@ impl Socket {
     /// Errors: it cannot be made there.
     pub(super) fn start(core: &Arc<Core>, dir: &Path) -> Result<Self, Box<dyn Error>> {
         let path = dir.join(SOCKET);
-        let listener = listen(&path)
-            .map_err(|e| format!("cannot make the socket {}: {e}", path.display()))?;
+        let listener =
+            listen(&path).map_err(|e| format!("cannot make the socket {}: {e}", path.display()))?;
         let (clients, ends) = (Arc::new(Clients::default()), Arc::new(AtomicBool::new(false)));
         let served = Arc::new(Served {
             core: Arc::clone(core),
@@ -172,13 +172,12 @@ fn admit(stream: UnixStream, served: &Arc<Served>) -> std::io::Result<()> {
         return Ok(());
     };
     let served = Arc::clone(served);
-    std::thread::Builder::new()
-        .name("placer-client".to_owned())
-        .stack_size(super::STACK)
-        .spawn(move || {
+    std::thread::Builder::new().name("placer-client".to_owned()).stack_size(super::STACK).spawn(
+        move || {
             let _place = place;
             connection::serve(stream, credentials.uid(), credentials.pid(), &served);
-        })?;
+        },
+    )?;
     Ok(())
 }
 
@@ -204,6 +203,8 @@ pub(super) fn message(form: &impl Serialize) -> Vec<u8> {
     text.push(0);
     text
 }
+
+pub(super) use http::serve as http;
 
 /// Returns the metrics, for the socket and for the port.
 pub(super) fn metrics_text(core: &Core) -> Result<String, String> {
