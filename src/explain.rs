@@ -12,7 +12,7 @@ pub(crate) fn text(request: &Request, advice: &Advice, why: &Explanation) -> Str
         // Writing to a string does not fail.
         let _ = writeln!(text, "{}", line.trim_end());
     };
-    put(&format!("{}: {}", request_in_words(request), verdict(advice)));
+    put(&headline(request, advice));
     put("");
     put("  node       idle/CPUs       can promise    of the guest");
     for node in &why.nodes {
@@ -45,6 +45,11 @@ pub(crate) fn text(request: &Request, advice: &Advice, why: &Explanation) -> Str
         put(&format!("it would fit with {}", why.remedies.join(", or ")));
     }
     text
+}
+
+/// Returns what was asked and what is answered, on a line.
+pub(crate) fn headline(request: &Request, advice: &Advice) -> String {
+    format!("{}: {}", request_in_words(request), verdict(advice))
 }
 
 fn request_in_words(request: &Request) -> String {
@@ -89,7 +94,8 @@ fn row(candidate: &Candidate, remark: &str) -> String {
     )
 }
 
-fn proof(advice: &Advice) -> String {
+/// Says how sure it is that nothing is better.
+pub(crate) fn proof(advice: &Advice) -> String {
     match advice.proof {
         Some(Proof::Optimal) => "advised: nothing is faster by 2 %".to_owned(),
         Some(Proof::Gap(gap)) => format!("advised: nothing is faster by {:.1} %", gap * 100.0),

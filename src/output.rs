@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::error::Error;
 use std::io::{self, ErrorKind, Write};
 
-use crate::trouble;
+use crate::{escape, trouble};
 
 thread_local! {
     /// The lines for stderr of an answer that is given to somebody else's terminal.
@@ -25,14 +25,7 @@ pub(crate) fn answer(text: &[u8]) -> io::Result<()> {
 /// Writes one line to stderr: a line end in a path or a name does not make it two, and no other
 /// control character reaches the terminal. Nobody can be told if that fails.
 pub(crate) fn line(text: &str) {
-    let mut line = String::with_capacity(text.len() + 1);
-    for character in text.chars() {
-        if character.is_control() {
-            line.extend(character.escape_default());
-        } else {
-            line.push(character);
-        }
-    }
+    let mut line = escape::terminal(text).into_owned();
     let for_others = KEPT.with_borrow_mut(|kept| match kept {
         Some(lines) => {
             lines.push(std::mem::take(&mut line));

@@ -21,13 +21,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("topology", &["ids", "idset", "distance", "parse", "files", "error", "read"]),
     ("sample", &["ids", "idset", "parse"]),
     ("host", &["idset", "topology", "files", "error", "policy", "read"]),
-    ("charges", &["ids", "units"]),
+    ("charges", &["ids", "idset", "units"]),
     // Of the policy only the figures that it decides on, which a snapshot keeps.
     ("snapshot", &["ids", "idset", "units", "topology", "sample", "host", "charges", "policy"]),
     (
         "policy",
         &["ids", "idset", "units", "distance", "parse", "files", "sample", "charges", "topology"],
     ),
+    ("parts", &["ids", "idset", "units", "snapshot"]),
     ("request", &["ids", "idset", "units", "parse", "policy"]),
     ("advice", &["ids", "idset", "units", "policy"]),
     (
@@ -39,7 +40,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "source",
         &[
             "ids", "idset", "units", "distance", "parse", "files", "error", "read", "topology",
-            "sample", "host", "snapshot", "request",
+            "sample", "host", "snapshot", "request", "parts",
         ],
     ),
     ("store", &["ids", "idset", "units", "parse", "sample"]),

@@ -220,6 +220,7 @@ mod tests {
                         | "explain"
                         | "emit"
                         | "print-xml"
+                        | "svg"
                         | "html"
                 ) {
                     continue;

@@ -252,7 +252,7 @@ pub(crate) fn read(local: &Local<'_>, begin: &mut Begin<'_>) -> Result<Taken, Bo
 
 /// `PLACER_VIA=engine` leaves the daemon out. A client of numad's gets an answer in any case.
 fn may_ask_the_daemon() -> bool {
-    !variables::value("PLACER_VIA").is_some_and(|via| via == "engine")
+    variables::value("PLACER_VIA").is_none_or(|via| via != "engine")
 }
 
 /// numad's rules with what the options say.

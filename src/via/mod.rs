@@ -131,7 +131,8 @@ fn ask_at<T: DeserializeOwned>(
     time: Duration,
 ) -> Result<Result<T, Failed>, String> {
     let stream = connected(path).map_err(|e| e.desc().to_owned())?;
-    let owner = getsockopt(&stream.as_fd(), sockopt::PeerCredentials).map_err(|e| e.desc())?.uid();
+    let owner =
+        getsockopt(&stream.as_fd(), sockopt::PeerCredentials).map_err(nix::Error::desc)?.uid();
     if owner != 0 && owner != geteuid().as_raw() {
         return Err(format!("expected a daemon of root's or of one's own, found user {owner}'s"));
     }

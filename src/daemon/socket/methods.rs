@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::clients::Counted;
+use super::host::HostState;
 use super::{Served, claims, message};
 use crate::cmd::advise::{Form, Question};
 use crate::cmd::ps::Row;
 use crate::daemon::core::Gone;
 use crate::daemon::peer::Peer;
-use crate::json::HostForm;
 use crate::protocol::forms::{
     AdviceReply, AdviseForm, Call, ClaimForm, Failed, LogLine, NumadForm, NumadReply, Other,
     PrintForm, Printed, Reason, RequestForm,
@@ -138,7 +138,7 @@ fn ours(name: &str, call: &Call<'_>, peer: &Peer, served: &Served, gone: Gone<'_
     match name {
         "Advise" => {
             let AdviseForm { request, explain, print } = parameters(call)?;
-            advise(request, None, explain, print, peer, served, gone)
+            advise(request, None, explain, print.as_ref(), peer, served, gone)
         }
         "AdviseAndClaim" => {
             let form: ClaimForm = parameters(call)?;
@@ -146,6 +146,7 @@ fn ours(name: &str, call: &Call<'_>, peer: &Peer, served: &Served, gone: Gone<'_
                 .map_err(|reason| fault("NotAllowed", &Reason { reason }))?;
             let before = claims::identity(&who);
             let ClaimForm { request, explain, print, .. } = form;
+            let print = print.as_ref();
             let answered = advise(request, Some(who.clone()), explain, print, &peer, served, gone);
             // A pid that was given again meanwhile is another process.
             if before.is_some() && before != claims::identity(&who) {
@@ -212,7 +213,7 @@ fn advise(
     request: RequestForm,
     claim: Option<For>,
     explain: Option<bool>,
-    print: Option<PrintForm>,
+    print: Option<&PrintForm>,
     peer: &Peer,
     served: &Served,
     gone: Gone<'_>,
@@ -220,7 +221,7 @@ fn advise(
     let wanted = claim.is_some();
     let mut form = Form::Compact { explain: explain.unwrap_or(false) };
     let mut strict = false;
-    if let Some(print) = &print {
+    if let Some(print) = print {
         same(&print.version, &print.settings, served)?;
         form = print.read().map_err(invalid)?;
         strict = print.strict;
@@ -262,14 +263,9 @@ fn numads(form: NumadForm, peer: &Peer, served: &Served, gone: Gone<'_>) -> Answ
     }
 }
 
-fn host(served: &Served, whole: bool) -> Result<serde_json::Value, Fault> {
+fn host(served: &Served, distances: bool) -> Result<serde_json::Value, Fault> {
     let counted = served.core.host().map_err(|e| failed(&e))?;
-    let form = HostForm::new(&counted.snapshot, counted.claims.as_deref(), None);
-    let mut value = serde_json::to_value(form).map_err(|e| failed(&e))?;
-    if !whole && let Some(fields) = value.as_object_mut() {
-        fields.remove("distances");
-    }
-    Ok(value)
+    serde_json::to_value(HostState::of(&counted, distances)).map_err(|e| failed(&e))
 }
 
 /// Sends the host again and again, until the client closes or does not read.

@@ -7,6 +7,7 @@
 mod claims;
 mod clients;
 mod connection;
+mod host;
 mod http;
 mod methods;
 
