@@ -312,6 +312,54 @@ fn it_describes_itself_and_damaged_calls_cost_their_connection_alone() {
     assert_eq!(text(&got), "{\"continues\"");
 }
 
+/// Asks with a client that knows nothing of placer: the PyPI package varlink, which reads the
+/// interface from the daemon and checks what it sends and gets by it.
+const INDEPENDENT: &str = r#"
+import sys, varlink
+def service():
+    return varlink.Client("unix:" + sys.argv[1])
+with service() as client, client.open("org.placer.Daemon") as placer:
+    request = {"cpus": 2.0, "memory": 200 << 20}
+    print(placer.Advise(request=request, explain=True)["advice"]["nodes"])
+    claimed = placer.AdviseAndClaim(request=request, hold_ms=60000)
+    listed = [guest["id"] for guest in placer.Guests()["claims"]]
+    print(listed == [claimed["claim"]])
+    print(placer.Release(claim=claimed["claim"])["released"]["id"] == claimed["claim"])
+    print(len(placer.Host()["host"]["nodes"]))
+    for count, one in enumerate(placer.Watch(_more=True)):
+        if count == 2:
+            break
+    print(len(one["host"]["nodes"]))
+with service() as client, client.open("org.placer.Daemon") as placer:
+    try:
+        placer.Release(claim="zz")
+    except varlink.VarlinkError as error:
+        print(error.error())
+"#;
+
+#[test]
+fn an_independent_client_is_answered() {
+    let home = std::env::var("HOME").unwrap_or_default();
+    let venv = format!("{home}/.cache/placer-tools/varlink/bin/python");
+    let has = |python: &&str| {
+        let tried =
+            Command::new(python).args(["-c", "import varlink"]).stderr(Stdio::null()).status();
+        tried.is_ok_and(|status| status.success())
+    };
+    let Some(python) = ["python3", venv.as_str()].into_iter().find(has) else {
+        eprintln!("skipped: no Python has the package varlink (ci/deps test installs it)");
+        return;
+    };
+    let daemon = Daemon::start(Some(&fixture("ring-4")), "");
+    let socket = daemon.dir.path().join("placer.sock");
+    let seen = seen(&run(Command::new(python).args(["-c", INDEPENDENT]).arg(socket)));
+    let advised = text(
+        &run(daemon.client().args(["advise", "2:200", "--machine-wide", "--via", "daemon"])).stdout,
+    );
+    let wanted = format!("{advised}True\nTrue\n4\n4\norg.varlink.service.InvalidParameter\n");
+    assert_eq!(seen, (Some(0), wanted, String::new()));
+}
+
 /// Reads Prometheus' text strictly: each sample after its family's two lines, each value a number.
 fn parse_metrics(body: &str) -> Vec<(String, f64)> {
     let mut samples = Vec::new();

@@ -194,7 +194,8 @@ pub(crate) struct PrintForm {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+// An interface allows no hyphen in a name.
+#[serde(rename_all = "snake_case")]
 enum FormName {
     Nodes,
     Cpus,
