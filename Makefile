@@ -17,7 +17,7 @@ export PREFIX DESTDIR ZSH_COMPLETIONS
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run build test test-vm lint bench bench-peers fixtures \
+.PHONY: help run build test test-vm test-daemon lint bench bench-peers fixtures \
 	extras install uninstall deb pack test-deb test-packed deps deps-test deps-lint deps-deb clean
 
 help: ## Lists these targets
@@ -35,7 +35,11 @@ test: deps deps-test ## Runs every test: with hwloc, without it, and in virtual 
 	$(CARGO) test --workspace --no-default-features $(LOCKED)
 	$(CARGO) test --release --test budgets $(LOCKED)
 	$(CARGO) run -q -p placer-engine --example embed $(LOCKED)
-	@$(MAKE) --no-print-directory pack test-packed test-vm
+	@$(MAKE) --no-print-directory pack test-packed test-daemon test-vm
+
+test-daemon: deps ## Abuses the daemon for a minute, kills it under 500 launches, asks it a million times
+	PLACER_SOAK_SECONDS=60 $(CARGO) test --release --test daemon $(LOCKED) -- --nocapture \
+		--test-threads=1 whatever_others_do killed_again memory_stays
 
 test-vm: deps deps-test ## Runs the tests that boot virtual machines with many nodes
 	@[ -f target/placer.deb ] || $(MAKE) --no-print-directory deb

@@ -145,22 +145,22 @@ impl Desk {
     }
 }
 
-/// Holds what was advised for so long. Returns the claim's id; `None`, and one line, when it cannot
-/// be claimed.
-pub(crate) fn hold(
+/// Claims what was advised, for whom it was asked, on behalf of who asks. Returns the claim's id;
+/// `None`, and one line, when it cannot be claimed.
+pub(crate) fn claim_as_asked(
     mut decision: Decision<'_>,
     request: &Request,
     advice: &Advice,
-    time: Duration,
+    who: For,
     figures: &dyn Figures,
 ) -> Option<ClaimId> {
-    if let Some(why) = figures.refuses(&decision, request.memory, time) {
+    if let Some(why) = figures.refuses(&decision, request.memory, &who) {
         trouble::note(Effect::Unclaimed, format!("nothing is claimed: {why}"));
         return None;
     }
     let (pid, uid) = figures.asker();
     let caller = decision.caller(pid, uid);
-    let claimed = decision.claim(request, advice, For::Hold(time), caller, request.pages);
+    let claimed = decision.claim(request, advice, who, caller, request.pages);
     claimed.map_err(|error| unclaimed(&error)).ok()
 }
 

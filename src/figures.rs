@@ -4,10 +4,9 @@
 use std::cell::RefCell;
 use std::error::Error;
 use std::sync::Arc;
-use std::time::Duration;
 
 use nix::unistd::{getppid, getuid};
-use placer_engine::claims::Decision;
+use placer_engine::claims::{Decision, For};
 use placer_engine::source::SnapshotReader;
 use placer_engine::{Bytes, Charges, Snapshot, SourceError, SysRoot};
 
@@ -44,9 +43,8 @@ pub(crate) trait Figures {
     /// Returns the process and the user that asks.
     fn asker(&self) -> (u32, u32);
 
-    /// Returns why who asks may not hold so much for so long, under the lock of the ledger; nothing
-    /// when he may.
-    fn refuses(&self, decision: &Decision<'_>, memory: Bytes, time: Duration) -> Option<String>;
+    /// Returns why who asks may not claim so much, under the lock of the ledger; nothing when he may.
+    fn refuses(&self, decision: &Decision<'_>, memory: Bytes, who: &For) -> Option<String>;
 }
 
 /// Read by this process, for whom it was started by.
@@ -116,7 +114,7 @@ impl Figures for Local<'_> {
         (u32::try_from(getppid().as_raw()).unwrap_or_default(), getuid().as_raw())
     }
 
-    fn refuses(&self, _: &Decision<'_>, _: Bytes, _: Duration) -> Option<String> {
+    fn refuses(&self, _: &Decision<'_>, _: Bytes, _: &For) -> Option<String> {
         // What is claimed lies in a ledger of one's own.
         None
     }

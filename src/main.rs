@@ -14,6 +14,7 @@ mod numad;
 mod output;
 mod picture;
 mod plan;
+mod protocol;
 mod replay;
 mod sampling;
 mod save;
@@ -22,6 +23,7 @@ mod settings;
 mod start_up;
 mod trouble;
 mod variables;
+mod via;
 mod view;
 
 use std::error::Error;
@@ -73,7 +75,7 @@ fn obey(mut args: Args, matches: &ArgMatches) -> Result<ExitCode, Box<dyn Error>
     set.fill(&mut args, matches);
     let config = args.config;
     match args.command {
-        Command::Advise(args) => cmd::advise::run(&args, set.claims),
+        Command::Advise(args) => cmd::advise::run(&args, &set),
         Command::Launch(args) => cmd::launch::run(&args, set.claims),
         Command::Show(args) => cmd::show::run(&args, set.claims),
         Command::Record(args) => cmd::record::run(&args),

@@ -95,8 +95,10 @@ pub(crate) enum EmitForm {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Via {
-    /// Whoever answers soonest: the engine in this process.
+    /// The daemon if one answers, else the engine in this process.
     Auto,
+    /// The daemon, or nobody.
+    Daemon,
     /// The engine in this process.
     Engine,
     /// The real numad as a subprocess, to compare with.

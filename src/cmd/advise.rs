@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use placer_engine::backend::numad_process::NumadProcess;
-use placer_engine::claims::{ClaimId, PATIENCE};
+use placer_engine::claims::{ClaimId, For, PATIENCE};
 use placer_engine::policy::numad::Rules;
 use placer_engine::{Advice, Policy, Request, Shortfall, advise, explain};
 use placer_launcher::MemoryMode;
@@ -17,12 +17,14 @@ use crate::claiming::Desk;
 use crate::figures::{Figures, Local};
 use crate::json::{self, AdviceForm};
 use crate::sampling::Window;
-use crate::{claiming, explain, output, plan, settings};
+use crate::settings::Settings;
+use crate::via::{self, Asked};
+use crate::{claiming, explain, output, plan};
 
 /// How long the real numad may take: it sleeps two seconds.
 const NUMAD_TIME: Duration = Duration::from_secs(10);
 
-pub(crate) fn run(args: &Advise, set: settings::Claims) -> Result<ExitCode, Box<dyn Error>> {
+pub(crate) fn run(args: &Advise, set: &Settings) -> Result<ExitCode, Box<dyn Error>> {
     if args.via == Via::Numad {
         return ask_numad(args);
     }
@@ -32,14 +34,33 @@ pub(crate) fn run(args: &Advise, set: settings::Claims) -> Result<ExitCode, Box<
     }
     let root = plan::root(&args.host);
     if args.svg.is_some() || args.html.is_some() {
-        return drawn::run(args, set, &root);
+        return drawn::run(args, set.claims, &root);
     }
     let question = Question {
         request: plan::request(&args.request, &args.choice, &root)?,
-        hold: args.hold,
+        claim: args.hold.map(For::Hold),
         strict: args.strict,
         form: form(args),
     };
+    if args.via == Via::Daemon && !root.is_live() {
+        let why = "the daemon answers for the machine it runs on";
+        return Err(format!("--root and --via daemon exclude each other: {why}").into());
+    }
+    if root.is_live() && matches!(args.via, Via::Auto | Via::Daemon) {
+        match via::advise(&question, set) {
+            Asked::Answered(answer) => {
+                output::answer(&answer.text)?;
+                return Ok(ExitCode::from(answer.status));
+            }
+            Asked::Failed(reason) => return Err(reason.into()),
+            Asked::Nobody(why) if args.via == Via::Daemon => {
+                let hint = "(--via auto answers without one)";
+                return Err(format!("no daemon answers: {why} {hint}").into());
+            }
+            Asked::Nobody(_) => {}
+        }
+    }
+    let set = set.claims;
     let figures = Local::new(&root, set, Window::Recent(args.host.window));
     let answer = answer(&question, &figures)?;
     output::answer(&answer.text)?;
@@ -50,7 +71,8 @@ pub(crate) fn run(args: &Advise, set: settings::Claims) -> Result<ExitCode, Box<
 #[derive(Clone, Debug)]
 pub(crate) struct Question {
     pub(crate) request: Request,
-    pub(crate) hold: Option<Duration>,
+    /// Whether it is claimed, and for whom.
+    pub(crate) claim: Option<For>,
     pub(crate) strict: bool,
     pub(crate) form: Form,
 }
@@ -63,6 +85,11 @@ pub(crate) enum Form {
     Json,
     Explain,
     Emit(EmitForm, MemoryMode),
+    /// The JSON form on one line, for a program that did not start this one.
+    Compact {
+        /// With what came second, and what numad would say.
+        explain: bool,
+    },
 }
 
 fn form(args: &Advise) -> Form {
@@ -77,7 +104,6 @@ fn form(args: &Advise) -> Form {
 
 /// What goes to stdout, and how the program ends.
 #[derive(Debug)]
-#[allow(dead_code, reason = "the daemon reads all of it")]
 pub(crate) struct Answer {
     pub(crate) text: Vec<u8>,
     pub(crate) status: u8,
@@ -90,9 +116,9 @@ pub(crate) struct Answer {
 ///
 /// Errors: the host cannot be read, or nothing can be said about it.
 pub(crate) fn answer(question: &Question, figures: &dyn Figures) -> Result<Answer, Box<dyn Error>> {
-    let Question { request, hold, strict, form } = question;
+    let Question { request, claim: who, strict, form } = question;
     // Only who claims opens the ledger to change it, and waits for its lock.
-    let desk = hold.map(|_| Desk::open(figures.root(), figures.claims()));
+    let desk = who.as_ref().map(|_| Desk::open(figures.root(), figures.claims()));
     let (decision, snapshot) = match &desk {
         Some(desk) => desk.begin_with(figures, request.pages, PATIENCE)?,
         None => (None, figures.counted(request.pages)?),
@@ -107,7 +133,7 @@ pub(crate) fn answer(question: &Question, figures: &dyn Figures) -> Result<Answe
         output::warn(&shortage(request, &advice, short));
     }
     // What takes longer than the advice is made only for those who read it.
-    let asked = matches!(form, Form::Explain | Form::Json);
+    let asked = matches!(form, Form::Explain | Form::Json | Form::Compact { explain: true });
     let why = if asked && matches!(request.policy, Policy::Best(_)) {
         Some(explain(&snapshot, request, &advice)?)
     } else {
@@ -121,15 +147,16 @@ pub(crate) fn answer(question: &Question, figures: &dyn Figures) -> Result<Answe
         };
         return Ok(Answer { text, status: 1, advice: None, claim: None });
     }
-    let claim = hold
-        .zip(decision)
-        .and_then(|(time, decision)| claiming::hold(decision, request, &advice, time, figures));
+    let claim = who.clone().zip(decision).and_then(|(who, decision)| {
+        claiming::claim_as_asked(decision, request, &advice, who, figures)
+    });
     let text = match (form, &why) {
         (Form::Emit(form, mode), _) => {
             super::emit::text(*form, *mode, request, &advice, &snapshot)?.into_bytes()
         }
         (Form::Explain, Some(why)) => explain::text(request, &advice, why).into_bytes(),
         (Form::Json, _) => json::text(&whole(claim))?,
+        (Form::Compact { .. }, _) => serde_json::to_vec(&whole(claim))?,
         (Form::Cpus, _) => format!("{}\n", advice.cpus).into_bytes(),
         (Form::Nodes | Form::Explain, _) => format!("{}\n", advice.nodes).into_bytes(),
     };

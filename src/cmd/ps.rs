@@ -4,7 +4,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use placer_engine::claims::{Claim, Origin, Owner, Processes};
-use placer_engine::{Bytes, NodeSet};
+use placer_engine::{Bytes, NodeId, NodeSet};
 use serde::Serialize;
 
 use crate::args::Ps;
@@ -35,7 +35,7 @@ struct Form<'a> {
 
 /// One claim, as a line or a JSON object. Memory in bytes, times in seconds.
 #[derive(Serialize)]
-pub(super) struct Row {
+pub(crate) struct Row {
     id: String,
     /// "process", "cgroup" or "hold".
     kind: &'static str,
@@ -79,9 +79,23 @@ struct OnNode {
 
 impl Row {
     /// Looks where the memory of a claim's guest is.
-    pub(super) fn of(claim: &Claim, look: &mut Processes) -> Self {
-        let nodes: NodeSet = claim.promised.iter().map(|promise| promise.node).collect();
+    pub(crate) fn of(claim: &Claim, look: &mut Processes) -> Self {
         let now = look.placement(claim);
+        Self::with(claim, look, now)
+    }
+
+    /// The same without looking, which takes long.
+    pub(crate) fn without_memory(claim: &Claim, look: &mut Processes) -> Self {
+        Self::with(claim, look, None)
+    }
+
+    /// Returns whether its memory is known not to be where it was advised.
+    pub(crate) fn is_astray(&self) -> bool {
+        self.matches == Some(false)
+    }
+
+    fn with(claim: &Claim, look: &mut Processes, now: Option<Vec<(NodeId, Bytes)>>) -> Self {
+        let nodes: NodeSet = claim.promised.iter().map(|promise| promise.node).collect();
         let all: u64 = now.iter().flatten().map(|(_, memory)| memory.get()).sum();
         let there = now.iter().flatten().filter(|(node, _)| nodes.contains(*node));
         let there: u64 = there.map(|(_, memory)| memory.get()).sum();

@@ -4,13 +4,14 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use placer_engine::claims::{Claim, Decision};
+use placer_engine::claims::{Claim, Decision, For};
 use placer_engine::{Bytes, Charges, Snapshot, SourceError, SysRoot};
 
 use super::log::Log;
+use super::metrics::Metrics;
 use super::peer::Peer;
 use super::warm::{Counted, Guests, Warm};
 use crate::cmd::advise::{Answer, Question, answer};
@@ -27,6 +28,7 @@ pub(crate) struct Core {
     warm: Warm,
     log: Log,
     decisions: AtomicU64,
+    metrics: Metrics,
 }
 
 /// An answer, and the lines for stderr beside it.
@@ -51,7 +53,14 @@ impl Core {
     ) -> Result<Self, SourceError> {
         let warm = Warm::start(root, &settings)?;
         let settings = ArcSwap::from_pointee(settings);
-        Ok(Self { settings, config, warm, log, decisions: AtomicU64::new(0) })
+        Ok(Self {
+            settings,
+            config,
+            warm,
+            log,
+            decisions: AtomicU64::new(0),
+            metrics: Metrics::default(),
+        })
     }
 
     /// Returns the newest settings.
@@ -67,6 +76,19 @@ impl Core {
     /// Returns which host this is about.
     pub(crate) fn root(&self) -> &SysRoot {
         self.warm.root()
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Logs and counts that a claim was ended.
+    pub(super) fn released(&self, claim: &Claim, peer: &Peer) {
+        self.metrics.released.add(1);
+        let (way, uid, pid) = (peer.way.name(), peer.uid, peer.caller);
+        let fields: [(&str, &dyn std::fmt::Display); 4] =
+            [("claim", &claim.id), ("way", &way), ("uid", &uid), ("pid", &pid)];
+        self.log.tell(Level::Info, "released", &fields);
     }
 
     pub(super) fn warm(&self) -> &Warm {
@@ -104,7 +126,7 @@ impl Core {
         let figures = Asked { core: self, set: &settings, peer, gone };
         let (result, lines) = output::kept(|| answer(question, &figures));
         let result = result.map_err(|error| output::chain(error.as_ref()));
-        let what = if question.hold.is_some() { "claimed" } else { "advised" };
+        let what = if question.claim.is_some() { "claimed" } else { "advised" };
         let nodes = match &result {
             Ok(answer) => answer.advice.as_ref().map(|advice| advice.nodes.to_string()),
             Err(_) => None,
@@ -116,22 +138,7 @@ impl Core {
         Told { result, lines }
     }
 
-    /// Answers `numad -w` by the settings in `[numad]`, as a list of nodes.
-    pub(crate) fn numad(
-        &self,
-        options: &numad::Options,
-        advice: numad::Advice,
-        peer: &Peer,
-    ) -> Result<String, String> {
-        let settings = self.settings();
-        let told = self.numad_with(options, advice, &settings, peer, &|| false);
-        for line in told.0.lines {
-            self.log.tell(Level::Warning, "beside an answer", &[("line", &line)]);
-        }
-        told.0.result
-    }
-
-    /// The same by other settings, with the lines that numad would log, and their levels.
+    /// Answers `numad -w` by some settings' `[numad]`, with the lines that numad would log, and their levels.
     pub(crate) fn numad_with(
         &self,
         options: &numad::Options,
@@ -172,6 +179,13 @@ impl Core {
     ) {
         let id = self.decisions.fetch_add(1, Ordering::Relaxed) + 1;
         let us = started.elapsed().as_micros();
+        self.metrics.took(started.elapsed());
+        match (error, what) {
+            (Some(_), _) => self.metrics.failed.add(1),
+            (None, "numad") => self.metrics.numad.add(1),
+            (None, _) if claim != "-" => self.metrics.claimed.add(1),
+            (None, _) => self.metrics.advised.add(1),
+        }
         let nodes = nodes.unwrap_or_else(|| "-".to_owned());
         let (way, uid, pid) = (peer.way.name(), peer.uid, peer.caller);
         let mut fields: Vec<(&str, &dyn std::fmt::Display)> = vec![
@@ -248,7 +262,7 @@ impl Figures for Asked<'_> {
         (self.peer.caller, self.peer.uid)
     }
 
-    fn refuses(&self, decision: &Decision<'_>, memory: Bytes, time: Duration) -> Option<String> {
+    fn refuses(&self, decision: &Decision<'_>, memory: Bytes, who: &For) -> Option<String> {
         if (self.gone)() {
             // Under the lock: nobody hears of a claim that is made now.
             return Some("who asked has gone".to_owned());
@@ -278,7 +292,9 @@ impl Figures for Asked<'_> {
                 "with it user {uid} would have claimed {has}, and may {most} (user-memory of [daemon])"
             ));
         }
-        if time > set.user_hold {
+        if let For::Hold(time) = who
+            && *time > set.user_hold
+        {
             let most = set.user_hold;
             return Some(format!(
                 "expected a hold of at most {most:?} (user-hold of [daemon]), found {time:?}"

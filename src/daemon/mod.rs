@@ -7,14 +7,15 @@
 //! Blocking threads, one for each client: no answer waits for another client, and what a thread
 //! waits for has a time limit. The number of threads is bounded, and so is what each may hold.
 
-#![allow(dead_code, reason = "the socket and the queue use it")]
-
 pub(crate) mod core;
 mod lock;
 mod log;
+mod metrics;
 mod notify;
 mod peer;
+mod port;
 mod signals;
+mod socket;
 pub(crate) mod sysv;
 mod warm;
 
@@ -30,7 +31,9 @@ use self::core::Core;
 use self::lock::Lock;
 pub(crate) use self::log::Log;
 use self::notify::Notify;
+use self::port::Port;
 use self::signals::{Order, Signals};
+use self::socket::Socket;
 use self::sysv::Queue;
 use crate::numad;
 use crate::sampling::{self, Saved};
@@ -38,6 +41,8 @@ use crate::settings::{Level, Settings};
 
 /// Threads that answer need little stack, and there may be a thousand.
 pub(crate) const STACK: usize = 512 << 10;
+/// How long answers that are being given are waited for at the end.
+const LAST_ANSWERS: Duration = Duration::from_millis(300);
 /// How often what has no hurry is done.
 const ROUND: Duration = Duration::from_secs(1);
 
@@ -101,17 +106,21 @@ fn serve(
     if let Some(named) = &mut named {
         named.ready(&log)?;
     }
+    let socket = Socket::start(&core, &dir)?;
+    let mut port = Port::follow(None, &core);
     let version = env!("CARGO_PKG_VERSION");
     log.tell(Level::Notice, "ready", &[("version", &version), ("dir", &dir.display())]);
     notify.ready("answering");
 
     let pause = notify.beat().map_or(ROUND, |beat| beat.min(ROUND));
     let mut rounds = Rounds::default();
+    let mut beaten: Option<Instant> = None;
     loop {
         match signals.wait(pause) {
             Some(Order::Reload) => {
                 notify.reloading();
                 core.reload();
+                port = Port::follow(port, &core);
                 if let Some(queue) = &queue {
                     queue.reload();
                 }
@@ -123,12 +132,21 @@ fn serve(
             Some(Order::End) => break,
             None => {}
         }
-        if queue.as_ref().is_none_or(Queue::alive) && rounds.sampler_lives(&core) {
+        // Only where somebody waits for it: the socket is asked as a client asks.
+        if let Some(beat) = notify.beat()
+            && beaten.is_none_or(|at| at.elapsed() + pause >= beat)
+            && queue.as_ref().is_none_or(Queue::alive)
+            && rounds.sampler_lives(&core)
+            && socket.alive()
+        {
+            beaten = Some(Instant::now());
             notify.alive();
         }
         rounds.save_load(&core);
     }
     notify.stopping();
+    socket.stop(LAST_ANSWERS);
+    drop(port);
     if let Some(queue) = queue {
         queue.stop();
     }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use placer_engine::claims::PATIENCE;
+use placer_engine::claims::{For, PATIENCE};
 use placer_engine::{Bytes, CpuShare, Limits, NodeSet, Policy, Request, Snapshot, advise};
 
 use super::log::Log;
@@ -71,7 +71,8 @@ pub(super) fn choose_nodes(
         output::warn(&shortage(&request, &answer, short));
     }
     if let Some(decision) = decision {
-        claiming::hold(decision, &request, &answer, set.claims.hold, figures);
+        let who = For::Hold(set.claims.hold);
+        claiming::claim_as_asked(decision, &request, &answer, who, figures);
     }
     let all: NodeSet = snapshot
         .nodes()

@@ -68,7 +68,7 @@ impl Log {
     }
 
     /// Writes one line with the local time before it, as numad does.
-    pub(super) fn write(&mut self, level: i32, text: &str) {
+    pub(crate) fn write(&mut self, level: i32, text: &str) {
         if level > self.level {
             return;
         }

@@ -26,6 +26,7 @@ use crate::daemon::sysv::client;
 use crate::figures::{Figures, Local};
 use crate::sampling::{Saved, Window};
 use crate::settings::Settings;
+use crate::via::{self, Asked};
 use crate::{claiming, duration, output, variables};
 pub(crate) use log::Log;
 pub(crate) use options::{Advice, Options};
@@ -99,6 +100,15 @@ fn answer(options: &Options, advice: Advice, set: &Settings) -> Result<(), Box<d
     if let Some(nodes) = daemons_answer(options, advice, set, &root, asked) {
         output::answer(format!("{nodes}\n").as_bytes())?;
         return Ok(());
+    }
+    if root.is_live() && asked.is_none() && may_ask_the_daemon() {
+        match via::numad(options, advice, set, &mut log) {
+            Asked::Answered(nodes) => {
+                output::answer(format!("{nodes}\n").as_bytes())?;
+                return Ok(());
+            }
+            Asked::Failed(_) | Asked::Nobody(_) => {}
+        }
     }
     let window = asked.map_or(Window::Recent(DEFAULT_WINDOW), Window::Now);
     let figures = Local::new(&root, set.claims, window);
@@ -238,6 +248,11 @@ pub(crate) fn read(local: &Local<'_>, begin: &mut Begin<'_>) -> Result<Taken, Bo
         reader.memory(&mut now.memory)?;
     }
     Ok(Taken { machine: MachineOf::Answer(Box::new(machine)), before, now, charges })
+}
+
+/// `PLACER_VIA=engine` leaves the daemon out. A client of numad's gets an answer in any case.
+fn may_ask_the_daemon() -> bool {
+    variables::value("PLACER_VIA").is_none_or(|via| via != "engine")
 }
 
 /// numad's rules with what the options say.

@@ -38,5 +38,5 @@ pub use claim::{Caller, Cgroup, Claim, ClaimId, Origin, Owner, ProcessId, Promis
 pub use desk::{Claims, Decision, For, MOST_LOOKS, Place, View};
 pub use error::ClaimError;
 pub use ledger::{Fate, Ledger, MOST_CLAIMS};
-pub use proc::Processes;
+pub use proc::{Processes, Standing};
 pub use store::{ClaimFile, Locked, PATIENCE, System};

@@ -239,7 +239,7 @@ impl Observer {
         if !look.dir().read(pid, "status") {
             return None;
         }
-        let Identity { leader, uid, allowed } = proc_text::identity(look.dir().text());
+        let Identity { leader, uid, allowed, .. } = proc_text::identity(look.dir().text());
         let resident = proc_text::status(look.dir().text());
         // A thread has a directory as well, which is not listed.
         let uid = uid.filter(|&uid| leader == Some(pid) && self.trusts(uid))?;

@@ -49,6 +49,18 @@ pub struct Processes {
     looked: bool,
 }
 
+/// Whose a process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The real user.
+    pub uid: u32,
+    /// The process that started it, or looks after it since.
+    pub parent: u32,
+    /// Whether it names processes by the same numbers as this one: it is in the same pid namespace.
+    /// `false` as well where that may not be known.
+    pub here: bool,
+}
+
 impl Processes {
     /// Takes the time and the names of boot and namespaces. Processes are read when they are asked
     /// about.
@@ -157,6 +169,19 @@ impl Processes {
         };
         let start = stat.start;
         (!stat.ended).then_some(ProcessId { pid_namespace: self.pid_namespace, pid, start })
+    }
+
+    /// Returns whose a process is; `None` when there is none of the pid, or it is a thread's.
+    pub fn standing(&mut self, pid: u32) -> Option<Standing> {
+        if !self.own_proc || !self.dir.read(pid, "status") {
+            return None;
+        }
+        let identity = proc_text::identity(self.dir.text());
+        if identity.leader != Some(pid) {
+            return None;
+        }
+        let here = self.namespace_of(pid) == Some(self.pid_namespace);
+        Some(Standing { uid: identity.uid?, parent: identity.parent.unwrap_or(0), here })
     }
 
     /// Returns who is asking: this process, or another on whose behalf it asks.
@@ -363,6 +388,18 @@ mod tests {
 
     fn owned(owner: ProcessId) -> Claim {
         Claim { owner: Owner::Process(owner), ..claim(1, &[(0, 1)]) }
+    }
+
+    #[test]
+    fn whose_a_process_is() {
+        let mut child = child();
+        let mut look = Processes::look().expect("a live host");
+        let (uid, parent) = (nix::unistd::getuid().as_raw(), std::process::id());
+        let standing = look.standing(child.id());
+        assert_eq!(standing, Some(Standing { uid, parent, here: true }));
+        child.kill().and_then(|()| child.wait()).expect("ended");
+        assert_eq!(look.standing(child.id()), None);
+        assert_eq!(look.standing(0), None);
     }
 
     #[test]

@@ -71,6 +71,8 @@ pub(super) fn status(text: &[u8]) -> Status {
 pub(super) struct Identity {
     /// The process that a thread belongs to: itself for a process (`Tgid`).
     pub(super) leader: Option<u32>,
+    /// The process that started it, or looks after it since (`PPid`).
+    pub(super) parent: Option<u32>,
     /// The real user (`Uid`, the first).
     pub(super) uid: Option<u32>,
     /// `Mems_allowed_list`; `None` where it is not told.
@@ -85,7 +87,8 @@ pub(super) fn identity(status: &[u8]) -> Identity {
     // No host has more nodes: what is done for each of them must end.
     let few = |nodes: &IdSet<NodeId>| nodes.len() <= 4096 && !nodes.is_empty();
     let allowed = nodes.filter(few).map(|nodes| nodes.iter().map(|node| node.0).collect());
-    Identity { leader: first("Tgid"), uid: first("Uid"), allowed }
+    let (leader, parent, uid) = (first("Tgid"), first("PPid"), first("Uid"));
+    Identity { leader, parent, uid, allowed }
 }
 
 /// Returns whether a process of this name (`comm`: 15 bytes at most) may be a QEMU: most go by the
@@ -310,7 +313,12 @@ mod tests {
     #[test]
     fn who_a_process_is() {
         let text = b"Name:\tx\nTgid:\t88\nUid:\t64055\t2\t3\t4\nMems_allowed:\t3\nMems_allowed_list:\t0,2-3\n";
-        let wanted = Identity { leader: Some(88), uid: Some(64_055), allowed: Some(vec![0, 2, 3]) };
+        let wanted = Identity {
+            leader: Some(88),
+            parent: None,
+            uid: Some(64_055),
+            allowed: Some(vec![0, 2, 3]),
+        };
         assert_eq!(identity(text), wanted);
         assert_eq!(identity(b"Tgid:\tx\nMems_allowed_list:\t\n"), Identity::default());
         let lying = identity(b"Mems_allowed_list:\t0-4294967294\n");

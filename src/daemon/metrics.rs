@@ -1,0 +1,162 @@
+//! What is counted, and its text for Prometheus.
+
+use std::fmt::Write;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use placer_engine::claims::Processes;
+
+use super::core::Core;
+use crate::cmd::ps::Row;
+use crate::output;
+
+/// A number that goes up, or up and down.
+#[derive(Debug, Default)]
+pub(super) struct Count(AtomicI64);
+
+impl Count {
+    pub(super) fn add(&self, more: i64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    pub(super) fn sub(&self, less: i64) {
+        self.0.fetch_sub(less, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The upper ends of the histogram, in µs.
+const BUCKETS: [u64; 10] = [20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 20_000, 250_000];
+
+/// All that is counted.
+#[derive(Debug, Default)]
+pub(super) struct Metrics {
+    /// Answers: advice, claims, numad's; and those that failed.
+    pub(super) advised: Count,
+    pub(super) claimed: Count,
+    pub(super) numad: Count,
+    pub(super) released: Count,
+    pub(super) failed: Count,
+    /// Connections: those that are, and those that ended badly.
+    pub(super) clients: Count,
+    pub(super) refused: Count,
+    pub(super) late: Count,
+    pub(super) cut: Count,
+    pub(super) damaged: Count,
+    times: [Count; BUCKETS.len()],
+    all_us: Count,
+    all: Count,
+    /// Guests whose memory is elsewhere, and when they were looked at.
+    astray: Mutex<Option<(Instant, u64)>>,
+}
+
+/// To look where a guest's memory is takes up to 10 ms, and holds that guest's lock: so seldom.
+const LOOKED_FOR: Duration = Duration::from_secs(30);
+/// And at no more guests for one answer.
+const MOST_LOOKS: usize = 32;
+
+impl Metrics {
+    /// Counts how long a decision took.
+    pub(super) fn took(&self, time: Duration) {
+        let us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        if let Some(at) = BUCKETS.iter().position(|&most| us <= most) {
+            self.times[at].add(1);
+        }
+        self.all_us.add(i64::try_from(us).unwrap_or(i64::MAX));
+        self.all.add(1);
+    }
+}
+
+/// Returns the metrics as text.
+///
+/// Errors: the host cannot be read.
+pub(super) fn text(core: &Core) -> Result<String, String> {
+    let counted = core.host().map_err(|error| output::chain(&error))?;
+    let metrics = core.metrics();
+    let mut text = String::new();
+    let mut family = |name: &str, kind: &str, help: &str, rows: &[(String, String)]| {
+        let _ = writeln!(text, "# HELP placer_{name} {help}\n# TYPE placer_{name} {kind}");
+        for (labels, value) in rows {
+            let _ = writeln!(text, "placer_{name}{labels} {value}");
+        }
+    };
+    let snapshot = &counted.snapshot;
+    let per_node = |value: &dyn Fn(&placer_engine::NodeState) -> Option<String>| {
+        let rows = snapshot.nodes().iter();
+        rows.filter_map(|node| Some((format!("{{node=\"{}\"}}", node.id), value(node)?)))
+            .collect::<Vec<_>>()
+    };
+    let free = per_node(&|node| Some(node.memory_free?.get().to_string()));
+    family("node_memory_free_bytes", "gauge", "Memory that can be promised, before claims.", &free);
+    let claimed = per_node(&|node| Some(snapshot.charges().of(node.id).memory.get().to_string()));
+    let help = "Memory promised and not yet used.";
+    family("node_memory_claimed_bytes", "gauge", help, &claimed);
+    #[expect(clippy::cast_precision_loss, reason = "no host has 2^53 CPUs")]
+    let busy = per_node(&|node| Some(format!("{:.6}", node.cpus.len() as f64 - node.cpus_idle?)));
+    family("node_cpus_busy", "gauge", "CPUs that were busy, on the average.", &busy);
+    let cpus = per_node(&|node| Some(node.cpus.len().to_string()));
+    family("node_cpus", "gauge", "CPUs that count for placement.", &cpus);
+
+    let row = |key: &str, value: &str, count: &Count| {
+        (format!("{{{key}=\"{value}\"}}"), count.get().to_string())
+    };
+    let kinds = [
+        row("kind", "advice", &metrics.advised),
+        row("kind", "claim", &metrics.claimed),
+        row("kind", "numad", &metrics.numad),
+        row("kind", "release", &metrics.released),
+    ];
+    family("decisions_total", "counter", "Answers that were given.", &kinds);
+    let one = |count: &Count| vec![(String::new(), count.get().to_string())];
+    family("errors_total", "counter", "Questions that had no answer.", &one(&metrics.failed));
+    family("clients", "gauge", "Connections.", &one(&metrics.clients));
+    let bad = [
+        row("why", "refused", &metrics.refused),
+        row("why", "late", &metrics.late),
+        row("why", "cut", &metrics.cut),
+        row("why", "damaged", &metrics.damaged),
+    ];
+    family("connections_failed_total", "counter", "Connections that ended badly.", &bad);
+    let guests = counted.claims.as_ref().map(|claims| claims.len().to_string());
+    let guests: Vec<_> = guests.map(|count| (String::new(), count)).into_iter().collect();
+    family("claims", "gauge", "Claims and holds that count.", &guests);
+    let astray = vec![(String::new(), astray(core, &counted).to_string())];
+    let help = "Guests of which a tenth or more of the memory is not where it was advised.";
+    family("guests_astray", "gauge", help, &astray);
+
+    let name = "placer_decision_seconds";
+    let _ = writeln!(text, "# HELP {name} How long answers took.\n# TYPE {name} histogram");
+    let mut sum = 0;
+    for (most, count) in BUCKETS.iter().zip(&metrics.times) {
+        sum += count.get();
+        let seconds = Duration::from_micros(*most).as_secs_f64();
+        let _ = writeln!(text, "{name}_bucket{{le=\"{seconds}\"}} {sum}");
+    }
+    // Read last, and never less than what is in the buckets.
+    let all = metrics.all.get().max(sum);
+    let us = u64::try_from(metrics.all_us.get()).unwrap_or(0);
+    let seconds = Duration::from_micros(us).as_secs_f64();
+    let _ = writeln!(text, "{name}_bucket{{le=\"+Inf\"}} {all}");
+    let _ = writeln!(text, "{name}_sum {seconds}\n{name}_count {all}");
+    Ok(text)
+}
+
+fn astray(core: &Core, counted: &super::warm::Counted) -> u64 {
+    let mut known = core.metrics().astray.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((at, count)) = *known
+        && at.elapsed() < LOOKED_FOR
+    {
+        return count;
+    }
+    let Ok(mut look) = Processes::look() else { return 0 };
+    let guests = counted.claims.iter().flatten().filter(|claim| claim.owner.process().is_some());
+    let astray = guests.take(MOST_LOOKS).filter(|claim| Row::of(claim, &mut look).is_astray());
+    let count = u64::try_from(astray.count()).unwrap_or(0);
+    *known = Some((Instant::now(), count));
+    count
+}

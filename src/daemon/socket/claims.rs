@@ -1,0 +1,105 @@
+//! Who may claim for whom, and who may end which claim.
+
+use nix::unistd::geteuid;
+use placer_engine::claims::{Claim, ClaimId, Claims, For, PATIENCE, ProcessId, Processes};
+
+use crate::claiming;
+use crate::cmd::ps::Row;
+use crate::daemon::core::Core;
+use crate::daemon::peer::Peer;
+use crate::output;
+use crate::protocol::forms::ClaimForm;
+use std::time::Duration;
+
+/// The longest that anything is held.
+const LONGEST_HOLD: Duration = Duration::from_secs(24 * 60 * 60);
+
+fn may_do_all(peer: &Peer) -> bool {
+    peer.uid == 0 || peer.uid == geteuid().as_raw()
+}
+
+/// Returns for whom a claim is to be, and on whose behalf it is made.
+///
+/// Errors: why that may not be.
+pub(super) fn claimant(form: &ClaimForm, peer: &Peer) -> Result<(Peer, For), String> {
+    match (form.hold_ms, form.pid) {
+        (Some(ms), None) => {
+            let time = Duration::from_millis(ms);
+            if time.is_zero() || time > LONGEST_HOLD {
+                return Err(format!("expected a hold of 1 ms to a day, found {ms} ms"));
+            }
+            Ok((on_behalf(form.caller, peer), For::Hold(time)))
+        }
+        (None, Some(pid)) => {
+            let pid = process(pid, peer)?;
+            Ok((on_behalf(form.caller, peer), For::Pid(pid)))
+        }
+        (None, None) => Err("expected hold_ms or pid, found neither".to_owned()),
+        (Some(_), Some(_)) => Err("expected hold_ms or pid, found both".to_owned()),
+    }
+}
+
+/// Returns a process that who asks may claim for.
+fn process(pid: u32, peer: &Peer) -> Result<u32, String> {
+    let mut look = Processes::look().map_err(|error| output::chain(&error))?;
+    let own = peer.pid.ok_or("the calling process is not seen from here: ask for a hold")?;
+    let here = look.standing(own).is_some_and(|standing| standing.here);
+    let pid = match pid {
+        0 => own,
+        _ if here => pid,
+        // Its numbers name other processes here.
+        _ => return Err("the caller is in another pid namespace: only pid 0, itself".to_owned()),
+    };
+    let standing = look.standing(pid).ok_or_else(|| format!("there is no process {pid}"))?;
+    if !may_do_all(peer) && standing.uid != peer.uid {
+        let (uid, owner) = (peer.uid, standing.uid);
+        return Err(format!("process {pid} is user {owner}'s, and user {uid} asks"));
+    }
+    Ok(pid)
+}
+
+/// Returns which process a number names now.
+pub(super) fn identity(who: &For) -> Option<ProcessId> {
+    match who {
+        For::Pid(pid) => Processes::look().ok()?.identify(*pid),
+        _ => None,
+    }
+}
+
+/// Returns the peer with its parent as the one who asks, where it says so and it is true: placer's
+/// own client is about to end.
+pub(super) fn on_behalf(caller: Option<u32>, peer: &Peer) -> Peer {
+    let mut peer = peer.clone();
+    if let (Some(caller), Some(pid)) = (caller, peer.pid)
+        && Processes::look()
+            .ok()
+            .and_then(|mut look| look.standing(pid))
+            .is_some_and(|standing| standing.parent == caller)
+    {
+        peer.caller = caller;
+    }
+    peer
+}
+
+/// Ends a claim.
+///
+/// Errors: why not.
+pub(super) fn release(id: ClaimId, peer: &Peer, core: &Core) -> Result<Claim, String> {
+    let say = |error: &dyn std::error::Error| output::chain(error);
+    let place = claiming::place(core.settings().claims);
+    let claims = Claims::open_to_claim(&place, core.root()).map_err(|e| say(&e))?;
+    let (decision, _) = claims.begin(PATIENCE).map_err(|e| say(&e))?;
+    let owner = decision.ledger().get(id).map(|claim| claim.caller.uid);
+    if !may_do_all(peer) && owner.is_some_and(|owner| owner != peer.uid) {
+        return Err(format!("claim {id} is not user {}'s", peer.uid));
+    }
+    let claim = decision.release(id).map_err(|e| say(&e))?;
+    core.released(&claim, peer);
+    Ok(claim)
+}
+
+/// Returns a claim as it is listed. Where its guest's memory is takes long to find out, and is told
+/// only to those who could look themselves.
+pub(super) fn row(claim: &Claim, look: &mut Processes, peer: &Peer) -> Row {
+    if may_do_all(peer) { Row::of(claim, look) } else { Row::without_memory(claim, look) }
+}

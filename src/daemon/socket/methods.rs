@@ -1,0 +1,301 @@
+//! What can be asked on the socket, and the answers as messages.
+
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use placer_engine::claims::{For, Processes};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::clients::Counted;
+use super::host::HostState;
+use super::{Served, claims, message};
+use crate::cmd::advise::{Form, Question};
+use crate::cmd::ps::Row;
+use crate::daemon::core::Gone;
+use crate::daemon::peer::Peer;
+use crate::protocol::forms::{
+    AdviceReply, AdviseForm, Call, ClaimForm, Failed, LogLine, NumadForm, NumadReply, Other,
+    PrintForm, Printed, Reason, RequestForm,
+};
+use crate::protocol::wire::{Lost, Wire};
+use crate::protocol::{
+    DESCRIPTION, INTERFACE, SERVICE, SERVICE_DESCRIPTION, VERSION, settings_mark,
+};
+use crate::{numad, output};
+
+/// What comes after a message.
+pub(super) enum Next<'a> {
+    /// This is sent. The leave that a long answer took is given back when it was.
+    Reply(Vec<u8>, Option<Counted<'a>>),
+    /// The client wants no reply.
+    Nothing,
+    /// The client sees all that is new from now on.
+    Watch,
+    /// That was no call.
+    Close,
+}
+
+/// An answer, or an error by its name.
+type Answered = Result<Vec<u8>, Fault>;
+
+struct Fault {
+    name: String,
+    parameters: serde_json::Value,
+}
+
+fn fault(name: &str, parameters: &impl Serialize) -> Fault {
+    let parameters = serde_json::to_value(parameters).unwrap_or_default();
+    Fault { name: format!("{INTERFACE}.{name}"), parameters }
+}
+
+/// An error that every service has.
+fn common(name: &str, key: &str, value: &str) -> Fault {
+    let parameters = match key {
+        "" => serde_json::json!({}),
+        _ => serde_json::json!({ key: value }),
+    };
+    Fault { name: format!("{SERVICE}.{name}"), parameters }
+}
+
+fn invalid(parameter: &str) -> Fault {
+    common("InvalidParameter", "parameter", parameter)
+}
+
+fn reply(parameters: &impl Serialize) -> Answered {
+    #[derive(Serialize)]
+    struct Form<'a, T> {
+        parameters: &'a T,
+    }
+    Ok(message(&Form { parameters }))
+}
+
+/// Answers one message.
+pub(super) fn answer<'a>(text: &[u8], peer: &Peer, served: &'a Served, gone: Gone<'_>) -> Next<'a> {
+    let Ok(call) = serde_json::from_slice::<Call<'_>>(text) else { return Next::Close };
+    let mut leave = None;
+    let answered = match call.method.as_str() {
+        _ if call.upgrade => Err(common("MethodNotImplemented", "method", &call.method)),
+        "org.placer.Daemon.Watch" if call.more => return Next::Watch,
+        method => match method.rsplit_once('.') {
+            Some((SERVICE, name)) => service(name, &call),
+            Some((INTERFACE, name)) => {
+                let takes_long = matches!(name, "Guests" | "Host" | "Watch");
+                leave = if takes_long { served.clients.heavy() } else { None };
+                if takes_long && leave.is_none() {
+                    Err(fault("Busy", &serde_json::json!({})))
+                } else {
+                    ours(name, &call, peer, served, gone)
+                }
+            }
+            Some((other, _)) => Err(common("InterfaceNotFound", "interface", other)),
+            None => Err(common("InterfaceNotFound", "interface", method)),
+        },
+    };
+    if call.oneway {
+        return Next::Nothing;
+    }
+    Next::Reply(answered.unwrap_or_else(|fault| error(&fault)), leave)
+}
+
+fn error(fault: &Fault) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Form<'a> {
+        error: &'a str,
+        parameters: &'a serde_json::Value,
+    }
+    message(&Form { error: &fault.name, parameters: &fault.parameters })
+}
+
+fn service(name: &str, call: &Call<'_>) -> Answered {
+    #[derive(Deserialize)]
+    struct Of {
+        interface: String,
+    }
+    match name {
+        "GetInfo" => reply(&serde_json::json!({
+            "vendor": "placer",
+            "product": "placer",
+            "version": VERSION,
+            "url": "https://placer.example",
+            "interfaces": [SERVICE, INTERFACE],
+        })),
+        "GetInterfaceDescription" => {
+            let Of { interface } = parameters(call)?;
+            let description = match interface.as_str() {
+                SERVICE => SERVICE_DESCRIPTION,
+                INTERFACE => DESCRIPTION,
+                _ => return Err(common("InterfaceNotFound", "interface", &interface)),
+            };
+            reply(&serde_json::json!({ "description": description }))
+        }
+        _ => Err(common("MethodNotFound", "method", &call.method)),
+    }
+}
+
+fn ours(name: &str, call: &Call<'_>, peer: &Peer, served: &Served, gone: Gone<'_>) -> Answered {
+    match name {
+        "Advise" => {
+            let AdviseForm { request, explain, print } = parameters(call)?;
+            advise(request, None, explain, print.as_ref(), peer, served, gone)
+        }
+        "AdviseAndClaim" => {
+            let form: ClaimForm = parameters(call)?;
+            let (peer, who) = claims::claimant(&form, peer)
+                .map_err(|reason| fault("NotAllowed", &Reason { reason }))?;
+            let before = claims::identity(&who);
+            let ClaimForm { request, explain, print, .. } = form;
+            let print = print.as_ref();
+            let answered = advise(request, Some(who.clone()), explain, print, &peer, served, gone);
+            // A pid that was given again meanwhile is another process.
+            if before.is_some() && before != claims::identity(&who) {
+                let reason = "the process has ended meanwhile".to_owned();
+                return Err(fault("NotClaimed", &Reason { reason }));
+            }
+            answered
+        }
+        "Release" => {
+            #[derive(Deserialize)]
+            struct Of {
+                claim: String,
+            }
+            let Of { claim } = parameters(call)?;
+            let id = claim.parse().map_err(|_| invalid("claim"))?;
+            let released = claims::release(id, peer, &served.core)
+                .map_err(|reason| fault("NotAllowed", &Reason { reason }))?;
+            let mut look = Processes::look().map_err(|e| failed(&e))?;
+            reply(&serde_json::json!({ "released": Row::of(&released, &mut look) }))
+        }
+        "Guests" => {
+            let host = served.core.host().map_err(|e| failed(&e))?;
+            let mut look = Processes::look().map_err(|e| failed(&e))?;
+            let rows =
+                host.claims.iter().flatten().map(|claim| claims::row(claim, &mut look, peer));
+            let rows: Vec<Row> = rows.collect();
+            reply(&serde_json::json!({ "claims": rows }))
+        }
+        "Host" => reply(&serde_json::json!({ "host": host(served, true)? })),
+        "Watch" => reply(&serde_json::json!({ "host": host(served, false)? })),
+        "Numad" => numads(parameters(call)?, peer, served, gone),
+        _ => Err(common("MethodNotFound", "method", &call.method)),
+    }
+}
+
+fn parameters<T: DeserializeOwned>(call: &Call<'_>) -> Result<T, Fault> {
+    let text = call.parameters.map_or("{}", RawValue::get);
+    serde_json::from_str(text).map_err(|error| {
+        // serde names the field in backquotes, where it knows it.
+        let said = error.to_string();
+        let name = said.split('`').nth(1).unwrap_or("parameters");
+        invalid(name)
+    })
+}
+
+fn failed(error: &dyn std::error::Error) -> Fault {
+    let reason = output::chain(error);
+    fault("Failed", &Failed { reason, lines: Vec::new(), log: Vec::new() })
+}
+
+/// Refuses a client that would have answered otherwise.
+fn same(version: &str, settings: &str, served: &Served) -> Result<(), Fault> {
+    if version != VERSION {
+        return Err(fault("Other", &Other { daemon: VERSION, client: version }));
+    }
+    let mark = settings_mark(&served.core.settings());
+    if settings != mark {
+        return Err(fault("Other", &Other { daemon: &mark, client: settings }));
+    }
+    Ok(())
+}
+
+fn advise(
+    request: RequestForm,
+    claim: Option<For>,
+    explain: Option<bool>,
+    print: Option<&PrintForm>,
+    peer: &Peer,
+    served: &Served,
+    gone: Gone<'_>,
+) -> Answered {
+    let wanted = claim.is_some();
+    let mut form = Form::Compact { explain: explain.unwrap_or(false) };
+    let mut strict = false;
+    if let Some(print) = print {
+        same(&print.version, &print.settings, served)?;
+        form = print.read().map_err(invalid)?;
+        strict = print.strict;
+    }
+    let question = Question { request: request.read().map_err(invalid)?, claim, strict, form };
+    let told = served.core.advise(&question, peer, gone);
+    let answer = match told.result {
+        Ok(answer) => answer,
+        Err(reason) => {
+            let failed = Failed { reason, lines: told.lines, log: Vec::new() };
+            return Err(fault("Failed", &failed));
+        }
+    };
+    let text = String::from_utf8(answer.text).unwrap_or_default();
+    let claim = answer.claim.map(|id| id.to_string());
+    if print.is_some() {
+        let printed = Some(Printed { status: answer.status, text, lines: told.lines });
+        return reply(&AdviceReply { claim, advice: None, printed });
+    }
+    if wanted && claim.is_none() {
+        let reason = told.lines.into_iter().next_back().unwrap_or_default();
+        return Err(fault("NotClaimed", &Reason { reason }));
+    }
+    let advice = serde_json::from_str::<&RawValue>(&text).map_err(|e| failed(&e))?;
+    reply(&AdviceReply { claim, advice: Some(advice), printed: None })
+}
+
+fn numads(form: NumadForm, peer: &Peer, served: &Served, gone: Gone<'_>) -> Answered {
+    same(&form.version, &form.settings, served)?;
+    let peer = claims::on_behalf(form.caller, peer);
+    let advice = numad::Advice { cpus_hundredths: form.cpus, megabytes: form.megabytes };
+    let options = form.options.read().map_err(invalid)?;
+    let settings = served.core.settings();
+    let (told, log) = served.core.numad_with(&options, advice, &settings, &peer, gone);
+    let log = log.into_iter().map(|(level, text)| LogLine { level, text }).collect();
+    match told.result {
+        Ok(nodes) => reply(&NumadReply { nodes, lines: told.lines, log }),
+        Err(reason) => Err(fault("Failed", &Failed { reason, lines: told.lines, log })),
+    }
+}
+
+fn host(served: &Served, distances: bool) -> Result<serde_json::Value, Fault> {
+    let counted = served.core.host().map_err(|e| failed(&e))?;
+    serde_json::to_value(HostState::of(&counted, distances)).map_err(|e| failed(&e))
+}
+
+/// Sends the host again and again, until the client closes or does not read.
+pub(super) fn watch(
+    wire: &mut Wire<UnixStream>,
+    served: &Served,
+    time: Duration,
+) -> Result<(), Lost> {
+    #[derive(Serialize)]
+    struct Form {
+        continues: bool,
+        parameters: serde_json::Value,
+    }
+    loop {
+        // Anew each time: the sampler may have been replaced by one of another pace.
+        let engine = served.core.warm().engine();
+        let newer = engine.subscribe();
+        drop(engine);
+        let text = match host(served, false) {
+            Ok(host) => {
+                let parameters = serde_json::json!({ "host": host });
+                message(&Form { continues: true, parameters })
+            }
+            Err(fault) => return wire.send(&error(&fault), time),
+        };
+        wire.send(&text, time)?;
+        // A sampler that reads nothing new is told of by its silence.
+        let _ = newer.recv_timeout(time);
+        if wire.is_gone() || served.ends.load(std::sync::atomic::Ordering::Acquire) {
+            return Ok(());
+        }
+    }
+}

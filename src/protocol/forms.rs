@@ -1,0 +1,472 @@
+//! The forms of calls and replies, and what they mean in placer's own terms.
+
+use placer_engine::policy::{best, numad as rules};
+use placer_engine::{Bytes, CpuShare, Id, IdSet, Limits, NodeId, Policy, Request, parse};
+use placer_launcher::MemoryMode;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::args::EmitForm;
+use crate::cmd::advise::Form;
+use crate::numad;
+
+/// A call as it comes.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Call<'a> {
+    pub(crate) method: String,
+    #[serde(borrow)]
+    pub(crate) parameters: Option<&'a RawValue>,
+    #[serde(default)]
+    pub(crate) oneway: bool,
+    #[serde(default)]
+    pub(crate) more: bool,
+    #[serde(default)]
+    pub(crate) upgrade: bool,
+}
+
+/// A call as it is made.
+#[derive(Debug, Serialize)]
+pub(crate) struct Calling<'a, T> {
+    pub(crate) method: &'a str,
+    pub(crate) parameters: T,
+}
+
+/// A reply as it comes.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Reply<'a> {
+    pub(crate) error: Option<String>,
+    #[serde(borrow)]
+    pub(crate) parameters: Option<&'a RawValue>,
+}
+
+/// `Request` of the interface.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RequestForm {
+    pub(crate) cpus: f64,
+    pub(crate) memory: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    policy: Option<PolicyForm>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    within: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    near: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pages: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    memory_bound: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    smt_percent: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    prefer: Option<PreferForm>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    effort: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    allowed_cpus: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    allowed_nodes: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum PolicyForm {
+    Best,
+    Numad,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum PreferForm {
+    Room,
+    Pack,
+}
+
+/// The most steps that a stranger may have searched for.
+const MOST_EFFORT: u64 = 1_000_000;
+/// No request has so many CPUs.
+const MOST_CPUS: f64 = 4_294_967_296.0;
+
+impl RequestForm {
+    /// Puts a request in its form.
+    pub(crate) fn of(request: &Request) -> Self {
+        let text = |set: &Option<IdSet<NodeId>>| set.as_ref().map(ToString::to_string);
+        let rules = match &request.policy {
+            Policy::Best(rules) => Some(*rules),
+            Policy::Numad(_) => None,
+        };
+        Self {
+            cpus: request.cpus.as_cpus(),
+            memory: i64::try_from(request.memory.get()).unwrap_or(i64::MAX),
+            policy: Some(rules.map_or(PolicyForm::Numad, |_| PolicyForm::Best)),
+            within: text(&request.within),
+            near: request.near.map(|node| node.0),
+            pages: request.pages.map(Bytes::get),
+            memory_bound: rules.map(|rules| rules.memory_bound),
+            smt_percent: rules.map(|rules| rules.smt_percent),
+            prefer: rules.map(|rules| match rules.prefer {
+                best::Prefer::Room => PreferForm::Room,
+                best::Prefer::Pack => PreferForm::Pack,
+            }),
+            effort: rules.and_then(|rules| rules.effort),
+            allowed_cpus: request.limits.cpus.as_ref().map(ToString::to_string),
+            allowed_nodes: text(&request.limits.nodes),
+        }
+    }
+
+    /// Reads the form.
+    ///
+    /// Errors: the name of a parameter that is not as it has to be.
+    pub(crate) fn read(self) -> Result<Request, &'static str> {
+        if !(0.0..=MOST_CPUS).contains(&self.cpus) {
+            return Err("cpus");
+        }
+        let memory = u64::try_from(self.memory).map_err(|_| "memory")?;
+        let pages = match self.pages {
+            Some(size) if !size.is_power_of_two() => return Err("pages"),
+            pages => pages.map(Bytes::new),
+        };
+        let limits = Limits {
+            cpus: ids(self.allowed_cpus, "allowed_cpus")?,
+            nodes: ids(self.allowed_nodes, "allowed_nodes")?,
+        };
+        let within = ids(self.within, "within")?;
+        let near = self.near.map(NodeId);
+        let policy = match self.policy {
+            None | Some(PolicyForm::Best) => {
+                let usual = best::Rules::default();
+                let rules = best::Rules {
+                    memory_bound: self.memory_bound.unwrap_or(usual.memory_bound),
+                    smt_percent: self.smt_percent.unwrap_or(usual.smt_percent),
+                    prefer: match self.prefer {
+                        Some(PreferForm::Pack) => best::Prefer::Pack,
+                        _ => best::Prefer::Room,
+                    },
+                    effort: self.effort,
+                };
+                if !(0.0..=1.0).contains(&rules.memory_bound) {
+                    return Err("memory_bound");
+                }
+                if rules.smt_percent > 100 {
+                    return Err("smt_percent");
+                }
+                if rules.effort.is_some_and(|steps| steps > MOST_EFFORT) {
+                    return Err("effort");
+                }
+                Policy::Best(rules)
+            }
+            Some(PolicyForm::Numad) => {
+                if pages.is_some() {
+                    return Err("pages");
+                }
+                if near.is_some() {
+                    return Err("near");
+                }
+                Policy::Numad(rules::Rules { lenient: true, ..rules::Rules::default() })
+            }
+        };
+        let cpus = CpuShare::from_hundredths(hundredths(self.cpus));
+        let request = Request::new(cpus, Bytes::new(memory));
+        Ok(Request { policy, limits, within, pages, near, ..request })
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "bounded by the caller")]
+#[expect(clippy::cast_sign_loss, reason = "bounded by the caller")]
+fn hundredths(cpus: f64) -> u64 {
+    (cpus * 100.0).round() as u64
+}
+
+fn ids<T: Id>(list: Option<String>, name: &'static str) -> Result<Option<IdSet<T>>, &'static str> {
+    let Some(list) = list else { return Ok(None) };
+    let set = parse::list::parse::<T>(list.as_bytes()).map_err(|_| name)?;
+    if set.is_empty() { Err(name) } else { Ok(Some(set)) }
+}
+
+/// `Print` of the interface.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PrintForm {
+    pub(crate) version: String,
+    pub(crate) settings: String,
+    form: FormName,
+    mode: String,
+    pub(crate) strict: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+// An interface allows no hyphen in a name.
+#[serde(rename_all = "snake_case")]
+enum FormName {
+    Nodes,
+    Cpus,
+    Json,
+    Explain,
+    Numactl,
+    Systemd,
+    Qemu,
+    LibvirtXml,
+    Lxc,
+}
+
+impl PrintForm {
+    pub(crate) fn of(form: Form, strict: bool, settings: String) -> Self {
+        let mut mode = MemoryMode::Strict;
+        let form = match form {
+            Form::Nodes | Form::Compact { .. } => FormName::Nodes,
+            Form::Cpus => FormName::Cpus,
+            Form::Json => FormName::Json,
+            Form::Explain => FormName::Explain,
+            Form::Emit(form, of) => {
+                mode = of;
+                match form {
+                    EmitForm::Numactl => FormName::Numactl,
+                    EmitForm::Systemd => FormName::Systemd,
+                    EmitForm::Qemu => FormName::Qemu,
+                    EmitForm::LibvirtXml => FormName::LibvirtXml,
+                    EmitForm::Lxc => FormName::Lxc,
+                }
+            }
+        };
+        let version = super::VERSION.to_owned();
+        Self { version, settings, form, mode: mode.to_string(), strict }
+    }
+
+    /// Reads the form.
+    ///
+    /// Errors: the name of a parameter that is not as it has to be.
+    pub(crate) fn read(&self) -> Result<Form, &'static str> {
+        let mode: MemoryMode = self.mode.parse().map_err(|_| "mode")?;
+        Ok(match self.form {
+            FormName::Nodes => Form::Nodes,
+            FormName::Cpus => Form::Cpus,
+            FormName::Json => Form::Json,
+            FormName::Explain => Form::Explain,
+            FormName::Numactl => Form::Emit(EmitForm::Numactl, mode),
+            FormName::Systemd => Form::Emit(EmitForm::Systemd, mode),
+            FormName::Qemu => Form::Emit(EmitForm::Qemu, mode),
+            FormName::LibvirtXml => Form::Emit(EmitForm::LibvirtXml, mode),
+            FormName::Lxc => Form::Emit(EmitForm::Lxc, mode),
+        })
+    }
+}
+
+/// `Printed` of the interface.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Printed {
+    pub(crate) status: u8,
+    pub(crate) text: String,
+    pub(crate) lines: Vec<String>,
+}
+
+/// The parameters of `Advise`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AdviseForm {
+    pub(crate) request: RequestForm,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) explain: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) print: Option<PrintForm>,
+}
+
+/// The parameters of `AdviseAndClaim`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ClaimForm {
+    pub(crate) request: RequestForm,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) hold_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pid: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) caller: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) explain: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) print: Option<PrintForm>,
+}
+
+/// What `Advise` and `AdviseAndClaim` reply, as the client reads it.
+#[derive(Debug, Deserialize)]
+pub(crate) struct PrintedReply {
+    pub(crate) printed: Printed,
+}
+
+/// What `Advise` and `AdviseAndClaim` reply, as the daemon writes it.
+#[derive(Debug, Serialize)]
+pub(crate) struct AdviceReply<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) claim: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) advice: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) printed: Option<Printed>,
+}
+
+/// The parameters of `Numad`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NumadForm {
+    pub(crate) cpus: i32,
+    pub(crate) megabytes: i32,
+    pub(crate) options: NumadOptions,
+    pub(crate) version: String,
+    pub(crate) settings: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) caller: Option<u32>,
+}
+
+/// `NumadOptions` of the interface: those on which an answer depends.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NumadOptions {
+    inactive_file: bool,
+    thread_percent: u8,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reserved: Option<String>,
+    log_level: i32,
+    given: String,
+}
+
+impl NumadOptions {
+    /// Puts options in their form; `None` where they have none: a list of CPUs that is no text.
+    pub(crate) fn of(options: &numad::Options) -> Option<Self> {
+        let reserved = options.reserved.clone().map(String::from_utf8).transpose().ok()?;
+        Some(Self {
+            inactive_file: options.count_inactive_file,
+            thread_percent: options.thread_percent,
+            reserved,
+            log_level: options.log_level,
+            given: options.given.iter().map(|&letter| char::from(letter)).collect(),
+        })
+    }
+
+    /// Reads the form. All that an answer does not depend on is as if nothing was given.
+    pub(crate) fn read(self) -> Result<numad::Options, &'static str> {
+        if self.thread_percent > 100 {
+            return Err("thread_percent");
+        }
+        Ok(numad::Options {
+            count_inactive_file: self.inactive_file,
+            thread_percent: self.thread_percent,
+            reserved: self.reserved.map(String::into_bytes),
+            log_level: self.log_level,
+            given: self.given.bytes().collect(),
+            ..numad::Options::default()
+        })
+    }
+}
+
+/// `LogLine` of the interface.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LogLine {
+    pub(crate) level: i32,
+    pub(crate) text: String,
+}
+
+/// What `Numad` replies.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct NumadReply {
+    pub(crate) nodes: String,
+    pub(crate) lines: Vec<String>,
+    pub(crate) log: Vec<LogLine>,
+}
+
+/// The error `Failed`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Failed {
+    pub(crate) reason: String,
+    pub(crate) lines: Vec<String>,
+    pub(crate) log: Vec<LogLine>,
+}
+
+/// The errors `NotClaimed` and `NotAllowed`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Reason {
+    pub(crate) reason: String,
+}
+
+/// The error `Other`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Other<'a> {
+    pub(crate) daemon: &'a str,
+    pub(crate) client: &'a str,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn requests_come_through_as_they_were() {
+        let nodes = |list: &str| ids::<NodeId>(Some(list.to_owned()), "x").expect("a list");
+        let rules = best::Rules {
+            memory_bound: 0.25,
+            prefer: best::Prefer::Pack,
+            effort: Some(9),
+            smt_percent: 33,
+        };
+        let whole = Request {
+            policy: Policy::Best(rules),
+            limits: Limits {
+                cpus: ids(Some("0-7,9".to_owned()), "x").expect("a list"),
+                nodes: nodes("1"),
+            },
+            within: nodes("0-3"),
+            pages: Some(Bytes::new(2 << 20)),
+            near: Some(NodeId(3)),
+            ..Request::new(CpuShare::from_hundredths(251), Bytes::new((1 << 52) + 1))
+        };
+        let numads = Policy::Numad(rules::Rules { lenient: true, ..rules::Rules::default() });
+        let plain = "4:500".parse::<Request>().expect("a request").with_policy(numads);
+        for request in [whole, plain] {
+            let text = serde_json::to_string(&RequestForm::of(&request)).expect("a form");
+            let form: RequestForm = serde_json::from_str(&text).expect("a form");
+            assert_eq!(form.read(), Ok(request), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (text, name) in [
+            (r#"{"cpus":-1,"memory":0}"#, "cpus"),
+            (r#"{"cpus":1e300,"memory":0}"#, "cpus"),
+            (r#"{"cpus":1,"memory":-1}"#, "memory"),
+            (r#"{"cpus":1,"memory":1,"within":""}"#, "within"),
+            (r#"{"cpus":1,"memory":1,"within":"0-4294967295"}"#, "within"),
+            (r#"{"cpus":1,"memory":1,"allowed_nodes":"x"}"#, "allowed_nodes"),
+            (r#"{"cpus":1,"memory":1,"pages":3}"#, "pages"),
+            (r#"{"cpus":1,"memory":1,"memory_bound":2}"#, "memory_bound"),
+            (r#"{"cpus":1,"memory":1,"smt_percent":101}"#, "smt_percent"),
+            (r#"{"cpus":1,"memory":1,"effort":9999999}"#, "effort"),
+            (r#"{"cpus":1,"memory":1,"policy":"numad","near":1}"#, "near"),
+        ] {
+            let form: RequestForm = serde_json::from_str(text).expect(text);
+            assert_eq!(form.read(), Err(name), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_form_of_an_answer_has_its_name() {
+        use clap::ValueEnum;
+        let emits = EmitForm::value_variants().iter();
+        let emits = emits.map(|&form| Form::Emit(form, MemoryMode::Interleave));
+        for form in [Form::Nodes, Form::Cpus, Form::Json, Form::Explain].into_iter().chain(emits) {
+            let print = PrintForm::of(form, true, String::new());
+            let text = serde_json::to_string(&print).expect("a form");
+            let back: PrintForm = serde_json::from_str(&text).expect("a form");
+            assert_eq!(back.read(), Ok(form), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_parameters_are_answered(text in any::<String>()) {
+            let _ = serde_json::from_str::<Call<'_>>(&text);
+            let _ = serde_json::from_str::<ClaimForm>(&text);
+            let _ = serde_json::from_str::<NumadForm>(&text);
+        }
+    }
+}

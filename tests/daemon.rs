@@ -1,0 +1,628 @@
+//! The daemon on its socket: the same answers, limits, and what is left when it is killed.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{SHIPPED, fixture, fixtures, placer, run, text};
+use serde_json::{Value, json};
+
+/// A daemon with a directory of its own.
+struct Daemon {
+    child: Child,
+    dir: tempfile::TempDir,
+    config: PathBuf,
+}
+
+impl Daemon {
+    fn start(root: Option<&Path>, settings: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).expect("set");
+        let config = dir.path().join("placer.toml");
+        let shipped = std::fs::read_to_string(SHIPPED).expect("the shipped settings");
+        std::fs::write(&config, shipped + "\nqueue = false\n" + settings).expect("written");
+        let child = spawn(root, dir.path(), &config);
+        let daemon = Self { child, dir, config };
+        daemon.await_answer();
+        daemon
+    }
+
+    fn await_answer(&self) {
+        let start = Instant::now();
+        while self.connect().is_none() {
+            assert!(start.elapsed() < Duration::from_secs(20), "the daemon does not answer");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn connect(&self) -> Option<UnixStream> {
+        let stream = UnixStream::connect(self.dir.path().join("placer.sock")).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
+        Some(stream)
+    }
+
+    fn client(&self) -> Command {
+        let mut command = placer();
+        command.env("PLACER_STATE_DIR", self.dir.path()).env("PLACER_CONFIG", &self.config);
+        command
+    }
+
+    fn call(&self, method: &str, parameters: Value) -> Value {
+        let mut stream = self.connect().expect("it answers");
+        call(&mut stream, method, parameters)
+    }
+
+    fn signal(&self, signal: &str) {
+        let done = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        assert!(done.expect("kill").success());
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(root: Option<&Path>, dir: &Path, config: &Path) -> Child {
+    let mut command = placer();
+    command.arg("daemon").env("PLACER_STATE_DIR", dir).env("PLACER_CONFIG", config);
+    if let Some(root) = root {
+        command.arg("--root").arg(root);
+    }
+    command.stderr(Stdio::null()).spawn().expect("the daemon starts")
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "made for the call")]
+fn call(stream: &mut UnixStream, method: &str, parameters: Value) -> Value {
+    let call = json!({"method": method, "parameters": parameters});
+    stream.write_all(format!("{call}\0").as_bytes()).expect("sent");
+    let mut reply = Vec::new();
+    let mut byte = [0];
+    loop {
+        stream.read_exact(&mut byte).expect("a reply");
+        if byte[0] == 0 {
+            return serde_json::from_slice(&reply).expect("JSON");
+        }
+        reply.push(byte[0]);
+    }
+}
+
+fn seen(output: &Output) -> (Option<i32>, String, String) {
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+fn request(cpus: u32, mib: u64) -> Value {
+    json!({"cpus": cpus, "memory": mib << 20})
+}
+
+#[test]
+fn the_answers_are_the_engines_to_the_byte() {
+    let asked: &[&[&str]] = &[
+        &["4:500"],
+        &["0.5"],
+        &["9999:9T"],
+        &["9999:9T", "--strict"],
+        &["9999:9T", "--strict", "--json"],
+        &["2:200", "--json"],
+        &["2:200", "--explain"],
+        &["2:200", "--cpus"],
+        &["2:200", "--within", "0"],
+        &["2:200", "--within", "4000"],
+        &["2:200", "--policy", "numad"],
+        &["2:200", "--policy", "numad", "--json"],
+        &["3:100", "--prefer", "pack", "--memory-bound", "1", "--smt-percent", "50", "--json"],
+        &["2:200", "--pages", "2M", "--json"],
+        &["2:200", "--emit", "numactl"],
+        &["2:200", "--emit", "qemu", "--mode", "interleave"],
+        &["2:200", "--emit", "libvirt-xml"],
+        &["2:200", "--emit", "systemd"],
+        &["2:200", "--emit", "lxc"],
+    ];
+    let mut compared = 0;
+    for name in fixtures() {
+        let root = fixture(&name);
+        let daemon = Daemon::start(Some(&root), "");
+        for args in asked {
+            let of = |via: &str| {
+                let mut command = daemon.client();
+                command.arg("advise").args(*args).args(["--machine-wide", "--via", via]);
+                command
+            };
+            let engine = run(of("engine").arg("--root").arg(&root));
+            let daemons = run(&mut of("daemon"));
+            assert_eq!(seen(&daemons), seen(&engine), "{name}: {args:?}");
+            compared += 1;
+        }
+    }
+    assert!(compared >= 100, "{compared}");
+}
+
+#[test]
+fn without_an_answer_in_time_the_engine_answers() {
+    let mut daemon = Daemon::start(None, "");
+    let of = |daemon: &Daemon, via: &str| {
+        run(daemon.client().args(["advise", "1:1", "--via", via, "--window", "0"]))
+    };
+    assert_eq!(of(&daemon, "daemon").status.code(), Some(0));
+    // Hung: it takes the connection, and says nothing.
+    daemon.signal("-STOP");
+    assert_eq!(of(&daemon, "auto").status.code(), Some(0));
+    let (code, stdout, stderr) = seen(&of(&daemon, "daemon"));
+    assert_eq!((code, stdout.as_str()), (Some(2), ""));
+    assert!(stderr.contains("no answer within 50 ms"), "{stderr}");
+    daemon.signal("-CONT");
+    // Other settings would have answered otherwise.
+    let other = run(daemon
+        .client()
+        .env("PLACER_CONFIG", SHIPPED)
+        .env("PLACER_VIA", "daemon")
+        .args(["advise", "1:1"]));
+    assert_eq!(other.status.code(), Some(0), "the daemon's own section does not count");
+    let print =
+        json!({"version": "9", "settings": "", "form": "nodes", "mode": "strict", "strict": false});
+    let reply =
+        daemon.call("org.placer.Daemon.Advise", json!({"request": request(1, 1), "print": print}));
+    assert_eq!(reply["error"], "org.placer.Daemon.Other");
+    // Absent.
+    daemon.child.kill().and_then(|()| daemon.child.wait()).expect("ended");
+    assert_eq!(of(&daemon, "auto").status.code(), Some(0));
+    let (code, _, stderr) = seen(&of(&daemon, "daemon"));
+    assert!(code == Some(2) && stderr.contains("no daemon answers"), "{stderr}");
+    let root = fixture("ring-4");
+    let excluded =
+        run(daemon.client().args(["advise", "1:1", "--via", "daemon"]).arg("--root").arg(root));
+    assert!(text(&excluded.stderr).contains("exclude each other"));
+}
+
+#[test]
+fn a_second_daemon_says_that_one_runs_and_the_first_ends_when_told() {
+    let mut daemon = Daemon::start(None, "");
+    let second = run(daemon.client().arg("daemon"));
+    let pid = daemon.child.id();
+    let (code, _, stderr) = seen(&second);
+    assert_eq!(code, Some(2));
+    assert!(stderr.contains(&format!("a daemon already runs (pid {pid})")), "{stderr}");
+    // A damaged file changes nothing; a good one does.
+    let good = std::fs::read_to_string(&daemon.config).expect("settings");
+    std::fs::write(&daemon.config, "[daemon").expect("written");
+    daemon.signal("-HUP");
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(
+        daemon.call("org.varlink.service.GetInfo", json!({}))["parameters"]["product"],
+        "placer"
+    );
+    std::fs::write(&daemon.config, good).expect("written");
+    daemon.signal("-HUP");
+    let claimed = daemon.call(
+        "org.placer.Daemon.AdviseAndClaim",
+        json!({"request": request(1, 1), "hold_ms": 60_000}),
+    );
+    let id = claimed["parameters"]["claim"].as_str().expect("claimed").to_owned();
+    daemon.signal("-TERM");
+    let start = Instant::now();
+    let status = daemon.child.wait().expect("it ends");
+    assert!(status.success() && start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    let ps = text(&run(daemon.client().arg("ps")).stdout);
+    assert!(ps.contains(&id), "the claim outlives it: {ps}");
+}
+
+#[test]
+fn claims_are_made_and_ended_by_whom_may() {
+    let daemon =
+        Daemon::start(None, "user-claims = 2\nuser-memory = \"64M\"\nuser-hold = \"10s\"\n");
+    let claim = |parameters| daemon.call("org.placer.Daemon.AdviseAndClaim", parameters);
+    let own = claim(json!({"request": request(1, 2), "pid": 0}));
+    let id = own["parameters"]["claim"].clone();
+    let guests = daemon.call("org.placer.Daemon.Guests", json!({}));
+    let guests = guests["parameters"]["claims"].as_array().expect("a list").clone();
+    let ours = guests.iter().find(|guest| guest["id"] == id).expect("it is listed");
+    assert_eq!(ours["pid"], std::process::id());
+    let released = daemon.call("org.placer.Daemon.Release", json!({"claim": id}));
+    assert_eq!(released["parameters"]["released"]["id"], id);
+    let again = daemon.call("org.placer.Daemon.Release", json!({"claim": id}));
+    assert_eq!(again["error"], "org.placer.Daemon.NotAllowed");
+    for (parameters, error) in [
+        (json!({"request": request(1, 1)}), "org.placer.Daemon.NotAllowed"),
+        (json!({"request": request(1, 1), "hold_ms": 0}), "org.placer.Daemon.NotAllowed"),
+        (json!({"request": request(1, 1), "pid": 4_194_304}), "org.placer.Daemon.NotAllowed"),
+        (
+            json!({"request": {"cpus": -1, "memory": 0}, "hold_ms": 9}),
+            "org.varlink.service.InvalidParameter",
+        ),
+        (json!({"hold_ms": 9}), "org.varlink.service.InvalidParameter"),
+    ] {
+        assert_eq!(claim(parameters.clone())["error"], error, "{parameters}");
+    }
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root can ask as somebody else");
+        return;
+    }
+    // Somebody else, by placer's own client.
+    let program = daemon.dir.path().join("placer");
+    std::fs::copy(env!("CARGO_BIN_EXE_placer"), &program).expect("copied");
+    let nobody = |args: &[&str]| {
+        let mut command = Command::new(&program);
+        command
+            .env_clear()
+            .env("PLACER_STATE_DIR", daemon.dir.path())
+            .env("PLACER_CONFIG", &daemon.config);
+        command.args(["advise", "--via", "daemon"]).args(args).uid(65_534).gid(65_534);
+        seen(&run(&mut command))
+    };
+    let (code, _, stderr) = nobody(&["1:20M", "--hold", "5s"]);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    let (code, stdout, stderr) = nobody(&["1:60M", "--hold", "5s"]);
+    assert!(code == Some(0) && !stdout.is_empty() && stderr.contains("user-memory"), "{stderr}");
+    let (_, _, stderr) = nobody(&["1:1M", "--hold", "60s"]);
+    assert!(stderr.contains("user-hold"), "{stderr}");
+    assert_eq!(nobody(&["1:1M", "--hold", "5s"]).2, "");
+    assert!(nobody(&["1:1M", "--hold", "5s"]).2.contains("user-claims"));
+    let guests = daemon.call("org.placer.Daemon.Guests", json!({}));
+    let theirs = guests["parameters"]["claims"].as_array().expect("a list").iter();
+    assert_eq!(theirs.filter(|guest| guest["caller"]["uid"] == 65_534).count(), 2);
+}
+
+#[test]
+fn it_describes_itself_and_damaged_calls_cost_their_connection_alone() {
+    let daemon = Daemon::start(Some(&fixture("ring-4")), "");
+    let info = daemon.call("org.varlink.service.GetInfo", json!({}));
+    assert_eq!(
+        info["parameters"]["interfaces"],
+        json!(["org.varlink.service", "org.placer.Daemon"])
+    );
+    for interface in ["org.varlink.service", "org.placer.Daemon"] {
+        let told = daemon
+            .call("org.varlink.service.GetInterfaceDescription", json!({"interface": interface}));
+        let told = told["parameters"]["description"].as_str().expect("text").to_owned();
+        assert!(told.contains(&format!("\ninterface {interface}\n")), "{told}");
+    }
+    for (method, error) in [
+        ("org.placer.Daemon.Nothing", "org.varlink.service.MethodNotFound"),
+        ("org.other.Thing", "org.varlink.service.InterfaceNotFound"),
+        ("x", "org.varlink.service.InterfaceNotFound"),
+    ] {
+        assert_eq!(daemon.call(method, json!({}))["error"], error);
+    }
+    for bad in [&b"\0"[..], b"{}\0", b"[1]\0", b"\xff\xfe\0", &[b'['; 70_000]] {
+        let mut stream = daemon.connect().expect("it answers");
+        let _ = stream.write_all(bad);
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest);
+        assert!(rest.is_empty(), "{}", text(&rest));
+    }
+    // Pipelined, and without a reply.
+    let mut stream = daemon.connect().expect("it answers");
+    stream
+        .write_all(b"{\"method\":\"org.varlink.service.GetInfo\",\"oneway\":true}\0")
+        .expect("sent");
+    let host = call(&mut stream, "org.placer.Daemon.Host", json!({}));
+    assert_eq!(host["parameters"]["host"]["nodes"].as_array().map(Vec::len), Some(4));
+    // Watched.
+    stream.write_all(b"{\"method\":\"org.placer.Daemon.Watch\",\"more\":true}\0").expect("sent");
+    let mut got = [0; 12];
+    stream.read_exact(&mut got).expect("the first");
+    assert_eq!(text(&got), "{\"continues\"");
+}
+
+/// Asks with a client that knows nothing of placer: the PyPI package varlink, which reads the
+/// interface from the daemon and checks what it sends and gets by it.
+const INDEPENDENT: &str = r#"
+import sys, varlink
+def service():
+    return varlink.Client("unix:" + sys.argv[1])
+with service() as client, client.open("org.placer.Daemon") as placer:
+    request = {"cpus": 2.0, "memory": 200 << 20}
+    print(placer.Advise(request=request, explain=True)["advice"]["nodes"])
+    claimed = placer.AdviseAndClaim(request=request, hold_ms=60000)
+    listed = [guest["id"] for guest in placer.Guests()["claims"]]
+    print(listed == [claimed["claim"]])
+    print(placer.Release(claim=claimed["claim"])["released"]["id"] == claimed["claim"])
+    print(len(placer.Host()["host"]["nodes"]))
+    for count, one in enumerate(placer.Watch(_more=True)):
+        if count == 2:
+            break
+    print(len(one["host"]["nodes"]))
+with service() as client, client.open("org.placer.Daemon") as placer:
+    try:
+        placer.Release(claim="zz")
+    except varlink.VarlinkError as error:
+        print(error.error())
+"#;
+
+#[test]
+fn an_independent_client_is_answered() {
+    let home = std::env::var("HOME").unwrap_or_default();
+    let venv = format!("{home}/.cache/placer-tools/varlink/bin/python");
+    let has = |python: &&str| {
+        let tried =
+            Command::new(python).args(["-c", "import varlink"]).stderr(Stdio::null()).status();
+        tried.is_ok_and(|status| status.success())
+    };
+    let Some(python) = ["python3", venv.as_str()].into_iter().find(has) else {
+        eprintln!("skipped: no Python has the package varlink (ci/deps test installs it)");
+        return;
+    };
+    let daemon = Daemon::start(Some(&fixture("ring-4")), "");
+    let socket = daemon.dir.path().join("placer.sock");
+    let seen = seen(&run(Command::new(python).args(["-c", INDEPENDENT]).arg(socket)));
+    let advised = text(
+        &run(daemon.client().args(["advise", "2:200", "--machine-wide", "--via", "daemon"])).stdout,
+    );
+    let wanted = format!("{advised}True\nTrue\n4\n4\norg.varlink.service.InvalidParameter\n");
+    assert_eq!(seen, (Some(0), wanted, String::new()));
+}
+
+/// Reads Prometheus' text strictly: each sample after its family's two lines, each value a number.
+fn parse_metrics(body: &str) -> Vec<(String, f64)> {
+    let mut samples = Vec::new();
+    let mut family = String::new();
+    for line in body.lines() {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').expect("a kind");
+            assert!(["gauge", "counter", "histogram"].contains(&kind), "{line}");
+            family = name.to_owned();
+        } else if let Some(rest) = line.strip_prefix("# HELP ") {
+            assert!(rest.contains(' '), "{line}");
+        } else {
+            let (name, value) = line.rsplit_once(' ').expect("a value");
+            let bare = name.split('{').next().unwrap_or_default();
+            let bare = ["_bucket", "_sum", "_count"]
+                .iter()
+                .find_map(|end| bare.strip_suffix(end).filter(|bare| *bare == family))
+                .unwrap_or(bare);
+            assert_eq!(bare, family, "{line}");
+            samples.push((name.to_owned(), value.parse().expect("a number")));
+        }
+    }
+    samples
+}
+
+#[test]
+fn metrics_are_told_in_prometheus_text() {
+    let daemon = Daemon::start(Some(&fixture("ring-4")), "");
+    for _ in 0..3 {
+        daemon.call("org.placer.Daemon.Advise", json!({"request": request(1, 1)}));
+    }
+    let get = |path: &str| {
+        let mut stream = daemon.connect().expect("it answers");
+        stream
+            .write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes())
+            .expect("sent");
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).expect("a reply");
+        reply
+    };
+    assert!(get("/").starts_with("HTTP/1.1 404 "));
+    let reply = get("/metrics");
+    let (head, body) = reply.split_once("\r\n\r\n").expect("a body");
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && body.ends_with('\n'));
+    let samples = parse_metrics(body);
+    let of = |name: &str| samples.iter().find(|(found, _)| found == name).map(|(_, value)| *value);
+    assert_eq!(of("placer_decisions_total{kind=\"advice\"}"), Some(3.0));
+    assert_eq!(of("placer_decision_seconds_count"), Some(3.0));
+    assert_eq!(of("placer_decision_seconds_bucket{le=\"+Inf\"}"), Some(3.0));
+    // This one, and perhaps one that has just closed.
+    assert!(of("placer_clients").is_some_and(|count| count >= 1.0));
+    assert!(
+        (0..4)
+            .all(|node| of(&format!("placer_node_memory_free_bytes{{node=\"{node}\"}}")).is_some())
+    );
+}
+
+#[test]
+fn a_thousand_clients_are_answered_at_once() {
+    let daemon = Daemon::start(Some(&fixture("ring-4")), "");
+    let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
+    let count = match limit {
+        Ok((soft, _)) if soft < 1200 => 400,
+        _ => 1000,
+    };
+    let mut all: Vec<UnixStream> =
+        (0..count).map(|_| daemon.connect().expect("connected")).collect();
+    for stream in &mut all {
+        let call =
+            json!({"method": "org.placer.Daemon.Advise", "parameters": {"request": request(1, 1)}});
+        stream.write_all(format!("{call}\0").as_bytes()).expect("sent");
+    }
+    let mut answered = 0;
+    for mut stream in all {
+        let mut first = [0; 14];
+        stream.read_exact(&mut first).expect("an answer");
+        answered += usize::from(&first == b"{\"parameters\":");
+    }
+    assert_eq!(answered, count);
+}
+
+/// The settings of a soak: how long, by PLACER_SOAK_SECONDS.
+fn soak() -> Duration {
+    let seconds = std::env::var("PLACER_SOAK_SECONDS").ok().and_then(|text| text.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(2))
+}
+
+#[test]
+fn whatever_others_do_advice_is_given() {
+    let daemon = Daemon::start(Some(&fixture("ring-4")), "");
+    let path = daemon.dir.path().join("placer.sock");
+    let end = Instant::now() + soak();
+    let abuse = |work: fn(&mut UnixStream)| {
+        let path = path.clone();
+        std::thread::spawn(move || {
+            let mut count = 0u64;
+            while Instant::now() < end {
+                let Ok(mut stream) = UnixStream::connect(&path) else { continue };
+                stream.set_write_timeout(Some(Duration::from_millis(50))).expect("set");
+                work(&mut stream);
+                count += 1;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            count
+        })
+    };
+    let abusers = [
+        abuse(|stream| {
+            let _ = stream.write_all(&[0x5b; 100_000]);
+        }),
+        abuse(|stream| {
+            let _ = stream.write_all(b"{\"method\":\"org.placer.Dae");
+        }),
+        abuse(|stream| {
+            let _ = stream.write_all(&[0xff, 0, 0, 0x80, 0]);
+        }),
+        // A flood of questions whose answers are not read.
+        abuse(|stream| {
+            let call = b"{\"method\":\"org.placer.Daemon.Host\"}\0".repeat(200);
+            let _ = stream.write_all(&call);
+            std::thread::sleep(Duration::from_millis(50));
+        }),
+        abuse(|_| {}),
+    ];
+    let mut times = Vec::new();
+    let mut stream = daemon.connect().expect("it answers");
+    while Instant::now() < end {
+        let start = Instant::now();
+        let reply =
+            call(&mut stream, "org.placer.Daemon.Advise", json!({"request": request(1, 1)}));
+        times.push(start.elapsed());
+        assert_eq!(reply["parameters"]["advice"]["fits"], true, "{reply}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let done: Vec<u64> =
+        abusers.into_iter().map(|thread| thread.join().expect("it ends")).collect();
+    times.sort_unstable();
+    let p99 = times[times.len() * 99 / 100];
+    println!(
+        "{} answers beside {done:?} abuses: p99 {p99:?}, last {:?}",
+        times.len(),
+        times[times.len() - 1]
+    );
+    assert!(times.len() > 50 && done.iter().all(|count| *count > 10), "{done:?}");
+}
+
+#[test]
+fn killed_again_and_again_it_loses_no_claim() {
+    let mut daemon = Daemon::start(None, "");
+    let launches: usize = if soak() > Duration::from_secs(10) { 500 } else { 40 };
+    let mut guests = Vec::new();
+    let mut held = Vec::new();
+    let mut kills = 0;
+    for round in 0..launches {
+        let mut launch = daemon.client();
+        launch.args([
+            "launch",
+            "--cpus",
+            "0.01",
+            "--memory",
+            "1M",
+            "--window",
+            "0",
+            "--",
+            "/bin/sleep",
+            "600",
+        ]);
+        guests.push(
+            launch
+                .env("PATH", "/usr/bin:/bin")
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("it starts"),
+        );
+        if let Some(mut stream) = daemon.connect() {
+            let parameters = json!({"request": request(0, 1), "hold_ms": 600_000});
+            let call =
+                json!({"method": "org.placer.Daemon.AdviseAndClaim", "parameters": parameters});
+            let mut reply = Vec::new();
+            let sent = stream.write_all(format!("{call}\0").as_bytes());
+            if round % 5 == 4 {
+                daemon.child.kill().and_then(|()| daemon.child.wait()).expect("killed");
+            } else {
+                let _ = stream.shutdown(std::net::Shutdown::Write);
+            }
+            let _ = sent.and_then(|()| stream.read_to_end(&mut reply).map(|_| ()));
+            reply.pop();
+            if let Ok(reply) = serde_json::from_slice::<Value>(&reply)
+                && let Some(id) = reply["parameters"]["claim"].as_str()
+            {
+                held.push(id.to_owned());
+            }
+        }
+        if round % 5 == 4 {
+            // Killed before it answered anybody, or killed already.
+            daemon.child.kill().and_then(|()| daemon.child.wait()).expect("killed");
+            kills += 1;
+            daemon.child = spawn(None, daemon.dir.path(), &daemon.config);
+            if round % 20 == 19 {
+                daemon.await_answer();
+            }
+        }
+    }
+    let pids: Vec<u64> = guests.iter().map(|guest| u64::from(guest.id())).collect();
+    let listed = || {
+        let ps = common::json(&run(daemon.client().args(["ps", "--json"])));
+        ps["claims"].as_array().expect("a list").clone()
+    };
+    // The last launches may still be choosing.
+    let start = Instant::now();
+    let missing = loop {
+        let claims = listed();
+        let claimed = |pid: &&u64| !claims.iter().any(|claim| claim["pid"] == **pid);
+        let missing = pids.iter().filter(claimed).count();
+        if missing == 0 || start.elapsed() > Duration::from_secs(20) {
+            break missing;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    let claims = listed();
+    let lost = held.iter().filter(|id| !claims.iter().any(|claim| claim["id"] == id.as_str()));
+    println!("{launches} launches, {} holds, {kills} kills", held.len());
+    let lost = lost.count();
+    for mut guest in guests {
+        let _ = guest.kill();
+        let _ = guest.wait();
+    }
+    assert_eq!((missing, lost), (0, 0));
+    assert!(kills > 5 && !held.is_empty());
+}
+
+#[test]
+fn memory_stays_as_it_is_however_many_ask() {
+    let daemon = Daemon::start(Some(&fixture("ring-4")), "");
+    let rss = || {
+        let path = format!("/proc/{}/status", daemon.child.id());
+        let status = std::fs::read_to_string(path).expect("it runs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a line");
+        let kib = line.split_whitespace().nth(1).expect("a number");
+        kib.parse::<u64>().expect("a number")
+    };
+    let ask = |count: usize| {
+        let mut stream = daemon.connect().expect("it answers");
+        let call =
+            json!({"method": "org.placer.Daemon.Advise", "parameters": {"request": request(1, 1)}});
+        let batch = format!("{call}\0").repeat(64);
+        let mut buffer = vec![0; 1 << 16];
+        for _ in 0..count / 64 {
+            stream.write_all(batch.as_bytes()).expect("sent");
+            let mut ends = 0;
+            while ends < 64 {
+                let got = stream.read(&mut buffer).expect("answers");
+                assert!(got > 0);
+                ends += buffer[..got].iter().filter(|b| **b == 0).count();
+            }
+        }
+    };
+    ask(20_000);
+    let before = rss();
+    let count = if soak() > Duration::from_secs(10) { 1_000_000 } else { 50_000 };
+    ask(count);
+    let after = rss();
+    println!("resident {before} KiB before, {after} KiB after {count} questions");
+    assert!(after < before + 1024, "{before} -> {after}");
+}
