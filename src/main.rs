@@ -3,6 +3,7 @@
 mod args;
 mod claiming;
 mod cmd;
+mod companion;
 mod duration;
 mod explain;
 mod json;
@@ -12,6 +13,7 @@ mod plan;
 mod sampling;
 mod second_source;
 mod settings;
+mod top_options;
 mod trouble;
 mod variables;
 
@@ -66,6 +68,7 @@ fn obey(mut args: Args, matches: &ArgMatches) -> Result<ExitCode, Box<dyn Error>
         Command::Advise(args) => cmd::advise::run(&args, set.claims),
         Command::Launch(args) => cmd::launch::run(&args, set.claims),
         Command::Show(args) => cmd::show::run(&args, set.claims),
+        Command::Top(args) => cmd::top::run(&args, set.claims),
         Command::Record(args) => cmd::record::run(&args),
         Command::Schema(args) => cmd::schema::run(&args),
         Command::Ps(args) => cmd::ps::run(&args, set.claims),

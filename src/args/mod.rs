@@ -6,6 +6,7 @@ mod launch;
 mod record;
 mod schema;
 mod show;
+mod top;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ pub(crate) use launch::Launch;
 pub(crate) use record::Record;
 pub(crate) use schema::{Form, Schema};
 pub(crate) use show::Show;
+pub(crate) use top::Top;
 
 /// Answers where on this NUMA host a guest should run.
 #[derive(Debug, Parser)]
@@ -54,6 +56,8 @@ pub(crate) enum Command {
     Launch(Box<Launch>),
     /// Shows the host: nodes, CPUs, memory, claims, distances, load.
     Show(Show),
+    /// Shows the same live in the terminal, and where a guest would run.
+    Top(Top),
     /// Lists guests and their claims, and where their memory is now.
     Ps(Ps),
     /// Ends a claim.

@@ -8,3 +8,4 @@ pub(crate) mod record;
 pub(crate) mod release;
 pub(crate) mod schema;
 pub(crate) mod show;
+pub(crate) mod top;
