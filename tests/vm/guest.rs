@@ -34,6 +34,20 @@ pub(crate) fn vm_ready() -> Result<(), String> {
     Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
 }
 
+/// The root image of guests that need systemd or libvirt, or why there is none: `ci/deps test` makes it.
+#[expect(dead_code, reason = "the tests that boot it are to come")]
+pub(crate) fn root_image() -> Result<PathBuf, String> {
+    let output = Command::new(script("root-image"))
+        .arg("--ready")
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("cannot run tests/vm/root-image: {error}"))?;
+    match String::from_utf8_lossy(&output.stdout).trim() {
+        "" => Err("no root image: tests/vm/root-image makes one".to_owned()),
+        path => Ok(PathBuf::from(path)),
+    }
+}
+
 pub(crate) fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vm").join(name)
 }
