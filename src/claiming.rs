@@ -38,7 +38,7 @@ pub(crate) fn snapshot(
 }
 
 /// Takes a snapshot that counts what was promised to others, and returns the claims beside it;
-/// `None`, and one line, when they cannot be told.
+/// `None`, and one line, when they cannot all be told.
 pub(crate) fn snapshot_and_claims(
     root: &SysRoot,
     set: settings::Claims,
@@ -46,14 +46,15 @@ pub(crate) fn snapshot_and_claims(
     pages: Option<Bytes>,
 ) -> Result<(Snapshot, Option<Vec<Claim>>), SourceError> {
     let snapshot = sampling::snapshot(root, window, pages)?;
+    let told = |view: View| view.complete.then_some(view.claims);
     match view(root, set) {
         // Without claims the snapshot is as good as it was. With claims that have nothing left to
         // take it is not: a guest may have touched its memory since that was read.
-        Some(view) if !view.charges.is_empty() || !view.claims.is_empty() => {
-            let snapshot = again(root, &snapshot, view.charges, pages)?;
-            Ok((snapshot, Some(view.claims)))
+        Some(mut view) if !view.charges.is_empty() || !view.claims.is_empty() => {
+            let snapshot = again(root, &snapshot, std::mem::take(&mut view.charges), pages)?;
+            Ok((snapshot, told(view)))
         }
-        view => Ok((snapshot, view.map(|view| view.claims))),
+        view => Ok((snapshot, view.and_then(told))),
     }
 }
 
@@ -79,7 +80,8 @@ fn view_of(
         trouble::note(Effect::Uncounted, format!("claims are not counted: {why}"));
         // What is wrong with a user's own directory does not hide what root was promised.
         place.below.as_ref().ok_or(error)?;
-        counted(&Place { own: None, ..place.clone() })
+        let below = counted(&Place { own: None, ..place.clone() });
+        below.map(|view| View { complete: false, ..view })
     });
     view.inspect(|view| view.notes.iter().for_each(|note| output::warn(note))).ok()
 }

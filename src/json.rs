@@ -1,11 +1,12 @@
 //! The JSON forms that other programs rely on. Memory is in bytes; lists of nodes and CPUs are text.
 
-use placer_engine::claims::{Claim, ClaimId};
+use placer_engine::claims::ClaimId;
 use placer_engine::policy::best::Proof;
-use placer_engine::{Advice, Candidate, Explanation, Request, Snapshot};
+use placer_engine::{Advice, Bytes, Candidate, Explanation, Request};
 use serde::Serialize;
 
 use crate::explain;
+use crate::view::{Pages, View};
 
 /// The answer of `placer advise --json`.
 #[derive(Serialize)]
@@ -197,6 +198,8 @@ pub(crate) struct HostForm<'a> {
     /// What hwloc knows beside, with `--devices`.
     #[serde(skip_serializing_if = "Option::is_none")]
     hwloc: Option<serde_json::Value>,
+    /// What is odd about the host.
+    odd: Vec<OddForm<'a>>,
     /// What a person should know: what was assumed, left out or is unknown.
     notes: &'a [String],
 }
@@ -211,6 +214,9 @@ struct NodeForm {
     memory_total: Option<u64>,
     /// Bytes that can be promised, before claims: MemFree and Inactive(file); null when not told.
     memory_free: Option<u64>,
+    /// Bytes of `memory_free` that hold file cache, which is given up first: Inactive(file); null when
+    /// not told.
+    memory_cached: Option<u64>,
     /// Idle CPU time, in CPUs; null when the load is unknown.
     cpus_free: Option<f64>,
     /// What is promised of it and not yet visible as used, in bytes; null when that cannot be told.
@@ -218,6 +224,34 @@ struct NodeForm {
     /// The same in huge pages; not there when there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     claimed_huge: Vec<HugeForm>,
+    /// The huge pages of the node; not there when it has none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    huge_pages: Vec<PagesForm>,
+    /// The packages (sockets) its CPUs are in, by the kernel's numbers; empty where it has no CPUs, or
+    /// some CPU does not tell its package.
+    packages: Vec<u64>,
+}
+
+/// The huge pages of one size on a node.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Pages"))]
+struct PagesForm {
+    /// The size of a page in bytes.
+    page: u64,
+    /// All pages.
+    total: u64,
+    /// Those that nobody uses.
+    free: u64,
+}
+
+/// Something odd about the host.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Odd"))]
+struct OddForm<'a> {
+    /// What it is; more kinds may come.
+    kind: &'a str,
+    /// The same for people.
+    text: &'a str,
 }
 
 /// What is promised of a node in huge pages of one size.
@@ -247,38 +281,41 @@ struct DistancesForm {
 }
 
 impl<'a> HostForm<'a> {
-    pub(crate) fn new(
-        snapshot: &'a Snapshot,
-        claims: Option<&[Claim]>,
-        hwloc: Option<serde_json::Value>,
-    ) -> Self {
-        let nodes =
-            snapshot.nodes().iter().zip(snapshot.topology().nodes()).map(|(node, built)| {
-                let charge = snapshot.charges().of(node.id);
-                let huge = charge.huge.iter();
-                NodeForm {
-                    id: node.id.0,
-                    // As found: a CPU that the kernel lists in several nodes is in all of them.
-                    cpus: IdList(built.listed.to_string()),
-                    memory_total: node.memory_total.map(placer_engine::Bytes::get),
-                    memory_free: node.memory_free.map(placer_engine::Bytes::get),
-                    cpus_free: node.cpus_idle,
-                    claimed: claims.map(|_| charge.memory.get()),
-                    claimed_huge: huge
-                        .map(|(page, memory)| HugeForm { page: page.get(), memory: memory.get() })
-                        .collect(),
-                }
-            });
-        let distances = snapshot.topology().distances().map(|table| DistancesForm {
+    pub(crate) fn new(view: &'a View, hwloc: Option<serde_json::Value>) -> Self {
+        let nodes = view.nodes.iter().map(|node| {
+            let memory = &node.memory;
+            let huge = node.huge.iter();
+            let claimed = huge.clone().filter(|huge| huge.claimed > Bytes::ZERO);
+            NodeForm {
+                id: node.id.0,
+                cpus: IdList(node.listed.to_string()),
+                memory_total: memory.total.map(Bytes::get),
+                memory_free: memory.free.map(Bytes::get),
+                memory_cached: memory.cached.map(Bytes::get),
+                cpus_free: node.idle,
+                claimed: memory.claimed.map(Bytes::get),
+                claimed_huge: claimed
+                    .map(|huge| HugeForm { page: huge.page.get(), memory: huge.claimed.get() })
+                    .collect(),
+                huge_pages: huge
+                    .filter_map(|huge| huge.pages.map(|pages| (huge.page, pages)))
+                    .map(|(page, Pages { total, free })| PagesForm {
+                        page: page.get(),
+                        total,
+                        free,
+                    })
+                    .collect(),
+                packages: node.packages.clone(),
+            }
+        });
+        let distances = view.distances.as_ref().map(|table| DistancesForm {
             nodes: table.nodes().iter().map(|node| node.0).collect(),
             matrix: table.rows().map(<[u32]>::to_vec).collect(),
         });
-        let claims = claims.map(|claims| {
-            let holds = claims.iter().filter(|claim| claim.owner.process().is_none()).count();
-            CountForm { guests: claims.len() - holds, holds }
-        });
-        let (nodes, notes) = (nodes.collect(), snapshot.notes());
-        Self { version: 1, nodes, claims, distances, hwloc, notes }
+        let claims = view.claims().map(|(guests, holds)| CountForm { guests, holds });
+        let odd = view.odd.iter().map(|odd| OddForm { kind: odd.kind, text: &odd.text });
+        let (nodes, odd) = (nodes.collect(), odd.collect());
+        Self { version: 1, nodes, claims, distances, hwloc, odd, notes: &view.notes }
     }
 }
 

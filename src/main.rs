@@ -5,8 +5,10 @@ mod claiming;
 mod cmd;
 mod companion;
 mod duration;
+mod escape;
 mod explain;
 mod json;
+mod look;
 mod numad;
 mod output;
 mod plan;
@@ -16,6 +18,7 @@ mod settings;
 mod top_options;
 mod trouble;
 mod variables;
+mod view;
 
 use std::error::Error;
 use std::ffi::{OsStr, OsString};

@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::io::{self, ErrorKind, Write};
 
+use crate::escape;
+
 /// Writes the answer. A reader that has gone away (`placer show | head -1`) is no failure.
 pub(crate) fn answer(text: &[u8]) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
@@ -17,14 +19,7 @@ pub(crate) fn answer(text: &[u8]) -> io::Result<()> {
 /// Writes one line to stderr: a line end in a path or a name does not make it two, and no other
 /// control character reaches the terminal. Nobody can be told if that fails.
 pub(crate) fn line(text: &str) {
-    let mut line = String::with_capacity(text.len() + 1);
-    for character in text.chars() {
-        if character.is_control() {
-            line.extend(character.escape_default());
-        } else {
-            line.push(character);
-        }
-    }
+    let mut line = escape::terminal(text).into_owned();
     line.push('\n');
     let _ = io::stderr().lock().write_all(line.as_bytes());
 }

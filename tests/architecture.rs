@@ -28,6 +28,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "policy",
         &["ids", "idset", "units", "distance", "parse", "files", "sample", "charges", "topology"],
     ),
+    ("parts", &["ids", "idset", "units", "snapshot"]),
     ("request", &["ids", "idset", "units", "parse", "policy"]),
     ("advice", &["ids", "idset", "units", "policy"]),
     (
@@ -39,7 +40,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "source",
         &[
             "ids", "idset", "units", "distance", "parse", "files", "error", "read", "topology",
-            "sample", "host", "snapshot", "request",
+            "sample", "host", "snapshot", "request", "parts",
         ],
     ),
     ("store", &["ids", "idset", "units", "parse", "sample"]),

@@ -197,6 +197,12 @@ impl Snapshot {
         self.before.as_ref()
     }
 
+    /// Returns the idle time of some CPUs, in CPUs; `None` when the load is unknown. A CPU whose counter
+    /// is not told counts as busy.
+    pub fn idle_of(&self, cpus: &CpuSet) -> Option<f64> {
+        self.before.as_ref().map(|before| idle(before, &self.now.cpu, cpus))
+    }
+
     /// Returns the huge pages that were read; `None` when nobody asked for any.
     pub fn huge_pages(&self) -> Option<&HugePages> {
         self.huge_pages.as_ref()

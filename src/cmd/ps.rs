@@ -9,11 +9,8 @@ use serde::Serialize;
 
 use crate::args::Ps;
 use crate::cmd::show::wrapped;
-use crate::{claiming, json, output, plan, settings};
-
-/// Of a guest's memory, so much has to be on the advised nodes for it to count as placed as
-/// advised: the rest may be the program's own.
-const MATCHES_AT: u64 = 90;
+use crate::view::MATCHES_AT;
+use crate::{claiming, escape, json, output, plan, settings};
 
 pub(crate) fn run(args: &Ps, set: settings::Claims) -> Result<ExitCode, Box<dyn Error>> {
     let root = plan::root_at(args.root.as_ref());
@@ -138,12 +135,14 @@ fn table(rows: &[Row]) -> String {
     );
     for row in rows {
         let owner = match (row.pid, &row.program, row.ends_in) {
-            (Some(pid), Some(program), _) => format!("{pid} {}", printable(program)),
+            (Some(pid), Some(program), _) => format!("{pid} {}", escape::terminal(program)),
             (Some(pid), None, _) => format!("{pid}"),
             (None, _, ends) => format!("hold, {} left", time(ends.unwrap_or(0.0))),
         };
         let by = match row.origin {
-            Origin::Asked => format!("{} {}", row.caller.uid, printable(&row.caller.program)),
+            Origin::Asked => {
+                format!("{} {}", row.caller.uid, escape::terminal(&row.caller.program))
+            }
             Origin::Observed => "nobody asked".to_owned(),
         };
         let used = row.resident.map_or_else(
@@ -164,11 +163,6 @@ fn table(rows: &[Row]) -> String {
         text.push_str(&wrapped(&lead, nodes));
     }
     text
-}
-
-/// A program's name may hold anything, also what moves the cursor.
-fn printable(name: &str) -> String {
-    name.escape_debug().collect()
 }
 
 /// A time in the largest unit that says something: `12s`, `5m`, `3h`, `2d`.
@@ -192,6 +186,5 @@ mod tests {
         {
             assert_eq!(time(seconds), text);
         }
-        assert_eq!(printable("a\u{1b}[2J"), "a\\u{1b}[2J");
     }
 }

@@ -38,6 +38,8 @@ pub struct View {
     pub claims: Vec<Claim>,
     /// What they take from each node.
     pub charges: Charges,
+    /// Whether these are all: false when another user's could not be read.
+    pub complete: bool,
     /// What a person should know: damaged lines, and directories that cannot be used.
     pub notes: Vec<String>,
 }
@@ -133,7 +135,12 @@ impl Claims {
         if self.observe {
             look.observe(self.own.as_ref().map(ClaimFile::dir));
         }
-        let mut view = View { claims: Vec::new(), charges: Charges::default(), notes: Vec::new() };
+        let mut view = View {
+            claims: Vec::new(),
+            charges: Charges::default(),
+            complete: true,
+            notes: Vec::new(),
+        };
         let read = match &self.below {
             Ok(None) => return Ok((look, view)),
             Ok(Some(below)) => below.read().map_err(|error| uncounted(&error)),
@@ -146,7 +153,10 @@ impl Claims {
                 look.refresh(&mut ledger)?;
                 self.add(&mut view, &ledger);
             }
-            Err(note) => view.notes.push(note),
+            Err(note) => {
+                view.complete = false;
+                view.notes.push(note);
+            }
         }
         Ok((look, view))
     }

@@ -10,6 +10,7 @@ mod huge_page;
 #[cfg(feature = "hwloc")]
 pub mod hwloc;
 mod limits;
+mod parts;
 mod reader;
 pub mod record;
 mod root;

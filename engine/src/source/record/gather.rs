@@ -94,6 +94,8 @@ pub(super) fn structure(view: &View<'_>, tree: &mut Tree) -> Result<(), RecordEr
         ("proc/self/status", Need::Core, reduce::status as fn(&[u8]) -> Vec<u8>),
         ("proc/self/cgroup", Need::Detail, reduce::cgroup),
         ("proc/version", Need::Detail, reduce::version),
+        ("proc/sys/kernel/numa_balancing", Need::Detail, <[u8]>::to_vec),
+        ("proc/sys/vm/zone_reclaim_mode", Need::Detail, <[u8]>::to_vec),
     ];
     for (path, need, reduced) in proc {
         copy_reduced(view, tree, path, need, reduce::whole, reduced)?;

@@ -1,0 +1,69 @@
+//! Looks at a host for those who show it: what is read, to be made a view of.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use placer_engine::claims::{Claim, ClaimId, Processes};
+use placer_engine::{HostParts, Snapshot, SourceError, SysRoot};
+
+use crate::sampling::Window;
+use crate::view::{Sources, View};
+use crate::{claiming, settings};
+
+/// What was read of a host.
+#[derive(Debug)]
+pub(crate) struct Look {
+    name: String,
+    pub(crate) snapshot: Snapshot,
+    parts: HostParts,
+    claims: Option<Vec<Claim>>,
+    programs: BTreeMap<ClaimId, String>,
+}
+
+impl Look {
+    /// Reads a host, its load over a window.
+    pub(crate) fn at(
+        root: &SysRoot,
+        set: settings::Claims,
+        window: Window,
+    ) -> Result<Self, SourceError> {
+        let (snapshot, claims) = claiming::snapshot_and_claims(root, set, window, None)?;
+        Ok(Self::with(root, snapshot, claims))
+    }
+
+    /// Reads what there is to see beside a snapshot.
+    pub(crate) fn with(root: &SysRoot, snapshot: Snapshot, claims: Option<Vec<Claim>>) -> Self {
+        let parts = HostParts::read(root, snapshot.topology());
+        let programs = programs(claims.as_deref().unwrap_or_default());
+        Self { name: name(root), snapshot, parts, claims, programs }
+    }
+
+    /// Returns what is shown of it.
+    pub(crate) fn view(&self) -> View {
+        View::of(Sources {
+            name: &self.name,
+            snapshot: &self.snapshot,
+            parts: &self.parts,
+            claims: self.claims.as_deref(),
+            programs: &self.programs,
+        })
+    }
+}
+
+/// Returns what the owners of claims run. Owners of a recorded machine's claims run here as well.
+fn programs(claims: &[Claim]) -> BTreeMap<ClaimId, String> {
+    if claims.iter().all(|claim| claim.owner.process().is_none()) {
+        return BTreeMap::new();
+    }
+    let Ok(mut look) = Processes::look() else { return BTreeMap::new() };
+    let program = |claim: &Claim| Some((claim.id, look.program(claim)?));
+    claims.iter().filter_map(program).collect()
+}
+
+/// Returns what a host is called that does not say: its directory.
+fn name(root: &SysRoot) -> String {
+    let dir = root.dir();
+    let last = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let name = last(dir).or_else(|| last(&dir.canonicalize().ok()?));
+    name.filter(|_| !root.is_live()).unwrap_or_else(|| "this host".to_owned())
+}
