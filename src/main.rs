@@ -15,6 +15,7 @@ mod plan;
 mod sampling;
 mod second_source;
 mod settings;
+#[allow(dead_code, reason = "the other end of it is in placer-top")]
 mod top_options;
 mod trouble;
 mod variables;

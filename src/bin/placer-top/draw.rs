@@ -145,12 +145,12 @@ fn header(model: &Model, pen: &mut Pen<'_>) {
     let area = model.plan.header;
     let (y, right) = (area.y, area.right());
     let end = pen.put(0, y, right, "placer top", Paint::Title);
-    let source = format!("  {}", model.source);
+    let source = format!("  {}", crate::escape::terminal(&model.view.name));
     let total = &model.total;
     let nodes = total.nodes.len();
     let mut facts = vec![
         counted(nodes, "node"),
-        counted(total.cpus, "CPU"),
+        counted(total.cpus.len(), "CPU"),
         format!("{} of memory", total.memory.total),
     ];
     if model.paused {
@@ -170,21 +170,21 @@ fn header(model: &Model, pen: &mut Pen<'_>) {
     let x = pen.cpu_bar(x, y, plan::cells(room / 10), total);
     let x = pen.put(x, y, right, &format!(" {load}  "), Paint::Plain);
     let x = pen.put(x, y, right, "mem ", Paint::Dim);
-    let x = pen.memory_bar(x, y, plan::cells((room - 56) / 2), &memory) + 1;
     let glyphs = pen.look.glyphs;
     let legend = [
         (glyphs.used, "used", memory.used, Paint::Used),
         (glyphs.claimed, "claimed", memory.claimed, Paint::Claimed),
         (glyphs.cached, "cached", memory.cached, Paint::Cached),
-        (glyphs.free, "free", memory.free, Paint::Free),
+        (glyphs.free, "free", memory.unused, Paint::Free),
     ];
-    let mut x = x;
+    let words: usize =
+        legend.iter().map(|(_, name, amount, _)| 3 + name.len() + short(*amount).len()).sum();
+    let bar = right.saturating_sub(x + plan::cells(words)).min(area.width / 3);
+    let mut x = pen.memory_bar(x, y, bar, &memory);
     for (glyph, name, amount, paint) in legend {
-        let amount = short(amount);
-        let pieces =
-            [(" ", Paint::Plain), (glyph, paint), (name, Paint::Dim), (" ", Paint::Plain)];
+        let pieces = [(" ", Paint::Plain), (glyph, paint), (name, Paint::Dim)];
         x = pen.line(x, y, right, &pieces);
-        x = pen.put(x, y, right, &amount, Paint::Plain);
+        x = pen.put(x, y, right, &format!(" {}", short(amount)), Paint::Plain);
     }
 }
 
@@ -201,9 +201,9 @@ fn prompt(model: &Model, pen: &mut Pen<'_>) {
         Mode::Record => ("record into", &model.record, "a new directory; enter records"),
         Mode::Request => ("request", &model.request, "CPUs:memory as in 4:8G"),
         _ if model.request.is_empty() => {
-            let text = "type a request as in 4:8G to see where that guest would run";
-            pen.put(1, area.y, area.right(), text, Paint::Dim);
-            return;
+            let text = "type a request, as in 4:8G, to see where that guest would run";
+            let x = pen.put(1, area.y, area.right(), text, Paint::Dim);
+            return noted(model, x, pen);
         }
         _ => ("request", &model.request, ""),
     };
@@ -219,7 +219,22 @@ fn prompt(model: &Model, pen: &mut Pen<'_>) {
         x = pen.put(x, area.y, area.right(), caret, Paint::Plain);
     }
     x = pen.put(x, area.y, area.right(), &behind, Paint::Title);
-    pen.put_right(x + 2, area.y, area.right().saturating_sub(1), hint, Paint::Dim);
+    if model.mode == Mode::Browse {
+        noted(model, x, pen);
+    } else {
+        pen.put_right(x + 2, area.y, area.right().saturating_sub(1), hint, Paint::Dim);
+    }
+}
+
+/// Says that there are notes, and by which key they are shown.
+fn noted(model: &Model, x: u16, pen: &mut Pen<'_>) {
+    let notes = model.notes().len();
+    if notes > 0 {
+        let (y, right) = (model.plan.prompt.y, pen.area.right().saturating_sub(1));
+        let notes = counted(sheet::as_u64(notes), "note");
+        let text = format!("{} {notes}: n", pen.look.glyphs.alert);
+        pen.put_right(x + 2, y, right, &text, Paint::Alert);
+    }
 }
 
 /// The last line: what was said, else the keys.
@@ -227,7 +242,7 @@ fn keys(model: &Model, pen: &mut Pen<'_>) {
     let area = model.plan.keys;
     if let Some((message, bad)) = &model.message {
         let paint = if *bad { Paint::Alert } else { Paint::Plain };
-        let message = crate::guest::printable(message);
+        let message = crate::escape::terminal(message);
         pen.put(1, area.y, area.right(), &message, paint);
         return;
     }
@@ -240,7 +255,6 @@ fn keys(model: &Model, pen: &mut Pen<'_>) {
         Mode::Help | Mode::Notes => &[("any key", "back")],
         Mode::Browse => &[
             ("q", "quit"),
-            (":", "request"),
             ("/", "filter"),
             ("s", "sort"),
             ("p", packages),
@@ -254,11 +268,6 @@ fn keys(model: &Model, pen: &mut Pen<'_>) {
     for (key, what) in keys {
         x = pen.put(x, area.y, area.right(), key, Paint::Key);
         x = pen.put(x, area.y, area.right(), &format!(" {what}  "), Paint::Dim);
-    }
-    let notes = model.notes().len();
-    if notes > 0 && model.mode == Mode::Browse {
-        let text = format!("{} {}: n", pen.look.glyphs.alert, counted(sheet::as_u64(notes), "note"));
-        pen.put_right(x, area.y, area.right(), &text, Paint::Alert);
     }
 }
 

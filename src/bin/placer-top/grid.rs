@@ -51,11 +51,27 @@ pub(crate) fn arrange(
             break;
         }
     }
-    order
+    if count % columns == 0 { turned(order, columns) } else { order }
 }
 
+/// Turns a full grid over, which leaves all steps as they are, so that the lowest come first.
+fn turned(order: Vec<usize>, columns: usize) -> Vec<usize> {
+    let rows = order.len() / columns;
+    let turn = |across: bool, down: bool| -> Vec<usize> {
+        let place = |at: usize| {
+            let (row, column) = (at / columns, at % columns);
+            let row = if down { rows - 1 - row } else { row };
+            row * columns + if across { columns - 1 - column } else { column }
+        };
+        (0..order.len()).map(|at| order[place(at)]).collect()
+    };
+    let turns = [turn(false, false), turn(true, false), turn(false, true), turn(true, true)];
+    turns.into_iter().min().unwrap_or_default()
+}
+
+/// The pairs of places, the last first: what can stay at the front stays there.
 fn pairs(count: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..count).flat_map(move |a| (a + 1..count).map(move |b| (a, b)))
+    (0..count).rev().flat_map(move |a| (a + 1..count).rev().map(move |b| (a, b)))
 }
 
 #[cfg(test)]

@@ -95,11 +95,11 @@ impl Look {
         match paint {
             Paint::Plain => style,
             Paint::Title => bold,
-            Paint::Dim => style.fg(Color::DarkGray),
+            // Not the bright black: that is the background of some themes.
+            Paint::Dim | Paint::Free => style.add_modifier(Modifier::DIM),
             Paint::Used => style.fg(Color::Blue),
             Paint::Claimed => style.fg(Color::Magenta),
             Paint::Cached => style.fg(Color::Cyan),
-            Paint::Free => style.fg(Color::DarkGray),
             Paint::Calm => style.fg(Color::Green),
             Paint::Warm => style.fg(Color::Yellow),
             Paint::Hot => style.fg(Color::Red),

@@ -13,9 +13,11 @@ mod draw;
 #[path = "../../explain.rs"]
 #[allow(dead_code, reason = "the table of all nodes is for placer advise")]
 mod explain;
+#[path = "../../escape.rs"]
+#[allow(dead_code, reason = "markup is for pictures")]
+mod escape;
 mod field;
 mod grid;
-mod guest;
 mod look;
 mod model;
 #[path = "../../top_options.rs"]
@@ -27,6 +29,9 @@ mod run;
 mod screens;
 mod sheet;
 mod terminal;
+#[path = "../../view/mod.rs"]
+#[allow(dead_code, reason = "what is shown elsewhere is not all shown here")]
+mod view;
 mod watch;
 
 use std::process::ExitCode;
@@ -37,7 +42,7 @@ fn main() -> ExitCode {
     match options().and_then(|options| run::run(&options)) {
         Ok(status) => status,
         Err(error) => {
-            eprintln!("placer: top: {}", guest::printable(&error));
+            eprintln!("placer: top: {}", escape::terminal(&error));
             ExitCode::from(2)
         }
     }

@@ -1,15 +1,17 @@
 //! What is shown, and what keys do to it. Pure: an event in, at most one order out.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use placer_engine::{Host, HostParts, NodeSet, Request, Snapshot, parse};
+use placer_engine::claims::{Claim, ClaimId};
+use placer_engine::{Bytes, Host, HostParts, NodeId, NodeSet, Request, Snapshot, parse};
 
 use crate::answer::Answer;
 use crate::field::{Edit, Field};
-use crate::guest::Guest;
 use crate::plan::{self, Plan};
 use crate::sheet::{self, Item};
+use crate::view::{Guest, Sources, View};
 
 /// What happens.
 #[derive(Clone, Debug)]
@@ -29,7 +31,12 @@ pub(crate) enum Event {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Around {
     pub(crate) parts: HostParts,
-    pub(crate) guests: Vec<Guest>,
+    /// `None` when they cannot be told.
+    pub(crate) claims: Option<Vec<Claim>>,
+    /// What the owners of claims run.
+    pub(crate) programs: BTreeMap<ClaimId, String>,
+    /// Where their memory was when it was last looked at.
+    pub(crate) placed: BTreeMap<ClaimId, Vec<(NodeId, Bytes)>>,
     /// What a person should know about the claims.
     pub(crate) notes: Vec<String>,
 }
@@ -112,6 +119,8 @@ pub(crate) struct Model {
     pub(crate) source: String,
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) around: Arc<Around>,
+    /// The two as they are shown.
+    pub(crate) view: View,
     /// Why the last reading failed.
     pub(crate) trouble: Option<String>,
     choice: Request,
@@ -157,8 +166,10 @@ impl Model {
         request: &str,
         size: (u16, u16),
     ) -> Self {
+        let view = view_of(&source, &snapshot, &around);
         let mut model = Self {
-            total: sheet::whole(&snapshot, &around.parts, &around.guests),
+            total: sheet::whole(&view),
+            view,
             source,
             snapshot,
             around,
@@ -197,12 +208,12 @@ impl Model {
             Event::Host(snapshot, trouble) if !self.paused => {
                 self.snapshot = snapshot;
                 self.trouble = trouble;
+                self.look();
                 self.ask();
-                self.arrange();
             }
             Event::Around(around) if !self.paused => {
                 self.around = around;
-                self.arrange();
+                self.look();
             }
             Event::Host(..) | Event::Around(_) => {}
             Event::Recorded(outcome) => {
@@ -219,19 +230,20 @@ impl Model {
     /// Returns the guests that the filter leaves.
     pub(crate) fn guests(&self) -> Vec<&Guest> {
         let filter = self.filter.text();
-        let all = self.around.guests.iter();
+        let all = self.view.guests.iter().flatten();
         match nodes_of(&filter) {
             _ if filter.is_empty() => all.collect(),
-            Some(nodes) => all.filter(|guest| guest.share(&nodes).is_some()).collect(),
-            None => all.filter(|guest| guest.name.contains(&filter)).collect(),
+            Some(nodes) => all.filter(|guest| sheet::share(guest, &nodes).is_some()).collect(),
+            None => all.filter(|guest| sheet::name(guest).contains(&filter)).collect(),
         }
     }
 
     /// Returns what a person should know: what is wrong now first.
     pub(crate) fn notes(&self) -> Vec<String> {
         let trouble = self.trouble.iter().map(|why| format!("the host cannot be read: {why}"));
-        let noted = self.snapshot.notes().iter().chain(&self.around.notes).cloned();
-        trouble.chain(noted).collect()
+        let noted = self.view.notes.iter().chain(&self.around.notes).cloned();
+        let odd = self.view.odd.iter().map(|odd| odd.text.clone());
+        trouble.chain(noted).chain(odd).collect()
     }
 
     fn press(&mut self, key: Key) -> Option<Order> {
@@ -376,15 +388,17 @@ impl Model {
         self.answer = Answer::to(self.request.text().trim(), &self.choice, &self.snapshot);
     }
 
+    /// Makes what is shown anew of what was read.
+    fn look(&mut self) {
+        self.view = view_of(&self.source, &self.snapshot, &self.around);
+        self.total = sheet::whole(&self.view);
+        self.arrange();
+    }
+
     /// Makes the boxes anew, and says where they stand.
     fn arrange(&mut self) {
-        let Around { parts, guests, .. } = &*self.around;
-        self.total = sheet::whole(&self.snapshot, parts, guests);
-        let mut items = if self.by_package {
-            sheet::packages(&self.snapshot, parts, guests)
-        } else {
-            sheet::nodes(&self.snapshot, parts, guests)
-        };
+        let view = &self.view;
+        let mut items = if self.by_package { sheet::groups(view) } else { sheet::nodes(view) };
         let filter = self.filter.text();
         if !filter.is_empty() {
             let wanted = nodes_of(&filter);
@@ -422,6 +436,18 @@ impl Model {
         let mut slots: Vec<Option<Item>> = items.into_iter().map(Some).collect();
         self.laid.order.iter().filter_map(|&at| slots.get_mut(at)?.take()).collect()
     }
+}
+
+/// Returns what is shown of a host, its guests with where their memory was seen.
+fn view_of(name: &str, snapshot: &Snapshot, around: &Around) -> View {
+    let Around { parts, claims, programs, placed, .. } = around;
+    let claims = claims.as_deref();
+    let mut view = View::of(Sources { name, snapshot, parts, claims, programs });
+    for guest in view.guests.iter_mut().flatten().filter(|guest| guest.now.is_none()) {
+        let id: Option<ClaimId> = guest.id.parse().ok();
+        guest.now = id.and_then(|id| placed.get(&id)).cloned();
+    }
+    view
 }
 
 /// Returns the nodes that a filter names; `None` when it is of names.

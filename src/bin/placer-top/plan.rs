@@ -33,7 +33,8 @@ pub(crate) enum Detail {
 }
 
 /// Each with the least width of a box and its height, the most telling first.
-const DETAILS: [(Detail, u16, u16); 6] = [
+const DETAILS: [(Detail, u16, u16); 7] = [
+    (Detail::Full, 38, 8),
     (Detail::Full, 38, 6),
     (Detail::Plain, 38, 4),
     (Detail::Plain, 38, 3),
@@ -84,7 +85,7 @@ impl Plan {
         for (detail, least, height) in DETAILS {
             (plan.detail, plan.height) = (detail, height);
             let most = usize::from(((columns + GAP) / (least + GAP)).max(1));
-            plan.columns = square(boxes).min(most);
+            plan.columns = square(boxes, most);
             while plan.columns < most.min(boxes) && !plan.holds(boxes) {
                 plan.columns += 1;
             }
@@ -104,7 +105,7 @@ impl Plan {
 
     /// Returns how many rows of boxes are seen at once. The last may do without the gap below it.
     pub(crate) fn fitting(&self) -> usize {
-        let gap = u16::from(matches!(self.height, 4 | 6));
+        let gap = u16::from(matches!(self.height, 4 | 6 | 8));
         usize::from((self.grid.height + gap) / self.height.max(1))
     }
 
@@ -121,9 +122,12 @@ impl Plan {
     }
 }
 
-/// Returns the side of the smallest square that holds so many boxes.
-fn square(boxes: usize) -> usize {
-    boxes.isqrt() + usize::from(boxes.isqrt().pow(2) < boxes)
+/// Returns how many columns make so many boxes about a square; better a little wider than with a row
+/// that is not full.
+fn square(boxes: usize, most: usize) -> usize {
+    let side = boxes.isqrt() + usize::from(boxes.isqrt().pow(2) < boxes);
+    let full = (side..=most.min(2 * side)).find(|columns| *columns > 0 && boxes % columns == 0);
+    full.unwrap_or(side).min(most)
 }
 
 /// Returns a number of cells of the terminal.
@@ -154,7 +158,7 @@ mod tests {
             (16, (80, 24), Detail::Narrow, 4),
             (64, (80, 24), Detail::Line, 4),
             (64, (160, 60), Detail::Narrow, 8),
-            (8, (200, 60), Detail::Full, 3),
+            (8, (200, 60), Detail::Full, 4),
             (0, (80, 24), Detail::Full, 0),
         ] {
             let plan = Plan::of(boxes, size);

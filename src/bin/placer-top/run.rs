@@ -48,7 +48,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
     let (watcher, found) = watch::first(options, &root);
     let charges = found.charges;
     let source = match &options.root {
-        Some(dir) => crate::guest::printable(&dir.display().to_string()),
+        Some(dir) => dir.display().to_string(),
         None => "this host".to_owned(),
     };
     let look = look();

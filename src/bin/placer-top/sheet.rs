@@ -1,18 +1,17 @@
-//! The host as boxes to draw, each a node or a package: sums and shares, pure.
+//! The host as boxes to draw, each a node or a package: sums and shares of the view, pure.
 
-use placer_engine::{Bytes, HostParts, NodeId, NodeSet, Snapshot};
+use std::collections::BTreeMap;
 
-use crate::guest::Guest;
+use placer_engine::{Bytes, CpuSet, NodeId, NodeSet};
+
+use crate::view::{self, Guest, Node, View, count};
 
 /// One box: a node, or the nodes of a package.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Item {
-    pub(crate) nodes: NodeSet,
-    /// The node, or the package.
     pub(crate) what: What,
-    pub(crate) cpus: u64,
-    /// The list of the CPUs.
-    pub(crate) cpu_list: String,
+    pub(crate) nodes: NodeSet,
+    pub(crate) cpus: CpuSet,
     /// `None` when the load is unknown.
     pub(crate) idle: Option<f64>,
     pub(crate) cpus_claimed: f64,
@@ -22,14 +21,11 @@ pub(crate) struct Item {
     pub(crate) guests: Vec<(String, u64)>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum What {
-    Node {
-        id: NodeId,
-        package: Option<u64>,
-    },
-    /// `None`: the nodes that belong to no package.
-    Package(Option<u64>),
+    Node(NodeId),
+    /// By its title; empty for nodes that belong to none.
+    Group(String),
 }
 
 /// Memory by what is done with it; together all there is.
@@ -41,8 +37,8 @@ pub(crate) struct Memory {
     pub(crate) used: Bytes,
     pub(crate) claimed: Bytes,
     pub(crate) cached: Bytes,
-    pub(crate) free: Bytes,
-    /// What one more guest can be promised: free and cached memory after claims.
+    pub(crate) unused: Bytes,
+    /// What one more guest can be promised: unused and cached, less what is claimed.
     pub(crate) left: Bytes,
 }
 
@@ -55,25 +51,23 @@ pub(crate) struct Pages {
 }
 
 impl Memory {
-    /// Splits a node's memory. What is claimed is taken from free memory first, then from the page
+    /// Splits a node's memory. What is claimed is taken from unused memory first, then from the page
     /// cache that would be given up for it.
-    fn of(snapshot: &Snapshot, node: NodeId) -> Self {
-        let Some(state) = snapshot.node(node) else { return Self::default() };
-        let Some(promise) = state.memory_free else { return Self::default() };
-        let total = state.memory_total.unwrap_or(promise).max(promise);
-        let inactive = snapshot.sample().memory_of(node).and_then(|told| told.inactive_file);
-        let inactive = inactive.unwrap_or_default().min(promise);
-        let claimed = snapshot.charges().of(node).memory.min(promise);
-        let free = promise.saturating_sub(inactive);
-        let beyond = claimed.saturating_sub(free);
+    fn of(memory: &view::Memory) -> Self {
+        let Some(free) = memory.free else { return Self::default() };
+        let total = memory.total.unwrap_or(free).max(free);
+        let cached = memory.cached.unwrap_or_default().min(free);
+        let claimed = memory.claimed.unwrap_or_default().min(free);
+        let unused = free.saturating_sub(cached);
+        let beyond = claimed.saturating_sub(unused);
         Self {
             told: true,
             total,
-            used: total.saturating_sub(promise),
+            used: total.saturating_sub(free),
             claimed,
-            cached: inactive.saturating_sub(beyond),
-            free: free.saturating_sub(claimed),
-            left: snapshot.charges().left(node, promise),
+            cached: cached.saturating_sub(beyond),
+            unused: unused.saturating_sub(claimed),
+            left: memory.left.unwrap_or(free),
         }
     }
 
@@ -84,7 +78,7 @@ impl Memory {
         sum(&mut self.used, other.used);
         sum(&mut self.claimed, other.claimed);
         sum(&mut self.cached, other.cached);
-        sum(&mut self.free, other.free);
+        sum(&mut self.unused, other.unused);
         sum(&mut self.left, other.left);
     }
 }
@@ -92,85 +86,106 @@ impl Memory {
 impl Item {
     /// Returns how much of the CPUs is busy, 0 to 1; `None` when that is unknown or there are none.
     pub(crate) fn busy(&self) -> Option<f64> {
-        let cpus = count(self.cpus);
-        let idle = self.idle.filter(|_| self.cpus > 0)?;
+        let cpus = count(self.cpus.len());
+        let idle = self.idle.filter(|_| cpus > 0.0)?;
         Some(((cpus - idle) / cpus).clamp(0.0, 1.0))
     }
 }
 
 /// Returns a box for each node, in ascending order of ids.
-pub(crate) fn nodes(snapshot: &Snapshot, parts: &HostParts, guests: &[Guest]) -> Vec<Item> {
-    let one = |node: &placer_engine::NodeState| {
-        let package = node.cpus.first().and_then(|cpu| parts.package_of(cpu));
-        let what = What::Node { id: node.id, package: package.map(|package| package.id) };
-        item(snapshot, parts, guests, std::iter::once(node.id).collect(), what)
-    };
-    snapshot.nodes().iter().map(one).collect()
+pub(crate) fn nodes(view: &View) -> Vec<Item> {
+    let one = |node: &Node| item(view, std::iter::once(node.id).collect(), What::Node(node.id));
+    view.nodes.iter().map(one).collect()
 }
 
-/// Returns a box for each package in the order of their first nodes, last the nodes of none.
-pub(crate) fn packages(snapshot: &Snapshot, parts: &HostParts, guests: &[Guest]) -> Vec<Item> {
-    let mut sets: Vec<(Option<u64>, NodeSet)> = Vec::new();
-    for node in snapshot.nodes() {
-        let package = node.cpus.first().and_then(|cpu| parts.package_of(cpu)).map(|p| p.id);
-        match sets.iter_mut().find(|(id, _)| *id == package) {
-            Some((_, set)) => _ = set.insert(node.id),
-            None => sets.push((package, std::iter::once(node.id).collect())),
+/// Returns a box for each package, with the memory beside it.
+pub(crate) fn groups(view: &View) -> Vec<Item> {
+    let mut of_package: BTreeMap<Option<u64>, NodeSet> = BTreeMap::new();
+    // Where each package is a node the view has no groups.
+    if let [whole] = view.groups.as_slice()
+        && whole.title.is_empty()
+    {
+        for node in &view.nodes {
+            let package = node.packages.first().copied();
+            of_package.entry(package).or_default().insert(node.id);
         }
+        let title = |package: Option<u64>| package.map_or_else(String::new, package_title);
+        let mut items: Vec<Item> = of_package
+            .into_iter()
+            .map(|(package, nodes)| item(view, nodes, What::Group(title(package))))
+            .collect();
+        items.sort_by_key(|item| (item.what == What::Group(String::new()), item.nodes.first()));
+        return items;
     }
-    sets.sort_by_key(|(id, _)| id.is_none());
-    let one = |(id, set): (Option<u64>, NodeSet)| {
-        item(snapshot, parts, guests, set, What::Package(id))
+    let one = |group: &view::Group| {
+        let nodes: NodeSet = group.nodes.iter().copied().collect();
+        item(view, nodes, What::Group(group.title.clone()))
     };
-    sets.into_iter().map(one).collect()
+    view.groups.iter().map(one).collect()
+}
+
+fn package_title(id: u64) -> String {
+    format!("package {id}")
 }
 
 /// Returns the whole host as one box.
-pub(crate) fn whole(snapshot: &Snapshot, parts: &HostParts, guests: &[Guest]) -> Item {
-    let all = snapshot.topology().node_set();
-    item(snapshot, parts, guests, all, What::Package(None))
+pub(crate) fn whole(view: &View) -> Item {
+    let all = view.nodes.iter().map(|node| node.id).collect();
+    item(view, all, What::Group(String::new()))
 }
 
-fn item(
-    snapshot: &Snapshot,
-    parts: &HostParts,
-    guests: &[Guest],
-    nodes: NodeSet,
-    what: What,
-) -> Item {
-    let states = || snapshot.nodes().iter().filter(|node| nodes.contains(node.id));
+fn item(view: &View, nodes: NodeSet, what: What) -> Item {
+    let members = || view.nodes.iter().filter(|node| nodes.contains(node.id));
     let mut memory = Memory::default();
-    states().for_each(|node| memory.add(&Memory::of(snapshot, node.id)));
-    let idle = states().map(|node| node.cpus_idle).sum::<Option<f64>>();
-    let claimed = states().map(|node| snapshot.charges().of(node.id).cpus.as_cpus()).sum();
-    let mut here: Vec<(String, u64)> =
-        guests.iter().filter_map(|g| Some((g.name.clone(), g.share(&nodes)?))).collect();
-    here.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    let pages = parts.huge_pages.iter().filter_map(|pages| {
-        let mut sum = Pages { size: pages.size, total: 0, free: 0 };
-        for node in pages.nodes.iter().filter(|pages| nodes.contains(pages.node)) {
-            sum.total += node.total;
-            sum.free += node.free;
+    members().for_each(|node| memory.add(&Memory::of(&node.memory)));
+    let claimed = |node: &Node| node.cpus_claimed.map_or(0.0, |cpus| cpus.as_cpus());
+    let guests = view.guests.iter().flatten();
+    let mut guests: Vec<(String, u64)> =
+        guests.filter_map(|guest| Some((name(guest), share(guest, &nodes)?))).collect();
+    guests.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    let mut pages: BTreeMap<Bytes, Pages> = BTreeMap::new();
+    for huge in members().flat_map(|node| &node.huge) {
+        if let Some(here) = huge.pages.filter(|pages| pages.total > 0) {
+            let none = Pages { size: huge.page, total: 0, free: 0 };
+            let sum = pages.entry(huge.page).or_insert(none);
+            sum.total = sum.total.saturating_add(here.total);
+            sum.free = sum.free.saturating_add(here.free);
         }
-        (sum.total > 0).then_some(sum)
-    });
+    }
     Item {
         what,
-        cpus: states().map(|node| node.cpus.len()).sum(),
-        cpu_list: snapshot.topology().cpus_of(&nodes).to_string(),
-        idle,
-        cpus_claimed: claimed,
+        cpus: members().fold(CpuSet::new(), |all, node| all.union(&node.cpus)),
+        // A sum of nothing is -0.
+        idle: members().try_fold(0.0, |sum, node| Some(sum + node.idle?)),
+        cpus_claimed: members().map(claimed).fold(0.0, |sum, cpus| sum + cpus),
         memory,
-        pages: pages.collect(),
-        guests: here,
+        pages: pages.into_values().collect(),
+        guests,
         nodes,
     }
 }
 
-/// A count as a number to divide.
-#[expect(clippy::cast_precision_loss, reason = "no host has 2^53 of anything that is counted")]
-pub(crate) fn count(n: u64) -> f64 {
-    n as f64
+/// Returns what a guest is called, without anything that moves a cursor.
+pub(crate) fn name(guest: &Guest) -> String {
+    match (guest.pid, &guest.program) {
+        (Some(pid), Some(program)) => format!("{pid} {}", crate::escape::terminal(program)),
+        (Some(pid), None) => pid.to_string(),
+        (None, _) => format!("hold {}", guest.id),
+    }
+}
+
+/// Returns a guest's part on some nodes, in percent: of the memory it has, or of what it was promised
+/// where that is not known. `None` when it has nothing to do with them.
+pub(crate) fn share(guest: &Guest, nodes: &NodeSet) -> Option<u64> {
+    let promised = guest.promised.iter().map(|promise| (promise.node, promise.memory));
+    let parts: Vec<_> = guest.now.clone().unwrap_or_else(|| promised.collect());
+    let sum = |here: &mut dyn Iterator<Item = &(NodeId, Bytes)>| -> u128 {
+        here.map(|(_, memory)| u128::from(memory.get())).sum()
+    };
+    let here = sum(&mut parts.iter().filter(|(node, _)| nodes.contains(*node)));
+    let all = sum(&mut parts.iter());
+    // Of all there is no more than all.
+    (here > 0).then(|| u64::try_from(here * 100 / all).unwrap_or(100))
 }
 
 /// A length as a count.

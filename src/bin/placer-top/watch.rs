@@ -9,7 +9,6 @@ use placer_engine::claims::{Claim, ClaimId, Claims, Overcommit, Place, Processes
 use placer_engine::source::HostReader;
 use placer_engine::{Bytes, Charges, HostParts, NodeId, SysRoot, Topology};
 
-use crate::guest::{Guest, printable};
 use crate::model::Around;
 use crate::options::Options;
 
@@ -90,9 +89,10 @@ impl Watcher {
         }
         match Claims::open(&self.place, &self.root).and_then(|claims| claims.view()) {
             Ok(view) => {
-                found.around.guests = self.guests(&view.claims);
+                self.look_at_guests(&view.claims, &mut found.around);
                 found.around.notes = view.notes;
                 found.charges = view.charges;
+                found.around.claims = Some(view.claims);
             }
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
@@ -103,10 +103,9 @@ impl Watcher {
         found
     }
 
-    fn guests(&mut self, claims: &[Claim]) -> Vec<Guest> {
-        let Ok(mut processes) = Processes::look() else {
-            return claims.iter().map(|claim| Guest::of(claim, None, None)).collect();
-        };
+    /// Looks what guests run, and where the memory of one of them is.
+    fn look_at_guests(&mut self, claims: &[Claim], around: &mut Around) {
+        let Ok(mut processes) = Processes::look() else { return };
         self.placed.retain(|id, _| claims.iter().any(|claim| claim.id == *id));
         let now = Instant::now();
         let due = claims.iter().filter(|claim| claim.owner.process().is_some());
@@ -119,11 +118,9 @@ impl Watcher {
             let placed = processes.placement(claim);
             self.placed.insert(claim.id, (now, placed));
         }
-        let guest = |claim: &Claim| {
-            let placed = self.placed.get(&claim.id).and_then(|(_, placed)| placed.clone());
-            let program = processes.program(claim).map(|name| printable(&name));
-            Guest::of(claim, program.as_deref(), placed)
-        };
-        claims.iter().map(guest).collect()
+        let program = |claim: &Claim| Some((claim.id, processes.program(claim)?));
+        around.programs = claims.iter().filter_map(program).collect();
+        let placed = self.placed.iter();
+        around.placed = placed.filter_map(|(id, (_, at))| Some((*id, at.clone()?))).collect();
     }
 }

@@ -4,7 +4,8 @@ use placer_engine::Bytes;
 
 use super::Pen;
 use crate::look::Paint;
-use crate::sheet::{Item, Memory, count};
+use crate::sheet::{Item, Memory};
+use crate::view::count;
 
 impl Pen<'_> {
     /// Draws what CPUs do: busy, claimed, idle. Returns where it ends.
@@ -13,7 +14,7 @@ impl Pen<'_> {
         let Some(busy) = item.busy() else {
             return self.bar(x, y, width, &[(0.0, glyphs.used, Paint::Calm)], glyphs.free);
         };
-        let claimed = (item.cpus_claimed / count(item.cpus)).min(1.0 - busy);
+        let claimed = (item.cpus_claimed / count(item.cpus.len())).min(1.0 - busy);
         let paint = match busy {
             busy if busy > 0.9 => Paint::Hot,
             busy if busy > 0.6 => Paint::Warm,

@@ -2,11 +2,12 @@
 
 use ratatui::layout::Rect;
 
-use super::{Pen, counted, short, width};
+use super::{Pen, short, width};
 use crate::look::Paint;
 use crate::model::Model;
 use crate::plan::{Detail, GAP, cells};
 use crate::sheet::{self, Item, What};
+use crate::view::count;
 
 /// Room for the figures behind a bar.
 const FIGURES: u16 = 18;
@@ -45,13 +46,13 @@ fn one(model: &Model, item: &Item, area: Rect, pen: &mut Pen<'_>) {
 
     let y = area.y + 1;
     pen.put(x, y, right, "cpu ", Paint::Dim);
-    if item.cpus == 0 {
+    if item.cpus.is_empty() {
         pen.put(x + 4, y, right, "none", Paint::Dim);
     } else {
         pen.cpu_bar(x + 4, y, bar, item);
         let text = match (item.busy(), item.idle) {
             (Some(busy), _) if detail == Detail::Narrow => format!("{:.0} %", busy * 100.0),
-            (_, Some(idle)) => format!("{} of {} idle", hundredths(idle), item.cpus),
+            (_, Some(idle)) => format!("{} of {} idle", hundredths(idle), item.cpus.len()),
             _ => "?".to_owned(),
         };
         pen.put_right(x + 4 + bar, y, right, &text, Paint::Plain);
@@ -76,16 +77,32 @@ fn one(model: &Model, item: &Item, area: Rect, pen: &mut Pen<'_>) {
     }
 }
 
-/// Huge pages, then guests, on what lines there are.
+/// What else there is to say, on the lines that are left: memory in figures, huge pages, guests. The
+/// figures give way to the others, the last line is the gap.
 fn rest(item: &Item, area: Rect, pen: &mut Pen<'_>) {
     let (x, right) = (area.x, area.right());
-    let mut y = area.y + 3;
+    let (mut y, last) = (area.y + 3, area.bottom().saturating_sub(2));
+    let wanted = u16::from(!item.pages.is_empty()) + u16::from(!item.guests.is_empty());
+    if last + 1 - y > wanted && item.memory.total.get() > 0 {
+        let glyphs = pen.look.glyphs;
+        let memory = &item.memory;
+        let parts = [
+            (glyphs.used, "used", memory.used, Paint::Used),
+            (glyphs.claimed, "claimed", memory.claimed, Paint::Claimed),
+            (glyphs.cached, "cached", memory.cached, Paint::Cached),
+        ];
+        let mut at = x + 4;
+        for (glyph, name, amount, paint) in parts {
+            at = pen.put(at, y, right, glyph, paint);
+            at = pen.put(at, y, right, &format!("{name} {} ", short(amount)), Paint::Dim);
+        }
+        y += 1;
+    }
     match item.pages.as_slice() {
         [] => {}
         [pages] => {
             let bar = area.width.saturating_sub(4 + FIGURES);
-            let used = sheet::count(pages.total - pages.free.min(pages.total));
-            let used = used / sheet::count(pages.total);
+            let used = count(pages.total - pages.free.min(pages.total)) / count(pages.total);
             let glyphs = pen.look.glyphs;
             pen.put(x, y, right, &format!("{:<4}", unit(pages.size)), Paint::Dim);
             pen.bar(x + 4, y, bar, &[(used, glyphs.used, Paint::Used)], glyphs.free);
@@ -100,22 +117,25 @@ fn rest(item: &Item, area: Rect, pen: &mut Pen<'_>) {
             y += 1;
         }
     }
-    let last = area.y + 4;
-    let mut at = x;
+    guests(item, Rect { y, height: (last + 1).saturating_sub(y), ..area }, pen);
+}
+
+/// Guests with their share, one behind the other; at the end how many are not named.
+fn guests(item: &Item, area: Rect, pen: &mut Pen<'_>) {
+    let (right, last) = (area.right(), area.bottom().saturating_sub(1));
+    let (mut at, mut y) = (area.x, area.y);
     for (seen, (name, share)) in item.guests.iter().enumerate() {
-        let text = format!("{name} {share} %  ");
+        let text = format!("{name} {share} %");
         let more = item.guests.len() - seen;
-        // The last line keeps room for how many are not named.
         let room = if y == last && more > 1 { right.saturating_sub(9) } else { right };
-        if at + cells(width(text.trim_end())) > room {
-            if y < last {
-                (at, y) = (x, y + 1);
-            } else {
+        if at + cells(width(&text)) > room {
+            if y >= last || at == area.x {
                 pen.put(at, y, right, &format!("+{more} more"), Paint::Dim);
                 return;
             }
+            (at, y) = (area.x, y + 1);
         }
-        at = pen.put(at, y, right, &text, Paint::Plain);
+        at = pen.put(at, y, right, &text, Paint::Plain) + 2;
     }
 }
 
@@ -148,21 +168,18 @@ fn title(model: &Model, item: &Item, area: Rect, pen: &mut Pen<'_>) {
     let (y, right) = (area.y, area.right());
     let narrow = model.plan.detail == Detail::Narrow;
     let x = pen.put(area.x, y, right, glyph, paint);
-    let name = match item.what {
-        What::Node { id, .. } if narrow => id.to_string(),
-        What::Node { id, .. } => format!("node {id}"),
-        What::Package(Some(id)) if narrow => format!("package {id}"),
-        What::Package(Some(id)) => format!("package {id}: nodes {}", item.nodes),
-        What::Package(None) if narrow => "no package".to_owned(),
-        What::Package(None) => format!("no package: nodes {}", item.nodes),
+    let name = match &item.what {
+        What::Node(id) if narrow => id.to_string(),
+        What::Node(id) => format!("node {id}"),
+        What::Group(title) if title.is_empty() => "no package".to_owned(),
+        What::Group(title) => title.clone(),
     };
     let name_paint = if paint == Paint::Advised { paint } else { Paint::Title };
     let end = pen.put(x, y, right, &name, name_paint);
-    let package = match item.what {
-        What::Node { package: Some(id), .. } if narrow => format!("p{id}"),
-        What::Node { package: Some(id), .. } => format!("package {id}"),
-        What::Node { .. } => String::new(),
-        What::Package(_) => counted(item.nodes.len(), "node"),
+    let package = match &item.what {
+        What::Node(id) => package(model, *id, narrow),
+        What::Group(_) if narrow => String::new(),
+        What::Group(_) => format!("nodes {}", item.nodes),
     };
     let away = away(model, item);
     let facts = match (&away, narrow) {
@@ -172,14 +189,24 @@ fn title(model: &Model, item: &Item, area: Rect, pen: &mut Pen<'_>) {
     };
     let start = pen.put_right(end + 1, y, right, &facts, Paint::Dim);
     if !narrow {
-        let cpus = match item.cpu_list.as_str() {
-            "" => "no CPUs".to_owned(),
+        let cpus = match item.cpus.to_string() {
+            list if list.is_empty() => "no CPUs".to_owned(),
             list => format!("CPUs {list}"),
         };
         pen.put(end + 2, y, start.saturating_sub(2), &cpus, Paint::Dim);
     }
     if model.selected.as_ref() == Some(&item.nodes) {
         pen.mark(Rect { height: 1, ..area }, Paint::Selected);
+    }
+}
+
+/// Returns the package of a node, as far as one is told.
+fn package(model: &Model, id: placer_engine::NodeId, narrow: bool) -> String {
+    let packages = model.view.node(id).map_or(&[][..], |node| &node.packages);
+    match packages {
+        [id] if narrow => format!("p{id}"),
+        [id] => format!("package {id}"),
+        _ => String::new(),
     }
 }
 
@@ -194,9 +221,9 @@ fn on_one_line(model: &Model, item: &Item, area: Rect, pen: &mut Pen<'_>) {
     let (glyph, paint) = sign(model, item, pen);
     let Rect { x, y, .. } = area;
     let right = area.right();
-    let id = match item.what {
-        What::Node { id, .. } => id.to_string(),
-        What::Package(id) => id.map_or("-".to_owned(), |id| format!("p{id}")),
+    let id = match &item.what {
+        What::Node(id) => id.to_string(),
+        What::Group(title) => title.replace("package ", "p"),
     };
     let name_paint = if paint == Paint::Advised { paint } else { Paint::Title };
     pen.put(x, y, right, glyph, paint);

@@ -4,14 +4,13 @@ use ratatui::layout::Rect;
 
 use super::panel::wrapped;
 use super::{Pen, width};
-use crate::guest::printable;
 use crate::look::Paint;
 use crate::model::Model;
 use crate::plan::cells;
 
 const HELP: &[(&str, &str)] = &[
     (":  enter  0-9", "type a request: CPUs, or CPUs:memory as in 4:8G"),
-    ("arrows", "select a node; the others tell how far their memory is from it"),
+    ("arrows", "select a node; the others tell how far their memory is"),
     ("s", "sort: by distance, node, load, memory left, claims"),
     ("/", "filter: nodes as in 0-3,8, or a part of a guest's name"),
     ("p", "packages instead of nodes, and back"),
@@ -28,8 +27,9 @@ pub(super) fn help(pen: &mut Pen<'_>) {
     let glyphs = pen.look.glyphs;
     let signs = [
         format!("{} advised  {} second best", glyphs.advised, glyphs.second),
-        "left: what one more guest can be promised, free and cached less claims".to_owned(),
-        "used: of what a guest was promised; there: of its memory, on the advised nodes".to_owned(),
+        "left: what can be promised, free and cached less claims (and less".to_owned(),
+        "      what placer keeps back of a node: 100 MiB, or 1 % if that is more)".to_owned(),
+        "used: of what a guest was promised; there: on the advised nodes".to_owned(),
     ];
     let inner = panel(pen, "keys", cells(HELP.len() + 1 + signs.len()));
     let mut y = inner.y;
@@ -47,7 +47,7 @@ pub(super) fn notes(model: &Model, pen: &mut Pen<'_>) {
     let notes = model.notes();
     let room = usize::from(pen.area.width).saturating_sub(8);
     let mut lines: Vec<String> =
-        notes.iter().flat_map(|note| wrapped(&printable(note), room)).collect();
+        notes.iter().flat_map(|note| wrapped(&crate::escape::terminal(note), room)).collect();
     if lines.is_empty() {
         lines.push("nothing is assumed, unknown or wrong".to_owned());
     }

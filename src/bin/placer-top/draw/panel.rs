@@ -5,10 +5,10 @@ use ratatui::layout::Rect;
 use super::{Pen, counted, short};
 use crate::answer::{Advised, Answer};
 use crate::explain;
-use crate::guest::Guest;
 use crate::look::Paint;
 use crate::model::Model;
 use crate::sheet;
+use crate::view::{Guest, MATCHES_AT};
 
 /// Draws the answer or the guests, or both side by side.
 pub(super) fn draw(model: &Model, pen: &mut Pen<'_>) {
@@ -75,10 +75,20 @@ fn answer(model: &Model, area: Rect, right: &str, pen: &mut Pen<'_>) {
                     Sign::Alert => glyphs.alert,
                 };
                 let x = pen.put(area.x, y, end, sign, paint);
-                pen.put(x, y, end, &text, paint);
+                pen.put(x, y, end, &cut(&text, usize::from(end.saturating_sub(x))), paint);
             }
         }
     }
+}
+
+/// Cuts a text that is too long, and says so.
+fn cut(text: &str, room: usize) -> String {
+    if super::width(text) <= room {
+        return text.to_owned();
+    }
+    let mut short: String = text.chars().take(room.saturating_sub(4)).collect();
+    short.push_str(" ...");
+    short
 }
 
 #[derive(Clone, Copy)]
@@ -122,18 +132,15 @@ fn in_lines(advised: &Advised, lines: usize) -> Vec<(Sign, String, Paint)> {
         format!("{}: {:.2} CPUs {}", share.node, share.cpus, share.memory)
     };
     let split: Vec<String> = advice.split.iter().map(share).collect();
-    text.push((Sign::None, format!(" on node {}", split.join(", ")), Paint::Dim));
+    let split = if split.is_empty() { "nothing".to_owned() } else { split.join(", ") };
+    text.push((Sign::None, format!(" on node {split}"), Paint::Dim));
     text
 }
 
 fn guests(model: &Model, area: Rect, pen: &mut Pen<'_>) {
     let guests = model.guests();
-    let all = model.around.guests.len();
-    let shown = if model.plan.beside.is_some() { String::new() } else { shown(model, pen) };
-    let right = match shown.as_str() {
-        "" => self::shown(model, pen),
-        text => text.to_owned(),
-    };
+    let all = model.view.guests.as_ref().map_or(0, Vec::len);
+    let right = shown(model, pen);
     pen.rule(area, &counted(sheet::as_u64(all), "guest"), &right);
     let (x, end) = (area.x + 1, area.right());
     if guests.is_empty() {
@@ -144,7 +151,7 @@ fn guests(model: &Model, area: Rect, pen: &mut Pen<'_>) {
         pen.put(x, area.y + 1, end, text, Paint::Dim);
         return;
     }
-    let head = "owner                   by               cpus   memory  used  there  nodes";
+    let head = "guest                              CPUs    memory   used  there  nodes";
     pen.put(x, area.y + 1, end, head, Paint::Dim);
     let room = usize::from(area.height).saturating_sub(2);
     let left = guests.len().saturating_sub(room);
@@ -160,15 +167,20 @@ fn guests(model: &Model, area: Rect, pen: &mut Pen<'_>) {
 
 fn row(guest: &Guest, x: u16, y: u16, end: u16, pen: &mut Pen<'_>) {
     let percent = |percent: Option<u64>| percent.map_or("-".to_owned(), |p| format!("{p} %"));
-    pen.put(x, y, x + 23, &guest.name, Paint::Plain);
-    pen.put(x + 24, y, x + 39, &guest.by, Paint::Dim);
-    let (used, there) = (percent(guest.used), percent(guest.there()));
-    let text = format!("{:>5} {:>8} {used:>5}", guest.cpus, short(guest.memory));
-    let at = pen.put(x + 40, y, end, &text, Paint::Plain);
-    let elsewhere = guest.there().is_some_and(|there| there < crate::guest::THERE);
+    let part = |part: placer_engine::Bytes| {
+        let percent = u128::from(part.get()) * 100 / u128::from(guest.memory.get().max(1));
+        u64::try_from(percent).unwrap_or(u64::MAX)
+    };
+    let name = if guest.asked { sheet::name(guest) } else { format!("{} (found)", sheet::name(guest)) };
+    let paint = if guest.is_hold() { Paint::Dim } else { Paint::Plain };
+    pen.put(x, y, x + 31, &name, paint);
+    let (used, there) = (percent(guest.resident.map(part)), guest.on_advised());
+    let text = format!("{:>7} {:>9} {used:>6}", guest.cpus.to_string(), short(guest.memory));
+    let at = pen.put(x + 32, y, end, &text, Paint::Plain);
+    let elsewhere = there.is_some_and(|there| there < MATCHES_AT);
     let paint = if elsewhere { Paint::Alert } else { Paint::Plain };
-    let at = pen.put(at, y, end, &format!(" {there:>6}"), paint);
-    pen.put(at + 2, y, end, &guest.nodes.to_string(), Paint::Plain);
+    let at = pen.put(at, y, end, &format!(" {:>6}", percent(there)), paint);
+    pen.put(at + 2, y, end, &guest.nodes().to_string(), Paint::Plain);
 }
 
 /// Breaks a text at its blanks.
