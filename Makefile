@@ -6,11 +6,19 @@
 CARGO ?= cargo
 # the lock file counts: what was tested is what is built
 LOCKED ?= --locked
+TOOLS = $${XDG_CACHE_HOME:-$$HOME/.cache}/placer-tools/bin
 BUILT = $${CARGO_TARGET_DIR:-target}/release
+
+# where `make install` puts things; DESTDIR goes before each
+PREFIX ?= /usr/local
+DESTDIR ?=
+ZSH_COMPLETIONS ?= $(PREFIX)/share/zsh/site-functions
+export PREFIX DESTDIR ZSH_COMPLETIONS
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run build test test-vm lint bench bench-peers fixtures deps deps-test deps-lint clean
+.PHONY: help run build test test-vm lint bench bench-peers fixtures \
+	extras install uninstall deb pack test-deb test-packed deps deps-test deps-lint deps-deb clean
 
 help: ## Lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,7 +35,7 @@ test: deps deps-test ## Runs every test: with hwloc, without it, and in virtual 
 	$(CARGO) test --workspace --no-default-features $(LOCKED)
 	$(CARGO) test --release --test budgets $(LOCKED)
 	$(CARGO) run -q -p placer-engine --example embed $(LOCKED)
-	@$(MAKE) --no-print-directory test-vm
+	@$(MAKE) --no-print-directory pack test-packed test-vm
 
 test-vm: deps deps-test ## Runs the tests that boot virtual machines with many nodes
 	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture --test-threads=1
@@ -49,6 +57,27 @@ bench-peers: build deps-test ## Measures placer against numad, numactl and lstop
 fixtures: build deps-test ## Rebuilds sysfs-fixtures from virtual machines (4 minutes)
 	sysfs-fixtures/rebuild
 
+extras: deps ## Writes what lies beside the program in a package: manual pages, completions, settings
+	$(CARGO) run -q $(LOCKED) -p placer-extras -- target/package
+
+install: build extras ## Installs below DESTDIR and PREFIX (/usr/local); what, says packaging/install
+	packaging/install $(BUILT) target/package
+
+uninstall: ## Removes what `make install` with the same DESTDIR and PREFIX has installed
+	packaging/install --remove
+
+deb: build pack ## Makes a Debian package that puts placer in numad's place, target/placer.deb
+
+pack: extras deps-deb
+	sed 's|@bindir@|/usr/bin|' packaging/systemd/placer.service >target/package/placer.service
+	$(TOOLS)/cargo-deb deb --no-build --quiet $(LOCKED) --output target/placer.deb
+
+test-deb: deps-test deb test-packed ## Installs, upgrades, removes, purges that package in throw-away roots
+
+test-packed:
+	packaging/install-test $(BUILT) target/package target/placer.deb
+	PLACER_REQUIRE_VM=1 packaging/deb-test target/placer.deb
+
 deps: ## Installs what building needs, where it is missing
 	@ci/deps build
 
@@ -57,6 +86,9 @@ deps-test: ## Installs what testing needs, where it is missing (numad, numactl, 
 
 deps-lint:
 	@ci/deps lint
+
+deps-deb:
+	@ci/deps deb
 
 clean: ## Removes everything that was built
 	$(CARGO) clean

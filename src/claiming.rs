@@ -3,14 +3,17 @@
 //! An answer is never held back for want of a ledger: it is given without, and one line says so.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use nix::unistd::{geteuid, getppid, getuid};
+use nix::unistd::{geteuid, getuid};
 use placer_engine::claims::{
     Claim, ClaimError, ClaimId, Claims, Decision, For, PATIENCE, Place, View,
 };
+use placer_engine::source::SnapshotReader;
 use placer_engine::{Advice, Bytes, Charges, Request, Snapshot, SourceError, SysRoot};
 
+use crate::figures::{Figures, Local};
 use crate::sampling::{self, Window};
 use crate::trouble::{self, Effect};
 use crate::{output, settings, variables};
@@ -45,13 +48,14 @@ pub(crate) fn snapshot_and_claims(
     window: Window,
     pages: Option<Bytes>,
 ) -> Result<(Snapshot, Option<Vec<Claim>>), SourceError> {
-    let snapshot = sampling::snapshot(root, window, pages)?;
+    let mut host = SnapshotReader::open(root, pages)?;
+    let snapshot = sampling::snapshot(&mut host, window)?;
     let told = |view: View| view.complete.then_some(view.claims);
     match view(root, set) {
         // Without claims the snapshot is as good as it was. With claims that have nothing left to
         // take it is not: a guest may have touched its memory since that was read.
         Some(mut view) if !view.charges.is_empty() || !view.claims.is_empty() => {
-            let snapshot = again(root, &snapshot, std::mem::take(&mut view.charges), pages)?;
+            let snapshot = again(&mut host, &snapshot, std::mem::take(&mut view.charges))?;
             Ok((snapshot, told(view)))
         }
         view => Ok((snapshot, view.and_then(told))),
@@ -100,29 +104,41 @@ impl Desk {
     }
 
     /// Takes a snapshot and then, under the lock, counts what was promised and reads the memory
-    /// again: residency first, so that memory touched in between is counted twice and never not at
-    /// all. The load is measured before, so that nobody waits for the lock meanwhile.
+    /// again.
     pub(crate) fn begin(
         &self,
         root: &SysRoot,
         window: Window,
         pages: Option<Bytes>,
         patience: Duration,
-    ) -> Result<(Option<Decision<'_>>, Snapshot), SourceError> {
+    ) -> Result<(Option<Decision<'_>>, Arc<Snapshot>), SourceError> {
+        self.begin_with(&Local::new(root, self.set, window), pages, patience)
+    }
+
+    /// The same with figures from elsewhere. Residency is read first, so that memory touched in
+    /// between is counted twice and never not at all. The load is measured before, so that nobody
+    /// waits for the lock meanwhile.
+    pub(crate) fn begin_with(
+        &self,
+        figures: &dyn Figures,
+        pages: Option<Bytes>,
+        patience: Duration,
+    ) -> Result<(Option<Decision<'_>>, Arc<Snapshot>), SourceError> {
         let Some(claims) = &self.claims else {
-            return Ok((None, snapshot(root, self.set, window, pages)?));
+            return Ok((None, figures.counted(pages)?));
         };
-        let earlier = sampling::snapshot(root, window, pages)?;
+        let earlier = figures.measured(pages)?;
+        let again = |charges| figures.again(&earlier, charges, pages).map(Arc::new);
         match claims.begin(patience) {
             Ok((decision, view)) => {
                 view.notes.iter().for_each(|note| output::warn(note));
-                Ok((Some(decision), again(root, &earlier, view.charges, pages)?))
+                Ok((Some(decision), again(view.charges)?))
             }
             Err(error) => {
                 unclaimed(&error);
                 match claims.view() {
-                    Ok(view) => Ok((None, again(root, &earlier, view.charges, pages)?)),
-                    Err(_) => Ok((None, earlier)),
+                    Ok(view) => Ok((None, again(view.charges)?)),
+                    Err(_) => Ok((None, Arc::new(earlier))),
                 }
             }
         }
@@ -136,10 +152,14 @@ pub(crate) fn hold(
     request: &Request,
     advice: &Advice,
     time: Duration,
+    figures: &dyn Figures,
 ) -> Option<ClaimId> {
-    // Who asks is the one that called this program, which is about to end.
-    let parent = u32::try_from(getppid().as_raw()).unwrap_or_default();
-    let caller = decision.caller(parent, getuid().as_raw());
+    if let Some(why) = figures.refuses(&decision, request.memory, time) {
+        trouble::note(Effect::Unclaimed, format!("nothing is claimed: {why}"));
+        return None;
+    }
+    let (pid, uid) = figures.asker();
+    let caller = decision.caller(pid, uid);
     let claimed = decision.claim(request, advice, For::Hold(time), caller, request.pages);
     claimed.map_err(|error| unclaimed(&error)).ok()
 }
@@ -173,14 +193,13 @@ fn unclaimed(error: &ClaimError) {
     trouble::note(Effect::Unclaimed, format!("nothing is claimed: {why}"));
 }
 
-/// Reads the memory again, now that what was promised is known. The load stays as it was measured.
-fn again(
-    root: &SysRoot,
+/// Reads the memory again, now that what was promised is known, and the CPU counters: a guest that
+/// started meanwhile takes its claimed CPUs back as it is seen to use them.
+pub(crate) fn again(
+    host: &mut SnapshotReader,
     earlier: &Snapshot,
     charges: Charges,
-    pages: Option<Bytes>,
 ) -> Result<Snapshot, SourceError> {
-    let saved = earlier.before().cloned();
-    let now = Snapshot::take_with(root, saved, Duration::ZERO, pages)?;
+    let now = host.take(earlier.before().cloned(), Duration::ZERO)?;
     Ok(now.with_charges(charges))
 }

@@ -353,5 +353,6 @@ mod tests {
     fn the_shipped_schemas_are_those_of_the_types() {
         check::<AdviceForm<'_>>("advise.json", crate::cmd::schema::ADVISE);
         check::<HostForm<'_>>("show.json", crate::cmd::schema::SHOW);
+        check::<crate::cmd::replay::ReplayForm<'_>>("replay.json", crate::cmd::schema::REPLAY);
     }
 }

@@ -4,17 +4,21 @@ mod args;
 mod claiming;
 mod cmd;
 mod companion;
+mod daemon;
 mod duration;
 mod escape;
 mod explain;
+mod figures;
 mod json;
 mod look;
 mod numad;
 mod output;
 mod plan;
+mod replay;
 mod sampling;
 mod second_source;
 mod settings;
+mod start_up;
 #[allow(dead_code, reason = "the other end of it is in placer-top")]
 mod top_options;
 mod trouble;
@@ -68,15 +72,18 @@ fn run() -> ExitCode {
 fn obey(mut args: Args, matches: &ArgMatches) -> Result<ExitCode, Box<dyn Error>> {
     let set = Settings::read(args.config.as_deref())?;
     set.fill(&mut args, matches);
+    let config = args.config;
     match args.command {
         Command::Advise(args) => cmd::advise::run(&args, set.claims),
         Command::Launch(args) => cmd::launch::run(&args, set.claims),
         Command::Show(args) => cmd::show::run(&args, set.claims),
         Command::Top(args) => cmd::top::run(&args, set.claims),
         Command::Record(args) => cmd::record::run(&args),
+        Command::Replay(args) => cmd::replay::run(&args),
         Command::Schema(args) => cmd::schema::run(&args),
         Command::Ps(args) => cmd::ps::run(&args, set.claims),
         Command::Release(args) => cmd::release::run(&args, set.claims),
+        Command::Daemon(args) => cmd::daemon::run(&args, set, config),
         // Answered before.
         Command::Numad { .. } => Ok(ExitCode::from(2)),
     }

@@ -1,9 +1,15 @@
 //! What is written where: the answer alone to stdout, everything else to stderr.
 
+use std::cell::RefCell;
 use std::error::Error;
 use std::io::{self, ErrorKind, Write};
 
-use crate::escape;
+use crate::{escape, trouble};
+
+thread_local! {
+    /// The lines for stderr of an answer that is given to somebody else's terminal.
+    static KEPT: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
+}
 
 /// Writes the answer. A reader that has gone away (`placer show | head -1`) is no failure.
 pub(crate) fn answer(text: &[u8]) -> io::Result<()> {
@@ -20,8 +26,26 @@ pub(crate) fn answer(text: &[u8]) -> io::Result<()> {
 /// control character reaches the terminal. Nobody can be told if that fails.
 pub(crate) fn line(text: &str) {
     let mut line = escape::terminal(text).into_owned();
-    line.push('\n');
-    let _ = io::stderr().lock().write_all(line.as_bytes());
+    let for_others = KEPT.with_borrow_mut(|kept| match kept {
+        Some(lines) => {
+            lines.push(std::mem::take(&mut line));
+            true
+        }
+        None => false,
+    });
+    if !for_others {
+        line.push('\n');
+        let _ = io::stderr().lock().write_all(line.as_bytes());
+    }
+}
+
+/// Does some work of an answer that goes to somebody else, and returns the lines that this thread
+/// would have written to stderr beside it.
+pub(crate) fn kept<T>(work: impl FnOnce() -> T) -> (T, Vec<String>) {
+    let outer = KEPT.replace(Some(Vec::new()));
+    let result = work();
+    trouble::tell();
+    (result, KEPT.replace(outer).unwrap_or_default())
 }
 
 /// Writes a warning: an answer follows, and this should be known about it.

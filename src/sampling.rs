@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::unistd::geteuid;
-use placer_engine::source::{live_clock, live_clock_id};
+use placer_engine::source::{SnapshotReader, live_clock, live_clock_id};
 use placer_engine::store::{SavedLoad, StateDir, StoreError};
-use placer_engine::{Bytes, CpuTimes, Snapshot, SourceError, SysRoot};
+use placer_engine::{CpuTimes, Snapshot, SourceError, SysRoot};
 
 use crate::trouble::{self, Effect};
 use crate::{output, variables};
@@ -79,19 +79,15 @@ pub(crate) enum Window {
     Now(Duration),
 }
 
-/// Takes a snapshot. Reads the huge pages of a size beside, if asked to.
-pub(crate) fn snapshot(
-    root: &SysRoot,
-    window: Window,
-    pages: Option<Bytes>,
-) -> Result<Snapshot, SourceError> {
-    let mut saved = Saved::open(root);
+/// Takes a snapshot.
+pub(crate) fn snapshot(host: &mut SnapshotReader, window: Window) -> Result<Snapshot, SourceError> {
+    let mut saved = Saved::open(host.root());
     let (earlier, window) = match window {
         Window::Recent(window) => (saved.as_ref().and_then(Saved::usable), window),
         Window::Now(window) => (None, window),
     };
     let measured = earlier.is_none();
-    let snapshot = Snapshot::take_with(root, earlier, window, pages)?;
+    let snapshot = host.take(earlier, window)?;
     if let Some(saved) = &mut saved {
         // Where both were read now, the first serves the next question sooner.
         let first = snapshot.before().filter(|_| measured);

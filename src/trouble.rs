@@ -3,7 +3,7 @@
 //! The saved CPU counters and the ledger lie in the same place, so what ails one mostly ails the
 //! other. Who reads stderr is told once, and what matters most.
 
-use std::sync::{Mutex, PoisonError};
+use std::cell::RefCell;
 
 use crate::output;
 
@@ -18,20 +18,23 @@ pub(crate) enum Effect {
     Unclaimed,
 }
 
-static WORST: Mutex<Option<(Effect, String)>> = Mutex::new(None);
+thread_local! {
+    /// Of this thread: the daemon answers many at once.
+    static WORST: RefCell<Option<(Effect, String)>> = const { RefCell::new(None) };
+}
 
 /// Notes what is wrong.
 pub(crate) fn note(effect: Effect, text: String) {
-    let mut worst = WORST.lock().unwrap_or_else(PoisonError::into_inner);
-    if worst.as_ref().is_none_or(|(known, _)| *known < effect) {
-        *worst = Some((effect, text));
-    }
+    WORST.with_borrow_mut(|worst| {
+        if worst.as_ref().is_none_or(|(known, _)| *known < effect) {
+            *worst = Some((effect, text));
+        }
+    });
 }
 
 /// Says the worst of what was noted, in one line. To be called when an answer is out.
 pub(crate) fn tell() {
-    let worst = WORST.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some((_, text)) = worst {
+    if let Some((_, text)) = WORST.take() {
         output::warn(&text);
     }
 }

@@ -47,6 +47,8 @@ pub struct Snapshot {
     huge_pages: Option<HugePages>,
     generation: u64,
     notes: Vec<String>,
+    /// So many of the notes came from outside, the first ones.
+    told: usize,
     /// Made by the first question, or before anyone can ask; then read without a lock.
     figures: OnceLock<Option<Arc<Figures>>>,
 }
@@ -115,7 +117,8 @@ impl Snapshot {
             .collect();
         let charges = Charges::default();
         let figures = OnceLock::new();
-        Self { host, nodes, before, now, charges, huge_pages: None, generation: 0, notes, figures }
+        let (huge_pages, generation, told) = (None, 0, 0);
+        Self { host, nodes, before, now, charges, huge_pages, generation, notes, told, figures }
     }
 
     /// Sets the running number by which readers tell snapshots apart.
@@ -135,8 +138,21 @@ impl Snapshot {
     /// Adds what a source had to say about its reading.
     #[must_use]
     pub fn with_notes(mut self, notes: impl IntoIterator<Item = String>) -> Self {
+        let before = self.notes.len();
         self.notes.splice(0..0, notes);
+        self.told += self.notes.len() - before;
         self
+    }
+
+    /// Returns the same host with the same load, and other memory: read anew, while the counters of
+    /// its CPUs are as good as they were. Huge pages and claims have to be added again.
+    #[must_use]
+    pub fn with_memory(&self, memory: Vec<NodeMemory>) -> Self {
+        let now = Sample { cpu: self.now.cpu.clone(), memory };
+        let notes = self.notes.iter().take(self.told).cloned();
+        Self::new(Arc::clone(&self.host), self.before.clone(), now)
+            .with_generation(self.generation)
+            .with_notes(notes)
     }
 
     /// Sets what claims take from the nodes. What is in [`nodes`](Self::nodes) stays as it was
@@ -331,6 +347,29 @@ mod tests {
         // Of the second core only one thread may be used: it is a core of its own.
         let some: CpuSet = [0, 1, 2].into_iter().map(CpuId).collect();
         close(snapshot.worth(node, &some, 20), 2.2, 1.2);
+    }
+
+    #[test]
+    fn memory_that_is_read_anew_changes_nothing_else() {
+        use crate::parse::meminfo::NodeMeminfo;
+        let meminfo = |free: u64| NodeMeminfo {
+            total: Some(Bytes::new(100)),
+            free: Some(Bytes::new(free)),
+            ..NodeMeminfo::default()
+        };
+        let of = |free| vec![NodeMemory { node: NodeId(0), meminfo: Some(meminfo(free)) }];
+        let (before, cpu) = (times(0, &[(0, 0)]), times(100, &[(0, 50)]));
+        let first = Snapshot::new(host("0", &[]), Some(before), Sample { cpu, memory: of(70) })
+            .with_generation(7)
+            .with_notes(["from outside".to_owned()]);
+        let second = first.with_memory(of(30));
+        assert_eq!(second.nodes()[0].memory_free, Some(Bytes::new(30)));
+        assert_eq!(second.nodes()[0].cpus_idle, first.nodes()[0].cpus_idle);
+        assert_eq!((second.generation(), second.notes()), (7, first.notes()));
+        // What the memory itself says is said of the new one.
+        let gone = second.with_memory(Vec::new());
+        assert_eq!(gone.notes().len(), 2);
+        assert_eq!(gone.with_memory(of(1)).notes(), first.notes());
     }
 
     #[test]

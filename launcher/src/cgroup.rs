@@ -18,12 +18,8 @@
 //! Groups of launchers that were killed are removed by the next launch beside them: each launcher
 //! holds a lock on its group's directory, which ends with it.
 //!
-//! # systemd
-//!
-//! Transient scopes of systemd are not made. The client for its bus that is kept well (`zbus`)
-//! brings some sixty crates and a runtime into a program that needs a single call of it, and running
-//! `busctl` would bind the launcher to a program's output. `systemd-run --scope -p Delegate=yes
-//! placer launch --cgroup own ...` has the same outcome: the scope is delegated, and used.
+//! Where systemd owns the tree it can be asked for a group: a transient scope, see
+//! [`systemd`](crate::systemd). That is done when the child is there and waits.
 
 mod group;
 mod kernel;
@@ -33,6 +29,6 @@ mod tree;
 
 pub use group::Group;
 pub use kernel::{Kernel, Live};
-pub use plan::{Planned, plan};
+pub use plan::{Planned, may_be_wanted, plan};
 pub use step::GroupStep;
 pub use tree::{Cpuset, Tree};

@@ -45,7 +45,7 @@ impl Settings {
 /// Whether the memory of a guest may be held to its nodes by a cpuset too. Only strict memory may:
 /// the other modes go elsewhere when the nodes are full, which a cpuset would turn into the end of
 /// the guest.
-fn holds_memory(binding: &Binding) -> bool {
+pub(crate) fn holds_memory(binding: &Binding) -> bool {
     binding.mode == MemoryMode::Strict && !binding.memory.is_empty()
 }
 

@@ -45,6 +45,24 @@ impl LaunchError {
     }
 }
 
+/// Returns another program's words for a line of ours: what could steer a terminal is escaped, and
+/// they have an end.
+pub(crate) fn words(text: &str) -> String {
+    const MOST: usize = 300;
+    let mut out = String::from("\"");
+    for (at, c) in text.trim_end().chars().enumerate() {
+        if at == MOST {
+            out.push_str("...");
+            break;
+        }
+        match c {
+            c if c.is_control() => out.extend(c.escape_default()),
+            c => out.push(c),
+        }
+    }
+    out + "\""
+}
+
 impl fmt::Display for LaunchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seen = self.seen.as_deref().unwrap_or_else(|| self.cause.desc());
@@ -57,3 +75,18 @@ impl fmt::Display for LaunchError {
 }
 
 impl std::error::Error for LaunchError {}
+
+#[cfg(test)]
+mod tests {
+    use super::words;
+
+    #[test]
+    fn words_of_others_steer_no_terminal_and_end() {
+        assert_eq!(
+            words("Could not open '/a': No such file\n"),
+            "\"Could not open '/a': No such file\""
+        );
+        assert_eq!(words("a\u{1b}[2J\u{9b}b"), "\"a\\u{1b}[2J\\u{9b}b\"");
+        assert_eq!(words(&"x".repeat(1 << 20)).len(), 305);
+    }
+}

@@ -229,7 +229,7 @@ pub struct Cgroup {
     /// Who makes it, if anybody.
     pub mode: CgroupMode,
     /// The group to make it in, as a path below the mount point of the cgroup file system or from
-    /// `/`; where it is not given the launcher finds one.
+    /// `/`; a slice where systemd makes it. Where it is not given the launcher finds one.
     pub parent: Option<String>,
 }
 

@@ -21,6 +21,7 @@ pub mod qemu;
 mod start;
 mod step;
 pub mod sys;
+pub mod systemd;
 
 pub use binding::Binding;
 pub use error::LaunchError;

@@ -11,15 +11,18 @@
 //! | the guest | its end is told as that of any guest; the group is removed |
 //! | a process that the guest left behind | the group stays until then, and so does a claim that is for the group |
 //!
-//! A launcher that had moved out of its own group leaves that to whoever made it: systemd removes a
+//! A scope of systemd's is systemd's to remove, and goes with its last process: see
+//! [`systemd`](crate::systemd). A launcher that had moved out of its own group leaves that to whoever made it: systemd removes a
 //! scope with its last process.
 
 use nix::errno::Errno;
+use placer_engine::claims;
 
-use crate::cgroup::{Group, GroupStep, Kernel};
+use crate::cgroup::{Group, GroupStep, Kernel, Tree};
 use crate::error::LaunchError;
 use crate::gate::{Ended, Gated, Running};
 use crate::step::Step;
+use crate::systemd::Scope;
 
 /// A guest that is prepared and has not begun. Dropped, nothing of it is left: its process is ended
 /// before the group it is in is removed.
@@ -27,6 +30,7 @@ use crate::step::Step;
 pub struct Waiting<'k> {
     gated: Gated,
     group: Option<Group<'k>>,
+    scope: Option<Scope>,
 }
 
 /// A guest that has begun, and the group that is removed when it has ended.
@@ -34,6 +38,7 @@ pub struct Waiting<'k> {
 pub struct Started<'k> {
     pub(crate) running: Running,
     pub(crate) group: Option<Group<'k>>,
+    pub(crate) scope: Option<Scope>,
 }
 
 /// The end of a guest.
@@ -61,7 +66,12 @@ impl<'k> Waiting<'k> {
             steps[..end].iter().filter(|step| !matches!(step, Step::Group(_))).cloned().collect();
         let group = Group::make(kernel, &groups)?;
         let gated = Gated::fork(&child, group.as_ref().and_then(Group::as_fd))?;
-        Ok(Self { gated, group })
+        // What is refused here ends the child, and a scope ends with it.
+        let scope = groups.iter().find_map(|step| match step {
+            GroupStep::Scope(scope) => Some(kernel.make_scope(scope, gated.pid())),
+            _ => None,
+        });
+        Ok(Self { scope: scope.transpose()?, gated, group })
     }
 
     /// Returns the pid of its process, to be claimed for.
@@ -74,14 +84,21 @@ impl<'k> Waiting<'k> {
         self.group.as_ref()
     }
 
+    /// Returns how a claim names its group, placer's or systemd's. `None` where it has none of its own
+    /// in this tree.
+    pub fn claimed(&self, tree: &Tree) -> Option<claims::Cgroup> {
+        let group = self.group.as_ref().and_then(|group| group.claimed(tree));
+        group.or_else(|| self.scope.as_ref()?.claimed(tree))
+    }
+
     /// Lets the guest begin.
     ///
     /// Errors: the step that was refused; nothing of the guest is left then.
     pub fn open(self) -> Result<Started<'k>, LaunchError> {
-        let Self { gated, group } = self;
+        let Self { gated, group, scope } = self;
         // On an error the child has ended already, and the group is dropped after it.
         let running = gated.open()?;
-        Ok(Started { running, group })
+        Ok(Started { running, group, scope })
     }
 }
 
@@ -97,7 +114,9 @@ impl Started<'_> {
     /// Errors: the guest cannot be waited for.
     pub fn wait(self) -> Result<End, LaunchError> {
         let ended = self.running.wait()?;
-        let left = self.group.map_or(Ok(()), Group::remove).err();
+        let removed = self.group.map_or(Ok(()), Group::remove);
+        let drained = self.scope.map_or(Ok(()), |scope| scope.drained());
+        let left = removed.and(drained).err();
         let left = left.map(|error| match error.errno() {
             Errno::EBUSY => error.hint("processes that the guest left behind run in it"),
             _ => error,

@@ -218,11 +218,54 @@ fn hosts_with_cpusets_in_cgroup_v1_get_none_and_a_note() {
 }
 
 #[test]
-fn systemds_scopes_are_refused_in_words() {
+#[cfg(feature = "systemd")]
+fn systemd_is_asked_for_what_a_group_of_our_own_would_have() {
     let fake = Fake::new("cpuset");
-    let error = refused(&fake, &fake.tree("/", true), CgroupMode::Systemd, None).to_string();
-    assert!(error.starts_with("cannot make a systemd scope: "), "{error}");
-    assert!(error.contains("--cgroup own"), "{error}");
+    let tree = Tree { bus: Some("/run/bus".into()), ..fake.tree("/", true) };
+    let lines = shown(&fake, &planned(&fake, &tree, CgroupMode::Systemd, Some("machine.slice")));
+    let scope = "group   systemd placer-g-PID.scope in machine.slice\n\
+                 group   AllowedCPUs=0-1\ngroup   AllowedMemoryNodes=0";
+    assert_eq!(lines, [scope]);
+    // Only strict memory is held.
+    for &mode in MemoryMode::ALL {
+        let guest = guest(CgroupMode::Systemd, None);
+        let planned = plan(&fake, &tree, &guest, &binding(mode)).expect("a plan");
+        let held = shown(&fake, &planned).iter().any(|line| line.contains("AllowedMemoryNodes"));
+        assert_eq!(held, mode == MemoryMode::Strict, "{mode}");
+    }
+    // By itself for a container alone, where no group was delegated and there is a bus.
+    let mut guest = guest(CgroupMode::Auto, None);
+    let auto = |guest: &_, tree: &Tree| {
+        plan(&fake, tree, guest, &binding(MemoryMode::Strict)).expect("a plan").steps.len()
+    };
+    let with_bus = Tree { bus: Some(fake.root().to_owned()), ..fake.tree("/", true) };
+    assert_eq!(auto(&guest, &with_bus), 0);
+    guest.program = Program::Lxc(Lxc::default());
+    assert_eq!((auto(&guest, &with_bus), auto(&guest, &tree)), (1, 0));
+    // Where the host has its cpusets elsewhere: none, and a note.
+    let planned = planned(&fake, &Tree { cpuset: Cpuset::V1, ..tree }, CgroupMode::Systemd, None);
+    assert_eq!((planned.steps.len(), planned.notes.len()), (0, 1));
+}
+
+#[test]
+fn systemd_that_cannot_be_asked_is_told() {
+    let fake = Fake::new("cpuset");
+    let bus = Some("/run/bus".into());
+    let built_in = cfg!(feature = "systemd");
+    for (tree, parent, why) in [
+        (
+            Tree { bus: bus.clone(), ..fake.tree("/", false) },
+            None,
+            "systemd does not run this host",
+        ),
+        (fake.tree("/", true), None, "it is not known where the bus of this user's systemd is"),
+        (Tree { bus, ..fake.tree("/", true) }, Some("/vms"), "its parent has to be a slice"),
+    ] {
+        let error = refused(&fake, &tree, CgroupMode::Systemd, parent).to_string();
+        let why = if built_in { why } else { "this placer was built without the feature systemd" };
+        assert!(error.contains(why), "{error}");
+        assert!(error.starts_with("cannot make the systemd scope placer-g-"), "{error}");
+    }
 }
 
 #[test]

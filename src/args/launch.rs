@@ -48,12 +48,13 @@ pub(crate) struct Launch {
     #[arg(long, value_name = "MODE")]
     #[arg(env = "PLACER_MODE", hide_env_values = true)]
     pub(crate) mode: Option<MemoryMode>,
-    /// The control group it runs in: none; own, a group that is made for it and removed; or auto,
-    /// which is own for containers where that can be had.
+    /// The control group it runs in: none; own, which placer makes and removes; systemd, a scope that
+    /// systemd makes; or auto (if nothing is said): none for commands and machines, whose threads and
+    /// memory are bound one by one; for containers own where that can be had, else systemd.
     #[arg(long, value_name = "MODE")]
     #[arg(env = "PLACER_CGROUP", hide_env_values = true)]
     pub(crate) cgroup: Option<CgroupMode>,
-    /// The group to make that in, as a path below the control groups.
+    /// What to make that in: a path below the control groups; for systemd a slice.
     #[arg(long, value_name = "PATH")]
     #[arg(env = "PLACER_CGROUP_PARENT", hide_env_values = true)]
     pub(crate) cgroup_parent: Option<String>,

@@ -2,8 +2,11 @@
 
 mod advise;
 mod claims;
+mod daemon;
 mod launch;
+mod lazily;
 mod record;
+mod replay;
 mod schema;
 mod show;
 mod top;
@@ -21,8 +24,12 @@ use crate::duration;
 
 pub(crate) use advise::{Advise, EmitForm, Via};
 pub(crate) use claims::{Ps, Release};
+pub(crate) use daemon::Daemon;
 pub(crate) use launch::Launch;
+use lazily::Lazily;
+pub(crate) use lazily::without_empty;
 pub(crate) use record::Record;
+pub(crate) use replay::{ClaimsName, Replay, RuleName, ShapeName};
 pub(crate) use schema::{Form, Schema};
 pub(crate) use show::Show;
 pub(crate) use top::Top;
@@ -51,21 +58,25 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Prints the nodes where a guest should run, as in 0-1,3.
-    Advise(Box<Advise>),
+    Advise(Lazily<Advise>),
     /// Starts a guest where the advice says, bound from its first instruction.
-    Launch(Box<Launch>),
+    Launch(Lazily<Launch>),
     /// Shows the host: nodes, CPUs, memory, claims, distances, load.
-    Show(Show),
+    Show(Lazily<Show>),
     /// Shows the same live in the terminal, and where a guest would run.
-    Top(Top),
+    Top(Lazily<Top>),
     /// Lists guests and their claims, and where their memory is now.
-    Ps(Ps),
+    Ps(Lazily<Ps>),
     /// Ends a claim.
-    Release(Release),
+    Release(Lazily<Release>),
     /// Saves this machine as a directory that --root reads.
-    Record(Record),
+    Record(Lazily<Record>),
+    /// Plays guests that come and go over a host, by several rules side by side.
+    Replay(Lazily<Replay>),
+    /// Keeps the host's figures warm and answers on a socket, for everybody.
+    Daemon(Lazily<Daemon>),
     /// Prints the JSON Schema of what a command prints with --json.
-    Schema(Schema),
+    Schema(Lazily<Schema>),
     /// Takes numad's own command line, and answers with its messages and exit codes.
     ///
     /// The same happens when the program is called by the name numad. The answer is there in a
@@ -196,13 +207,24 @@ mod tests {
 
     #[test]
     fn every_flag_that_changes_an_answer_has_its_variable() {
-        for command in Args::command().get_subcommands() {
+        let mut all = Args::command();
+        all.build();
+        let flags = all.get_subcommands().flat_map(clap::Command::get_arguments);
+        assert!(flags.count() > 60, "each command's flags are there");
+        for command in all.get_subcommands() {
             for flag in command.get_arguments().filter(|flag| flag.get_long().is_some()) {
                 let long = flag.get_long().unwrap_or_default();
                 // These choose the form of the output, not the answer.
                 if matches!(
                     long,
-                    "help" | "json" | "cpus" | "devices" | "explain" | "emit" | "print-xml"
+                    "help"
+                        | "json"
+                        | "cpus"
+                        | "devices"
+                        | "explain"
+                        | "emit"
+                        | "print-xml"
+                        | "html"
                 ) {
                     continue;
                 }

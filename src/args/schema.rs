@@ -6,7 +6,8 @@ use clap::ValueEnum;
 #[command(after_help = "\
 Examples:
   placer schema advise
-  placer schema show")]
+  placer schema show
+  placer schema replay")]
 pub(crate) struct Schema {
     /// The command.
     pub(crate) of: Form,
@@ -18,4 +19,6 @@ pub(crate) enum Form {
     Advise,
     /// placer show --json.
     Show,
+    /// placer replay --json.
+    Replay,
 }

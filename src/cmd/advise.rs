@@ -5,12 +5,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use placer_engine::backend::numad_process::NumadProcess;
-use placer_engine::claims::PATIENCE;
+use placer_engine::claims::{ClaimId, PATIENCE};
 use placer_engine::policy::numad::Rules;
-use placer_engine::{Advice, Policy, Request, Shortfall, Snapshot, advise, explain};
+use placer_engine::{Advice, Policy, Request, Shortfall, advise, explain};
+use placer_launcher::MemoryMode;
 
-use crate::args::{Advise, PolicyName, Via};
+use crate::args::{Advise, EmitForm, PolicyName, Via};
 use crate::claiming::Desk;
+use crate::figures::{Figures, Local};
 use crate::json::{self, AdviceForm};
 use crate::sampling::Window;
 use crate::{claiming, explain, output, plan, settings};
@@ -27,60 +29,106 @@ pub(crate) fn run(args: &Advise, set: settings::Claims) -> Result<ExitCode, Box<
         return Err(format!("--explain needs --policy best: {why}").into());
     }
     let root = plan::root(&args.host);
-    let request = plan::request(&args.request, &args.choice, &root)?;
-    let window = Window::Recent(args.host.window);
-    // Only who claims opens the ledger to change it, and waits for its lock.
-    let desk = args.hold.map(|_| Desk::open(&root, set));
-    let (decision, snapshot) = match &desk {
-        Some(desk) => desk.begin(&root, window, request.pages, PATIENCE)?,
-        None => (None, claiming::snapshot(&root, set, window, request.pages)?),
+    let question = Question {
+        request: plan::request(&args.request, &args.choice, &root)?,
+        hold: args.hold,
+        strict: args.strict,
+        form: form(args),
     };
-    let advice = advise(&snapshot, &request)?;
+    let figures = Local::new(&root, set, Window::Recent(args.host.window));
+    let answer = answer(&question, &figures)?;
+    output::answer(&answer.text)?;
+    Ok(ExitCode::from(answer.status))
+}
+
+/// All that an answer depends on beside the host.
+#[derive(Clone, Debug)]
+pub(crate) struct Question {
+    pub(crate) request: Request,
+    pub(crate) hold: Option<Duration>,
+    pub(crate) strict: bool,
+    pub(crate) form: Form,
+}
+
+/// What is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    Nodes,
+    Cpus,
+    Json,
+    Explain,
+    Emit(EmitForm, MemoryMode),
+}
+
+fn form(args: &Advise) -> Form {
+    match args.emit {
+        Some(form) => Form::Emit(form, args.mode),
+        None if args.explain => Form::Explain,
+        None if args.json => Form::Json,
+        None if args.cpus => Form::Cpus,
+        None => Form::Nodes,
+    }
+}
+
+/// What goes to stdout, and how the program ends.
+#[derive(Debug)]
+#[allow(dead_code, reason = "the daemon reads all of it")]
+pub(crate) struct Answer {
+    pub(crate) text: Vec<u8>,
+    pub(crate) status: u8,
+    /// `None` where there is none on which the request fits, and it had to.
+    pub(crate) advice: Option<Advice>,
+    pub(crate) claim: Option<ClaimId>,
+}
+
+/// Answers a question. What should be known beside it goes to stderr.
+///
+/// Errors: the host cannot be read, or nothing can be said about it.
+pub(crate) fn answer(question: &Question, figures: &dyn Figures) -> Result<Answer, Box<dyn Error>> {
+    let Question { request, hold, strict, form } = question;
+    // Only who claims opens the ledger to change it, and waits for its lock.
+    let desk = hold.map(|_| Desk::open(figures.root(), figures.claims()));
+    let (decision, snapshot) = match &desk {
+        Some(desk) => desk.begin_with(figures, request.pages, PATIENCE)?,
+        None => (None, figures.counted(request.pages)?),
+    };
+    let advice = advise(&snapshot, request)?;
 
     let notes: Vec<String> = snapshot.notes().iter().chain(&advice.notes).cloned().collect();
     for note in &notes {
         output::warn(note);
     }
     if let Some(short) = advice.shortfall {
-        output::warn(&shortage(&request, &advice, short));
+        output::warn(&shortage(request, &advice, short));
     }
     // What takes longer than the advice is made only for those who read it.
-    let asked = args.explain || args.json;
+    let asked = matches!(form, Form::Explain | Form::Json);
     let why = if asked && matches!(request.policy, Policy::Best(_)) {
-        Some(explain(&snapshot, &request, &advice)?)
+        Some(explain(&snapshot, request, &advice)?)
     } else {
         None
     };
-    let whole = |claim| AdviceForm::new(&request, &advice, &notes, claim, why.as_ref());
-    if args.strict && !advice.fits() {
-        if args.json {
-            output::answer(&json::text(&whole(None).without_nodes())?)?;
-        }
-        return Ok(ExitCode::from(1));
+    let whole = |claim| AdviceForm::new(request, &advice, &notes, claim, why.as_ref());
+    if *strict && !advice.fits() {
+        let text = match form {
+            Form::Json => json::text(&whole(None).without_nodes())?,
+            _ => Vec::new(),
+        };
+        return Ok(Answer { text, status: 1, advice: None, claim: None });
     }
-    let claim = args
-        .hold
+    let claim = hold
         .zip(decision)
-        .and_then(|(time, decision)| claiming::hold(decision, &request, &advice, time));
-    let answer = match &why {
-        _ if args.emit.is_some() => emitted(args, &request, &advice, &snapshot)?.into_bytes(),
-        Some(why) if args.explain => explain::text(&request, &advice, why).into_bytes(),
-        _ if args.json => json::text(&whole(claim))?,
-        _ if args.cpus => format!("{}\n", advice.cpus).into_bytes(),
-        _ => format!("{}\n", advice.nodes).into_bytes(),
+        .and_then(|(time, decision)| claiming::hold(decision, request, &advice, time, figures));
+    let text = match (form, &why) {
+        (Form::Emit(form, mode), _) => {
+            super::emit::text(*form, *mode, request, &advice, &snapshot)?.into_bytes()
+        }
+        (Form::Explain, Some(why)) => explain::text(request, &advice, why).into_bytes(),
+        (Form::Json, _) => json::text(&whole(claim))?,
+        (Form::Cpus, _) => format!("{}\n", advice.cpus).into_bytes(),
+        (Form::Nodes | Form::Explain, _) => format!("{}\n", advice.nodes).into_bytes(),
     };
-    output::answer(&answer)?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn emitted(
-    args: &Advise,
-    request: &Request,
-    advice: &Advice,
-    snapshot: &Snapshot,
-) -> Result<String, Box<dyn Error>> {
-    let Some(form) = args.emit else { return Ok(String::new()) };
-    super::emit::text(form, args.mode, request, advice, snapshot)
+    Ok(Answer { text, status: 0, advice: Some(advice), claim })
 }
 
 /// Says what is short and by how much.

@@ -1,16 +1,18 @@
 //! What a host's settings ask for by numad's name beyond what numad does: policy `best`, huge pages,
 //! and holding what was advised until the guest is there.
 
+use std::sync::Arc;
+
 use placer_engine::claims::PATIENCE;
-use placer_engine::{Bytes, CpuShare, Limits, NodeSet, Policy, Request, Snapshot, SysRoot, advise};
+use placer_engine::{Bytes, CpuShare, Limits, NodeSet, Policy, Request, Snapshot, advise};
 
 use super::log::Log;
 use super::options::{Advice, Options};
 use crate::args::PolicyName;
 use crate::claiming::{self, Desk};
 use crate::cmd::advise::shortage;
+use crate::figures::Figures;
 use crate::output;
-use crate::sampling::Window;
 use crate::settings::{Hold, Settings};
 
 /// Returns whether the settings ask for anything that numad does not do.
@@ -23,9 +25,8 @@ pub(super) fn is_asked_for(set: &Settings) -> bool {
 pub(super) fn choose_nodes(
     options: &Options,
     advice: Advice,
-    root: &SysRoot,
     set: &Settings,
-    window: Window,
+    figures: &dyn Figures,
     log: &mut Log,
 ) -> Option<String> {
     let by_best = set.numad.policy == PolicyName::Best;
@@ -40,14 +41,14 @@ pub(super) fn choose_nodes(
     let pages = set.numad.pages;
 
     // From choosing to claiming nobody else claims anything.
-    let desk = (set.numad.hold == Hold::Adopt).then(|| Desk::open(root, set.claims));
+    let desk = (set.numad.hold == Hold::Adopt).then(|| Desk::open(figures.root(), set.claims));
     let taken = match &desk {
-        Some(desk) => desk.begin(root, window, pages, PATIENCE),
-        None => claiming::snapshot(root, set.claims, window, pages).map(|now| (None, now)),
+        Some(desk) => desk.begin_with(figures, pages, PATIENCE),
+        None => figures.counted(pages).map(|now| (None, now)),
     };
     let (decision, mut snapshot) = taken.map_err(|error| give_up(set, &error)).ok()?;
     if by_best && !options.count_inactive_file {
-        snapshot = without_file_cache(&snapshot);
+        snapshot = Arc::new(without_file_cache(&snapshot));
     }
     let request = Request {
         policy: policy(options, set),
@@ -70,7 +71,7 @@ pub(super) fn choose_nodes(
         output::warn(&shortage(&request, &answer, short));
     }
     if let Some(decision) = decision {
-        claiming::hold(decision, &request, &answer, set.claims.hold);
+        claiming::hold(decision, &request, &answer, set.claims.hold, figures);
     }
     let all: NodeSet = snapshot
         .nodes()

@@ -14,18 +14,22 @@ use crate::{output, variables};
 pub(super) const CRITICAL: i32 = 2;
 pub(super) const NOTICE: i32 = 5;
 
-const FILE: &str = "/var/log/numad.log";
+pub(super) const FILE: &str = "/var/log/numad.log";
 
 /// Where lines go.
-pub(super) struct Log {
+#[derive(Debug)]
+pub(crate) struct Log {
     level: i32,
     to: Target,
 }
 
+#[derive(Debug)]
 enum Target {
     File(File),
     Stderr,
     Nowhere,
+    /// Whoever asked writes them, in his own log.
+    Kept(Vec<(i32, String)>),
 }
 
 impl Log {
@@ -50,6 +54,19 @@ impl Log {
         Self { level, to }
     }
 
+    /// Keeps the lines for whoever asked.
+    pub(crate) fn kept(level: i32) -> Self {
+        Self { level, to: Target::Kept(Vec::new()) }
+    }
+
+    /// Returns the lines that were kept, with their levels.
+    pub(crate) fn into_kept(self) -> Vec<(i32, String)> {
+        match self.to {
+            Target::Kept(lines) => lines,
+            _ => Vec::new(),
+        }
+    }
+
     /// Writes one line with the local time before it, as numad does.
     pub(super) fn write(&mut self, level: i32, text: &str) {
         if level > self.level {
@@ -63,12 +80,14 @@ impl Log {
                 let _ = file.write_all(format!("{}: {text}\n", stamp()).as_bytes());
             }
             Target::Stderr => output::line(&format!("{}: {text}", stamp())),
+            Target::Kept(lines) => lines.push((level, text.to_owned())),
             Target::Nowhere => {}
         }
     }
 }
 
-fn open(path: &Path) -> Option<File> {
+/// Opens a log of the caller's own; `None`: it is none, or cannot be.
+pub(super) fn open(path: &Path) -> Option<File> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     let file = File::options()
         .append(true)

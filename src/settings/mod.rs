@@ -3,6 +3,7 @@
 //! Weakest first: what is built in, this file, variables, flags. A key that is not known is an
 //! error, since a slip would else be a setting that silently does nothing.
 
+mod daemon;
 mod error;
 mod file;
 mod fill;
@@ -18,6 +19,9 @@ use placer_engine::policy::best::Rules;
 use placer_engine::{Bytes, NodeSet};
 use toml::de::{DeTable, DeValue};
 
+#[cfg(test)]
+use daemon::Part;
+pub(crate) use daemon::{Daemon, Level};
 use error::Fault;
 pub(crate) use error::SettingsError;
 use file::Trust;
@@ -35,6 +39,7 @@ pub(crate) struct Settings {
     pub(crate) advise: Advise,
     pub(crate) claims: Claims,
     pub(crate) numad: Numad,
+    pub(crate) daemon: Daemon,
 }
 
 /// `[advise]`: what `placer advise` takes where no variable and no flag says otherwise.
@@ -135,6 +140,7 @@ impl Settings {
             advise: Advise::of(file.section("advise")?)?,
             claims: Claims::of(file.section("claims")?)?,
             numad: Numad::of(file.section("numad")?)?,
+            daemon: Daemon::of(file.section("daemon")?)?,
         };
         file.end()?;
         Ok(settings)

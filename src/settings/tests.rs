@@ -43,7 +43,7 @@ fn the_shipped_file_holds_every_setting_and_changes_nothing() {
     assert_eq!(parse(&in_force()), Ok(Settings::default()));
     assert_eq!(parse(""), Ok(Settings::default()));
     let shipped = keys(&in_force());
-    for section in ["advise", "claims", "numad"] {
+    for section in ["advise", "claims", "numad", "daemon"] {
         let error =
             parse(&format!("[{section}]\n\"no such key at all\" = 1")).expect_err("refused");
         let known = error.split_once("there are ").expect("the keys are listed").1;
@@ -56,7 +56,10 @@ fn the_shipped_file_holds_every_setting_and_changes_nothing() {
 
 #[test]
 fn the_defaults_of_flags_and_settings_are_the_same() {
-    let matches = variables::command()
+    let mut command = variables::command();
+    // Flags are made when their command is named: now, so that no variable here counts.
+    command.build();
+    let matches = command
         .mut_subcommands(|command| {
             command.mut_args(|arg| arg.env(clap::builder::Resettable::Reset))
         })
@@ -68,10 +71,10 @@ fn the_defaults_of_flags_and_settings_are_the_same() {
 
     let mut other = Args::from_arg_matches(&matches).expect("good flags");
     parse(OTHER).expect("good settings").fill(&mut other, &matches);
-    let Command::Advise(other) = other.command else { unreachable!("given above") };
+    let Command::Advise(mut other) = other.command else { unreachable!("given above") };
     assert_eq!((other.choice.policy, other.choice.prefer), (PolicyName::Numad, PreferName::Pack));
     assert_eq!(other.host.window, Duration::from_secs(2));
-    assert_eq!(other.choice.within.map(|nodes| nodes.to_string()).as_deref(), Some("0-1,3"));
+    assert_eq!(other.choice.within.take().map(|nodes| nodes.to_string()).as_deref(), Some("0-1,3"));
     assert_eq!((other.choice.memory_bound, other.choice.smt_percent), (1.0, 50));
     assert_eq!((other.choice.effort, other.hold), (Some(9000), Some(Duration::from_secs(60))));
     assert!(other.choice.machine_wide && other.strict);
@@ -96,6 +99,17 @@ policy = "best"
 hold = "adopt"
 pages = "1G"
 window = "2s"
+[daemon]
+interval = "1s"
+clients = 9
+clients-per-user = 8
+idle = "1m"
+user-claims = 0
+user-memory = "64G"
+user-hold = "1s"
+queue = false
+metrics = "[::1]:9464"
+log = "debug"
 "#;
 
 #[test]
@@ -106,6 +120,19 @@ fn every_setting_can_be_changed() {
     let pages = Some(Bytes::new(1 << 30));
     let window = Some(Duration::from_secs(2));
     assert_eq!(set.numad, Numad { policy: PolicyName::Best, hold: Hold::Adopt, pages, window });
+    let daemon = Daemon {
+        interval: Duration::from_secs(1),
+        clients: 9,
+        clients_per_user: 8,
+        idle: Duration::from_secs(60),
+        user_claims: 0,
+        user_memory: Part::Amount(Bytes::new(64 << 30)),
+        user_hold: Duration::from_secs(1),
+        queue: false,
+        metrics: "[::1]:9464".parse().ok(),
+        log: Level::Debug,
+    };
+    assert_eq!(set.daemon, daemon);
     // The claims stand in one line.
     assert_eq!(keys(OTHER).len() + 1, keys(&in_force()).len());
 }
@@ -118,7 +145,8 @@ const FAULTS: &[(&str, &str)] = &[
     ),
     (
         "policy = 'best'",
-        "f:1: expected a section that is known, found \"policy\"; there are advise, claims, numad",
+        "f:1: expected a section that is known, found \"policy\"; there are advise, claims, numad, \
+         daemon",
     ),
     (
         "\n\n[advise]\npolciy = 1",
@@ -186,6 +214,20 @@ const FAULTS: &[(&str, &str)] = &[
         "f:2: [numad] pages: expected policy = \"best\" beside it: numad's rules know nothing of \
          huge pages",
     ),
+    (
+        "[daemon]\nuser-memory = '50 %'",
+        "f:2: [daemon] user-memory: expected a part or an amount of memory in quotes, as in \"50%\" \
+         or \"8G\", found '50 %'",
+    ),
+    (
+        "[daemon]\nmetrics = '0.0.0.0:9464'",
+        "f:2: [daemon] metrics: expected an address of this machine with a port in quotes, as in \
+         \"127.0.0.1:9464\", or \"off\", found '0.0.0.0:9464'",
+    ),
+    (
+        "[daemon]\nclients = 0",
+        "f:2: [daemon] clients: expected a whole number from 1 to 4096, found 0",
+    ),
     ("[claims]\nhold = '1s'\nhold = '2s'", "f:3:"),
     ("[claims\nhold", "f:1:"),
     ("[claims]\nhold =", "f:2:"),
@@ -221,7 +263,7 @@ proptest! {
 
     #[test]
     fn near_settings_are_answered(
-        text in "((\\[(advise|claims|numad|x)\\]?|policy|window|hold|[\\[\\]{}=\"'#,. \\n]|[0-9a-f\"_+-]{1,4})[ \\n]?){0,30}",
+        text in "((\\[(advise|claims|numad|daemon|x)\\]?|policy|window|hold|[\\[\\]{}=\"'#,. \\n]|[0-9a-f\"_+-]{1,4})[ \\n]?){0,30}",
     ) {
         let _ = parse(&text);
     }

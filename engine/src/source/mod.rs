@@ -19,4 +19,4 @@ mod take;
 pub use huge_page::default_huge_page;
 pub use reader::{HostReader, live_clock, live_clock_id};
 pub use root::{Moment, SysRoot};
-pub use take::two_samples;
+pub use take::{SnapshotReader, two_samples};

@@ -1,4 +1,4 @@
-//! A single snapshot, without threads.
+//! Snapshots, without threads.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,18 +41,53 @@ impl Snapshot {
         window: Duration,
         pages: Option<Bytes>,
     ) -> Result<Self, SourceError> {
-        let mut reader = HostReader::open_whole(root)?;
-        let mut host = Host::from_files(reader.files())?;
-        let (mut before, mut now) = two_samples(&mut reader, saved, window)?;
-        if reader.has_changed()? {
+        SnapshotReader::open(root, pages)?.take(saved, window)
+    }
+}
+
+/// Takes snapshots of one host, one after the other. How it is built is read once, and again when it
+/// has changed.
+#[derive(Debug)]
+pub struct SnapshotReader {
+    reader: HostReader,
+    host: Arc<Host>,
+    notes: Vec<String>,
+    pages: Option<Bytes>,
+}
+
+impl SnapshotReader {
+    /// Opens a host. Huge pages of the size `pages` are read with each snapshot.
+    ///
+    /// Errors: as [`HostReader`].
+    pub fn open(root: &SysRoot, pages: Option<Bytes>) -> Result<Self, SourceError> {
+        let reader = HostReader::open_whole(root)?;
+        let host = Host::from_files(reader.files())?;
+        Ok(Self { reader, host: Arc::new(host.value), notes: host.notes, pages })
+    }
+
+    /// Returns the root that is read.
+    pub fn root(&self) -> &SysRoot {
+        self.reader.root()
+    }
+
+    /// Takes a snapshot, with a load as [`Snapshot::take_since`] measures it.
+    ///
+    /// Errors: as [`HostReader`].
+    pub fn take(
+        &mut self,
+        saved: Option<CpuTimes>,
+        window: Duration,
+    ) -> Result<Snapshot, SourceError> {
+        let (mut before, mut now) = two_samples(&mut self.reader, saved, window)?;
+        if self.reader.has_changed()? {
             // Plugged while it was measured: once more, and whatever it is now is the answer.
-            reader = HostReader::open_whole(root)?;
-            host = Host::from_files(reader.files())?;
-            (before, now) = two_samples(&mut reader, None, window)?;
+            *self = Self::open(self.root(), self.pages)?;
+            (before, now) = two_samples(&mut self.reader, None, window)?;
         }
-        let snapshot = Self::new(Arc::new(host.value), before, now).with_notes(host.notes);
-        let Some(size) = pages else { return Ok(snapshot) };
-        let nodes = reader.huge_pages(size)?;
+        let notes = self.notes.iter().cloned();
+        let snapshot = Snapshot::new(Arc::clone(&self.host), before, now).with_notes(notes);
+        let Some(size) = self.pages else { return Ok(snapshot) };
+        let nodes = self.reader.huge_pages(size)?;
         Ok(snapshot.with_huge_pages(HugePages { size, nodes }))
     }
 }

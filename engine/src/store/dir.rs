@@ -164,7 +164,9 @@ impl StateDir {
         if meta.uid() != self.owner {
             return Err(self.error("read", name, Cause::Owner(self.owner, meta.uid())));
         }
-        let mut text = Vec::new();
+        // Room for all of it and the end, so that it is one read.
+        let told = usize::try_from(meta.len()).unwrap_or(limit).min(limit);
+        let mut text = Vec::with_capacity(told.saturating_add(1));
         let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
         file.take(most).read_to_end(&mut text).map_err(io)?;
         if text.len() > limit {

@@ -105,7 +105,7 @@ impl<'k> Group<'k> {
                 kernel.make_dir(dir)?;
                 self.inner = Some(kernel.open_dir(dir)?);
             }
-            GroupStep::Enter { .. } | GroupStep::Remove { .. } => {}
+            GroupStep::Enter { .. } | GroupStep::Scope(_) | GroupStep::Remove { .. } => {}
         }
         Ok(())
     }

@@ -12,6 +12,9 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
 use nix::unistd::{AccessFlags, faccessat};
 
+use crate::error::LaunchError;
+use crate::systemd::{self, Scope, ScopeStep};
+
 /// The calls that a launcher makes on control groups. Tests put one in their place that fails.
 pub trait Kernel {
     /// Makes a directory of mode 0755.
@@ -30,6 +33,10 @@ pub trait Kernel {
     fn read(&self, file: &Path) -> Result<String, Errno>;
     /// Returns whether this process may make and remove things in a directory.
     fn may_change(&self, dir: &Path) -> bool;
+    /// Has systemd put a process into a scope.
+    fn make_scope(&self, step: &ScopeStep, pid: u32) -> Result<Scope, LaunchError> {
+        systemd::make(step, pid)
+    }
     /// Returns whether a directory's extended attribute of this name is `1`.
     fn is_marked(&self, dir: &Path, attribute: &CStr) -> bool;
 }

@@ -3,6 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
+use placer_engine::NodeSet;
 
 use super::kernel::Kernel;
 use super::step::GroupStep;
@@ -12,6 +13,7 @@ use crate::emit;
 use crate::error::LaunchError;
 use crate::guest::{CgroupMode, Guest, Program};
 use crate::step::Step;
+use crate::systemd::{self, ScopeStep};
 
 /// What is done on control groups for a guest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,13 +34,25 @@ impl Planned {
     }
 }
 
+/// Returns whether [`plan`] has to know the host's groups for a guest: not for a command or a machine
+/// that stays in the launcher's.
+pub fn may_be_wanted(guest: &Guest) -> bool {
+    let lxc = matches!(guest.program, Program::Lxc(_));
+    match guest.cgroup.mode {
+        CgroupMode::Own | CgroupMode::Systemd => true,
+        CgroupMode::Auto => lxc || guest.cgroup.parent.is_some(),
+        CgroupMode::None => lxc,
+    }
+}
+
 /// Decides whether a guest has a group of its own, and where. Changes nothing.
 ///
-/// `own`, or a named parent: a group or an error. `auto`: for containers a group where one can be
-/// had, since their memory is not that of one process; none for commands and machines. Where the
-/// host has no cpuset controller in cgroup v2: none, with a note. `binding` is that of all threads
-/// together.
-/// Errors: no group that was delegated or named can hold it; `systemd`, which is not built in.
+/// `own`, `systemd` or a named parent: a group or an error. `auto`: for containers a group where one
+/// can be had, since their memory is not that of one process: placer's own where one was delegated,
+/// else a scope of systemd's. None for commands and machines, whose threads and memory are bound one
+/// by one: a group would hold them no better, and cost a start 10 ms. Where the host has no cpuset
+/// controller in cgroup v2: none, with a note. `binding` is that of all threads together.
+/// Errors: no group that was delegated or named can hold it; there is no systemd to ask.
 pub fn plan(
     kernel: &dyn Kernel,
     tree: &Tree,
@@ -47,14 +61,8 @@ pub fn plan(
 ) -> Result<Planned, LaunchError> {
     let named = guest.cgroup.parent.as_deref();
     let required = match (guest.cgroup.mode, named, &guest.program) {
-        (CgroupMode::Systemd, _, _) => {
-            let seen = "this placer does not speak to systemd";
-            let error = LaunchError::seen("make a systemd scope", Errno::ENOSYS, seen);
-            return Err(error
-                .hint("start it with systemd-run --scope -p Delegate=yes and with --cgroup own"));
-        }
         (CgroupMode::None, _, _) => return Ok(Planned::default()),
-        (CgroupMode::Own, _, _) | (CgroupMode::Auto, Some(_), _) => true,
+        (CgroupMode::Own | CgroupMode::Systemd, _, _) | (CgroupMode::Auto, Some(_), _) => true,
         (CgroupMode::Auto, None, Program::Lxc(_)) => false,
         (CgroupMode::Auto, None, _) => return Ok(Planned::default()),
     };
@@ -72,6 +80,9 @@ pub fn plan(
             });
         }
     };
+    if guest.cgroup.mode == CgroupMode::Systemd {
+        return Ok(Planned { steps: vec![scope(tree, mount, guest, binding)?], notes: Vec::new() });
+    }
     let place = match named {
         Some(named) => below_named(kernel, tree, mount, named),
         None => below_delegated(kernel, tree, mount),
@@ -81,8 +92,54 @@ pub fn plan(
             Ok(Planned { steps: steps_in(&parent, steps, guest, binding), notes: Vec::new() })
         }
         Err(error) if required => Err(error),
+        // The tree is systemd's, and it gives a group to whoever may ask.
+        Err(_) if tree.root && has_bus(tree) => {
+            Ok(Planned { steps: vec![scope(tree, mount, guest, binding)?], notes: Vec::new() })
+        }
         Err(_) => Ok(Planned::default()),
     }
+}
+
+fn has_bus(tree: &Tree) -> bool {
+    systemd::BUILT_IN && tree.systemd && tree.bus.as_ref().is_some_and(|bus| bus.exists())
+}
+
+/// Returns the step by which systemd makes the guest's group. A named parent is a slice then.
+fn scope(
+    tree: &Tree,
+    mount: &Path,
+    guest: &Guest,
+    binding: &Binding,
+) -> Result<GroupStep, LaunchError> {
+    let unit = systemd::unit(&guest.name, std::process::id());
+    let attempted = || format!("make the systemd scope {unit}");
+    if !systemd::BUILT_IN {
+        return Err(systemd::not_built_in(attempted()));
+    }
+    if !tree.systemd {
+        let seen = "systemd does not run this host (no /run/systemd/system)";
+        return Err(LaunchError::seen(attempted(), Errno::ENOENT, seen).hint("try --cgroup own"));
+    }
+    let Some(bus) = tree.bus.clone() else {
+        let seen = "it is not known where the bus of this user's systemd is";
+        return Err(LaunchError::seen(attempted(), Errno::ENOENT, seen)
+            .hint("DBUS_SESSION_BUS_ADDRESS or XDG_RUNTIME_DIR tells it"));
+    };
+    let slice = guest.cgroup.parent.clone();
+    if let Some(name) = slice.as_deref().filter(|name| !systemd::is_slice(name)) {
+        let seen = format!("its parent has to be a slice, as in machine.slice, found {name:?}");
+        return Err(LaunchError::seen(attempted(), Errno::EINVAL, seen));
+    }
+    Ok(GroupStep::Scope(Box::new(ScopeStep {
+        description: format!("placer: guest {}", guest.name),
+        slice,
+        cpus: binding.cpus.clone(),
+        nodes: if emit::holds_memory(binding) { binding.memory.clone() } else { NodeSet::new() },
+        inner: matches!(guest.program, Program::Lxc(_)),
+        bus,
+        mount: mount.to_owned(),
+        unit,
+    })))
 }
 
 /// Adds the steps of the guest's group itself.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 
 use crate::error::LaunchError;
+use crate::systemd::ScopeStep;
 
 /// One thing that the launcher itself does on control groups. Shown as a dry run shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +54,8 @@ pub enum GroupStep {
         /// Its directory.
         dir: PathBuf,
     },
+    /// Have systemd put the process that waits into a scope. Undone by ending that.
+    Scope(Box<ScopeStep>),
     /// When the guest has ended: remove the group. Has no undo.
     Remove {
         /// Its directory.
@@ -70,6 +73,7 @@ impl fmt::Display for GroupStep {
             }
             Self::Make { dir } | Self::Inner { dir } => write!(f, "make {}", shown(dir)),
             Self::Hold { file, list, .. } => write!(f, "{file} {list}"),
+            Self::Scope(scope) => scope.fmt(f),
             Self::Enter { dir } => write!(f, "start in {}", shown(dir)),
             Self::Remove { dir } => write!(f, "remove {} at the end", shown(dir)),
         }
@@ -80,6 +84,7 @@ impl GroupStep {
     /// Returns the error for a step that the kernel refused.
     pub(crate) fn refused(&self, errno: Errno) -> LaunchError {
         let (what, dir) = match self {
+            Self::Scope(scope) => (format!("make the systemd scope {}", scope.unit), &scope.mount),
             Self::Leave { from, to } => (format!("move the launcher to {}", shown(to)), from),
             Self::Enable { dir, controllers, .. } => {
                 let names = controllers.join(", ");

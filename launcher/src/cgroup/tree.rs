@@ -1,5 +1,7 @@
 //! How the control groups of a host are built, and where this process is among them.
 
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -25,18 +27,27 @@ pub struct Tree {
     pub cpuset: Cpuset,
     /// Whether systemd runs this host, and so owns all groups that it did not delegate.
     pub systemd: bool,
+    /// The socket of the bus that the systemd is on that makes groups for this process' user, where
+    /// that is known; see [`systemd::bus`](crate::systemd::bus).
+    pub bus: Option<PathBuf>,
     /// Whether this process is root, and may change groups that were not delegated to it.
     pub root: bool,
 }
 
 impl Tree {
+    /// Returns a tree of which nothing is known, for a guest that has no group of its own.
+    pub fn none() -> Self {
+        let (mount, own, cpuset) = (None, "/".to_owned(), Cpuset::Missing);
+        Self { mount, own, cpuset, systemd: false, bus: None, root: false }
+    }
+
     /// Reads the tree of the host whose root directory is `root`.
     ///
     /// Source: `proc/self/mountinfo`, `proc/self/cgroup`, `cgroup.controllers` of the mount, and
     /// whether `run/systemd/system` is there, by which sd_booted(3) goes. What cannot be read is
     /// not there.
     pub fn read(root: &Path) -> Self {
-        let bytes = |path: &Path| std::fs::read(path).unwrap_or_default();
+        let bytes = |path: &Path| whole(path).unwrap_or_default();
         let mounts = mounts(&bytes(&root.join("proc/self/mountinfo")));
         // Of several the usual one: other programs look for groups there.
         let usual = |mount: &&Mount| mount.at == Path::new("/sys/fs/cgroup");
@@ -56,8 +67,15 @@ impl Tree {
             Cpuset::Missing
         };
         let systemd = root.join("run/systemd/system").is_dir();
-        Self { mount, own, cpuset, systemd, root: nix::unistd::geteuid().is_root() }
+        Self { mount, own, cpuset, systemd, bus: None, root: nix::unistd::geteuid().is_root() }
     }
+}
+
+/// Reads a file of the kernel, which makes it anew for each piece that is asked for: in large ones.
+fn whole(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(16 << 10);
+    File::open(path)?.read_to_end(&mut text)?;
+    Ok(text)
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -138,7 +156,7 @@ mod tests {
         let tmp = host(HYBRID, &files);
         let mount = Some(tmp.path().join("sys/fs/cgroup/unified"));
         let own = "/a/b".to_owned();
-        let tree = Tree { mount, own, cpuset: Cpuset::V1, systemd: false, root };
+        let tree = Tree { mount, own, cpuset: Cpuset::V1, systemd: false, bus: None, root };
         assert_eq!(Tree::read(tmp.path()), tree);
 
         let files = [
@@ -147,7 +165,8 @@ mod tests {
         ];
         let tmp = host(UNIFIED, &files);
         let mount = Some(tmp.path().join("sys/fs/cgroup"));
-        let tree = Tree { mount, own: "/".to_owned(), cpuset: Cpuset::V2, systemd: true, root };
+        let tree =
+            Tree { mount, own: "/".to_owned(), cpuset: Cpuset::V2, systemd: true, bus: None, root };
         assert_eq!(Tree::read(tmp.path()), tree);
 
         let tmp = host("", &[]);
@@ -156,6 +175,7 @@ mod tests {
             own: "/".to_owned(),
             cpuset: Cpuset::Missing,
             systemd: false,
+            bus: None,
             root,
         };
         assert_eq!(Tree::read(tmp.path()), tree);

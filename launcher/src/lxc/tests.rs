@@ -6,7 +6,7 @@ use crate::emit::samples::binding;
 use crate::guest::MemoryMode;
 
 fn tree(cpuset: Cpuset) -> Tree {
-    Tree { mount: None, own: "/".to_owned(), cpuset, systemd: false, root: true }
+    Tree { mount: None, own: "/".to_owned(), cpuset, systemd: false, bus: None, root: true }
 }
 
 fn grouped() -> Planned {

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use crate::error::words;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use placer_engine::parse::excerpt;
@@ -189,7 +190,7 @@ impl<'a> Client<'a> {
                     serde_json::from_str(answer.get()).map_err(|_| strange(&line))
                 }
                 (None, Some(Refusal { class, desc }), Some(to)) if to == id => {
-                    let words = excerpt(format!("{class}: {desc}").as_bytes());
+                    let words = words(&format!("{class}: {desc}"));
                     Err(QmpError::Refused(words))
                 }
                 _ => Err(strange(&line)),

@@ -5,12 +5,13 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use placer_engine::claims;
 
 use super::Launch;
 use super::bind::{Machine, TO_QUIT};
 use super::lifeline::Lifeline;
 use super::qmp::{Client, Meanwhile};
-use crate::cgroup::{Group, Kernel, Planned};
+use crate::cgroup::{Group, Kernel, Planned, Tree};
 use crate::error::LaunchError;
 use crate::gate::Running;
 use crate::start::{self, Started};
@@ -64,6 +65,11 @@ impl<'k> Waiting<'k> {
         self.process.group()
     }
 
+    /// Returns how a claim names that.
+    pub fn claimed(&self, tree: &Tree) -> Option<claims::Cgroup> {
+        self.process.claimed(tree)
+    }
+
     /// Opens the gate, binds the machine, and returns when it runs.
     ///
     /// Errors: the step that failed; QEMU has been ended then, and nothing is left of it. What QEMU
@@ -79,7 +85,7 @@ impl<'k> Waiting<'k> {
         let what = "tie QEMU to the launcher until it runs";
         lifeline.arm(process.pid()).map_err(|errno| LaunchError::new(what, errno))?;
         // The group is dropped behind the process: it is removed when that has ended.
-        let Started { running, group } = process.open()?;
+        let Started { running, group, scope } = process.open()?;
         let machine = Machine { launch: &launch, pid: running.pid(), limit };
         let fault = match Client::new(channel, &running) {
             Ok(mut client) => {
@@ -89,7 +95,7 @@ impl<'k> Waiting<'k> {
                         // what QEMU tells over it.
                         drop(client);
                         let _ = lifeline.release();
-                        return Ok(Started { running, group });
+                        return Ok(Started { running, group, scope });
                     }
                     Err(mut fault) => {
                         fault.quit =

@@ -59,7 +59,7 @@ impl Fake {
     /// The tree as a process in `own` sees it.
     pub(crate) fn tree(&self, own: &str, systemd: bool) -> Tree {
         let mount = Some(self.root().to_owned());
-        Tree { mount, own: own.to_owned(), cpuset: Cpuset::V2, systemd, root: true }
+        Tree { mount, own: own.to_owned(), cpuset: Cpuset::V2, systemd, bus: None, root: true }
     }
 
     /// All groups below the first, sorted.

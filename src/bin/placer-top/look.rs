@@ -33,8 +33,7 @@ pub(crate) struct Glyphs {
 }
 
 /// Thin bars, told apart by colour.
-const LINES: Glyphs =
-    Glyphs { used: "━", claimed: "━", cached: "━", free: "─", ..BLOCKS };
+const LINES: Glyphs = Glyphs { used: "━", claimed: "━", cached: "━", free: "─", ..BLOCKS };
 
 /// Bars told apart by their density: the signs of the PC's first font, which every console has.
 const BLOCKS: Glyphs = Glyphs {

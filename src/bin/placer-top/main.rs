@@ -10,15 +10,18 @@
 
 mod answer;
 mod draw;
-#[path = "../../explain.rs"]
-#[allow(dead_code, reason = "the table of all nodes is for placer advise")]
-mod explain;
 #[path = "../../escape.rs"]
 #[allow(dead_code, reason = "markup is for pictures")]
 mod escape;
+#[path = "../../explain.rs"]
+#[allow(dead_code, reason = "the table of all nodes is for placer advise")]
+mod explain;
 mod field;
 mod grid;
 mod look;
+#[cfg(test)]
+#[path = "../../../tests/common/machine.rs"]
+mod machine;
 mod model;
 #[path = "../../top_options.rs"]
 #[allow(dead_code, reason = "the other end of it is in placer")]
@@ -56,7 +59,9 @@ fn options() -> Result<Options, String> {
     let (theirs, own) = (version["version"].as_str(), env!("CARGO_PKG_VERSION"));
     if theirs != Some(own) {
         let theirs = theirs.unwrap_or("another version");
-        return Err(format!("placer-top is {own} and placer {theirs}: install both from one build"));
+        return Err(format!(
+            "placer-top is {own} and placer {theirs}: install both from one build"
+        ));
     }
     serde_json::from_str(&text).map_err(|e| format!("the options of placer-top: {e}"))
 }

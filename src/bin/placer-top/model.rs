@@ -454,4 +454,3 @@ fn view_of(name: &str, snapshot: &Snapshot, around: &Around) -> View {
 fn nodes_of(filter: &str) -> Option<NodeSet> {
     parse::list::parse(filter.as_bytes()).ok().filter(|nodes: &NodeSet| !nodes.is_empty())
 }
-

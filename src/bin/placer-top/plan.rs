@@ -174,7 +174,8 @@ mod tests {
                 for at in 0..boxes {
                     let row = at / plan.columns.max(1);
                     let first = plan.first_row(Some(at));
-                    let seen = plan.fitting() == 0 || (first..first + plan.fitting()).contains(&row);
+                    let seen =
+                        plan.fitting() == 0 || (first..first + plan.fitting()).contains(&row);
                     assert!(seen, "{at} of {boxes} in {size:?}: {plan:?}");
                 }
             }

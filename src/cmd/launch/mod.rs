@@ -5,11 +5,11 @@ mod start;
 
 use std::error::Error;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use placer_engine::source::{default_huge_page, device};
 use placer_engine::{Limits, Request, SysRoot, advise};
-use placer_launcher::cgroup::Tree;
 use placer_launcher::domain::{self, Outcome};
 use placer_launcher::guest::{CpuPlacement, Guest, NodeChoice, Pages};
 use placer_launcher::{Binding, MemoryMode};
@@ -39,7 +39,7 @@ pub(crate) fn run(args: &Launch, set: settings::Claims) -> Result<ExitCode, Box<
     let desk = (!only_shown).then(|| Desk::open(&root, set));
     let (decision, snapshot) = match &desk {
         Some(desk) => desk.begin(&root, window, request.pages, PATIENCE)?,
-        None => (None, claiming::snapshot(&root, set, window, request.pages)?),
+        None => (None, Arc::new(claiming::snapshot(&root, set, window, request.pages)?)),
     };
     let advice = advise(&snapshot, &request)?;
     snapshot.notes().iter().chain(&advice.notes).for_each(|note| output::warn(note));
@@ -66,8 +66,7 @@ pub(crate) fn run(args: &Launch, set: settings::Claims) -> Result<ExitCode, Box<
         output::answer(domain::print(&guest, Some(&outcome))?.as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let tree = Tree::read(root.dir());
-    let plan = Plan::new(&guest, &binding, &advice, &snapshot, tree)?;
+    let plan = Plan::new(&guest, &binding, &advice, &snapshot, &root)?;
     let Some(desk) = &desk else {
         output::answer(plan.text().as_bytes())?;
         return Ok(ExitCode::SUCCESS);

@@ -1,17 +1,19 @@
 //! From what was decided to a guest that runs, by the way that suits its kind.
 
 use std::error::Error;
+use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use placer_engine::claims::{ClaimId, Decision, For};
-use placer_engine::{Advice, Request, Snapshot};
-use placer_launcher::cgroup::{self, Group, Live, Planned, Tree};
+use placer_engine::claims::{Cgroup, ClaimId, Decision, For};
+use placer_engine::{Advice, Request, Snapshot, SysRoot};
+use placer_launcher::cgroup::{self, Live, Planned, Tree};
 use placer_launcher::guest::{Guest, Program};
 use placer_launcher::qemu::Launch as Machine;
-use placer_launcher::{Binding, End, LaunchError, Step, Waiting, exec_in_place, lxc};
+use placer_launcher::{Binding, End, LaunchError, Step, Waiting, exec_in_place, lxc, systemd};
 
 use crate::claiming::{self, Desk};
-use crate::{output, trouble};
+use crate::{output, trouble, variables};
 
 /// All that will be done. A value: it is shown by a dry run, or performed.
 pub(super) struct Plan {
@@ -42,8 +44,10 @@ impl Plan {
         binding: &Binding,
         advice: &Advice,
         snapshot: &Snapshot,
-        tree: Tree,
+        root: &SysRoot,
     ) -> Result<Self, LaunchError> {
+        // Hosts of many containers have mounts by the thousand: they are read only where it matters.
+        let tree = if cgroup::may_be_wanted(guest) { read_tree(root) } else { Tree::none() };
         let group = |binding: &Binding| {
             let planned = cgroup::plan(&Live, &tree, guest, binding)?;
             planned.notes.iter().for_each(|note| output::warn(note));
@@ -97,12 +101,12 @@ impl Plan {
             }
             Way::Child(steps) => {
                 let waiting = Waiting::prepare(&Live, &steps)?;
-                claim = claimant.claim(who(waiting.pid(), waiting.group(), &tree));
+                claim = claimant.claim(who(waiting.pid(), waiting.claimed(&tree)));
                 waiting.open().and_then(placer_launcher::Started::wait)
             }
             Way::Machine(machine, planned) => {
                 let waiting = machine.prepare(&Live, planned)?;
-                claim = claimant.claim(who(waiting.pid(), waiting.group(), &tree));
+                claim = claimant.claim(who(waiting.pid(), waiting.claimed(&tree)));
                 waiting.start().and_then(placer_launcher::Started::wait)
             }
         };
@@ -128,9 +132,20 @@ impl Claimant<'_> {
     }
 }
 
+/// Reads the host's groups, and where its systemd can be spoken to.
+fn read_tree(root: &SysRoot) -> Tree {
+    let is_root = nix::unistd::geteuid().is_root();
+    let name = if is_root { "DBUS_SYSTEM_BUS_ADDRESS" } else { "DBUS_SESSION_BUS_ADDRESS" };
+    let addresses = variables::value(name);
+    let runtime = variables::value("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let addresses = addresses.as_deref().and_then(OsStr::to_str);
+    let bus = systemd::bus(is_root, addresses, runtime.as_deref());
+    Tree { bus, ..Tree::read(root.dir()) }
+}
+
 /// Returns who is claimed for: all that is in the guest's own group, else its process.
-fn who(pid: u32, group: Option<&Group<'_>>, tree: &Tree) -> For {
-    match group.and_then(|group| group.claimed(tree)) {
+fn who(pid: u32, group: Option<Cgroup>) -> For {
+    match group {
         Some(cgroup) => For::Cgroup(pid, cgroup),
         None => For::Pid(pid),
     }

@@ -120,6 +120,11 @@ impl Fabric {
         Ok(Self { size, cells, kept, to, from, lowest })
     }
 
+    /// Returns the distances from the CPUs of each node to every memory, in the order of the nodes.
+    pub fn rows(&self) -> impl Iterator<Item = &[f64]> {
+        self.cells.chunks(self.size.max(1))
+    }
+
     /// Returns the distance from the CPUs at position `i` to the memory at position `j`.
     #[inline]
     pub(crate) fn distance(&self, i: usize, j: usize) -> f64 {

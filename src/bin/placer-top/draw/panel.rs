@@ -171,7 +171,8 @@ fn row(guest: &Guest, x: u16, y: u16, end: u16, pen: &mut Pen<'_>) {
         let percent = u128::from(part.get()) * 100 / u128::from(guest.memory.get().max(1));
         u64::try_from(percent).unwrap_or(u64::MAX)
     };
-    let name = if guest.asked { sheet::name(guest) } else { format!("{} (found)", sheet::name(guest)) };
+    let name =
+        if guest.asked { sheet::name(guest) } else { format!("{} (found)", sheet::name(guest)) };
     let paint = if guest.is_hold() { Paint::Dim } else { Paint::Plain };
     pen.put(x, y, x + 31, &name, paint);
     let (used, there) = (percent(guest.resident.map(part)), guest.on_advised());

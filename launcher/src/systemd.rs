@@ -1,0 +1,238 @@
+//! A control group that systemd makes: a transient scope around a process that has not begun.
+//!
+//! # Why not a crate
+//!
+//! Two calls and a signal are spoken, over a socket with a time limit. The crate `zbus` brings some
+//! sixty crates and a runtime for that; `rustbus`, the small one, brings an old `nix` beside ours and
+//! had its last release in 2023; `dbus` is one more shared library to load at every start.
+//!
+//! # Whose the group is
+//!
+//! systemd's: it makes the group, holds it to the CPUs and nodes, and removes it with the last process
+//! in it. Nothing of it has to be undone. What is in it belongs to the guest (`Delegate=yes`).
+//!
+//! | who ends, when | what is left |
+//! |---|---|
+//! | the launcher, before the scope is asked for | nothing: the child sees the end of its pipe |
+//! | the launcher, while systemd makes the scope | nothing: the child ends, and the scope with it; one that never had a process fails, and is forgotten (`CollectMode`) |
+//! | the launcher, later | the guest and its scope |
+//! | systemd, or the bus | an error within the time limit; the child is ended |
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use placer_engine::{CpuSet, NodeSet, claims};
+
+#[cfg(feature = "systemd")]
+mod bus;
+#[cfg(feature = "systemd")]
+mod make;
+#[cfg(feature = "systemd")]
+mod wire;
+
+#[cfg(feature = "systemd")]
+pub(crate) use make::make;
+
+/// As it is without the feature.
+#[cfg(not(feature = "systemd"))]
+pub(crate) fn make(step: &ScopeStep, _pid: u32) -> Result<Scope, LaunchError> {
+    Err(not_built_in(format!("make the systemd scope {}", step.unit)))
+}
+
+use crate::cgroup::Tree;
+use crate::error::LaunchError;
+use crate::guest::GuestName;
+
+/// Whether this build can speak to systemd.
+pub const BUILT_IN: bool = cfg!(feature = "systemd");
+
+/// Returns the error where this build cannot speak to systemd.
+pub(crate) fn not_built_in(attempted: impl Into<String>) -> LaunchError {
+    let seen = "this placer was built without the feature systemd";
+    LaunchError::seen(attempted, Errno::ENOSYS, seen)
+        .hint("start it with systemd-run --scope -p Delegate=yes and with --cgroup own")
+}
+
+/// A scope that systemd made. It is removed by systemd when the last process in it has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// The number of that, by which it is told from a later one of the same name.
+    pub inode: u64,
+}
+
+impl Scope {
+    /// Returns how a claim names it. `None` where it is not in this tree.
+    pub fn claimed(&self, tree: &Tree) -> Option<claims::Cgroup> {
+        let below = self.dir.strip_prefix(tree.mount.as_ref()?).ok()?;
+        Some(claims::Cgroup { path: format!("/{}", below.to_str()?), inode: self.inode })
+    }
+
+    /// Returns when no process is in it any more.
+    ///
+    /// Errors: some are, also after a second.
+    pub(crate) fn drained(&self) -> Result<(), LaunchError> {
+        const TRIES: u32 = 200;
+        for _ in 0..TRIES {
+            let told = std::fs::read_to_string(self.dir.join("cgroup.events"));
+            // Not there: systemd has removed it.
+            if !told.is_ok_and(|text| text.lines().any(|line| line == "populated 1")) {
+                return Ok(());
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let what = format!("see the end of the systemd scope {}", self.dir.display());
+        Err(LaunchError::new(what, Errno::EBUSY))
+    }
+}
+
+/// A scope that systemd is to make. A value: nothing is done by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScopeStep {
+    /// The name of the unit, as in `placer-db1-1234.scope`.
+    pub unit: String,
+    /// What people read of it.
+    pub description: String,
+    /// The slice it is put in; `None`: where systemd puts scopes.
+    pub slice: Option<String>,
+    /// The CPUs it is held to; the empty set holds it to none.
+    pub cpus: CpuSet,
+    /// The nodes its memory is held to; the empty set holds it to none.
+    pub nodes: NodeSet,
+    /// Whether the guest starts in a group of its own within the scope, for a program that makes
+    /// groups beside its own.
+    pub inner: bool,
+    /// The socket of the bus that systemd is on.
+    pub bus: PathBuf,
+    /// Where control groups are.
+    pub mount: PathBuf,
+}
+
+impl fmt::Display for ScopeStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "systemd {}", self.unit)?;
+        if let Some(slice) = &self.slice {
+            write!(f, " in {slice}")?;
+        }
+        if !self.cpus.is_empty() {
+            write!(f, "\ngroup   AllowedCPUs={}", self.cpus)?;
+        }
+        if !self.nodes.is_empty() {
+            write!(f, "\ngroup   AllowedMemoryNodes={}", self.nodes)?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns the name of the scope of a guest: its own name, as systemd allows it, and that of its
+/// launcher, since names of guests need not be unique.
+pub(crate) fn unit(name: &GuestName, launcher: u32) -> String {
+    // A unit's name has at most 255 bytes.
+    const MOST: usize = 200;
+    let mut escaped = String::new();
+    for byte in name.as_str().bytes() {
+        let one = match byte {
+            b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b':' | b'_' | b'.' => {
+                char::from(byte).to_string()
+            }
+            _ => format!("\\x{byte:02x}"),
+        };
+        if escaped.len() + one.len() > MOST {
+            break;
+        }
+        escaped.push_str(&one);
+    }
+    format!("placer-{escaped}-{launcher}.scope")
+}
+
+/// Returns whether a text names a slice, as systemd's units that hold others are called.
+pub(crate) fn is_slice(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b":-_.\\".contains(&byte);
+    let stem = name.strip_suffix(".slice").unwrap_or_default();
+    let dashes = stem.starts_with('-') || stem.ends_with('-') || stem.contains("--");
+    !stem.is_empty() && !dashes && name.len() < 256 && name.bytes().all(allowed)
+}
+
+/// Returns the socket of the bus that the systemd is on that makes scopes for a user: the system's
+/// for root, else the user's own. `addresses` is what `DBUS_SYSTEM_BUS_ADDRESS` or
+/// `DBUS_SESSION_BUS_ADDRESS` says, `runtime` the user's run-time directory.
+pub fn bus(root: bool, addresses: Option<&str>, runtime: Option<&Path>) -> Option<PathBuf> {
+    // As in unix:path=/run/user/1000/bus,guid=...;unix:abstract=...
+    let socket = |address: &str| {
+        let pairs = address.strip_prefix("unix:")?.split(',');
+        pairs.filter_map(|pair| pair.strip_prefix("path=")).map(unescaped).next()?
+    };
+    if let Some(found) = addresses.and_then(|all| all.split(';').find_map(socket)) {
+        return Some(found);
+    }
+    match (root, runtime) {
+        (true, _) => Some(PathBuf::from("/run/dbus/system_bus_socket")),
+        (false, Some(runtime)) => Some(runtime.join("bus")),
+        (false, None) => None,
+    }
+}
+
+/// Undoes `%2f` and the like. `None` where it is no such text.
+fn unescaped(text: &str) -> Option<PathBuf> {
+    let mut bytes = Vec::new();
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => {
+                let hex = [rest.next()?, rest.next()?];
+                u8::from_str_radix(std::str::from_utf8(&hex).ok()?, 16).ok()?
+            }
+            _ => byte,
+        });
+    }
+    Some(PathBuf::from(std::ffi::OsString::from(String::from_utf8(bytes).ok()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_as_systemd_allows_them() {
+        for (name, unit_name) in [
+            ("db1", "placer-db1-7.scope"),
+            ("a.b:c_d", "placer-a.b:c_d-7.scope"),
+            ("a-b c\\", "placer-a\\x2db\\x20c\\x5c-7.scope"),
+            ("\u{e9}", "placer-\\xc3\\xa9-7.scope"),
+        ] {
+            assert_eq!(unit(&name.parse().unwrap(), 7), unit_name);
+        }
+        let long = unit(&"-".repeat(GuestName::MAX).parse().unwrap(), u32::MAX);
+        assert!(long.len() < 256 && long.contains("\\x2d-4294967295.scope"), "{long}");
+    }
+
+    #[test]
+    fn slices_are_told_from_paths() {
+        for good in ["machine.slice", "a-b.slice", "a\\x2d.slice"] {
+            assert!(is_slice(good), "{good}");
+        }
+        for bad in
+            ["", ".slice", "a", "/a.slice", "a/b.slice", "-a.slice", "a--b.slice", "a\n.slice"]
+        {
+            assert!(!is_slice(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_bus_is_found_where_it_is_said_to_be() {
+        let runtime = Some(Path::new("/run/user/7"));
+        for (root, addresses, runtime, found) in [
+            (true, None, None, Some("/run/dbus/system_bus_socket")),
+            (true, None, runtime, Some("/run/dbus/system_bus_socket")),
+            (false, None, runtime, Some("/run/user/7/bus")),
+            (false, None, None, None),
+            (false, Some("tcp:host=a;unix:path=/a%20b,guid=0"), runtime, Some("/a b")),
+            (false, Some("unix:abstract=/tmp/x"), runtime, Some("/run/user/7/bus")),
+            (true, Some("unix:path=/a%2"), None, Some("/run/dbus/system_bus_socket")),
+        ] {
+            assert_eq!(bus(root, addresses, runtime), found.map(PathBuf::from), "{addresses:?}");
+        }
+    }
+}

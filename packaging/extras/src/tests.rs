@@ -1,0 +1,145 @@
+//! What is written, held against the parser, and tried in the programs that read it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clap::CommandFactory;
+
+use super::*;
+
+fn written() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("package");
+    write_all(&path).expect("written");
+    write_all(&path).expect("and again over what is there");
+    (dir, path)
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).expect("a directory");
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+/// What a program prints, or `None` where it is not installed.
+fn ask(program: &str, args: &[&str], dir: &Path) -> Option<String> {
+    let output = match Command::new(program).args(args).current_dir(dir).output() {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            eprintln!("skipped: {program} is not installed");
+            return None;
+        }
+        output => output.expect("it runs"),
+    };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()), "{args:?}");
+    Some(text(&output.stdout))
+}
+
+#[test]
+fn every_command_has_a_page_with_each_of_its_flags() {
+    let (_keep, dir) = written();
+    let mut command = args::Args::command();
+    command.build();
+    let mut expected = vec!["placer.1".to_owned()];
+    for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+        let name = format!("placer-{}.1", sub.get_name());
+        let page = read(&dir.join("man/man1").join(&name));
+        assert!(page.starts_with(".ie"), "{name} has no title");
+        for flag in sub.get_arguments().filter_map(|flag| flag.get_long()) {
+            let flag = format!("\\fB\\-\\-{}\\fR", flag.replace('-', "\\-"));
+            assert!(page.contains(&flag), "{name} has no {flag}");
+        }
+        for (heading, text) in [(".SH EXAMPLES", "Examples:\n"), (".SH NOTES", "\n\n")] {
+            let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert_eq!(page.contains(heading), help.contains(text), "{name} {heading}");
+        }
+        expected.push(name);
+    }
+    expected.sort();
+    assert_eq!(names(&dir.join("man/man1")), expected);
+    assert_eq!(names(&dir.join("man/man8")), ["numad.8"]);
+}
+
+#[test]
+fn groff_finds_no_fault_in_any_page() {
+    let (_keep, dir) = written();
+    for section in ["man1", "man8"] {
+        for page in names(&dir.join("man").join(section)) {
+            let path = format!("man/{section}/{page}");
+            let said = ask("groff", &["-ww", "-z", "-man", "-Tutf8", &path], &dir);
+            assert_eq!(said.unwrap_or_default(), "", "{path}");
+        }
+    }
+}
+
+#[test]
+fn numads_page_has_every_option_of_its_usage() {
+    let (_keep, dir) = written();
+    let page = read(&dir.join("man/man8/numad.8")).replace("\\-", "-");
+    let version = env!("CARGO_PKG_VERSION");
+    assert!(page.starts_with(&format!(".TH numad 8 \"\" \"placer {version}\" \"placer\"\n")));
+    let options = page.split(".SH OPTIONS\n").nth(1).and_then(|rest| rest.split(".SH").next());
+    let options = options.expect("options");
+    let usage = include_str!("../../../src/numad/usage.rs");
+    let letters: Vec<char> =
+        usage.match_indices("\n-").filter_map(|(at, _)| usage[at + 2..].chars().next()).collect();
+    assert!(letters.len() > 20, "{letters:?}");
+    for letter in letters {
+        let tagged = |line: &str| line.starts_with(".B") && line.contains(&format!("-{letter} "));
+        let found = options.lines().any(|line| tagged(&format!("{} ", line.replace('"', " "))));
+        assert!(found, "no -{letter} in numad.8");
+    }
+}
+
+#[test]
+fn bash_completes() {
+    let (_keep, dir) = written();
+    let complete = |words: &str| {
+        let script = format!(
+            "source completions/placer; COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}}-1)); \
+             _placer placer \"${{COMP_WORDS[COMP_CWORD]}}\" \"${{COMP_WORDS[COMP_CWORD-1]}}\"; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+        );
+        ask("bash", &["--norc", "-c", &script], &dir)
+    };
+    for (words, found) in [
+        ("placer adv", "advise\n"),
+        ("placer advise --expl", "--explain\n"),
+        ("placer advise --policy ''", "best\nnumad\n"),
+    ] {
+        assert_eq!(complete(words).as_deref().unwrap_or(found), found, "{words}");
+    }
+}
+
+#[test]
+fn zsh_loads_its_completions() {
+    let (_keep, dir) = written();
+    let script = "fpath=($PWD/completions $fpath); autoload -U compinit; compinit -u -D; \
+                  print $_comps[placer]; autoload +X _placer && whence -w _placer";
+    if let Some(found) = ask("zsh", &["-f", "-c", script], &dir) {
+        assert_eq!(found, "_placer\n_placer: function\n");
+    }
+    ask("zsh", &["-f", "-n", "completions/_placer"], &dir);
+}
+
+#[test]
+fn fish_completes() {
+    let (_keep, dir) = written();
+    let complete = |words: &str| {
+        let script = format!("source completions/placer.fish; complete -C '{words}'");
+        let found = ask("fish", &["--no-config", "-c", &script], &dir)?;
+        Some(found.lines().map(|line| line.split('\t').next().unwrap_or("").to_owned()).collect())
+    };
+    for (words, found) in [
+        ("placer advi", vec!["advise".to_owned()]),
+        ("placer advise --policy ", vec!["best".to_owned(), "numad".to_owned()]),
+    ] {
+        assert_eq!(complete(words).unwrap_or_else(|| found.clone()), found, "{words}");
+    }
+}

@@ -1,0 +1,289 @@
+//! The one place where the daemon answers, whoever asks and on which way.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use placer_engine::claims::{Claim, Decision};
+use placer_engine::{Bytes, Charges, Snapshot, SourceError, SysRoot};
+
+use super::log::Log;
+use super::peer::Peer;
+use super::warm::{Counted, Guests, Warm};
+use crate::cmd::advise::{Answer, Question, answer};
+use crate::figures::Figures;
+use crate::numad::{self, MachineOf, Taken};
+use crate::settings::{self, Level, Settings};
+use crate::{output, variables};
+
+/// The host kept warm, the settings, the log: all that answers share.
+#[derive(Debug)]
+pub(crate) struct Core {
+    settings: ArcSwap<Settings>,
+    config: Option<PathBuf>,
+    warm: Warm,
+    log: Log,
+    decisions: AtomicU64,
+}
+
+/// An answer, and the lines for stderr beside it.
+#[derive(Debug)]
+pub(crate) struct Told<T> {
+    pub(crate) result: Result<T, String>,
+    pub(crate) lines: Vec<String>,
+}
+
+/// Whether who asks is still there to hear the answer.
+pub(crate) type Gone<'a> = &'a dyn Fn() -> bool;
+
+impl Core {
+    /// Begins to keep a host warm.
+    ///
+    /// Errors: the host cannot be read.
+    pub(super) fn start(
+        root: &SysRoot,
+        settings: Settings,
+        config: Option<PathBuf>,
+        log: Log,
+    ) -> Result<Self, SourceError> {
+        let warm = Warm::start(root, &settings)?;
+        let settings = ArcSwap::from_pointee(settings);
+        Ok(Self { settings, config, warm, log, decisions: AtomicU64::new(0) })
+    }
+
+    /// Returns the newest settings.
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+
+    /// Returns where events are told to.
+    pub(crate) fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Returns which host this is about.
+    pub(crate) fn root(&self) -> &SysRoot {
+        self.warm.root()
+    }
+
+    pub(super) fn warm(&self) -> &Warm {
+        &self.warm
+    }
+
+    /// Reads the settings anew. Damaged ones change nothing, and cost a line.
+    pub(super) fn reload(&self) {
+        let named = self.config.clone();
+        let named = named.or_else(|| variables::value("PLACER_CONFIG").map(PathBuf::from));
+        let new = match Settings::read(named.as_deref()) {
+            Ok(new) => new,
+            Err(error) => {
+                let why = output::chain(&error);
+                self.log.tell(Level::Error, "the settings stay as they were", &[("why", &why)]);
+                return;
+            }
+        };
+        let old = self.settings.swap(Arc::new(new.clone()));
+        self.log.set_level(new.daemon.log);
+        if old.daemon.interval != new.daemon.interval
+            && let Err(error) = self.warm.set_interval(new.daemon.interval)
+        {
+            let why = output::chain(&error);
+            self.log.tell(Level::Error, "the interval stays as it was", &[("why", &why)]);
+        }
+        self.log.tell(Level::Notice, "settings read", &[]);
+    }
+
+    /// Answers a question as `placer advise` does. `gone` is asked under the lock of the ledger,
+    /// before anything is claimed.
+    pub(crate) fn advise(&self, question: &Question, peer: &Peer, gone: Gone<'_>) -> Told<Answer> {
+        let started = Instant::now();
+        let settings = self.settings();
+        let figures = Asked { core: self, set: &settings, peer, gone };
+        let (result, lines) = output::kept(|| answer(question, &figures));
+        let result = result.map_err(|error| output::chain(error.as_ref()));
+        let what = if question.hold.is_some() { "claimed" } else { "advised" };
+        let nodes = match &result {
+            Ok(answer) => answer.advice.as_ref().map(|advice| advice.nodes.to_string()),
+            Err(_) => None,
+        };
+        let request = format!("{}:{}", question.request.cpus, question.request.memory.get());
+        let claim = result.as_ref().ok().and_then(|answer| answer.claim);
+        let claim = claim.map_or_else(|| "-".to_owned(), |id| id.to_string());
+        self.told(what, &request, nodes, result.as_ref().err(), &claim, peer, started);
+        Told { result, lines }
+    }
+
+    /// Answers `numad -w` by the settings in `[numad]`, as a list of nodes.
+    pub(crate) fn numad(
+        &self,
+        options: &numad::Options,
+        advice: numad::Advice,
+        peer: &Peer,
+    ) -> Result<String, String> {
+        let settings = self.settings();
+        let told = self.numad_with(options, advice, &settings, peer, &|| false);
+        for line in told.0.lines {
+            self.log.tell(Level::Warning, "beside an answer", &[("line", &line)]);
+        }
+        told.0.result
+    }
+
+    /// The same by other settings, with the lines that numad would log, and their levels.
+    pub(crate) fn numad_with(
+        &self,
+        options: &numad::Options,
+        advice: numad::Advice,
+        settings: &Settings,
+        peer: &Peer,
+        gone: Gone<'_>,
+    ) -> (Told<String>, Vec<(i32, String)>) {
+        let started = Instant::now();
+        let figures = Asked { core: self, set: settings, peer, gone };
+        let mut log = numad::Log::kept(options.log_level);
+        let work = || numad::choose_nodes(options, advice, settings, &figures, &mut log);
+        let (result, lines) = output::kept(work);
+        let result = result.map_err(|error| output::chain(error.as_ref()));
+        let request = format!("{}c:{}M", advice.cpus_hundredths, advice.megabytes);
+        let nodes = result.as_ref().ok().cloned();
+        self.told("numad", &request, nodes, result.as_ref().err(), "-", peer, started);
+        (Told { result, lines }, log.into_kept())
+    }
+
+    /// Returns the host as it is now, with what was promised.
+    ///
+    /// Errors: it cannot be read.
+    pub(super) fn host(&self) -> Result<Arc<Counted>, SourceError> {
+        self.warm.counted(Guests::All, self.settings().claims)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of one line")]
+    fn told(
+        &self,
+        what: &str,
+        request: &str,
+        nodes: Option<String>,
+        error: Option<&String>,
+        claim: &str,
+        peer: &Peer,
+        started: Instant,
+    ) {
+        let id = self.decisions.fetch_add(1, Ordering::Relaxed) + 1;
+        let us = started.elapsed().as_micros();
+        let nodes = nodes.unwrap_or_else(|| "-".to_owned());
+        let (way, uid, pid) = (peer.way.name(), peer.uid, peer.caller);
+        let mut fields: Vec<(&str, &dyn std::fmt::Display)> = vec![
+            ("id", &id),
+            ("way", &way),
+            ("uid", &uid),
+            ("pid", &pid),
+            ("request", &request),
+            ("nodes", &nodes),
+            ("claim", &claim),
+            ("us", &us),
+        ];
+        if let Some(error) = &error {
+            fields.push(("error", error));
+        }
+        self.log.tell(Level::Info, what, &fields);
+    }
+}
+
+/// The warm host, for one who asks.
+struct Asked<'a> {
+    core: &'a Core,
+    set: &'a Settings,
+    peer: &'a Peer,
+    gone: Gone<'a>,
+}
+
+impl Figures for Asked<'_> {
+    fn root(&self) -> &SysRoot {
+        self.core.warm.root()
+    }
+
+    fn claims(&self) -> settings::Claims {
+        self.set.claims
+    }
+
+    fn measured(&self, pages: Option<Bytes>) -> Result<Snapshot, SourceError> {
+        self.core.warm.measured(pages)
+    }
+
+    fn again(
+        &self,
+        earlier: &Snapshot,
+        charges: Charges,
+        pages: Option<Bytes>,
+    ) -> Result<Snapshot, SourceError> {
+        self.core.warm.again(earlier, charges, pages)
+    }
+
+    fn counted(&self, pages: Option<Bytes>) -> Result<Arc<Snapshot>, SourceError> {
+        let counted = self.core.warm.counted(Guests::All, self.set.claims)?;
+        counted.lines.iter().for_each(|line| output::line(line));
+        if pages.is_none() {
+            return Ok(Arc::clone(&counted.snapshot));
+        }
+        let charges = counted.snapshot.charges().clone();
+        self.core.warm.again(&counted.snapshot, charges, pages).map(Arc::new)
+    }
+
+    fn numads(&self, begin: &mut numad::Begin<'_>) -> Result<Taken, Box<dyn Error>> {
+        begin(&self.core.warm.measured(None)?.host().numad)?;
+        let counted = self.core.warm.counted(Guests::Asked, self.set.claims)?;
+        counted.lines.iter().for_each(|line| output::line(line));
+        let snapshot = &counted.snapshot;
+        Ok(Taken {
+            machine: MachineOf::Host(Arc::clone(snapshot.host())),
+            before: snapshot.before().cloned(),
+            now: snapshot.sample().clone(),
+            charges: snapshot.charges().clone(),
+        })
+    }
+
+    fn asker(&self) -> (u32, u32) {
+        (self.peer.caller, self.peer.uid)
+    }
+
+    fn refuses(&self, decision: &Decision<'_>, memory: Bytes, time: Duration) -> Option<String> {
+        if (self.gone)() {
+            // Under the lock: nobody hears of a claim that is made now.
+            return Some("who asked has gone".to_owned());
+        }
+        let uid = self.peer.uid;
+        if uid == 0 || uid == nix::unistd::geteuid().as_raw() {
+            return None;
+        }
+        let set = &self.set.daemon;
+        let of_user = |claim: &&Claim| claim.caller.uid == uid;
+        let (mut count, mut has) = (0u32, memory);
+        for claim in decision.ledger().claims().iter().filter(of_user) {
+            count += 1;
+            has = has.saturating_add(claim.memory);
+        }
+        let snapshot = self.core.warm.engine().snapshot();
+        let total: Bytes = snapshot.nodes().iter().filter_map(|node| node.memory_total).sum();
+        let most = set.user_memory.of(total);
+        if count >= set.user_claims {
+            let most = set.user_claims;
+            return Some(format!(
+                "user {uid} has {count} claims, and may have {most} (user-claims of [daemon])"
+            ));
+        }
+        if has > most {
+            return Some(format!(
+                "with it user {uid} would have claimed {has}, and may {most} (user-memory of [daemon])"
+            ));
+        }
+        if time > set.user_hold {
+            let most = set.user_hold;
+            return Some(format!(
+                "expected a hold of at most {most:?} (user-hold of [daemon]), found {time:?}"
+            ));
+        }
+        None
+    }
+}

@@ -1,0 +1,232 @@
+//! The daemon's log: a line an event, with named fields, to stderr or through it to the journal.
+//!
+//! A thread writes, so that whoever reads the log slowly, or not at all, holds up no answer. What it
+//! cannot keep up with is counted, and the count is logged.
+
+use std::fmt::{Display, Write as _};
+use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::settings::Level;
+use crate::variables;
+
+/// So many lines wait to be written.
+const WAITING: usize = 1024;
+/// So many lines of level info and below a second, in bursts of ten seconds' worth: journald itself
+/// drops what is more than 10,000 in 30 s.
+const A_SECOND: u64 = 200;
+/// How long the last lines are waited for.
+const LAST: Duration = Duration::from_millis(100);
+
+/// Where events are told to. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Log {
+    lines: Sender<Line>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    level: AtomicU8,
+    /// Lines that were not written.
+    dropped: AtomicU64,
+    /// Under systemd each line begins with its level.
+    levels: bool,
+    /// In a file it begins with the time.
+    stamped: AtomicBool,
+    since: Instant,
+    /// Lines of level info and below that were let through.
+    spent: AtomicU64,
+}
+
+#[derive(Debug)]
+enum Line {
+    Text(String),
+    /// All before it is written when this is dropped.
+    End(Sender<()>),
+}
+
+impl Log {
+    /// Starts the thread that writes. It ends with the last of the clones.
+    ///
+    /// Errors: there can be no thread.
+    pub(crate) fn start(level: Level) -> std::io::Result<(Self, JoinHandle<()>)> {
+        let (lines, receiver) = bounded(WAITING);
+        let thread = std::thread::Builder::new()
+            .name("placer-log".to_owned())
+            .stack_size(super::STACK)
+            .spawn(move || write(&receiver))?;
+        let shared = Shared {
+            level: AtomicU8::new(level as u8),
+            dropped: AtomicU64::new(0),
+            levels: variables::value("JOURNAL_STREAM").is_some(),
+            stamped: AtomicBool::new(false),
+            since: Instant::now(),
+            spent: AtomicU64::new(0),
+        };
+        Ok((Self { lines, shared: Arc::new(shared) }, thread))
+    }
+
+    /// Sets up to which level is logged.
+    pub(crate) fn set_level(&self, level: Level) {
+        self.shared.level.store(level as u8, Ordering::Relaxed);
+    }
+
+    /// Lets lines begin with the local time from now on, as in numad's log.
+    pub(crate) fn stamp(&self) {
+        self.shared.stamped.store(true, Ordering::Relaxed);
+    }
+
+    /// Logs what happened, as in `advised id=7 uid=1000 nodes=0-1`.
+    pub(crate) fn tell(&self, level: Level, what: &str, fields: &[(&str, &dyn Display)]) {
+        let shared = &self.shared;
+        if level as u8 > shared.level.load(Ordering::Relaxed) {
+            return;
+        }
+        if level >= Level::Info {
+            // A bucket that fills with time: what does not fit is counted.
+            let earned = (shared.since.elapsed().as_secs() + 10) * A_SECOND;
+            let spent = shared.spent.fetch_add(1, Ordering::Relaxed);
+            let floor = earned.saturating_sub(10 * A_SECOND);
+            if spent >= earned {
+                shared.spent.fetch_sub(1, Ordering::Relaxed);
+                shared.dropped.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            if spent < floor {
+                shared.spent.fetch_max(floor, Ordering::Relaxed);
+            }
+        }
+        let dropped = shared.dropped.swap(0, Ordering::Relaxed);
+        if dropped > 0 {
+            self.put(self.line(Level::Notice, "log lines left out", &[("count", &dropped)]));
+        }
+        self.put(self.line(level, what, fields));
+    }
+
+    fn put(&self, line: String) {
+        if self.lines.try_send(Line::Text(line)).is_err() {
+            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn line(&self, level: Level, what: &str, fields: &[(&str, &dyn Display)]) -> String {
+        let mut line = String::new();
+        let _ = if self.shared.stamped.load(Ordering::Relaxed) {
+            write!(line, "{}: ", chrono::Local::now().format("%a %b %e %H:%M:%S %Y"))
+        } else if self.shared.levels {
+            write!(line, "<{}>", level as u8)
+        } else {
+            write!(line, "placer: ")
+        };
+        line.push_str(what);
+        for (name, value) in fields {
+            let _ = write!(line, " {name}=");
+            put_value(&mut line, &value.to_string());
+        }
+        line.push('\n');
+        line
+    }
+
+    /// Waits until all lines are written, and not long.
+    pub(crate) fn flush(&self) {
+        let (done, waited) = bounded(0);
+        if self.lines.send_timeout(Line::End(done), LAST).is_ok() {
+            let _ = waited.recv_timeout(LAST);
+        }
+    }
+}
+
+/// Writes a value so that a reader can tell where it ends, and no control character reaches a
+/// terminal.
+fn put_value(line: &mut String, value: &str) {
+    let plain = |c: char| !c.is_control() && !c.is_whitespace() && !matches!(c, '"' | '\\' | '=');
+    if !value.is_empty() && value.chars().all(plain) {
+        line.push_str(value);
+        return;
+    }
+    line.push('"');
+    for c in value.chars() {
+        match c {
+            '"' | '\\' => {
+                line.push('\\');
+                line.push(c);
+            }
+            c if c.is_control() => line.extend(c.escape_default()),
+            c => line.push(c),
+        }
+    }
+    line.push('"');
+}
+
+fn write(lines: &Receiver<Line>) {
+    for line in lines {
+        match line {
+            Line::Text(text) => {
+                let _ = std::io::stderr().lock().write_all(text.as_bytes());
+            }
+            Line::End(done) => drop(done),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_end_where_they_end_and_move_no_cursor() {
+        for (value, written) in [
+            ("0-1,3", "0-1,3"),
+            ("", "\"\""),
+            ("a b", "\"a b\""),
+            ("a=b", "\"a=b\""),
+            ("x\u{1b}[2J\n", "\"x\\u{1b}[2J\\n\""),
+            ("say \"\\\"", "\"say \\\"\\\\\\\"\""),
+        ] {
+            let mut line = String::new();
+            put_value(&mut line, value);
+            assert_eq!(line, written);
+        }
+    }
+
+    #[test]
+    fn a_line_has_its_fields_and_a_flood_is_counted() {
+        let (lines, receiver) = bounded(WAITING);
+        let shared = Shared {
+            level: AtomicU8::new(Level::Info as u8),
+            dropped: AtomicU64::new(0),
+            levels: true,
+            stamped: AtomicBool::new(false),
+            since: Instant::now(),
+            spent: AtomicU64::new(0),
+        };
+        let log = Log { lines, shared: Arc::new(shared) };
+        log.tell(Level::Debug, "not told", &[]);
+        log.tell(Level::Info, "advised", &[("id", &7), ("program", &"a b")]);
+        let Ok(Line::Text(line)) = receiver.try_recv() else { unreachable!("told") };
+        assert_eq!(line, "<6>advised id=7 program=\"a b\"\n");
+        for _ in 0..10_000 {
+            log.tell(Level::Info, "advised", &[]);
+            while receiver.len() > WAITING / 2 {
+                let _ = receiver.try_recv();
+            }
+        }
+        assert!(log.shared.dropped.load(Ordering::Relaxed) > 5_000);
+        log.tell(Level::Error, "grave", &[]);
+        let told: Vec<String> = receiver
+            .try_iter()
+            .filter_map(|line| match line {
+                Line::Text(text) => Some(text),
+                Line::End(_) => None,
+            })
+            .collect();
+        assert_eq!(told.last().map(String::as_str), Some("<3>grave\n"));
+        assert!(told[told.len() - 2].starts_with("<5>log lines left out count="));
+    }
+}

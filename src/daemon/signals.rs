@@ -1,0 +1,49 @@
+//! What the daemon is told by signals, taken by one thread when it has time for them.
+
+use std::error::Error;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    Reload,
+    End,
+}
+
+/// The signals of this process.
+#[derive(Debug)]
+pub(super) struct Signals {
+    fd: SignalFd,
+}
+
+impl Signals {
+    /// Takes SIGHUP, SIGINT and SIGTERM from this thread, and from all that it starts.
+    ///
+    /// Errors: the kernel refuses.
+    pub(super) fn open() -> Result<Self, Box<dyn Error>> {
+        let mut taken = SigSet::empty();
+        for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM] {
+            taken.add(signal);
+        }
+        let error = |e: nix::Error| format!("cannot take signals: {e}");
+        taken.thread_block().map_err(error)?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        Ok(Self { fd: SignalFd::with_flags(&taken, flags).map_err(error)? })
+    }
+
+    /// Waits for a signal, and not longer than told.
+    pub(super) fn wait(&self, time: Duration) -> Option<Order> {
+        let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
+        let _ = poll(&mut fds, PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX));
+        match self.fd.read_signal() {
+            Ok(Some(info)) if info.ssi_signo == Signal::SIGHUP as u32 => Some(Order::Reload),
+            Ok(Some(_)) => Some(Order::End),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Answers questions that came by the queue.
+
+use crossbeam_channel::Receiver;
+use nix::unistd::geteuid;
+use placer_engine::{NodeSet, parse};
+
+use super::Shared;
+use super::desk::Job;
+use super::fit::fit;
+use super::message::{LONGEST_TEXT, Message};
+use super::post::{Answer, Mail};
+use super::process::{Process, user_of};
+use crate::daemon::peer::{Peer, Way};
+use crate::settings::Level;
+
+/// Answers until there will be no more questions.
+pub(crate) fn run(shared: &Shared, questions: &Receiver<Job>) {
+    for Job { client, process, options, advice } in questions {
+        let number = |pid: i32| u32::try_from(pid).ok();
+        let parent = process.as_ref().map(Process::parent);
+        let peer = Peer {
+            // Nobody else can have sent.
+            uid: user_of(client).unwrap_or_else(|| geteuid().as_raw()),
+            pid: process.as_ref().and_then(|process| number(process.pid)),
+            // Who asks is the one that called numad, which is about to end.
+            caller: parent.or(number(client)).unwrap_or(0),
+            way: Way::Queue,
+        };
+        let gone = || process.as_ref().is_some_and(Process::has_gone);
+        let core = &shared.core;
+        let (told, lines) = core.numad_with(&options, advice, &core.settings(), &peer, &gone);
+        for line in told.lines {
+            shared.tell(Level::Warning, "beside an answer", &[("line", &line)]);
+        }
+        for (_, line) in lines {
+            shared.tell(Level::Debug, "numad would log", &[("line", &line)]);
+        }
+        // Without nodes the client prints an empty line, which libvirt takes for a failure. numad's
+        // daemon ends here, and its client waits for ever. Why, the log has said.
+        let nodes = told.result.unwrap_or_default();
+        let text = if nodes.len() <= LONGEST_TEXT { nodes } else { shorten(shared, &nodes) };
+        let message = Message { text, ..Message::new(shared.pid, b'w', 0, 0) };
+        let _ = shared.mail.send(Mail::Answer(Answer { to: client, process, message }));
+        shared.waiting(|waiting| waiting.remove(&client));
+    }
+}
+
+fn shorten(shared: &Shared, nodes: &str) -> String {
+    let Ok(chosen) = parse::list::parse(nodes.as_bytes()) else { return String::new() };
+    let snapshot = shared.core.warm().engine().snapshot();
+    let host: NodeSet = snapshot.nodes().iter().map(|node| node.id).collect();
+    let fitted = fit(&chosen, &host, LONGEST_TEXT);
+    let added = fitted.added.unwrap_or(0);
+    let fields: [(&str, &dyn std::fmt::Display); 3] =
+        [("chosen", &chosen), ("told", &fitted.nodes), ("more", &added)];
+    shared.tell(Level::Warning, "a node list too long for numad names more nodes", &fields);
+    fitted.nodes.to_string()
+}

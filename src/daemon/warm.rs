@@ -1,0 +1,216 @@
+//! The host, kept warm: its load from the sampler, its memory read for the answer, what was promised
+//! counted before that.
+
+use std::fmt;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use placer_engine::claims::{Claim, ClaimFile};
+use placer_engine::source::{HostReader, SnapshotReader};
+use placer_engine::{Bytes, Charges, Engine, Pace, Snapshot, SourceError, SysRoot};
+
+use crate::{claiming, output, settings};
+
+/// What was read so short a time ago serves another answer, as long as nobody has claimed anything:
+/// a flood of questions does not become a flood of readings.
+const FRESH: Duration = Duration::from_millis(20);
+/// The time over which CPU load is measured.
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// A host that is kept warm.
+pub(super) struct Warm {
+    root: SysRoot,
+    engine: ArcSwap<Engine>,
+    /// Reads the memory alone.
+    reader: Mutex<HostReader>,
+    all: Cell,
+    asked: Cell,
+    ledgers: Vec<PathBuf>,
+}
+
+/// The newest figures of one kind. The mutex makes one reader read for all who ask meanwhile.
+#[derive(Default)]
+struct Cell {
+    newest: ArcSwapOption<Counted>,
+    turn: Mutex<()>,
+}
+
+/// Which guests count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Guests {
+    All,
+    /// Those that placer was asked about: numad's own answers know of no others.
+    Asked,
+}
+
+/// The host at one moment, with what was promised.
+#[derive(Debug)]
+pub(super) struct Counted {
+    pub(super) snapshot: Arc<Snapshot>,
+    /// `None` when they cannot be told.
+    pub(super) claims: Option<Vec<Claim>>,
+    /// What is to be said beside an answer, as lines for stderr.
+    pub(super) lines: Vec<String>,
+    begun: Instant,
+    set: settings::Claims,
+    stamps: Vec<Option<Stamp>>,
+}
+
+/// By which a file that was replaced is told from the one before.
+type Stamp = (u64, u64, i64, i64);
+
+impl Warm {
+    /// Starts sampling, and waits until the load is known.
+    ///
+    /// Errors: the host cannot be read.
+    pub(super) fn start(root: &SysRoot, set: &settings::Settings) -> Result<Self, SourceError> {
+        let engine = start(root, set.daemon.interval)?;
+        let place = claiming::place(set.claims);
+        let own = place.own.as_deref().map(|dir| ClaimFile::open(dir, root));
+        let below = place.below.as_ref().map(|(dir, owner)| ClaimFile::open_of(dir, *owner, root));
+        let own = own.and_then(Result::ok).map(|file| file.path());
+        let below = below.and_then(Result::ok).flatten().map(|file| file.path());
+        Ok(Self {
+            root: root.clone(),
+            engine: ArcSwap::from_pointee(engine),
+            reader: Mutex::new(HostReader::open(root)?),
+            all: Cell::default(),
+            asked: Cell::default(),
+            ledgers: own.into_iter().chain(below).collect(),
+        })
+    }
+
+    pub(super) fn root(&self) -> &SysRoot {
+        &self.root
+    }
+
+    /// Samples at another pace from now on.
+    ///
+    /// Errors: the host cannot be read; then all stays as it was.
+    pub(super) fn set_interval(&self, interval: Duration) -> Result<(), SourceError> {
+        self.engine.store(Arc::new(start(&self.root, interval)?));
+        Ok(())
+    }
+
+    /// Returns the sampler.
+    pub(super) fn engine(&self) -> Arc<Engine> {
+        self.engine.load_full()
+    }
+
+    /// Returns the host as the sampler saw it last, read anew where that has failed.
+    pub(super) fn measured(&self, pages: Option<Bytes>) -> Result<Snapshot, SourceError> {
+        let engine = self.engine.load();
+        let newest = engine.snapshot();
+        if engine.trouble().is_none() && pages.is_none() {
+            return Ok(Snapshot::clone(&newest));
+        }
+        let before = newest.before().cloned();
+        Snapshot::take_with(&self.root, before, Duration::ZERO, pages)
+    }
+
+    /// Reads the memory now.
+    pub(super) fn again(
+        &self,
+        earlier: &Snapshot,
+        charges: Charges,
+        pages: Option<Bytes>,
+    ) -> Result<Snapshot, SourceError> {
+        if !self.root.is_live() && pages.is_none() {
+            // What was recorded stays as it was.
+            return Ok(earlier.clone().with_charges(charges));
+        }
+        if pages.is_some() {
+            let mut host = SnapshotReader::open(&self.root, pages)?;
+            return claiming::again(&mut host, earlier, charges);
+        }
+        let mut memory = Vec::new();
+        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        reader.memory(&mut memory)?;
+        if reader.has_changed()? {
+            // Plugged since: the sampler will see it too, and this answer does not wait for it.
+            *reader = HostReader::open(&self.root)?;
+            drop(reader);
+            let mut host = SnapshotReader::open(&self.root, None)?;
+            return claiming::again(&mut host, earlier, charges);
+        }
+        drop(reader);
+        Ok(earlier.with_memory(memory).with_charges(charges))
+    }
+
+    /// Returns the host now, with what was promised counted before its memory was read.
+    pub(super) fn counted(
+        &self,
+        guests: Guests,
+        set: settings::Claims,
+    ) -> Result<Arc<Counted>, SourceError> {
+        let cell = match guests {
+            Guests::All => &self.all,
+            Guests::Asked => &self.asked,
+        };
+        let asked = Instant::now();
+        if let Some(counted) = self.good(cell, set, asked) {
+            return Ok(counted);
+        }
+        let _turn = cell.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        // Who had the turn meanwhile may have read for this question as well.
+        if let Some(counted) = self.good(cell, set, asked) {
+            return Ok(counted);
+        }
+        let counted = Arc::new(self.count(guests, set)?);
+        cell.newest.store(Some(Arc::clone(&counted)));
+        Ok(counted)
+    }
+
+    /// Returns what serves a question that was asked at a moment.
+    fn good(&self, cell: &Cell, set: settings::Claims, asked: Instant) -> Option<Arc<Counted>> {
+        let counted = cell.newest.load_full()?;
+        let young = asked.saturating_duration_since(counted.begun) < FRESH;
+        (young && counted.set == set && counted.stamps == self.stamps()).then_some(counted)
+    }
+
+    fn count(&self, guests: Guests, set: settings::Claims) -> Result<Counted, SourceError> {
+        let begun = Instant::now();
+        let stamps = self.stamps();
+        let (view, lines) = output::kept(|| match guests {
+            Guests::All => claiming::view(&self.root, set),
+            Guests::Asked => claiming::view_of_asked(&self.root, set),
+        });
+        let (claims, charges) = match view {
+            Some(view) => (Some(view.claims), view.charges),
+            None => (None, Charges::default()),
+        };
+        let snapshot = Arc::new(self.again(&self.measured(None)?, charges, None)?);
+        Ok(Counted { snapshot, claims, lines, begun, set, stamps })
+    }
+
+    fn stamps(&self) -> Vec<Option<Stamp>> {
+        let stamp = |meta: &Metadata| (meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec());
+        let of = |path: &PathBuf| std::fs::symlink_metadata(path).ok().as_ref().map(stamp);
+        self.ledgers.iter().map(of).collect()
+    }
+}
+
+impl fmt::Debug for Warm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Warm").field("root", &self.root).finish_non_exhaustive()
+    }
+}
+
+/// Starts a sampler, and waits until it has seen the load.
+fn start(root: &SysRoot, interval: Duration) -> Result<Engine, SourceError> {
+    let engine = Engine::start(root.clone(), Pace { interval, window: WINDOW })?;
+    if root.is_live() {
+        let newer = engine.subscribe();
+        for _ in 0..2 {
+            if engine.snapshot().before().is_some() {
+                break;
+            }
+            let _ = newer.recv_timeout(2 * interval);
+        }
+    }
+    Ok(engine)
+}
