@@ -23,7 +23,6 @@ pub(crate) fn terminal(text: &str) -> Cow<'_, str> {
 
 /// Returns a text as it may stand in XML and HTML, also between quotes. What a terminal would act on
 /// is written out here too: XML has no way to say it, and a browser reorders it as well.
-#[cfg_attr(not(test), expect(dead_code, reason = "pictures come next"))]
 pub(crate) fn markup(text: &str) -> String {
     let mut safe = String::with_capacity(text.len() + 8);
     for character in terminal(text).chars() {

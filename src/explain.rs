@@ -12,7 +12,7 @@ pub(crate) fn text(request: &Request, advice: &Advice, why: &Explanation) -> Str
         // Writing to a string does not fail.
         let _ = writeln!(text, "{}", line.trim_end());
     };
-    put(&format!("{}: {}", request_in_words(request), verdict(advice)));
+    put(&headline(request, advice));
     put("");
     put("  node       idle/CPUs       can promise    of the guest");
     for node in &why.nodes {
@@ -52,6 +52,11 @@ pub(crate) fn chosen(advice: &Advice) -> Candidate {
         crowding: advice.crowding,
         reason: Reason::Chosen,
     }
+}
+
+/// Returns what was asked and what is answered, on a line.
+pub(crate) fn headline(request: &Request, advice: &Advice) -> String {
+    format!("{}: {}", request_in_words(request), verdict(advice))
 }
 
 /// Returns what is asked for.

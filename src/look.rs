@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use placer_engine::claims::{Claim, ClaimId, Processes};
-use placer_engine::{HostParts, Snapshot, SourceError, SysRoot};
+use placer_engine::{Bytes, HostParts, Snapshot, SourceError, SysRoot};
 
 use crate::sampling::Window;
 use crate::view::{Sources, View};
@@ -21,13 +21,14 @@ pub(crate) struct Look {
 }
 
 impl Look {
-    /// Reads a host, its load over a window.
+    /// Reads a host, its load over a window; the huge pages of a size for who is to advise on them.
     pub(crate) fn at(
         root: &SysRoot,
         set: settings::Claims,
         window: Window,
+        pages: Option<Bytes>,
     ) -> Result<Self, SourceError> {
-        let (snapshot, claims) = claiming::snapshot_and_claims(root, set, window, None)?;
+        let (snapshot, claims) = claiming::snapshot_and_claims(root, set, window, pages)?;
         Ok(Self::with(root, snapshot, claims))
     }
 

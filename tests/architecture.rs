@@ -21,7 +21,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("topology", &["ids", "idset", "distance", "parse", "files", "error", "read"]),
     ("sample", &["ids", "idset", "parse"]),
     ("host", &["idset", "topology", "files", "error", "policy", "read"]),
-    ("charges", &["ids", "units"]),
+    ("charges", &["ids", "idset", "units"]),
     // Of the policy only the figures that it decides on, which a snapshot keeps.
     ("snapshot", &["ids", "idset", "units", "topology", "sample", "host", "charges", "policy"]),
     (

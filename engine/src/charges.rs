@@ -1,6 +1,7 @@
 //! What claims take from the nodes of a host, as a value that policies can count with.
 
 use crate::ids::NodeId;
+use crate::idset::CpuSet;
 use crate::units::{Bytes, CpuShare};
 
 /// What claims take from one node.
@@ -47,6 +48,7 @@ pub struct Charges {
     /// Ascending by id.
     nodes: Vec<(NodeId, Charge)>,
     overcommit: Overcommit,
+    pinned: CpuSet,
 }
 
 /// A node that nothing is claimed of.
@@ -55,7 +57,19 @@ const FREE: &Charge = &Charge { memory: Bytes::ZERO, cpus: CpuShare::ZERO, huge:
 impl Charges {
     /// Returns whether nothing is claimed anywhere.
     pub fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
+        self.nodes.is_empty() && self.pinned.is_empty()
+    }
+
+    /// Returns the CPUs that single threads of guests have for themselves.
+    pub fn pinned(&self) -> &CpuSet {
+        &self.pinned
+    }
+
+    /// Adds CPUs that single threads of a guest have for themselves.
+    pub fn add_pinned(&mut self, cpus: &CpuSet) {
+        if !cpus.is_empty() {
+            self.pinned = self.pinned.union(cpus);
+        }
     }
 
     /// Returns what is claimed of one node.

@@ -18,6 +18,7 @@ Examples:
   placer advise 16:64G --strict     exit status 1, and no nodes, if it does not fit
   placer advise 4:8G --cpus         the CPUs of the advised nodes, as in 0-7
   placer advise 4:500 --explain     why these nodes, and what came second
+  placer advise 4:500 --explain --svg why.svg    the same as a picture
   placer advise 8:16G --pages 1G    only free huge pages of 1 GiB count
   placer advise 4:8G --near eth0    as near to that network card as it fits
   placer advise 4:500 --within 0-1  only nodes 0 and 1 may be named
@@ -60,6 +61,12 @@ pub(crate) struct Advise {
     /// Prints why: what each node has, what came second, what numad would say.
     #[arg(long, conflicts_with_all = ["cpus", "json"])]
     pub(crate) explain: bool,
+    /// With --explain: writes a picture to FILE, the advised nodes and the runners-up marked; - is stdout.
+    #[arg(long, value_name = "FILE", requires = "explain")]
+    pub(crate) svg: Option<PathBuf>,
+    /// The same as a page.
+    #[arg(long, value_name = "FILE", requires = "explain")]
+    pub(crate) html: Option<PathBuf>,
     /// Prints the CPUs of the advised nodes instead of the nodes.
     #[arg(long)]
     pub(crate) cpus: bool,

@@ -224,6 +224,7 @@ mod tests {
                         | "explain"
                         | "emit"
                         | "print-xml"
+                        | "svg"
                         | "html"
                 ) {
                     continue;

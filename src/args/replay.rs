@@ -16,6 +16,7 @@ Examples:
   placer replay --host 8x32x256G --shape mesh --load 1.2 --claims both
   placer replay day.csv --root DIR               a day of yours on a host of yours
   placer replay day.csv --rules best,numad --json
+  placer replay --host 4x16x128G --html report.html
 
 STREAM has a header and a line for each guest, times in seconds, whole MiB:
   arrival,departure,cpus,mib
@@ -113,6 +114,9 @@ pub(crate) struct Replay {
     /// Prints everything as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+    /// Writes a report with charts to FILE as well: one page that needs no network.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -1,5 +1,7 @@
 //! `placer advise`: where should a guest run?
 
+mod drawn;
+
 use std::error::Error;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -29,6 +31,9 @@ pub(crate) fn run(args: &Advise, set: settings::Claims) -> Result<ExitCode, Box<
         return Err(format!("--explain needs --policy best: {why}").into());
     }
     let root = plan::root(&args.host);
+    if args.svg.is_some() || args.html.is_some() {
+        return drawn::run(args, set, &root);
+    }
     let question = Question {
         request: plan::request(&args.request, &args.choice, &root)?,
         hold: args.hold,

@@ -52,6 +52,8 @@ pub(super) struct Row {
     nodes: String,
     /// What was promised on each node.
     promised: Vec<OnNode>,
+    /// The CPUs that single threads of it have for themselves; "" for none.
+    pinned: String,
     /// What is resident, as far as it was looked at.
     resident: Option<u64>,
     /// Where the guest's memory is now; not there when this user may not know.
@@ -117,6 +119,7 @@ impl Row {
             page: claim.page.map(Bytes::get),
             nodes: nodes.to_string(),
             promised: claim.promised.iter().map(|p| on(p.node, p.memory)).collect(),
+            pinned: claim.pinned.to_string(),
             resident: claim.seen.as_ref().map(|seen| match claim.page {
                 None => seen.resident.saturating_add(seen.huge).get(),
                 Some(_) => seen.huge.get(),

@@ -40,6 +40,7 @@ mod generate;
 mod guest;
 mod machine;
 mod made;
+mod roam;
 mod rules;
 mod run;
 mod state;

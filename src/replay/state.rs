@@ -2,6 +2,7 @@
 
 use super::guest::{Guest, seconds};
 use super::machine::{CPU, Machine, WINDOW, cpus, millionths};
+use super::roam::{Room, shares};
 use super::rules::{Part, Seen};
 
 /// One node's truth.
@@ -70,6 +71,7 @@ pub(super) struct State<'a> {
     claims: bool,
     memory_bound: f64,
     order: Vec<(f64, usize)>,
+    rooms: Vec<Room>,
 }
 
 impl<'a> State<'a> {
@@ -84,7 +86,14 @@ impl<'a> State<'a> {
             crowded: 0.0,
             since: 0,
         });
-        Self { machine, nodes: nodes.collect(), claims, memory_bound, order: Vec::new() }
+        Self {
+            machine,
+            nodes: nodes.collect(),
+            claims,
+            memory_bound,
+            order: Vec::new(),
+            rooms: Vec::new(),
+        }
     }
 
     /// Shows the nodes as rules see them.
@@ -334,47 +343,21 @@ impl<'a> State<'a> {
         (cpus(self.nodes[at].demand) / self.machine.nodes[at].cap.max(1e-6)).max(1.0)
     }
 
-    /// Puts a guest's threads on its nodes: where CPUs are idle, in the measure of that; past
-    /// that, so that all are as crowded.
+    /// Puts a guest's threads on its nodes, as they roam.
     fn spread(&mut self, live: &mut Live, now: u64, busy: f64) {
         let wanted = millionths(busy * f64::from(live.cpus) / 100.0);
-        let members = || live.pieces.iter().enumerate().filter(|(_, piece)| piece.member);
-        let has = |at: usize| self.machine.nodes[at].cap;
-        let idle = |at: usize| (has(at) - cpus(self.nodes[at].demand)).max(0.0);
-        let all: f64 = members().map(|(_, piece)| idle(piece.at)).sum();
-        let mut shares: Vec<(usize, f64)> = Vec::with_capacity(live.pieces.len());
-        if cpus(wanted) <= all && all > 0.0 {
-            shares.extend(members().map(|(at, piece)| (at, idle(piece.at) / all)));
-        } else {
-            // The level up to which nodes fill: those above it get nothing.
-            let mut order: Vec<(f64, usize)> = members()
-                .filter(|(_, piece)| has(piece.at) > 0.0)
-                .map(|(at, piece)| (cpus(self.nodes[piece.at].demand) / has(piece.at), at))
-                .collect();
-            order.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-            let (mut demand, mut cap, mut level) = (cpus(wanted), 0.0, f64::INFINITY);
-            let mut count = 0;
-            for &(crowded, at) in &order {
-                if crowded >= level {
-                    break;
-                }
-                let node = live.pieces[at].at;
-                demand += cpus(self.nodes[node].demand);
-                cap += has(node);
-                level = demand / cap;
-                count += 1;
-            }
-            let threads = cpus(wanted).max(1e-6);
-            shares.extend(order[..count].iter().map(|&(crowded, at)| {
-                (at, (level - crowded).max(0.0) * has(live.pieces[at].at) / threads)
-            }));
-        }
-        // Whole millionths that add up: what rounding leaves goes to the last.
+        self.rooms.clear();
+        self.rooms.extend(live.pieces.iter().map(|piece| Room {
+            cap: if piece.member { self.machine.nodes[piece.at].cap } else { 0.0 },
+            busy: cpus(self.nodes[piece.at].demand),
+        }));
+        let shares = shares(&self.rooms, cpus(wanted));
+        // Whole millionths that add up: what rounding leaves goes to the last that has a share.
+        let last = shares.iter().rposition(|&share| share > 0.0);
         let mut left = wanted;
-        let last = shares.len().saturating_sub(1);
-        for (turn, (at, share)) in shares.into_iter().enumerate() {
-            let here = millionths(cpus(wanted) * share).clamp(0, left);
-            let here = if turn == last { left } else { here };
+        for (at, share) in shares.into_iter().enumerate() {
+            let here = if Some(at) == last { left } else { millionths(cpus(wanted) * share) };
+            let here = here.clamp(0, left);
             left -= here;
             let node = live.pieces[at].at;
             self.advance(node, now);

@@ -172,7 +172,7 @@ impl View {
 impl Node {
     /// Returns the part of its CPU time that was busy, 0 to 1; `None` when the load is unknown, or
     /// there are no CPUs.
-    #[expect(dead_code, reason = "pictures come next")]
+    #[allow(dead_code, reason = "for the live view")]
     pub(crate) fn busy(&self) -> Option<f64> {
         let cpus = count(self.cpus.len());
         self.idle.filter(|_| cpus > 0.0).map(|idle| (1.0 - idle / cpus).clamp(0.0, 1.0))

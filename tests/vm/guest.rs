@@ -35,7 +35,6 @@ pub(crate) fn vm_ready() -> Result<(), String> {
 }
 
 /// The root image of guests that need systemd or libvirt, or why there is none: `ci/deps test` makes it.
-#[expect(dead_code, reason = "the tests that boot it are to come")]
 pub(crate) fn root_image() -> Result<PathBuf, String> {
     let output = Command::new(script("root-image"))
         .arg("--ready")

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use crate::guest::{
-    Verdict, example, find_program, numa_vm, put, report, run, script, stripped, unavailable,
-    vm_ready,
+    Verdict, example, find_program, numa_vm, put, report, root_image, run, script, stripped,
+    unavailable, vm_ready,
 };
 
 #[test]
@@ -130,5 +130,34 @@ fn launched_containers_are_where_they_were_advised() -> Verdict {
         Ok(())
     } else {
         Err(format!("container ended with {}, {ok} of 7 steps ok", output.status))
+    }
+}
+
+#[test]
+#[ignore = "boots a virtual machine: make test-vm"]
+fn guests_of_all_kinds_are_where_they_were_advised_on_a_host_of_systemds() -> Verdict {
+    if let Err(reason) = vm_ready() {
+        return unavailable(&reason);
+    }
+    let image = match root_image() {
+        Ok(image) => image,
+        Err(reason) => return unavailable(&reason),
+    };
+    let placer = stripped(Path::new(env!("CARGO_BIN_EXE_placer")))?;
+    let touch = stripped(&example("placer-launcher", "touch")?)?;
+    let mut guest = numa_vm();
+    guest.args(["--nodes", "4", "--cpus-per-node", "2", "--mem-per-node", "1G"]);
+    guest.arg("--disk").arg(image).args(["--root", "--timeout", "300"]);
+    put(&mut guest, &script("scopes"), "/usr/bin/scopes");
+    put(&mut guest, &placer, "/usr/bin/placer");
+    put(&mut guest, &touch, "/usr/bin/touch-memory");
+    let output = run(guest.args(["--", "scopes"]))?;
+    let text = report(&output);
+    let ok = text.lines().filter(|line| line.starts_with("ok ")).count();
+    // Without systemd built in there is only a refusal, which other tests see.
+    if output.status.success() && ok == 31 {
+        Ok(())
+    } else {
+        Err(format!("scopes ended with {}, {ok} of 31 steps ok", output.status))
     }
 }

@@ -16,6 +16,7 @@ use crate::units::{Bytes, CpuShare};
 /// CPUs: those that the guest has not been seen to use, spread as they were promised.
 pub(super) fn add(charges: &mut Charges, claim: &Claim, overcommit: Overcommit) {
     charges.set_overcommit(overcommit);
+    charges.add_pinned(&claim.pinned);
     let seen = claim.seen.as_ref();
     let resident = match (seen, claim.page) {
         // What was observed is claimed for what is missing alone.

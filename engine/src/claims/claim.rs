@@ -6,7 +6,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::advice::Advice;
-use crate::ids::NodeId;
+use crate::ids::{CpuId, NodeId};
+use crate::idset::CpuSet;
+use crate::parse;
 use crate::sample::Instant;
 use crate::units::{Bytes, CpuShare};
 
@@ -149,6 +151,8 @@ pub struct Claim {
     pub page: Option<Bytes>,
     /// What was promised, each node once, in ascending order of ids.
     pub promised: Vec<Promise>,
+    /// The CPUs that single threads of the guest have for themselves; mostly none.
+    pub pinned: CpuSet,
     /// What was last seen of the guest; `None` before the first look.
     pub seen: Option<Seen>,
     /// How many processes this host had started, ever, when the owner was last found to be the one
@@ -241,6 +245,9 @@ struct Form {
     page: Option<u64>,
     /// Node, bytes, hundredths of a CPU.
     promised: Vec<(u32, u64, u64)>,
+    /// A list of CPUs, as in 0-3,8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pinned: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     seen: Option<SeenForm>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -282,6 +289,7 @@ impl Form {
                 .iter()
                 .map(|p| (p.node.0, p.memory.get(), p.cpus.hundredths()))
                 .collect(),
+            pinned: (!claim.pinned.is_empty()).then(|| claim.pinned.to_string()),
             seen: claim.seen.as_ref().map(|seen| SeenForm {
                 at_ns: seen.at.nanoseconds(),
                 resident: seen.resident.get(),
@@ -311,7 +319,10 @@ impl Form {
             memory: Bytes::new(memory),
             cpus: CpuShare::from_hundredths(cpus),
         });
+        let pinned = self.pinned.map(|list| parse::list::parse::<CpuId>(list.as_bytes()));
+        let pinned = pinned.transpose().map_err(|e| e.to_string())?.unwrap_or_default();
         Ok(Claim {
+            pinned,
             id: ClaimId(self.id),
             boot: self.boot,
             owner,
@@ -363,6 +374,7 @@ pub(super) mod tests {
             memory: promised.iter().map(|promise| promise.memory).sum(),
             page: None,
             promised,
+            pinned: CpuSet::new(),
             seen: None,
             checked: None,
         }
@@ -378,6 +390,7 @@ pub(super) mod tests {
         let Owner::Process(process) = grouped.owner else { unreachable!("made above") };
         let cgroup = Cgroup { path: "/machine.slice/a\\x2db".to_owned(), inode: 99 };
         grouped.owner = Owner::Cgroup(process, cgroup);
+        grouped.pinned = [0, 1, 9].into_iter().map(CpuId).collect();
         grouped.seen = Some(Seen {
             at: Instant::from_nanoseconds(9),
             resident: Bytes::new(1 << 40),
@@ -396,6 +409,15 @@ pub(super) mod tests {
             assert!(serde_json::from_str::<serde_json::Value>(&line).is_ok(), "{line}");
             assert_eq!(Claim::from_line(line.as_bytes()), Ok(claim));
         }
+    }
+
+    #[test]
+    fn lines_without_cpus_are_those_of_before() {
+        let line = claim(1, &[(0, 100)]).to_line();
+        assert!(!line.contains("pinned"), "{line}");
+        let mut pinned = claim(1, &[(0, 100)]);
+        pinned.pinned = [3].into_iter().map(CpuId).collect();
+        assert!(pinned.to_line().contains(",\"pinned\":\"3\","), "{}", pinned.to_line());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::proc::Processes;
 use super::store::{ClaimFile, Locked};
 use crate::advice::Advice;
 use crate::charges::{Charges, Overcommit};
+use crate::idset::CpuSet;
 use crate::request::Request;
 use crate::sample::Instant;
 use crate::source::SysRoot;
@@ -126,7 +127,8 @@ impl Claims {
         self.add_observed(&mut look, &mut view)?;
         let observed = view.claims.iter().filter(|claim| claim.origin == Origin::Observed);
         let observed = observed.map(|claim| claim.id).collect();
-        Ok((Decision { locked, processes: look.processes()?, observed }, view))
+        let (processes, pinned) = (look.processes()?, CpuSet::new());
+        Ok((Decision { locked, processes, observed, pinned }, view))
     }
 
     /// Looks for guests, and counts what is in the other user's ledger.
@@ -187,6 +189,7 @@ pub struct Decision<'a> {
     locked: Locked<'a>,
     processes: Processes,
     observed: Vec<ClaimId>,
+    pinned: CpuSet,
 }
 
 /// Who a claim is to be for.
@@ -204,6 +207,14 @@ impl Decision<'_> {
     /// Returns the ledger under the lock.
     pub fn ledger(&self) -> &Ledger {
         &self.locked.ledger
+    }
+
+    /// Notes the CPUs that single threads of the guest will have for themselves, for the claim: others
+    /// are given none of them, see [`Charges::pinned`].
+    #[must_use]
+    pub fn pinning(mut self, cpus: CpuSet) -> Self {
+        self.pinned = cpus;
+        self
     }
 
     /// Claims what was advised, by its own split, and lets go of the lock. `page` is the size of
@@ -242,6 +253,7 @@ impl Decision<'_> {
             page,
             promised: Claim::split(advice),
             seen: None,
+            pinned: self.pinned,
             checked: if held { None } else { self.processes.started() },
         };
         let full = ClaimError::Full { limit: MOST_CLAIMS };

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::claim::{Caller, Claim, ClaimId, Origin, Owner, ProcessId, Promise, Seen};
 use super::ledger::Ledger;
 use crate::ids::NodeId;
-use crate::idset::NodeSet;
+use crate::idset::{CpuSet, NodeSet};
 use crate::sample::Instant;
 use crate::units::{Bytes, CpuShare};
 
@@ -116,6 +116,7 @@ impl Guest {
                     huge: Bytes::new(self.huge),
                     ..Seen::default()
                 }),
+                pinned: CpuSet::new(),
                 checked: None,
             })
         };

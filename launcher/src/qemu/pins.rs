@@ -20,6 +20,8 @@ pub struct ThreadCpus {
     pub iothreads: Vec<CpuSet>,
     /// Of all other threads.
     pub emulator: CpuSet,
+    /// What single vCPUs have for themselves, to be claimed.
+    pub own: CpuSet,
     /// What a person should know about it.
     pub notes: Vec<String>,
 }
@@ -29,8 +31,8 @@ impl ThreadCpus {
     ///
     /// What was named by hand goes first. Then by [`ThreadPin::Nodes`] a vCPU runs on all CPUs of
     /// its node's host node; by [`ThreadPin::Cores`] on one CPU, of a core that has no other vCPU
-    /// while there are such, idle cores before busy ones, isolated ones first where they are
-    /// wanted. vCPUs that find no CPU of their own run on all of their node. I/O threads and the
+    /// while there are such, of this guest or another that claimed it, idle cores before busy ones,
+    /// isolated ones first where they are wanted. vCPUs that find no CPU of their own run on all of their node. I/O threads and the
     /// others run on what no vCPU has, cores without a vCPU before threads beside one; on all where
     /// nothing is left.
     ///
@@ -55,7 +57,10 @@ impl ThreadCpus {
         for (&vcpu, cpus) in &guest.pins.vcpus {
             named.insert(vcpu, there(cpus, &host, &format!("vCPU {vcpu}"))?);
         }
-        let mut taken = named.values().fold(CpuSet::new(), |all, cpus| all.union(cpus));
+        let others = snapshot.charges().pinned();
+        let mut taken = named.values().fold(others.clone(), |all, cpus| all.union(cpus));
+        let single = named.values().filter(|cpus| cpus.len() == 1);
+        let mut own = single.fold(CpuSet::new(), |all, cpus| all.union(cpus));
         let mut notes = Vec::new();
         let mut vcpus = Vec::new();
         for vcpu in 0..guest.cpus.maximum {
@@ -74,6 +79,7 @@ impl ThreadCpus {
                 match cores.next(cpus, &isolated.unwrap_or_default(), &taken) {
                     Some(cpu) => {
                         taken.insert(cpu);
+                        own.insert(cpu);
                         *cpus = std::iter::once(cpu).collect();
                     }
                     None if vcpu < guest.cpus.current => drop(without.insert(CpuId(vcpu))),
@@ -89,7 +95,7 @@ impl ThreadCpus {
         }
         let present = vcpus.iter().take(at(guest.cpus.current));
         let used = present.fold(CpuSet::new(), |all, cpus| all.union(cpus));
-        let left = left(&process, &used, snapshot);
+        let left = left(&process, &used, others, snapshot);
         let emulator = match &guest.pins.emulator {
             Some(cpus) => there(cpus, &host, "the emulator's threads")?,
             None => left.clone(),
@@ -101,7 +107,7 @@ impl ThreadCpus {
                 None => left.clone(),
             });
         }
-        Ok(Self { process, vcpus, iothreads: threads, emulator, notes })
+        Ok(Self { process, vcpus, iothreads: threads, emulator, own, notes })
     }
 }
 
@@ -154,18 +160,19 @@ fn isolated(shape: &Shape, vcpu: u32, process: &CpuSet, snapshot: &Snapshot) -> 
     topology.isolated().intersection(&topology.cpus_of(&nodes))
 }
 
-/// Returns what is left for threads that are no vCPUs.
-fn left(process: &CpuSet, used: &CpuSet, snapshot: &Snapshot) -> CpuSet {
-    let mut left = process.difference(used);
-    for core in snapshot.topology().nodes().iter().flat_map(|node| &node.cores) {
-        if !core.intersection(used).is_empty() {
-            left = left.difference(core);
+/// Returns what is left for threads that are no vCPUs: beside no vCPU that has its CPU for itself, of
+/// this guest or another, if there is anything else.
+fn left(process: &CpuSet, used: &CpuSet, others: &CpuSet, snapshot: &Snapshot) -> CpuSet {
+    for busy in [&used.union(others), used] {
+        let free = process.difference(busy);
+        let cores = snapshot.topology().nodes().iter().flat_map(|node| &node.cores);
+        let shared = cores.filter(|core| !core.intersection(busy).is_empty());
+        let whole = shared.fold(free.clone(), |left, core| left.difference(core));
+        if let Some(left) = [whole, free].into_iter().find(|left| !left.is_empty()) {
+            return left;
         }
     }
-    if left.is_empty() {
-        left = process.difference(used);
-    }
-    if left.is_empty() { process.clone() } else { left }
+    process.clone()
 }
 
 /// The cores of a host, the idlest first.

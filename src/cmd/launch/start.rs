@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use placer_engine::claims::{Cgroup, ClaimId, Decision, For};
-use placer_engine::{Advice, Request, Snapshot, SysRoot};
+use placer_engine::{Advice, CpuSet, Request, Snapshot, SysRoot};
 use placer_launcher::cgroup::{self, Live, Planned, Tree};
 use placer_launcher::guest::{Guest, Program};
 use placer_launcher::qemu::Launch as Machine;
@@ -94,19 +94,20 @@ impl Plan {
         let claim;
         let started = match way {
             Way::InPlace(steps) => {
-                claim = claimant.claim(For::Pid(std::process::id()));
+                claim = claimant.claim(For::Pid(std::process::id()), CpuSet::new());
                 exec_in_place(&steps)
                     .map(|never| match never {})
                     .map(|ended| End { ended, left: None })
             }
             Way::Child(steps) => {
                 let waiting = Waiting::prepare(&Live, &steps)?;
-                claim = claimant.claim(who(waiting.pid(), waiting.claimed(&tree)));
+                claim = claimant.claim(who(waiting.pid(), waiting.claimed(&tree)), CpuSet::new());
                 waiting.open().and_then(placer_launcher::Started::wait)
             }
             Way::Machine(machine, planned) => {
                 let waiting = machine.prepare(&Live, planned)?;
-                claim = claimant.claim(who(waiting.pid(), waiting.claimed(&tree)));
+                let own = machine.threads().own.clone();
+                claim = claimant.claim(who(waiting.pid(), waiting.claimed(&tree)), own);
                 waiting.start().and_then(placer_launcher::Started::wait)
             }
         };
@@ -122,10 +123,12 @@ impl Plan {
 }
 
 impl Claimant<'_> {
-    fn claim(self, who: For) -> Option<ClaimId> {
+    fn claim(self, who: For, pinned: CpuSet) -> Option<ClaimId> {
         let Self { decision, request, advice, .. } = self;
-        let claim =
-            decision.and_then(|decision| claiming::claim_for(decision, request, advice, who));
+        let claim = decision.and_then(|decision| {
+            let decision = decision.pinning(pinned);
+            claiming::claim_for(decision, request, advice, who)
+        });
         // From here on stderr is the guest's.
         trouble::tell();
         claim

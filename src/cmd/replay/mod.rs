@@ -2,6 +2,7 @@
 
 mod crew;
 mod form;
+mod html;
 mod progress;
 mod table;
 
@@ -23,6 +24,7 @@ use crate::replay::{
     Course, Habits, Machine, Made, Outcome, Plan, Rule, Shape, Stream, Tuning, generate, read,
 };
 use crate::sampling::{self, Window};
+use crate::save::save;
 use crate::{json, output, plan};
 
 /// The load of guests made up, for each CPU.
@@ -59,6 +61,9 @@ pub(crate) fn run(args: &Replay) -> Result<ExitCode, Box<dyn Error>> {
     let outcomes = crew::work(&machine, &stream, &courses, args.threads, args.times);
     let outcomes = courses.into_iter().zip(outcomes).collect();
     let report = Report { machine, host, guests, stream, habits, tuning, plan: made, outcomes };
+    if let Some(path) = &args.html {
+        save(path, html::page(&report).as_bytes())?;
+    }
     let answer = if args.json {
         json::text(&form::ReplayForm::new(&report))?
     } else {

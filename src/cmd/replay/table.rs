@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::Report;
+use crate::escape::terminal;
 use crate::replay::{Course, Outcome};
 
 /// Returns the whole answer.
@@ -20,13 +21,13 @@ pub(super) fn text(report: &Report) -> String {
 /// Says what was replayed.
 pub(super) fn heading(report: &Report) -> String {
     let (demand, machine) = (report.stream.demand(), &report.machine);
-    let mut text = format!("host    {}\n", printable(&report.host));
+    let mut text = format!("host    {}\n", terminal(&report.host));
     let _ = writeln!(
         text,
         "guests  {} in {}, {}",
         report.stream.guests().len(),
         span(report.stream.seconds()),
-        printable(&report.guests)
+        terminal(&report.guests)
     );
     let vcpus = demand.cpus / f64::from(machine.cpus().max(1));
     let _ = writeln!(
@@ -92,17 +93,4 @@ fn span(seconds: f64) -> String {
         _ if seconds < 172_800.0 => format!("{:.0} h", seconds / 3_600.0),
         _ => format!("{:.0} days", seconds / 86_400.0),
     }
-}
-
-/// A path may hold anything; none of it is for the terminal to obey.
-pub(super) fn printable(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            shown.extend(c.escape_default());
-        } else {
-            shown.push(c);
-        }
-    }
-    shown
 }

@@ -10,9 +10,10 @@ use std::process::ExitCode;
 use crate::args::Show;
 use crate::json::{self, HostForm};
 use crate::look::Look;
+use crate::picture::{self, Picture};
 use crate::sampling::Window;
 use crate::second_source::SecondSource;
-use crate::{output, plan, settings};
+use crate::{output, plan, save, settings};
 
 pub(crate) use style::Style;
 pub(crate) use text::wrapped;
@@ -21,10 +22,19 @@ pub(crate) fn run(args: &Show, set: settings::Claims) -> Result<ExitCode, Box<dy
     let root = plan::root(&args.host);
     // hwloc reads while the load is measured.
     let second = args.devices.then(|| SecondSource::start(&root)).transpose()?;
-    let look = Look::at(&root, set, Window::Recent(args.host.window))?;
+    let look = Look::at(&root, set, Window::Recent(args.host.window), None)?;
     let view = look.view();
     for note in &view.notes {
         output::warn(note);
+    }
+    if let Some(file) = &args.svg {
+        save::save(file, Picture::of(&view, None).svg().as_bytes())?;
+    }
+    if let Some(file) = &args.html {
+        save::save(file, picture::page(&view, None).as_bytes())?;
+    }
+    if args.svg.is_some() || args.html.is_some() {
+        return Ok(ExitCode::SUCCESS);
     }
     let answer = if args.json {
         let facts = second.map(|second| second.json()).transpose()?;

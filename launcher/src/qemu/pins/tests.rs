@@ -214,3 +214,48 @@ proptest! {
         }
     }
 }
+
+/// The host with these CPUs claimed by others.
+fn with_claimed(host: &Snapshot, list: &str) -> Snapshot {
+    let mut charges = host.charges().clone();
+    charges.add_pinned(&cpus(list));
+    host.clone().with_charges(charges)
+}
+
+#[test]
+fn cores_that_another_guest_has_claimed_are_left_to_it() {
+    // Cores of two threads: 0-1, 2-3 on node 0, 4-5, 6-7 on node 1.
+    let Some(host) = host("two-nodes") else { return };
+    let guest = guest(2, ThreadPin::Cores);
+    let of = |claimed: &str| pinned(&guest, 0, &[0, 1], &with_claimed(&host, claimed));
+    // A core that is whole before a thread beside another guest's.
+    assert_eq!(shown(&of("0")), "2 6 |  | 4-5");
+    assert_eq!(of("0").own, cpus("2,6"));
+    assert_eq!(shown(&of("0,2")), "1 6 |  | 4-5");
+    // Nothing is left on one node: its vCPU roams there, and has nothing for itself.
+    let full = of("0-3");
+    assert_eq!((shown(&full).as_str(), full.own.to_string().as_str()), ("0-3 6 |  | 4-5", "6"));
+    assert_eq!(full.notes, ["vCPUs 0 have no CPU of their own: they run on all of their nodes"]);
+    // Threads that roam are in nobody's way to a claim.
+    assert!(pinned(&super::tests::guest(2, ThreadPin::Nodes), 0, &[0], &host).own.is_empty());
+}
+
+proptest! {
+    #[test]
+    fn two_guests_never_have_the_same_cpu_for_themselves(
+        first in 1_u32..9, second in 1_u32..9, nodes in 1_u32..4, before in 0_u32..16,
+    ) {
+        let Some(host) = host("two-nodes") else { return Ok(()) };
+        let nodes: Vec<u32> = (0..2).filter(|node| nodes >> node & 1 == 1).collect();
+        let before: CpuSet = (0..4).filter(|cpu| before >> cpu & 1 == 1).map(CpuId).collect();
+        let mut claimed = before.clone();
+        for count in [first, second] {
+            let mut charges = host.charges().clone();
+            charges.add_pinned(&claimed);
+            let host = host.clone().with_charges(charges);
+            let own = pinned(&guest(count, ThreadPin::Cores), 0, &nodes, &host).own;
+            prop_assert!(own.intersection(&claimed).is_empty(), "{own} of {claimed}");
+            claimed = claimed.union(&own);
+        }
+    }
+}
