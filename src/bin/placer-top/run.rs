@@ -194,7 +194,7 @@ impl Session {
                 let _ = emulate_default_handler(SIGTSTP);
                 return again(screen);
             }
-            Order::Redraw => _ = screen.clear(),
+            Order::Redraw => _ = anew(screen),
             Order::Record(dir) => self.record(dir),
         }
         None
@@ -224,8 +224,15 @@ enum End {
 }
 
 fn again(screen: &mut Screen) -> Option<End> {
-    let taken = terminal::enter().and_then(|()| screen.clear());
+    let taken = terminal::enter().and_then(|()| anew(screen));
     taken.is_err().then_some(End::Left)
+}
+
+/// Has everything drawn anew. Not by `Terminal::clear`: that asks the terminal where its cursor is, and
+/// the answer goes to the thread that waits for keys.
+fn anew(screen: &mut Screen) -> io::Result<()> {
+    let size = screen.size()?;
+    screen.resize(size.into())
 }
 
 /// Returns a snapshot that counts what was promised.

@@ -77,6 +77,7 @@ fn claim(id: u32, pid: Option<u32>, promised: &[(u32, u64)], resident: u64) -> C
         promised: promised.iter().map(promise).collect(),
         seen: pid.map(|_| Seen { at, resident: Bytes::new(resident << 20), ..Seen::default() }),
         checked: None,
+        pinned: Default::default(),
     }
 }
 
