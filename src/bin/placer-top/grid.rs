@@ -51,11 +51,11 @@ pub(crate) fn arrange(
             break;
         }
     }
-    if count % columns == 0 { turned(order, columns) } else { order }
+    if count.is_multiple_of(columns) { turned(&order, columns) } else { order }
 }
 
 /// Turns a full grid over, which leaves all steps as they are, so that the lowest come first.
-fn turned(order: Vec<usize>, columns: usize) -> Vec<usize> {
+fn turned(order: &[usize], columns: usize) -> Vec<usize> {
     let rows = order.len() / columns;
     let turn = |across: bool, down: bool| -> Vec<usize> {
         let place = |at: usize| {

@@ -126,7 +126,8 @@ impl Plan {
 /// that is not full.
 fn square(boxes: usize, most: usize) -> usize {
     let side = boxes.isqrt() + usize::from(boxes.isqrt().pow(2) < boxes);
-    let full = (side..=most.min(2 * side)).find(|columns| *columns > 0 && boxes % columns == 0);
+    let full =
+        (side..=most.min(2 * side)).find(|columns| *columns > 0 && boxes.is_multiple_of(*columns));
     full.unwrap_or(side).min(most)
 }
 

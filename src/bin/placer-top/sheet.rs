@@ -138,7 +138,7 @@ fn item(view: &View, nodes: NodeSet, what: What) -> Item {
     let members = || view.nodes.iter().filter(|node| nodes.contains(node.id));
     let mut memory = Memory::default();
     members().for_each(|node| memory.add(&Memory::of(&node.memory)));
-    let claimed = |node: &Node| node.cpus_claimed.map_or(0.0, |cpus| cpus.as_cpus());
+    let claimed = |node: &Node| node.cpus_claimed.map_or(0.0, placer_engine::CpuShare::as_cpus);
     let guests = view.guests.iter().flatten();
     let mut guests: Vec<(String, u64)> =
         guests.filter_map(|guest| Some((name(guest), share(guest, &nodes)?))).collect();

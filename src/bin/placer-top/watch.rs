@@ -62,11 +62,15 @@ pub(crate) fn start(
     Ok((found, stop))
 }
 
+/// When it was looked where a guest's memory is, and where it was.
+type Placed = (Instant, Option<Vec<(NodeId, Bytes)>>);
+
+/// Looks around, and remembers what is not to be looked at each time.
 pub(crate) struct Watcher {
     root: SysRoot,
     place: Place,
     /// Where guests' memory was, and when that was looked at.
-    placed: BTreeMap<ClaimId, (Instant, Option<Vec<(NodeId, Bytes)>>)>,
+    placed: BTreeMap<ClaimId, Placed>,
 }
 
 impl Watcher {
