@@ -24,15 +24,8 @@ pub(crate) fn text(request: &Request, advice: &Advice, why: &Explanation) -> Str
         put(&format!("{:>6} {load:>15} {:>17}  {part}", node.id, mib(node.mem).to_string()));
     }
     put("");
-    put("  nodes          slowdown  crowding  distance");
-    let chosen = Candidate {
-        nodes: advice.nodes.clone(),
-        slowdown: advice.slowdown,
-        near: advice.near,
-        crowding: advice.crowding,
-        reason: Reason::Chosen,
-    };
-    put(&row(&chosen, &proof(advice)));
+    put(HEAD);
+    put(&row(&chosen(advice), &proof(advice)));
     for other in &why.alternatives {
         put(&row(other, &reason(other)));
     }
@@ -47,12 +40,27 @@ pub(crate) fn text(request: &Request, advice: &Advice, why: &Explanation) -> Str
     text
 }
 
+/// What stands above the rows of the sets.
+pub(crate) const HEAD: &str = "  nodes          slowdown  crowding  distance";
+
+/// Returns the advised set as a row of its own table.
+pub(crate) fn chosen(advice: &Advice) -> Candidate {
+    Candidate {
+        nodes: advice.nodes.clone(),
+        slowdown: advice.slowdown,
+        near: advice.near,
+        crowding: advice.crowding,
+        reason: Reason::Chosen,
+    }
+}
+
 /// Returns what was asked and what is answered, on a line.
 pub(crate) fn headline(request: &Request, advice: &Advice) -> String {
     format!("{}: {}", request_in_words(request), verdict(advice))
 }
 
-fn request_in_words(request: &Request) -> String {
+/// Returns what is asked for.
+pub(crate) fn request_in_words(request: &Request) -> String {
     let pages = request.pages.map_or_else(String::new, |size| format!(" in pages of {size}"));
     format!("{} and {}{pages}", cpus(request.cpus), request.memory)
 }
@@ -65,7 +73,8 @@ fn cpus(share: CpuShare) -> String {
     }
 }
 
-fn verdict(advice: &Advice) -> String {
+/// Says where, or what is short.
+pub(crate) fn verdict(advice: &Advice) -> String {
     let noun = if advice.nodes.len() == 1 { "node" } else { "nodes" };
     match advice.shortfall {
         None => format!("{noun} {}", advice.nodes),
@@ -83,7 +92,7 @@ fn verdict(advice: &Advice) -> String {
 }
 
 /// One line of the table of sets. A long list of nodes pushes its figures to the right.
-fn row(candidate: &Candidate, remark: &str) -> String {
+pub(crate) fn row(candidate: &Candidate, remark: &str) -> String {
     let figure = |figure: Option<f64>| figure.map_or_else(|| "-".to_owned(), |f| format!("{f:.3}"));
     format!(
         "  {:<14} {:>8} {:>9} {:>9}  {remark}",
@@ -119,7 +128,8 @@ pub(crate) fn reason(candidate: &Candidate) -> String {
     }
 }
 
-fn numad(advice: &Advice, why: &Explanation) -> String {
+/// Says what numad would say, and in which figure that is worse, on a line of its own.
+pub(crate) fn numad(advice: &Advice, why: &Explanation) -> String {
     match &why.numad {
         None => "numad has no answer for this host".to_owned(),
         Some(numad) if numad.nodes == advice.nodes => "numad would say the same".to_owned(),

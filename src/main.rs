@@ -3,6 +3,7 @@
 mod args;
 mod claiming;
 mod cmd;
+mod companion;
 mod daemon;
 mod duration;
 mod escape;
@@ -21,6 +22,8 @@ mod save;
 mod second_source;
 mod settings;
 mod start_up;
+#[allow(dead_code, reason = "the other end of it is in placer-top")]
+mod top_options;
 mod trouble;
 mod variables;
 mod via;
@@ -78,6 +81,7 @@ fn obey(mut args: Args, matches: &ArgMatches) -> Result<ExitCode, Box<dyn Error>
         Command::Advise(args) => cmd::advise::run(&args, &set),
         Command::Launch(args) => cmd::launch::run(&args, set.claims),
         Command::Show(args) => cmd::show::run(&args, set.claims),
+        Command::Top(args) => cmd::top::run(&args, set.claims),
         Command::Record(args) => cmd::record::run(&args),
         Command::Replay(args) => cmd::replay::run(&args),
         Command::Schema(args) => cmd::schema::run(&args),

@@ -11,13 +11,14 @@ pub(crate) use without_hwloc::SecondSource;
 mod with_hwloc {
     use std::error::Error;
     use std::fmt::Write;
-    use std::path::{Path, PathBuf};
     use std::sync::Arc;
     use std::time::Duration;
 
     use placer_engine::SysRoot;
     use placer_engine::source::hwloc::{Device, Helper, Hwloc, HwlocLoader};
     use serde_json::{Value, json};
+
+    use crate::companion;
 
     /// hwloc takes 5 to 35 ms on real machines.
     const LONGEST: Duration = Duration::from_secs(10);
@@ -30,7 +31,7 @@ mod with_hwloc {
     impl SecondSource {
         /// Starts reading, in a child.
         pub(crate) fn start(root: &SysRoot) -> Result<Self, Box<dyn Error>> {
-            let helper = Helper::new(program()?);
+            let helper = Helper::new(companion::program("placer-hwloc", "--devices")?);
             Ok(Self { loader: HwlocLoader::spawn_with(root.clone(), helper) })
         }
 
@@ -94,19 +95,6 @@ mod with_hwloc {
     fn near(facts: &Hwloc, device: &Device) -> Option<String> {
         let told = device.cpus != facts.cpus || facts.nodes.len() == 1;
         told.then(|| device.nodes.to_string())
-    }
-
-    /// Returns the program that reads, which is installed with this one: beside it, or where
-    /// programs lie that people do not call.
-    fn program() -> Result<PathBuf, Box<dyn Error>> {
-        const NAME: &str = "placer-hwloc";
-        let own = std::env::current_exe()?;
-        let dir = own.parent().unwrap_or(Path::new("/"));
-        let places = [dir.join(NAME), dir.join("../libexec/placer").join(NAME)];
-        places.iter().find(|path| path.is_file()).cloned().ok_or_else(|| {
-            let places = places.map(|path| path.display().to_string()).join(" or ");
-            format!("--devices: expected the program {NAME} as {places}, found none").into()
-        })
     }
 }
 

@@ -149,6 +149,11 @@ impl Overcommit {
         (1.0..=100.0).contains(&factor).then(|| Self((factor * 100.0).round() as u32))
     }
 
+    /// Returns the factor.
+    pub fn factor(self) -> f64 {
+        f64::from(self.0) / 100.0
+    }
+
     /// Returns how much may be promised of so much memory, rounded down.
     fn times(self, memory: Bytes) -> Bytes {
         let most = u128::from(memory.get()) * u128::from(self.0) / 100;

@@ -9,6 +9,7 @@ mod record;
 mod replay;
 mod schema;
 mod show;
+mod top;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -31,6 +32,7 @@ pub(crate) use record::Record;
 pub(crate) use replay::{ClaimsName, Replay, RuleName, ShapeName};
 pub(crate) use schema::{Form, Schema};
 pub(crate) use show::Show;
+pub(crate) use top::Top;
 
 /// Answers where on this NUMA host a guest should run.
 #[derive(Debug, Parser)]
@@ -61,6 +63,8 @@ pub(crate) enum Command {
     Launch(Lazily<Launch>),
     /// Shows the host: nodes, CPUs, memory, claims, distances, load.
     Show(Lazily<Show>),
+    /// Shows the same live in the terminal, and where a guest would run.
+    Top(Lazily<Top>),
     /// Lists guests and their claims, and where their memory is now.
     Ps(Lazily<Ps>),
     /// Ends a claim.

@@ -10,3 +10,4 @@ pub(crate) mod release;
 pub(crate) mod replay;
 pub(crate) mod schema;
 pub(crate) mod show;
+pub(crate) mod top;

@@ -27,6 +27,7 @@ impl Settings {
                 put(open("window"), &mut args.host.window, &set.window);
                 set.choose(&open, &mut args.choice);
             }
+            Command::Top(args) => set.choose(&open, &mut args.choice),
             Command::Show(args) => put(open("window"), &mut args.host.window, &set.window),
             _ => {}
         }

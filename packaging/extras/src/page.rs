@@ -7,11 +7,12 @@ use clap_mangen::roff::{Roff, bold, roman};
 /// The compatibility page; `@VERSION@` stands for ours.
 const NUMAD: &str = include_str!("../../numad.8");
 
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 5] = [
     ("/etc/placer.toml", "The settings of this host; each is explained there."),
     ("/run/placer", "Claims, and the CPU counters of the last minute. Gone with a reboot."),
     ("/run/placer/placer.sock", "Where placer daemon answers, if it runs."),
     ("/usr/libexec/placer/placer-hwloc", "What placer show --devices asks."),
+    ("/usr/libexec/placer/placer-top", "What placer top draws with."),
 ];
 
 /// Returns the file name and the text of every page.
