@@ -22,7 +22,7 @@ export PREFIX DESTDIR ZSH_COMPLETIONS
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run build test test-vm test-daemon fuzz lint bench bench-peers fixtures \
+.PHONY: help run build test test-vm test-daemon fuzz lint bench bench-peers fixtures pictures \
 	extras install uninstall deb pack test-deb test-packed deps deps-test deps-lint deps-deb \
 	deps-fuzz clean
 
@@ -73,6 +73,9 @@ bench-peers: build deps-test ## Measures placer against numad, numactl and lstop
 
 fixtures: build deps-test ## Rebuilds sysfs-fixtures from virtual machines (4 minutes)
 	sysfs-fixtures/rebuild
+
+pictures: build ## Draws the README's pictures anew, from recorded machines
+	PLACER=$(BUILT)/placer docs/pictures/make
 
 extras: deps ## Writes what lies beside the program in a package: manual pages, completions, settings
 	$(CARGO) run -q $(LOCKED) -p placer-extras -- target/package
