@@ -18,7 +18,7 @@ export PREFIX DESTDIR ZSH_COMPLETIONS
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help run build test test-vm test-daemon lint bench bench-peers fixtures \
-	extras install uninstall deb pack test-deb test-packed deps deps-test deps-lint deps-deb clean
+	book extras install uninstall deb pack test-deb test-packed deps deps-test deps-lint deps-deb deps-book clean
 
 help: ## Lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ bench-peers: build deps-test ## Measures placer against numad, numactl and lstop
 fixtures: build deps-test ## Rebuilds sysfs-fixtures from virtual machines (4 minutes)
 	sysfs-fixtures/rebuild
 
+book: deps-book ## Draws the user guide, docs/, as pages in target/book (mdbook)
+	PATH="$(TOOLS):$$PATH" mdbook build docs --dest-dir "$$(pwd)/target/book"
+
 extras: deps ## Writes what lies beside the program in a package: manual pages, completions, settings
 	$(CARGO) run -q $(LOCKED) -p placer-extras -- target/package
 
@@ -94,6 +97,9 @@ deps-lint:
 
 deps-deb:
 	@ci/deps deb
+
+deps-book:
+	@ci/deps book
 
 clean: ## Removes everything that was built
 	$(CARGO) clean
