@@ -17,8 +17,9 @@ export PREFIX DESTDIR ZSH_COMPLETIONS
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run build test test-vm test-daemon lint bench bench-peers fixtures \
-	book extras install uninstall deb pack test-deb test-packed deps deps-test deps-lint deps-deb deps-book clean
+.PHONY: help run build test test-vm test-daemon lint bench bench-peers fixtures pictures \
+	book extras install uninstall deb pack test-deb test-packed deps deps-test deps-lint deps-deb \
+	deps-book clean
 
 help: ## Lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +62,9 @@ bench-peers: build deps-test ## Measures placer against numad, numactl and lstop
 
 fixtures: build deps-test ## Rebuilds sysfs-fixtures from virtual machines (4 minutes)
 	sysfs-fixtures/rebuild
+
+pictures: build ## Draws the README's pictures anew, from recorded machines
+	PLACER=$(BUILT)/placer docs/pictures/make
 
 book: deps-book ## Draws the user guide, docs/, as pages in target/book (mdbook)
 	PATH="$(TOOLS):$$PATH" mdbook build docs --dest-dir "$$(pwd)/target/book"

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use placer_engine::claims::{Claim, ClaimId, Processes};
+use placer_engine::claims::{self, Claim, ClaimId, OwnerProcess};
 use placer_engine::{Bytes, HostParts, Snapshot, SourceError, SysRoot};
 
 use crate::sampling::Window;
@@ -17,7 +17,7 @@ pub(crate) struct Look {
     pub(crate) snapshot: Snapshot,
     parts: HostParts,
     claims: Option<Vec<Claim>>,
-    programs: BTreeMap<ClaimId, String>,
+    owners: BTreeMap<ClaimId, OwnerProcess>,
 }
 
 impl Look {
@@ -35,8 +35,8 @@ impl Look {
     /// Reads what there is to see beside a snapshot.
     pub(crate) fn with(root: &SysRoot, snapshot: Snapshot, claims: Option<Vec<Claim>>) -> Self {
         let parts = HostParts::read(root, snapshot.topology());
-        let programs = programs(claims.as_deref().unwrap_or_default());
-        Self { name: name(root), snapshot, parts, claims, programs }
+        let owners = claims::owners(root, claims.as_deref().unwrap_or_default());
+        Self { name: name(root), snapshot, parts, claims, owners }
     }
 
     /// Returns what is shown of it.
@@ -46,19 +46,9 @@ impl Look {
             snapshot: &self.snapshot,
             parts: &self.parts,
             claims: self.claims.as_deref(),
-            programs: &self.programs,
+            owners: &self.owners,
         })
     }
-}
-
-/// Returns what the owners of claims run. Owners of a recorded machine's claims run here as well.
-fn programs(claims: &[Claim]) -> BTreeMap<ClaimId, String> {
-    if claims.iter().all(|claim| claim.owner.process().is_none()) {
-        return BTreeMap::new();
-    }
-    let Ok(mut look) = Processes::look() else { return BTreeMap::new() };
-    let program = |claim: &Claim| Some((claim.id, look.program(claim)?));
-    claims.iter().filter_map(program).collect()
 }
 
 /// Returns what a host is called that does not say: its directory.

@@ -9,7 +9,7 @@ mod machine;
 use std::path::Path;
 use std::process::Command;
 
-use common::{fixture, fixtures, json, placer, placer_on, run, text};
+use common::{fixture, fixtures, json, placer, placer_on, project, run, text};
 use machine::{Machine, put_file, scratch};
 use serde_json::Value;
 
@@ -97,6 +97,36 @@ fn text_svg_and_html_say_what_json_says() {
         }
     }
     assert!(count > 50, "{count}");
+}
+
+#[test]
+fn the_readmes_pictures_are_what_the_program_draws() {
+    let drawn = scratch();
+    let mut make = Command::new(project().join("docs/pictures/make"));
+    let output = run(make.arg(drawn.path()).env("PLACER", env!("CARGO_BIN_EXE_placer")));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let pictures = |dir: &Path| -> Vec<(String, String)> {
+        let entries = std::fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("one"));
+        let mut all: Vec<_> = entries
+            .filter(|entry| entry.path().extension().is_some_and(|is| is == "svg"))
+            .map(|entry| {
+                let name = entry.file_name().into_string().expect("a plain name");
+                (name, std::fs::read_to_string(entry.path()).expect("text"))
+            })
+            .collect();
+        all.sort();
+        all
+    };
+    let (committed, made) = (pictures(&project().join("docs/pictures")), pictures(drawn.path()));
+    let names =
+        |of: &[(String, String)]| of.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&committed), names(&made));
+    let readme = std::fs::read_to_string(project().join("README.md")).expect("a README");
+    for ((name, committed), (_, made)) in committed.iter().zip(&made) {
+        assert!(committed == made, "{name} is another picture: run `make pictures`, look, commit");
+        assert!(readme.contains(&format!("](docs/pictures/{name})")), "{name} is shown nowhere");
+    }
+    assert!(made.len() > 1, "{}", made.len());
 }
 
 /// 64 nodes of 16 CPUs, loads and distances of many kinds.

@@ -2,13 +2,15 @@
 
 use placer_engine::Bytes;
 
-use super::canvas::{Anchor, Area, Canvas, Place, bold, face};
+use super::canvas::{Area, Canvas, Place, bold, face};
 use super::cells;
 use super::marks::Marks;
 use super::measure;
 use super::scale::Scale;
-use crate::view::{Caches, Domain, Node, View};
+use crate::view::{Caches, Device, Domain, Node, View};
 
+/// How wide the mark of a runner-up is: six fit on the smallest card.
+const MARK: f64 = 16.0;
 /// So many devices are named; the others are counted.
 const MOST_DEVICES: usize = 8;
 
@@ -52,12 +54,18 @@ impl Draft<'_> {
     }
 
     /// A line of two texts, one at each end; the right one has its room first.
-    fn line(&mut self, size: f64, left: (&str, bool, &'static str, &str), right: (&str, &str)) {
+    fn line(
+        &mut self,
+        size: f64,
+        left: (&str, bool, &'static str, &str),
+        right: (&str, &str),
+        ink: &'static str,
+    ) {
         let (x, inner) = (self.scale.pad, self.inner());
         let y = self.y + size * 0.95;
         let said = self.canvas.told(
             Place::end(x + inner, y, inner * 0.68),
-            face(size, "m"),
+            face(size, ink),
             right.0,
             right.1,
         );
@@ -87,36 +95,41 @@ impl Draft<'_> {
         self.y += size * 1.3 + 4.0;
     }
 
-    /// The sets this node is in: a filled mark for the advised one.
+    /// The sets this node is in, a filled mark for the advised one, and below it the node's part of
+    /// the guest: where all cards have room for words.
     fn marks(&mut self, marks: &Marks) {
         let (size, height) = (10.0, 16.0);
-        let (mut x, inner) = (self.scale.pad, self.inner());
-        let end = x + inner;
+        let mut x = self.scale.pad;
         for (rank, set) in marks.sets.iter().enumerate() {
             if !set.nodes.contains(self.node.id) {
                 continue;
             }
-            let share = marks.split.iter().find(|share| share.node == self.node.id);
-            let label = match (rank, share) {
-                (0, Some(share)) if self.scale.full => {
-                    format!("1 advised: {:.2} CPUs, {}", share.cpus, share.memory)
-                }
-                (0, _) => "1 advised".to_owned(),
+            let label = match (rank, self.scale.full) {
+                (0, true) => "1 advised".to_owned(),
                 (rank, _) => (rank + 1).to_string(),
             };
-            let width = (measure::width(&label, size, rank == 0) + 10.0).max(height);
-            if x + width > end {
-                break;
-            }
-            let area = Area { x, y: self.y, w: width, h: height };
+            let width = if rank == 0 { measure::width(&label, size, true) + 12.0 } else { 0.0 };
+            let (x0, width) = (x, width.max(MARK));
+            let area = Area { x: x0, y: self.y, w: width, h: height };
             let (class, ink) =
                 if rank == 0 { ("ap", bold(size, "i")) } else { ("ru", face(size, "m")) };
             self.canvas.rect(area, height / 2.0, class);
-            let place = Place::middle(x + width / 2.0, self.y + 11.6, width - 4.0);
+            let place = Place::middle(x0 + width / 2.0, self.y + 11.6, width - 4.0);
             self.canvas.text(place, ink, &label);
-            x += width + 4.0;
+            x += width + 3.0;
         }
         self.y += height + 6.0;
+        if !self.scale.full {
+            return;
+        }
+        match marks.split.iter().find(|share| share.node == self.node.id) {
+            Some(share) => {
+                let said = format!("{:.2} CPUs, {}", share.cpus, share.memory);
+                self.line(self.scale.text, ("of the guest", false, "m", ""), (&said, ""), "t");
+            }
+            None => self.y += self.scale.text * 1.3,
+        }
+        self.y += 4.0;
     }
 
     fn memory(&mut self) {
@@ -156,12 +169,12 @@ impl Draft<'_> {
         let total_is = format!("node{id}.total");
         let size = self.scale.text;
         if memory.total == Some(Bytes::ZERO) {
-            self.line(size, ("no memory", false, "m", &total_is), ("", ""));
+            self.line(size, ("no memory", false, "m", &total_is), ("", ""), "m");
         } else if full {
             let of = format!("of {total}");
-            self.line(size, (&format!("{free} free"), true, "t", &free_is), (&of, &total_is));
+            self.line(size, (&format!("{free} free"), true, "t", &free_is), (&of, &total_is), "m");
         } else {
-            self.line(size, (&format!("{free} free"), true, "t", &free_is), ("", ""));
+            self.line(size, (&format!("{free} free"), true, "t", &free_is), ("", ""), "m");
         }
     }
 
@@ -180,7 +193,7 @@ impl Draft<'_> {
             (many, _) => format!("{many} guests"),
         };
         let name = format!("node{id}.claimed");
-        self.line(self.scale.text, (&claimed, false, "m", &name), (&guests, ""));
+        self.line(self.scale.text, (&claimed, false, "m", &name), (&guests, ""), "m");
     }
 
     fn huge(&mut self) {
@@ -193,7 +206,7 @@ impl Draft<'_> {
             let said: Vec<String> = have.into_iter().chain(claimed).collect();
             let left = format!("{} pages", huge.page);
             let name = format!("node{id}.huge{}", huge.page.get());
-            self.line(11.0, (&left, false, "m", ""), (&said.join(", "), &name));
+            self.line(11.0, (&left, false, "m", ""), (&said.join(", "), &name), "m");
         }
     }
 
@@ -235,41 +248,38 @@ impl Draft<'_> {
         }
     }
 
-    /// Devices as chips, as many as fit in three lines.
     fn devices(&mut self) {
         let devices = &self.node.devices;
-        if devices.is_empty() {
-            return;
+        if !devices.is_empty() {
+            let (at, inner) = ((self.scale.pad, self.y + 6.0), self.inner());
+            self.y += 8.0 + chips(&mut self.canvas, devices, at, inner);
         }
-        let (size, height) = (10.0, 18.0);
-        let (x0, inner) = (self.scale.pad, self.inner());
-        self.y += 6.0;
-        let mut x = 0.0;
-        let more = devices.len().saturating_sub(MOST_DEVICES);
-        let named = devices.iter().take(MOST_DEVICES).map(|device| {
-            let title = format!("{} {}: {}", device.kind.name(), device.address, device.label);
-            (device.label.clone(), title)
-        });
-        let rest = (more > 0).then(|| (format!("and {more} more"), String::new()));
-        for (label, title) in named.chain(rest) {
-            let text = crate::escape::terminal(&label);
-            let width = (measure::width(&text, size, false) + 12.0).min(inner);
-            if x > 0.0 && x + width > inner {
-                (x, self.y) = (0.0, self.y + height + 4.0);
-            }
-            let area = Area { x: x0 + x, y: self.y, w: width, h: height };
-            self.canvas.rect_titled(area, 4.0, "cp", &title);
-            let place = Place {
-                x: x0 + x + width / 2.0,
-                y: self.y + 12.6,
-                room: width - 8.0,
-                anchor: Anchor::Middle,
-            };
-            self.canvas.text(place, face(size, "t"), &text);
-            x += width + 5.0;
-        }
-        self.y += height + 2.0;
     }
+}
+
+/// Draws devices as chips, in lines of a width. Returns how high they are.
+pub(super) fn chips(canvas: &mut Canvas, devices: &[Device], at: (f64, f64), width: f64) -> f64 {
+    let (size, height) = (10.0, 18.0);
+    let (mut x, mut y) = (0.0, 0.0);
+    let more = devices.len().saturating_sub(MOST_DEVICES);
+    let named = devices.iter().take(MOST_DEVICES).map(|device| {
+        let title = format!("{} {}: {}", device.kind.name(), device.address, device.label);
+        (device.label.clone(), title)
+    });
+    let rest = (more > 0).then(|| (format!("and {more} more"), String::new()));
+    for (label, title) in named.chain(rest) {
+        let text = crate::escape::terminal(&label);
+        let long = (measure::width(&text, size, false) + 12.0).min(width);
+        if x > 0.0 && x + long > width {
+            (x, y) = (0.0, y + height + 4.0);
+        }
+        let area = Area { x: at.0 + x, y: at.1 + y, w: long, h: height };
+        canvas.rect_titled(area, 4.0, "cp", &title);
+        let place = Place::middle(area.x + long / 2.0, area.y + 12.6, long - 8.0);
+        canvas.text(place, face(size, "t"), &text);
+        x += long + 5.0;
+    }
+    y + height
 }
 
 fn bar_part(canvas: &mut Canvas, area: Area, class: &str) {

@@ -167,8 +167,11 @@ impl Picture {
             };
         }
         let (x, y, room) = beside;
-        let height = panels::guests(&mut self.canvas, view, (x, y), room.min(640.0));
-        self.h = bottom.max(y + height) + SPACE;
+        let room = room.min(640.0);
+        let mut y = y + panels::guests(&mut self.canvas, view, (x, y), room);
+        let height = panels::stray(&mut self.canvas, view, (x, y + SPACE / 2.0), room);
+        y += if height > 0.0 { height + SPACE / 2.0 } else { 0.0 };
+        self.h = bottom.max(y) + SPACE;
         let height = panels::key(&mut self.canvas, view, (MARGIN, self.h), width);
         self.h += height + MARGIN - 8.0;
     }

@@ -3,6 +3,7 @@
 use placer_engine::Bytes;
 
 use super::canvas::{Area, Canvas, Place, bold, face};
+use super::card;
 use super::marks::Marks;
 use super::measure;
 use crate::escape;
@@ -64,6 +65,18 @@ pub(super) fn advice(canvas: &mut Canvas, marks: &Marks, at: (f64, f64), width: 
     y + 4.0 - at.1
 }
 
+/// Draws the devices whose node is not told. Returns how high they are; 0 where there are none.
+pub(super) fn stray(canvas: &mut Canvas, view: &View, at: (f64, f64), width: f64) -> f64 {
+    if view.stray.is_empty() {
+        return 0.0;
+    }
+    let (title, said) = ("Devices", "whose node the firmware does not tell");
+    canvas.text(Place::start(at.0, at.1 + 14.0, width), bold(14.0, "t"), title);
+    let after = at.0 + measure::width(title, 14.0, true) + 10.0;
+    canvas.text(Place::start(after, at.1 + 14.0, width - after + at.0), face(11.0, "m"), said);
+    24.0 + card::chips(canvas, &view.stray, (at.0, at.1 + 24.0), width)
+}
+
 /// Draws guests and holds as a table. Returns how high it is.
 pub(super) fn guests(canvas: &mut Canvas, view: &View, at: (f64, f64), width: f64) -> f64 {
     let (x, mut y) = at;
@@ -89,7 +102,7 @@ pub(super) fn guests(canvas: &mut Canvas, view: &View, at: (f64, f64), width: f6
     canvas.text(Place::start(ends[3] + 12.0, y, width * 0.16 - 12.0), face(11.0, "m"), "nodes");
     y += 6.0;
     for guest in guests.iter().take(MOST_GUESTS) {
-        canvas.rect(Area { x, y, w: width, h: 1.0 }, 0.0, "dm");
+        canvas.rect(Area { x, y, w: width, h: 1.0 }, 0.0, "ln");
         y += 15.0;
         canvas.text(Place::start(x, y, width * 0.42 - 6.0), face(12.0, "t"), &who(guest));
         canvas.text(Place::end(ends[1], y, width * 0.11), face(12.0, "t"), &guest.cpus.to_string());

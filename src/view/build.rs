@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use placer_engine::claims::{Claim, ClaimId};
+use placer_engine::claims::{Claim, ClaimId, OwnerProcess};
 use placer_engine::{
     Attached, Bytes, CpuSet, DeviceKind, HostParts, NodeHugePages, NodeId, NodeState, Snapshot,
 };
@@ -22,17 +22,19 @@ pub(crate) struct Sources<'a> {
     /// `None` when they cannot be told.
     pub(crate) claims: Option<&'a [Claim]>,
     /// What the owners of claims run, as far as it is seen.
-    pub(crate) programs: &'a BTreeMap<ClaimId, String>,
+    pub(crate) owners: &'a BTreeMap<ClaimId, OwnerProcess>,
 }
 
 impl View {
     /// Returns what is shown of a host.
     pub(crate) fn of(sources: Sources<'_>) -> Self {
-        let Sources { name, snapshot, parts, claims, programs } = sources;
+        let Sources { name, snapshot, parts, claims, owners } = sources;
         let topology = snapshot.topology();
         let nodes: Vec<Node> = snapshot.nodes().iter().map(|state| node(&sources, state)).collect();
         let guests = claims.map(|claims| {
-            let guest = |claim: &Claim| Guest::of(claim, programs.get(&claim.id).cloned());
+            let every: CpuSet =
+                topology.nodes().iter().fold(CpuSet::new(), |all, node| all.union(&node.listed));
+            let guest = |claim: &Claim| Guest::of(claim, owners.get(&claim.id), &every);
             let mut guests: Vec<Guest> = claims.iter().map(guest).collect();
             guests.sort_by(|a, b| b.memory.cmp(&a.memory).then_with(|| a.id.cmp(&b.id)));
             guests

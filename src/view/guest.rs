@@ -1,7 +1,7 @@
 //! A guest or a hold, as it is shown.
 
-use placer_engine::claims::{Claim, Origin, Promise};
-use placer_engine::{Bytes, CpuShare, NodeId, NodeSet};
+use placer_engine::claims::{Claim, Origin, OwnerProcess, Promise};
+use placer_engine::{Bytes, CpuSet, CpuShare, NodeId, NodeSet};
 
 /// Of a guest's memory, so many percent have to be on the advised nodes for it to count as placed as
 /// advised: the rest may be the program's own.
@@ -18,6 +18,8 @@ pub(crate) struct Guest {
     pub(crate) program: Option<String>,
     /// Whether somebody asked placer about it.
     pub(crate) asked: bool,
+    /// Whether its threads are kept on some of the host's CPUs.
+    pub(crate) pinned: bool,
     pub(crate) cpus: CpuShare,
     pub(crate) memory: Bytes,
     /// The size of its huge pages, if it has them.
@@ -31,14 +33,17 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    /// Returns how a claim is shown. `program` is what its process runs.
-    pub(crate) fn of(claim: &Claim, program: Option<String>) -> Self {
+    /// Returns how a claim is shown, with what is seen of its process on a host of some CPUs.
+    pub(crate) fn of(claim: &Claim, process: Option<&OwnerProcess>, every: &CpuSet) -> Self {
         let seen = claim.seen.as_ref();
+        let allowed = process.and_then(|process| process.cpus.as_ref());
         Self {
             id: claim.id.to_string(),
             pid: claim.owner.process().map(|process| process.pid),
-            program,
+            program: process.and_then(|process| process.program.clone()),
             asked: claim.origin == Origin::Asked,
+            pinned: !claim.pinned.is_empty()
+                || allowed.is_some_and(|allowed| !every.is_subset(allowed)),
             cpus: claim.cpus,
             memory: claim.memory,
             page: claim.page,

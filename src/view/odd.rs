@@ -186,11 +186,13 @@ fn misplaced(view: &View) -> Option<String> {
 
 fn balancing(view: &View) -> Option<String> {
     let on = view.kernel.numa_balancing.is_some_and(|mode| mode & 1 == 1);
-    let guests = view.claims().map(|(guests, _)| guests).filter(|guests| *guests > 0 && on)?;
-    let are = noun(guests, "guest is", "guests are");
-    Some(format!(
-        "the kernel moves memory by itself while {guests} {are} placed: sysctl kernel.numa_balancing=0"
-    ))
+    let pinned = view.guests.iter().flatten().filter(|guest| guest.pinned).count();
+    let are = noun(pinned, "guest is", "guests are");
+    (on && pinned > 0).then(|| {
+        format!(
+            "the kernel moves memory by itself while {pinned} {are} pinned: sysctl kernel.numa_balancing=0"
+        )
+    })
 }
 
 fn reclaim(view: &View) -> Option<String> {

@@ -61,6 +61,7 @@ fn guest(id: &str, advised: u32, now: &[(u32, u64)]) -> Guest {
         pid: Some(7),
         program: None,
         asked: true,
+        pinned: true,
         cpus: CpuShare::from_hundredths(100),
         memory: Bytes::new(GIB),
         page: None,
@@ -168,7 +169,7 @@ fn guests_and_promises() {
 #[test]
 fn the_kernels_settings() {
     let text =
-        "the kernel moves memory by itself while 1 guest is placed: sysctl kernel.numa_balancing=0";
+        "the kernel moves memory by itself while 1 guest is pinned: sysctl kernel.numa_balancing=0";
     check("numa-balancing", text, |view| view.kernel.numa_balancing = Some(1));
     // Mode 2 only moves cold memory to slower nodes; without guests nobody minds.
     assert_eq!(odd(|view| view.kernel.numa_balancing = Some(2)), []);
@@ -176,6 +177,15 @@ fn the_kernels_settings() {
         odd(|view| {
             view.kernel.numa_balancing = Some(1);
             view.guests = Some(Vec::new());
+        }),
+        []
+    );
+    // Who roams over the whole host is helped by it.
+    let roams = Guest { pinned: false, ..guest("0000000b", 1, &[(1, GIB)]) };
+    assert_eq!(
+        odd(|view| {
+            view.kernel.numa_balancing = Some(1);
+            view.guests = Some(vec![roams]);
         }),
         []
     );

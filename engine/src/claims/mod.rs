@@ -26,6 +26,7 @@ mod libvirt;
 mod look;
 mod numa_maps;
 mod observed;
+mod owners;
 mod proc;
 mod proc_dir;
 mod proc_text;
@@ -38,5 +39,6 @@ pub use claim::{Caller, Cgroup, Claim, ClaimId, Origin, Owner, ProcessId, Promis
 pub use desk::{Claims, Decision, For, MOST_LOOKS, Place, View};
 pub use error::ClaimError;
 pub use ledger::{Fate, Ledger, MOST_CLAIMS};
+pub use owners::{OwnerProcess, owners};
 pub use proc::{Processes, Standing};
 pub use store::{ClaimFile, Locked, PATIENCE, System};

@@ -18,6 +18,7 @@ use super::proc_dir::{MOST_PROCESSES, ProcDir};
 use super::proc_text::{self, Stat};
 use crate::error::SourceError;
 use crate::ids::NodeId;
+use crate::idset::CpuSet;
 use crate::sample::Instant;
 use crate::source::SysRoot;
 use crate::units::{Bytes, CpuShare};
@@ -293,6 +294,13 @@ impl Processes {
     pub fn program(&mut self, claim: &Claim) -> Option<String> {
         let pid = self.pid_here(claim.owner.process()?)?;
         self.stat(pid).map(|stat| stat.program)
+    }
+
+    /// Returns the CPUs that the first thread of a claim's owner may run on; `None` when it is not seen
+    /// from here.
+    pub fn cpus_allowed(&mut self, claim: &Claim) -> Option<CpuSet> {
+        let pid = self.pid_here(claim.owner.process()?)?;
+        if self.dir.read(pid, "status") { proc_text::cpus_allowed(self.dir.text()) } else { None }
     }
 
     /// Returns the pid by which a process is seen from here.

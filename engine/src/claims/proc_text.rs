@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::ids::NodeId;
-use crate::idset::IdSet;
+use crate::ids::{CpuId, NodeId};
+use crate::idset::{CpuSet, IdSet};
 use crate::parse::{self, number, trim_end};
 use crate::units::Bytes;
 
@@ -89,6 +89,12 @@ pub(super) fn identity(status: &[u8]) -> Identity {
     let allowed = nodes.filter(few).map(|nodes| nodes.iter().map(|node| node.0).collect());
     let (leader, parent, uid) = (first("Tgid"), first("PPid"), first("Uid"));
     Identity { leader, parent, uid, allowed }
+}
+
+/// Returns the CPUs that a thread may run on, from `Cpus_allowed_list` of its `status`.
+pub(super) fn cpus_allowed(status: &[u8]) -> Option<CpuSet> {
+    let list = trim_end(field(status, "Cpus_allowed_list")?);
+    parse::list::parse::<CpuId>(list).ok().filter(|cpus| !cpus.is_empty())
 }
 
 /// Returns whether a process of this name (`comm`: 15 bytes at most) may be a QEMU: most go by the
@@ -259,6 +265,18 @@ mod tests {
 
     const STAT: &str =
         "4711 (a) b (c\n) S 1 2 3 0 -1 4194560 9 8 7 6 250 50 0 0 20 0 3 0 12345 99 1";
+
+    #[test]
+    fn allowed_cpus_are_read_and_nothing_is_made_up() {
+        let list = |text: &[u8]| cpus_allowed(text).map(|cpus| cpus.to_string());
+        assert_eq!(
+            list(b"Cpus_allowed:\tff\nCpus_allowed_list:\t0-3,8\n"),
+            Some("0-3,8".to_owned())
+        );
+        for text in [&b"Cpus_allowed_list:\t\n"[..], b"Cpus_allowed_list:\t3-\n", b"Name:\tx\n"] {
+            assert_eq!(list(text), None);
+        }
+    }
 
     #[test]
     fn the_name_may_hold_anything() {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use placer_engine::claims::{Claim, ClaimId};
+use placer_engine::claims::{Claim, ClaimId, OwnerProcess};
 use placer_engine::{Bytes, Host, HostParts, NodeId, NodeSet, Request, Snapshot, parse};
 
 use crate::answer::Answer;
@@ -34,7 +34,7 @@ pub(crate) struct Around {
     /// `None` when they cannot be told.
     pub(crate) claims: Option<Vec<Claim>>,
     /// What the owners of claims run.
-    pub(crate) programs: BTreeMap<ClaimId, String>,
+    pub(crate) owners: BTreeMap<ClaimId, OwnerProcess>,
     /// Where their memory was when it was last looked at.
     pub(crate) placed: BTreeMap<ClaimId, Vec<(NodeId, Bytes)>>,
     /// What a person should know about the claims.
@@ -440,9 +440,9 @@ impl Model {
 
 /// Returns what is shown of a host, its guests with where their memory was seen.
 fn view_of(name: &str, snapshot: &Snapshot, around: &Around) -> View {
-    let Around { parts, claims, programs, placed, .. } = around;
+    let Around { parts, claims, owners, placed, .. } = around;
     let claims = claims.as_deref();
-    let mut view = View::of(Sources { name, snapshot, parts, claims, programs });
+    let mut view = View::of(Sources { name, snapshot, parts, claims, owners });
     for guest in view.guests.iter_mut().flatten().filter(|guest| guest.now.is_none()) {
         let id: Option<ClaimId> = guest.id.parse().ok();
         guest.now = id.and_then(|id| placed.get(&id)).cloned();

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use placer_engine::claims::{Caller, Claim, ClaimId, Origin, Owner, ProcessId, Promise, Seen};
+use placer_engine::claims::{
+    Caller, Claim, ClaimId, Origin, Owner, OwnerProcess, ProcessId, Promise, Seen,
+};
 use placer_engine::{Bytes, Charges, CpuShare, HostParts, NodeId, Request, Snapshot, SysRoot};
 use proptest::prelude::*;
 use ratatui::Terminal;
@@ -81,6 +83,10 @@ fn claim(id: u32, pid: Option<u32>, promised: &[(u32, u64)], resident: u64) -> C
     }
 }
 
+fn runs(program: &str) -> OwnerProcess {
+    OwnerProcess { program: Some(program.to_owned()), cpus: None }
+}
+
 /// Three guests: one where it should be, one that is elsewhere and has a wicked name, and a hold.
 fn guests() -> (Around, Charges) {
     let mut around = Around::default();
@@ -89,8 +95,8 @@ fn guests() -> (Around, Charges) {
         claim(2, Some(815), &[(1, 30)], 30),
         claim(3, None, &[(0, 20)], 0),
     ];
-    around.programs.insert(ClaimId(1), "qemu-system-x86".to_owned());
-    around.programs.insert(ClaimId(2), "\u{1b}[2J\u{202e}evil\n\u{9b}31m".to_owned());
+    around.owners.insert(ClaimId(1), runs("qemu-system-x86"));
+    around.owners.insert(ClaimId(2), runs("\u{1b}[2J\u{202e}evil\n\u{9b}31m"));
     around.placed.insert(ClaimId(1), vec![(NodeId(0), Bytes::new(50 << 20))]);
     around.placed.insert(
         ClaimId(2),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select, tick};
-use placer_engine::claims::{Claim, ClaimId, Claims, Overcommit, Place, Processes};
+use placer_engine::claims::{Claim, ClaimId, Claims, Overcommit, Place, Processes, owners};
 use placer_engine::source::HostReader;
 use placer_engine::{Bytes, Charges, HostParts, NodeId, SysRoot, Topology};
 
@@ -122,8 +122,7 @@ impl Watcher {
             let placed = processes.placement(claim);
             self.placed.insert(claim.id, (now, placed));
         }
-        let program = |claim: &Claim| Some((claim.id, processes.program(claim)?));
-        around.programs = claims.iter().filter_map(program).collect();
+        around.owners = owners(&self.root, claims);
         let placed = self.placed.iter();
         around.placed = placed.filter_map(|(id, (_, at))| Some((*id, at.clone()?))).collect();
     }
