@@ -192,7 +192,10 @@ fn a_panic_gives_the_terminal_back_before_it_speaks() {
     let file = tmux.dir.path().join("options");
     std::fs::write(&file, options.replace('\n', " ")).expect("written");
     let program = env!("CARGO_BIN_EXE_placer-top");
-    tmux.line(&format!("clear; {program} \"$(cat {})\"; echo ended", file.display()));
+    tmux.line(&format!(
+        "clear; RUST_BACKTRACE=0 {program} \"$(cat {})\"; echo ended",
+        file.display()
+    ));
     let screen = tmux.wait("\nended");
     assert!(screen.contains("asked to panic"), "{screen}");
     assert_eq!(tmux.flags(), "0 1");
