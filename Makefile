@@ -23,8 +23,8 @@ export PREFIX DESTDIR ZSH_COMPLETIONS
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help run build test test-vm test-daemon fuzz lint bench bench-peers fixtures pictures \
-	extras install uninstall deb pack test-deb test-packed deps deps-test deps-lint deps-deb \
-	deps-fuzz clean
+	book extras install uninstall deb pack test-deb test-packed deps deps-test deps-lint deps-deb \
+	deps-fuzz deps-book clean
 
 help: ## Lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ fixtures: build deps-test ## Rebuilds sysfs-fixtures from virtual machines (4 mi
 pictures: build ## Draws the README's pictures anew, from recorded machines
 	PLACER=$(BUILT)/placer docs/pictures/make
 
+book: deps-book ## Draws the user guide, docs/, as pages in target/book (mdbook)
+	PATH="$(TOOLS):$$PATH" mdbook build docs --dest-dir "$$(pwd)/target/book"
+
 extras: deps ## Writes what lies beside the program in a package: manual pages, completions, settings
 	$(CARGO) run -q $(LOCKED) -p placer-extras -- target/package
 
@@ -112,6 +115,9 @@ deps-deb:
 
 deps-fuzz:
 	@ci/deps fuzz
+
+deps-book:
+	@ci/deps book
 
 clean: ## Removes everything that was built
 	$(CARGO) clean
