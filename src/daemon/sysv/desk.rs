@@ -93,6 +93,13 @@ impl Desk {
         }
     }
 
+    /// Takes messages in one go, and lets time pass.
+    #[cfg(fuzzing)]
+    pub(crate) fn take_at_once(&mut self, batch: Vec<Arrived>) {
+        self.take(batch);
+        self.let_count();
+    }
+
     /// Options before questions: of one client they were sent before.
     fn take(&mut self, batch: Vec<Arrived>) {
         let mut questions = Vec::new();

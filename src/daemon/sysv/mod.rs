@@ -12,6 +12,8 @@ mod answer;
 pub(crate) mod client;
 mod desk;
 mod fit;
+#[cfg(fuzzing)]
+pub(super) mod fuzzing;
 mod ipc;
 mod letters;
 mod line;
