@@ -70,8 +70,8 @@ bench-peers: build deps-test ## Measures placer against numad, numactl and lstop
 fixtures: build deps-test ## Rebuilds sysfs-fixtures from virtual machines (4 minutes)
 	sysfs-fixtures/rebuild
 
-pictures: build ## Draws the README's pictures anew, from recorded machines
-	PLACER=$(BUILT)/placer docs/pictures/make
+pictures: build ## Draws the pictures of README and guide anew, from recorded machines
+	PLACER=$(BUILT)/placer docs/make-pictures
 
 book: deps-book ## Draws the user guide, docs/, as pages in target/book (mdbook)
 	PATH="$(TOOLS):$$PATH" mdbook build docs --dest-dir "$$(pwd)/target/book"

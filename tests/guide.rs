@@ -13,9 +13,10 @@ mod elsewhere;
 #[path = "guide/page.rs"]
 mod page;
 
+use std::fs::Permissions;
 use std::io::Write;
-use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use common::{placer, project, run, text};
@@ -24,14 +25,29 @@ use page::{Page, for_trycmd, from_trycmd, pages};
 /// The recorded host that files of the guide are tried on.
 const ROOT: &str = "sysfs-fixtures/ring-4";
 
-/// What a caller's own environment must not change.
-const VARIABLES: [&str; 4] = ["PLACER_ROOT", "PLACER_POLICY", "PLACER_WINDOW", "PLACER_VIA"];
+/// What a caller's own environment must not change, and no page sets: what is given to trycmd goes before
+/// what stands in front of a command.
+const VARIABLES: [&str; 3] = ["PLACER_POLICY", "PLACER_WINDOW", "PLACER_VIA"];
+
+/// Makes a program of that name that goes by the shipped settings unless its caller names others.
+fn program(bin: &Path, name: &str) -> PathBuf {
+    let link = bin.join(name);
+    symlink(env!("CARGO_BIN_EXE_placer"), &link).expect("a link");
+    let script = bin.join(format!("{name}.sh"));
+    let text = format!(
+        "#!/bin/sh\nexport PLACER_CONFIG=\"${{PLACER_CONFIG:-{}}}\"\nexec {} \"$@\"\n",
+        common::SHIPPED,
+        link.display()
+    );
+    std::fs::write(&script, text).expect("written");
+    std::fs::set_permissions(&script, Permissions::from_mode(0o755)).expect("a program");
+    script
+}
 
 #[test]
 fn every_command_prints_what_stands_there() {
     let bin = tempfile::tempdir().expect("a directory");
-    let numad = bin.path().join("numad");
-    symlink(env!("CARGO_BIN_EXE_placer"), &numad).expect("a link");
+    let programs = ["placer", "numad"].map(|name| (name, program(bin.path(), name)));
     let copies = tempfile::tempdir().expect("a directory");
     for page in pages() {
         // Claims of one page count in that page alone, in the order in which it makes them.
@@ -45,10 +61,9 @@ fn every_command_prints_what_stands_there() {
             cases.env(name, "");
         }
         cases.env("PLACER_STATE_DIR", state.path().to_str().expect("a plain name"));
-        cases.env("PLACER_CONFIG", common::SHIPPED);
-        cases
-            .register_bin("placer", trycmd::schema::Bin::Path(env!("CARGO_BIN_EXE_placer").into()));
-        cases.register_bin("numad", trycmd::schema::Bin::Path(numad.clone()));
+        for (name, path) in &programs {
+            cases.register_bin(*name, trycmd::schema::Bin::Path(path.clone()));
+        }
         cases.run();
         let written = std::fs::read_to_string(&copy).expect("it is still there");
         if written != changed {
@@ -119,7 +134,11 @@ fn everything_else_is_read_by_who_reads_it() {
                 }
                 "toml" => run(placer.args(["launch", "--dry-run"]).arg(file("guest.toml"))),
                 "xml" => run(placer.args(["launch", "--dry-run"]).arg(file("domain.xml"))),
-                "sh" => parsed_by_sh(&block.text),
+                "sh" => fed(Command::new("sh").arg("-n"), &block.text),
+                "python" => {
+                    let parse = "import ast, sys; ast.parse(sys.stdin.read())";
+                    fed(Command::new("python3").args(["-c", parse]), &block.text)
+                }
                 other => panic!("{here}: nobody reads {other:?}"),
             };
             let said = text(&output.stderr);
@@ -133,16 +152,11 @@ fn is_settings(text: &str) -> bool {
     ["[advise]", "[claims]", "[numad]", "[daemon]"].iter().any(|section| text.contains(section))
 }
 
-fn parsed_by_sh(script: &str) -> std::process::Output {
-    let mut shell = Command::new("sh")
-        .arg("-n")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("a shell");
-    shell.stdin.take().expect("a pipe").write_all(script.as_bytes()).expect("written");
-    shell.wait_with_output().expect("it ends")
+fn fed(command: &mut Command, input: &str) -> std::process::Output {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("it starts");
+    child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("written");
+    child.wait_with_output().expect("it ends")
 }
 
 #[test]
@@ -157,6 +171,73 @@ fn the_files_that_pages_show_are_those_that_are_there() {
         let file = bare(&file.expect("an example"));
         assert!(shown.blocks.iter().any(|block| bare(&block.text) == file), "{page}: {file:?}");
     }
+}
+
+/// Returns what the program can say: all its sources, with literals that go over several lines as one.
+fn sources() -> String {
+    fn read(dir: &Path, into: &mut String) {
+        for entry in std::fs::read_dir(dir).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                read(&path, into);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).expect("a source");
+                let text = text.replace("\\\n", " ");
+                text.split_whitespace().for_each(|word| *into += &format!("{word} "));
+            }
+        }
+    }
+    let mut all = String::new();
+    ["src", "engine/src", "launcher/src"]
+        .iter()
+        .for_each(|dir| read(&project().join(dir), &mut all));
+    all
+}
+
+#[test]
+fn every_message_that_is_explained_is_one_that_is_said() {
+    let sources = sources();
+    let page = Page::read(&project().join("docs/src/troubleshooting.md"));
+    let messages = page.messages();
+    assert!(messages.len() > 20, "{messages:?}");
+    for message in messages {
+        for part in message.split("...").map(|part| part.trim_matches([' ', ':'])) {
+            assert!(sources.contains(part), "nobody says {part:?}");
+        }
+    }
+}
+
+#[test]
+fn the_screens_that_are_shown_are_those_of_placer_top() {
+    let page = Page::read(&project().join("docs/src/top.md"));
+    let shown: Vec<_> = page.blocks.iter().filter(|block| block.info == "text").collect();
+    assert_eq!(shown.len(), 2);
+    for (block, name) in shown.iter().zip(["ring-asked", "help"]) {
+        let path = project().join(format!("src/bin/placer-top/screens/{name}.txt"));
+        let screen = std::fs::read_to_string(path).expect("a screen");
+        assert!(screen.contains(&block.text), "{name}.txt is\n{screen}");
+    }
+}
+
+#[test]
+fn every_setting_is_on_its_page_under_its_section() {
+    let page = Page::read(&project().join("docs/src/settings.md"));
+    let shipped = std::fs::read_to_string(common::SHIPPED).expect("settings");
+    let (mut section, mut count) = (String::new(), 0);
+    for line in shipped.lines() {
+        if line.starts_with('[') {
+            section = format!("## `{line}`");
+        } else if let Some((key, value)) = line.strip_prefix('#').and_then(|l| l.split_once(" = "))
+            && !key.starts_with(' ')
+        {
+            let rows = page.below(&section);
+            let named = |row: &&str| row.starts_with('|') && row.contains(&format!("`{key}`"));
+            let row = rows.into_iter().find(named).unwrap_or_else(|| panic!("no {key}: {section}"));
+            assert!(row.contains(&format!("`{value}`")), "{key} is {value}: {row}");
+            count += 1;
+        }
+    }
+    assert!(count > 20, "{count} settings");
 }
 
 #[test]
@@ -182,6 +263,9 @@ fn no_link_leads_nowhere() {
                 continue;
             }
             let (file, anchor) = link.split_once('#').unwrap_or((&link, ""));
+            // What lies outside is no part of the book.
+            let leaves = page.path.starts_with(project().join("docs")) && file.starts_with("..");
+            assert!(!leaves, "{}:{line}: {link} leaves the guide", page.name);
             let folder = page.path.parent().unwrap_or(Path::new("/"));
             let target = if file.is_empty() { page.path.clone() } else { folder.join(file) };
             assert!(target.exists(), "{}:{line}: nothing at {link}", page.name);

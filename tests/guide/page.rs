@@ -84,6 +84,28 @@ impl Page {
         })
     }
 
+    /// Returns the lines below a heading that begins so, up to the next.
+    pub(crate) fn below(&self, heading: &str) -> Vec<&str> {
+        let lines = self.prose.iter().map(|(_, line)| line.as_str());
+        let from = lines.skip_while(|line| !line.starts_with(heading)).skip(1);
+        from.take_while(|line| !line.starts_with("## ")).collect()
+    }
+
+    /// Returns what is quoted in headings, and in the first cells of tables of what "it says".
+    pub(crate) fn messages(&self) -> Vec<&str> {
+        let (mut found, mut inside) = (Vec::new(), false);
+        for (_, line) in &self.prose {
+            inside = line.starts_with("| it says") || inside && line.starts_with('|');
+            let quoting = match line.strip_prefix("## ") {
+                Some(title) => title,
+                None if inside => line.split(" | ").next().unwrap_or(""),
+                None => continue,
+            };
+            found.extend(quoting.split('`').skip(1).step_by(2));
+        }
+        found
+    }
+
     /// Returns the anchor of each heading, as mdBook makes them.
     pub(crate) fn anchors(&self) -> impl Iterator<Item = String> {
         let headings = self.prose.iter().filter(|(_, line)| line.starts_with('#'));
