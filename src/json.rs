@@ -6,7 +6,7 @@ use placer_engine::{Advice, Bytes, Candidate, Explanation, Request};
 use serde::Serialize;
 
 use crate::explain;
-use crate::view::{Pages, View};
+use crate::view::{Pages, View, odd};
 
 /// The answer of `placer advise --json`.
 #[derive(Serialize)]
@@ -316,6 +316,17 @@ impl<'a> HostForm<'a> {
         let odd = view.odd.iter().map(|odd| OddForm { kind: odd.kind, text: &odd.text });
         let (nodes, odd) = (nodes.collect(), odd.collect());
         Self { version: 1, nodes, claims, distances, hwloc, odd, notes: &view.notes }
+    }
+
+    /// Leaves out the table of distances, for who has it.
+    pub(crate) fn without_distances(self) -> Self {
+        Self { distances: None, ..self }
+    }
+
+    /// Leaves out where the memory of guests is, for who could not look himself.
+    pub(crate) fn without_guests_memory(mut self) -> Self {
+        self.odd.retain(|odd| odd.kind != odd::MISPLACED);
+        self
     }
 }
 

@@ -52,7 +52,7 @@ impl Look {
 }
 
 /// Returns what a host is called that does not say: its directory.
-fn name(root: &SysRoot) -> String {
+pub(crate) fn name(root: &SysRoot) -> String {
     let dir = root.dir();
     let last = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
     let name = last(dir).or_else(|| last(&dir.canonicalize().ok()?));

@@ -3,6 +3,8 @@
 #[path = "common/abuse.rs"]
 mod abuse;
 mod common;
+#[path = "common/varlink.rs"]
+mod varlink;
 
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -15,6 +17,7 @@ use std::time::{Duration, Instant};
 use abuse::Abusers;
 use common::{SHIPPED, fixture, fixtures, placer, run, text};
 use serde_json::{Value, json};
+use varlink::Interface;
 
 /// A daemon with a directory of its own.
 struct Daemon {
@@ -83,10 +86,24 @@ fn spawn(root: Option<&Path>, dir: &Path, config: &Path) -> Child {
     command.stderr(Stdio::null()).spawn().expect("the daemon starts")
 }
 
+/// Calls, and holds call and reply against the interfaces that are shipped.
 #[expect(clippy::needless_pass_by_value, reason = "made for the call")]
 fn call(stream: &mut UnixStream, method: &str, parameters: Value) -> Value {
     let call = json!({"method": method, "parameters": parameters});
     stream.write_all(format!("{call}\0").as_bytes()).expect("sent");
+    let reply = reply(stream);
+    for name in ["org.placer.Daemon", "org.varlink.service"] {
+        let file = common::project().join(format!("src/protocol/{name}.varlink"));
+        let interface = Interface::parse(&std::fs::read_to_string(file).expect("an interface"));
+        let known = !method.ends_with(".Nothing");
+        let broken =
+            if known { interface.broken(method, Some(&parameters), &reply) } else { Vec::new() };
+        assert_eq!(broken, [""; 0], "{method} {parameters}: {reply}");
+    }
+    reply
+}
+
+fn reply(stream: &mut UnixStream) -> Value {
     let mut reply = Vec::new();
     let mut byte = [0];
     loop {
@@ -274,13 +291,39 @@ fn claims_are_made_and_ended_by_whom_may() {
 }
 
 #[test]
+fn a_host_is_told_as_placer_show_tells_it() {
+    for name in fixtures() {
+        let root = fixture(&name);
+        let daemon = Daemon::start(Some(&root), "");
+        let shown = run(daemon.client().args(["show", "--json"]).arg("--root").arg(&root));
+        let mut shown = common::json(&shown);
+        let told = daemon.call("org.placer.Daemon.Host", json!({}));
+        assert_eq!(told["parameters"]["host"], shown, "{name}");
+        // The same but for what does not change.
+        shown["distances"] = Value::Null;
+        let mut stream = daemon.connect().expect("it answers");
+        let told = call(&mut stream, "org.placer.Daemon.Watch", json!({}));
+        assert_eq!(told["parameters"]["host"], shown, "{name}");
+        stream
+            .write_all(b"{\"method\":\"org.placer.Daemon.Watch\",\"more\":true}\0")
+            .expect("sent");
+        let first = reply(&mut stream);
+        assert_eq!((&first["continues"], &first["parameters"]["host"]), (&json!(true), &shown));
+    }
+}
+
+#[test]
 fn it_describes_itself_and_damaged_calls_cost_their_connection_alone() {
     let daemon = Daemon::start(Some(&fixture("ring-4")), "");
     let info = daemon.call("org.varlink.service.GetInfo", json!({}));
-    assert_eq!(
-        info["parameters"]["interfaces"],
-        json!(["org.varlink.service", "org.placer.Daemon"])
-    );
+    let told = json!({
+        "vendor": "placer",
+        "product": "placer",
+        "version": env!("CARGO_PKG_VERSION"),
+        "url": env!("CARGO_PKG_REPOSITORY"),
+        "interfaces": ["org.varlink.service", "org.placer.Daemon"],
+    });
+    assert_eq!(info["parameters"], told);
     for interface in ["org.varlink.service", "org.placer.Daemon"] {
         let told = daemon
             .call("org.varlink.service.GetInterfaceDescription", json!({"interface": interface}));

@@ -1,9 +1,11 @@
 //! A connection to the daemon's socket, from its first byte to its last: nothing panics or hangs, and
-//! whatever is answered is a reply.
+//! whatever is answered is as the interface says.
 
 #![no_main]
 
 mod machine;
+#[path = "../../tests/common/varlink.rs"]
+mod varlink;
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -12,7 +14,10 @@ use std::sync::OnceLock;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use libfuzzer_sys::fuzz_target;
+use serde_json::Value;
+use varlink::Interface;
 
+static INTERFACE: OnceLock<Interface> = OnceLock::new();
 static SERVER: OnceLock<SyncSender<UnixStream>> = OnceLock::new();
 
 /// Serves one stream after the other.
@@ -53,8 +58,18 @@ fuzz_target!(|input: &[u8]| {
     if input.starts_with(b"GET ") {
         return;
     }
-    for reply in answer.split(|byte| *byte == 0).filter(|reply| !reply.is_empty()) {
-        let reply: serde_json::Value = serde_json::from_slice(reply).expect("JSON");
+    let interface = INTERFACE.get_or_init(|| {
+        Interface::parse(include_str!("../../src/protocol/org.placer.Daemon.varlink"))
+    });
+    let calls = input.split(|byte| *byte == 0).map_while(|c| serde_json::from_slice(c).ok());
+    let calls = calls.filter(|call: &Value| call["oneway"] != true);
+    let replies = answer.split(|byte| *byte == 0).filter(|reply| !reply.is_empty());
+    for (call, reply) in calls.zip(replies) {
+        let reply: Value = serde_json::from_slice(reply).expect("JSON");
         assert!(reply["parameters"].is_object(), "{reply}");
+        let method = call["method"].as_str().unwrap_or_default();
+        if reply.get("error").is_none() {
+            assert_eq!(interface.broken(method, None, &reply), [""; 0], "{call}: {reply}");
+        }
     }
 });

@@ -9,15 +9,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use placer_engine::claims::{Claim, ClaimFile};
+use placer_engine::claims::{self, Claim, ClaimFile};
 use placer_engine::source::{HostReader, SnapshotReader};
-use placer_engine::{Bytes, Charges, Engine, Pace, Snapshot, SourceError, SysRoot};
+use placer_engine::{
+    Bytes, Charges, Engine, Host, HostParts, Pace, Snapshot, SourceError, SysRoot,
+};
 
-use crate::{claiming, output, settings};
+use crate::view::{Sources, View};
+use crate::{claiming, look, output, settings};
 
 /// What was read so short a time ago serves another answer, as long as nobody has claimed anything:
 /// a flood of questions does not become a flood of readings.
 const FRESH: Duration = Duration::from_millis(20);
+/// How old packages and huge pages may be when a host is shown.
+const PARTS: Duration = Duration::from_secs(1);
 /// The time over which CPU load is measured.
 const WINDOW: Duration = Duration::from_secs(1);
 
@@ -29,7 +34,19 @@ pub(super) struct Warm {
     reader: Mutex<HostReader>,
     all: Cell,
     asked: Cell,
+    shown: Mutex<Option<Shown>>,
     ledgers: Vec<PathBuf>,
+}
+
+/// A host as it was shown last.
+struct Shown {
+    parts: Arc<HostParts>,
+    /// When the parts were read, and of which host.
+    read: Instant,
+    host: Arc<Host>,
+    /// What the view was made of.
+    counted: Arc<Counted>,
+    view: Arc<View>,
 }
 
 /// The newest figures of one kind. The mutex makes one reader read for all who ask meanwhile.
@@ -80,6 +97,7 @@ impl Warm {
             reader: Mutex::new(HostReader::open(root)?),
             all: Cell::default(),
             asked: Cell::default(),
+            shown: Mutex::default(),
             ledgers: own.into_iter().chain(below).collect(),
         })
     }
@@ -163,6 +181,35 @@ impl Warm {
         let counted = Arc::new(self.count(guests, set)?);
         cell.newest.store(Some(Arc::clone(&counted)));
         Ok(counted)
+    }
+
+    /// Returns what `placer show` would show. Whoever asks for the same figures is shown the same; how
+    /// the host is built is read once a second at most.
+    pub(super) fn view(&self, counted: &Arc<Counted>) -> Arc<View> {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let host = counted.snapshot.host();
+        let parts = match &*shown {
+            Some(last) if Arc::ptr_eq(&last.counted, counted) => return Arc::clone(&last.view),
+            Some(last) if last.read.elapsed() < PARTS && Arc::ptr_eq(&last.host, host) => {
+                Some((Arc::clone(&last.parts), last.read))
+            }
+            _ => None,
+        };
+        let (parts, read) = parts.unwrap_or_else(|| {
+            let parts = HostParts::read(&self.root, counted.snapshot.topology());
+            (Arc::new(parts), Instant::now())
+        });
+        let claims = counted.claims.as_deref();
+        let view = Arc::new(View::of(Sources {
+            name: &look::name(&self.root),
+            snapshot: &counted.snapshot,
+            parts: &parts,
+            claims,
+            owners: &claims::owners(&self.root, claims.unwrap_or_default()),
+        }));
+        let (host, counted) = (Arc::clone(host), Arc::clone(counted));
+        *shown = Some(Shown { parts, read, host, counted, view: Arc::clone(&view) });
+        view
     }
 
     /// Returns what serves a question that was asked at a moment.

@@ -21,6 +21,10 @@ struct Rule {
     find: fn(&View) -> Option<String>,
 }
 
+/// A guest whose memory is not where it was advised.
+#[allow(dead_code, reason = "for the daemon")]
+pub(crate) const MISPLACED: &str = "misplaced-guest";
+
 const RULES: [Rule; 13] = [
     Rule { kind: "asymmetric-distances", find: asymmetric },
     Rule { kind: "strange-distances", find: strange },
@@ -31,7 +35,7 @@ const RULES: [Rule; 13] = [
     Rule { kind: "offline-cpus", find: offline },
     Rule { kind: "isolated-cpus", find: isolated },
     Rule { kind: "overpromised", find: overpromised },
-    Rule { kind: "misplaced-guest", find: misplaced },
+    Rule { kind: MISPLACED, find: misplaced },
     Rule { kind: "numa-balancing", find: balancing },
     Rule { kind: "zone-reclaim", find: reclaim },
     Rule { kind: "swap", find: swap },

@@ -14,7 +14,7 @@ use std::time::Duration;
 /// The longest that anything is held.
 const LONGEST_HOLD: Duration = Duration::from_secs(24 * 60 * 60);
 
-fn may_do_all(peer: &Peer) -> bool {
+pub(super) fn may_do_all(peer: &Peer) -> bool {
     peer.uid == 0 || peer.uid == geteuid().as_raw()
 }
 

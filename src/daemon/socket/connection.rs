@@ -52,7 +52,7 @@ fn answer_all(wire: &mut Wire<UnixStream>, peer: &Peer, served: &Served) -> Resu
             Next::Watch => {
                 // Somebody who watches is not waited for at the end.
                 drop(working);
-                return methods::watch(wire, served, MESSAGE);
+                return methods::watch(wire, peer, served, MESSAGE);
             }
             Next::Close => {
                 served.core.metrics().damaged.add(1);

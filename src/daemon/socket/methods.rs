@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::clients::Counted;
-use super::host::HostState;
 use super::{Served, claims, message};
 use crate::cmd::advise::{Form, Question};
 use crate::cmd::ps::Row;
 use crate::daemon::core::Gone;
 use crate::daemon::peer::Peer;
+use crate::json::HostForm;
 use crate::protocol::forms::{
     AdviceReply, AdviseForm, Call, ClaimForm, Failed, LogLine, NumadForm, NumadReply, Other,
     PrintForm, Printed, Reason, RequestForm,
@@ -118,7 +118,8 @@ fn service(name: &str, call: &Call<'_>) -> Answered {
             "vendor": "placer",
             "product": "placer",
             "version": VERSION,
-            "url": "https://placer.example",
+            // The source says no more of where it comes from.
+            "url": env!("CARGO_PKG_REPOSITORY"),
             "interfaces": [SERVICE, INTERFACE],
         })),
         "GetInterfaceDescription" => {
@@ -175,8 +176,8 @@ fn ours(name: &str, call: &Call<'_>, peer: &Peer, served: &Served, gone: Gone<'_
             let rows: Vec<Row> = rows.collect();
             reply(&serde_json::json!({ "claims": rows }))
         }
-        "Host" => reply(&serde_json::json!({ "host": host(served, true)? })),
-        "Watch" => reply(&serde_json::json!({ "host": host(served, false)? })),
+        "Host" => reply(&serde_json::json!({ "host": host(served, peer, true)? })),
+        "Watch" => reply(&serde_json::json!({ "host": host(served, peer, false)? })),
         "Numad" => numads(parameters(call)?, peer, served, gone),
         _ => Err(common("MethodNotFound", "method", &call.method)),
     }
@@ -263,14 +264,24 @@ fn numads(form: NumadForm, peer: &Peer, served: &Served, gone: Gone<'_>) -> Answ
     }
 }
 
-fn host(served: &Served, distances: bool) -> Result<serde_json::Value, Fault> {
+/// Returns a host as `placer show --json` tells it, with its table of distances or without.
+fn host(served: &Served, peer: &Peer, distances: bool) -> Result<serde_json::Value, Fault> {
     let counted = served.core.host().map_err(|e| failed(&e))?;
-    serde_json::to_value(HostState::of(&counted, distances)).map_err(|e| failed(&e))
+    let view = served.core.warm().view(&counted);
+    let mut form = HostForm::new(&view, None);
+    if !distances {
+        form = form.without_distances();
+    }
+    if !claims::may_do_all(peer) {
+        form = form.without_guests_memory();
+    }
+    serde_json::to_value(form).map_err(|e| failed(&e))
 }
 
 /// Sends the host again and again, until the client closes or does not read.
 pub(super) fn watch(
     wire: &mut Wire<UnixStream>,
+    peer: &Peer,
     served: &Served,
     time: Duration,
 ) -> Result<(), Lost> {
@@ -284,7 +295,7 @@ pub(super) fn watch(
         let engine = served.core.warm().engine();
         let newer = engine.subscribe();
         drop(engine);
-        let text = match host(served, false) {
+        let text = match host(served, peer, false) {
             Ok(host) => {
                 let parameters = serde_json::json!({ "host": host });
                 message(&Form { continues: true, parameters })

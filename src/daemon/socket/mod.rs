@@ -7,7 +7,6 @@
 mod claims;
 mod clients;
 mod connection;
-mod host;
 mod http;
 mod methods;
 
