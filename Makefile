@@ -44,12 +44,8 @@ test: deps deps-test ## Runs every test: with hwloc, without it, and in virtual 
 	@$(MAKE) --no-print-directory pack test-packed test-daemon test-vm
 
 test-daemon: deps ## Abuses the daemon for a minute, kills it under 500 launches, asks it a million times
-	PLACER_SOAK_SECONDS=60 $(CARGO) test --release --test daemon $(LOCKED) -- --nocapture \
-		--test-threads=1 whatever_others_do killed_again memory_stays
-
-test-vm: deps deps-test ## Runs the tests that boot virtual machines with many nodes
-	@[ -f target/placer.deb ] || $(MAKE) --no-print-directory deb
-	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture --test-threads=1
+	PLACER_SOAK_SECONDS=60 $(CARGO) test --release --test daemon --test abuse $(LOCKED) -- --nocapture \
+		--test-threads=1 socket_and_queue killed_again memory_stays
 
 fuzz: deps deps-fuzz ## Fuzzes the daemon's socket and numad's queue, FUZZ_SECONDS=60 each
 	@cp Cargo.lock fuzz/Cargo.lock && mkdir -p fuzz/corpus/socket fuzz/corpus/queue
@@ -74,8 +70,8 @@ bench-peers: build deps-test ## Measures placer against numad, numactl and lstop
 fixtures: build deps-test ## Rebuilds sysfs-fixtures from virtual machines (4 minutes)
 	sysfs-fixtures/rebuild
 
-pictures: build ## Draws the README's pictures anew, from recorded machines
-	PLACER=$(BUILT)/placer docs/pictures/make
+pictures: build ## Draws the pictures of README and guide anew, from recorded machines
+	PLACER=$(BUILT)/placer docs/make-pictures
 
 book: deps-book ## Draws the user guide, docs/, as pages in target/book (mdbook)
 	PATH="$(TOOLS):$$PATH" mdbook build docs --dest-dir "$$(pwd)/target/book"

@@ -11,6 +11,12 @@ pub(crate) const TRIED: &[(&str, &str, &str)] = &[
     ("virsh vcpupin web", "tests/vm/libvirt", "start_at_once"),
     ("placer ps", "tests/ps.rs", "ps_tells_where_a_guests_memory_is_and_whether_that_was_advised"),
     ("placer release 8cf67f8b", "tests/ps.rs", "a_hold_is_listed_with_who_asked_and_when_it_ends"),
+    ("placer show --html host.html", "tests/picture.rs", "text_svg_and_html_say_what_json_says"),
+    (
+        "placer advise 4:8G --explain --svg why.svg",
+        "tests/picture.rs",
+        "the_readmes_pictures_are_what_the_program_draws",
+    ),
     ("placer top", "tests/top.rs", "a_request_is_typed_and_the_terminal_is_left_as_it_was"),
     ("placer top 4:8G", "tests/top.rs", "a_request_is_typed_and_the_terminal_is_left_as_it_was"),
     (

@@ -1,19 +1,18 @@
 //! Messages as they come from numad's queue, without a queue: from bytes to answers.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use crossbeam_channel::{Receiver, bounded};
 use placer_engine::{NodeId, NodeSet, parse};
 
-use super::desk::{Beat, Desk, Job};
+use super::desk::{Desk, Job};
 use super::fit::fit;
 use super::letters::Standing;
 use super::line::Line;
 use super::message::{LONGEST_TEXT, Message};
 use super::post::Mail;
-use super::receivers::Arrived;
-use super::{ANSWERING, MOST_JOBS, Refused, Shared};
+use super::receivers::{Arrived, pass_on};
+use super::{ANSWERING, MOST_ARRIVED, Shared};
 use crate::daemon::fuzzing::Daemon;
 use crate::daemon::peer::{Peer, Way};
 
@@ -22,6 +21,7 @@ use crate::daemon::peer::{Peer, Way};
 pub struct Queue {
     shared: Arc<Shared>,
     desk: Desk,
+    arrived: Receiver<Option<Arrived>>,
     questions: Receiver<Job>,
     _mail: Receiver<Mail>,
 }
@@ -29,24 +29,13 @@ pub struct Queue {
 impl Queue {
     /// Opens a desk for a daemon.
     pub fn of(daemon: &Daemon) -> Self {
-        let (arrivals, _) = bounded(1);
+        let (arrivals, arrived) = bounded(MOST_ARRIVED);
         let (mail, inbox) = bounded(1);
-        let (jobs, questions) = bounded(MOST_JOBS.min(ANSWERING));
-        let shared = Arc::new(Shared {
-            core: Arc::clone(&daemon.core),
-            // Nobody's: a message may tell the daemon to end.
-            pid: i32::MAX,
-            line: Line::off(),
-            places: Vec::new(),
-            arrivals,
-            mail,
-            waiting: Default::default(),
-            pid_file: Default::default(),
-            beats: [Beat::new(), Beat::new()],
-            refused: Refused { since: Instant::now(), count: 0.into(), told: 0.into() },
-        });
+        let (jobs, questions) = bounded(ANSWERING);
+        // Nobody's pid: a message may tell the daemon to end.
+        let shared = Shared::new(&daemon.core, i32::MAX, Line::off(), arrivals, mail);
         let desk = Desk::new(Arc::clone(&shared), Standing::default(), jobs);
-        Self { shared, desk, questions, _mail: inbox }
+        Self { shared, desk, arrived, questions, _mail: inbox }
     }
 
     /// Takes messages that came in one go, each with who was the last to send and whose that is.
@@ -61,7 +50,8 @@ impl Queue {
             }
             Arrived { what, last_sender, user }
         };
-        self.desk.take_at_once(messages.iter().map(arrived).collect());
+        messages.iter().map(arrived).for_each(|one| pass_on(&self.shared, one));
+        self.desk.take_at_once(self.arrived.try_iter().flatten().collect());
         let answers = self.questions.try_iter().map(|job| (job.client, self.answer(&job)));
         answers.collect()
     }

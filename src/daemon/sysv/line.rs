@@ -28,7 +28,7 @@ impl Line {
     }
 
     /// Returns the line of a queue that is no more.
-    #[cfg(fuzzing)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn off() -> Self {
         Self { now: Mutex::new(Now::Off), changed: Condvar::new() }
     }
