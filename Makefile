@@ -9,6 +9,11 @@ LOCKED ?= --locked
 TOOLS = $${XDG_CACHE_HOME:-$$HOME/.cache}/placer-tools/bin
 BUILT = $${CARGO_TARGET_DIR:-target}/release
 
+# how long and how `make fuzz` works
+FUZZ_SECONDS ?= 60
+FUZZ = $(TOOLS)/cargo-fuzz run --target-dir target/fuzz
+FUZZED = -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1
+
 # where `make install` puts things; DESTDIR goes before each
 PREFIX ?= /usr/local
 DESTDIR ?=
@@ -17,8 +22,9 @@ export PREFIX DESTDIR ZSH_COMPLETIONS
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run build test test-vm test-daemon lint bench bench-peers fixtures pictures \
-	extras install uninstall deb pack test-deb test-packed deps deps-test deps-lint deps-deb clean
+.PHONY: help run build test test-vm test-daemon fuzz lint bench bench-peers fixtures pictures \
+	book extras install uninstall deb pack test-deb test-packed deps deps-test deps-lint deps-deb \
+	deps-fuzz deps-book clean
 
 help: ## Lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,17 +44,19 @@ test: deps deps-test ## Runs every test: with hwloc, without it, and in virtual 
 	@$(MAKE) --no-print-directory pack test-packed test-daemon test-vm
 
 test-daemon: deps ## Abuses the daemon for a minute, kills it under 500 launches, asks it a million times
-	PLACER_SOAK_SECONDS=60 $(CARGO) test --release --test daemon $(LOCKED) -- --nocapture \
-		--test-threads=1 whatever_others_do killed_again memory_stays
+	PLACER_SOAK_SECONDS=60 $(CARGO) test --release --test daemon --test abuse $(LOCKED) -- --nocapture \
+		--test-threads=1 socket_and_queue killed_again memory_stays
 
-test-vm: deps deps-test ## Runs the tests that boot virtual machines with many nodes
-	@[ -f target/placer.deb ] || $(MAKE) --no-print-directory deb
-	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture --test-threads=1
+fuzz: deps deps-fuzz ## Fuzzes the daemon's socket and numad's queue, FUZZ_SECONDS=60 each
+	@cp Cargo.lock fuzz/Cargo.lock && mkdir -p fuzz/corpus/socket fuzz/corpus/queue
+	RUSTC_BOOTSTRAP=1 $(FUZZ) socket fuzz/corpus/socket fuzz/seeds/socket -- $(FUZZED) -dict=fuzz/socket.dict
+	RUSTC_BOOTSTRAP=1 $(FUZZ) queue fuzz/corpus/queue fuzz/seeds/queue -- $(FUZZED)
 
 lint: deps deps-lint ## Checks format, clippy, docs, Rust version and scripts; warnings are errors
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets $(LOCKED) -- -D warnings
 	$(CARGO) clippy --workspace --all-targets --no-default-features $(LOCKED) -- -D warnings
+	$(CARGO) rustc -q --bin placer --profile check $(LOCKED) -- --cfg fuzzing -A dead_code -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps $(LOCKED)
 	ci/check-rust-version
 	ci/check-scripts
@@ -62,8 +70,11 @@ bench-peers: build deps-test ## Measures placer against numad, numactl and lstop
 fixtures: build deps-test ## Rebuilds sysfs-fixtures from virtual machines (4 minutes)
 	sysfs-fixtures/rebuild
 
-pictures: build ## Draws the README's pictures anew, from recorded machines
-	PLACER=$(BUILT)/placer docs/pictures/make
+pictures: build ## Draws the pictures of README and guide anew, from recorded machines
+	PLACER=$(BUILT)/placer docs/make-pictures
+
+book: deps-book ## Draws the user guide, docs/, as pages in target/book (mdbook)
+	PATH="$(TOOLS):$$PATH" mdbook build docs --dest-dir "$$(pwd)/target/book"
 
 extras: deps ## Writes what lies beside the program in a package: manual pages, completions, settings
 	$(CARGO) run -q $(LOCKED) -p placer-extras -- target/package
@@ -97,6 +108,12 @@ deps-lint:
 
 deps-deb:
 	@ci/deps deb
+
+deps-fuzz:
+	@ci/deps fuzz
+
+deps-book:
+	@ci/deps book
 
 clean: ## Removes everything that was built
 	$(CARGO) clean

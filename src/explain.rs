@@ -65,7 +65,8 @@ pub(crate) fn request_in_words(request: &Request) -> String {
     format!("{} and {}{pages}", cpus(request.cpus), request.memory)
 }
 
-fn cpus(share: CpuShare) -> String {
+/// Returns an amount of CPUs.
+pub(crate) fn cpus(share: CpuShare) -> String {
     if share == CpuShare::from_hundredths(100) {
         "1 CPU".to_owned()
     } else {

@@ -39,6 +39,9 @@ use clap::{ArgMatches, FromArgMatches};
 use placer_engine::Request;
 
 use args::{Args, Command};
+// This file is also the library of fuzz/.
+#[cfg(fuzzing)]
+pub use daemon::fuzzing;
 use settings::Settings;
 
 fn main() -> ExitCode {

@@ -523,3 +523,18 @@ fn the_decision_is_emitted_as_settings_for_other_programs() {
     assert!(code == Some(0) && stderr.contains("numactl --preferred=1"), "{stderr}");
     assert_eq!(emit(&["--emit", "numad"]).0, Some(2));
 }
+
+/// Each library more is found, mapped and bound at every start; see `src/start_up.rs`.
+#[test]
+fn the_program_loads_the_c_library_and_no_other() {
+    if cfg!(not(all(target_os = "linux", target_env = "gnu"))) {
+        eprintln!("skipped: another loader than glibc's");
+        return;
+    }
+    // The loader lists them in the program's place: "libc.so.6 => /lib/... (0x7f...)".
+    let listed = run(Command::new(PLACER).env("LD_TRACE_LOADED_OBJECTS", "1"));
+    let listed = text(&listed.stdout);
+    let names =
+        listed.lines().filter_map(|line| line.split_once(" => ")).map(|(name, _)| name.trim());
+    assert_eq!(names.collect::<Vec<_>>(), ["libc.so.6"], "{listed}");
+}

@@ -1,5 +1,7 @@
 //! The daemon on its socket: the same answers, limits, and what is left when it is killed.
 
+#[path = "common/abuse.rs"]
+mod abuse;
 mod common;
 
 use std::io::{Read, Write};
@@ -10,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use abuse::Abusers;
 use common::{SHIPPED, fixture, fixtures, placer, run, text};
 use serde_json::{Value, json};
 
@@ -450,40 +453,8 @@ fn soak() -> Duration {
 #[test]
 fn whatever_others_do_advice_is_given() {
     let daemon = Daemon::start(Some(&fixture("ring-4")), "");
-    let path = daemon.dir.path().join("placer.sock");
     let end = Instant::now() + soak();
-    let abuse = |work: fn(&mut UnixStream)| {
-        let path = path.clone();
-        std::thread::spawn(move || {
-            let mut count = 0u64;
-            while Instant::now() < end {
-                let Ok(mut stream) = UnixStream::connect(&path) else { continue };
-                stream.set_write_timeout(Some(Duration::from_millis(50))).expect("set");
-                work(&mut stream);
-                count += 1;
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            count
-        })
-    };
-    let abusers = [
-        abuse(|stream| {
-            let _ = stream.write_all(&[0x5b; 100_000]);
-        }),
-        abuse(|stream| {
-            let _ = stream.write_all(b"{\"method\":\"org.placer.Dae");
-        }),
-        abuse(|stream| {
-            let _ = stream.write_all(&[0xff, 0, 0, 0x80, 0]);
-        }),
-        // A flood of questions whose answers are not read.
-        abuse(|stream| {
-            let call = b"{\"method\":\"org.placer.Daemon.Host\"}\0".repeat(200);
-            let _ = stream.write_all(&call);
-            std::thread::sleep(Duration::from_millis(50));
-        }),
-        abuse(|_| {}),
-    ];
+    let abusers = Abusers::start(&daemon.dir.path().join("placer.sock"), end);
     let mut times = Vec::new();
     let mut stream = daemon.connect().expect("it answers");
     while Instant::now() < end {
@@ -494,16 +465,9 @@ fn whatever_others_do_advice_is_given() {
         assert_eq!(reply["parameters"]["advice"]["fits"], true, "{reply}");
         std::thread::sleep(Duration::from_millis(2));
     }
-    let done: Vec<u64> =
-        abusers.into_iter().map(|thread| thread.join().expect("it ends")).collect();
-    times.sort_unstable();
-    let p99 = times[times.len() * 99 / 100];
-    println!(
-        "{} answers beside {done:?} abuses: p99 {p99:?}, last {:?}",
-        times.len(),
-        times[times.len() - 1]
-    );
-    assert!(times.len() > 50 && done.iter().all(|count| *count > 10), "{done:?}");
+    let done = abusers.join();
+    println!("{}, beside {done:?}", abuse::told(&mut times));
+    assert!(times.len() > 50 && done.iter().all(|(_, count)| *count > 10), "{done:?}");
 }
 
 #[test]

@@ -102,7 +102,7 @@ fn text_svg_and_html_say_what_json_says() {
 #[test]
 fn the_readmes_pictures_are_what_the_program_draws() {
     let drawn = scratch();
-    let mut make = Command::new(project().join("docs/pictures/make"));
+    let mut make = Command::new(project().join("docs/make-pictures"));
     let output = run(make.arg(drawn.path()).env("PLACER", env!("CARGO_BIN_EXE_placer")));
     assert!(output.status.success(), "{}", text(&output.stderr));
     let pictures = |dir: &Path| -> Vec<(String, String)> {
@@ -117,14 +117,18 @@ fn the_readmes_pictures_are_what_the_program_draws() {
         all.sort();
         all
     };
-    let (committed, made) = (pictures(&project().join("docs/pictures")), pictures(drawn.path()));
+    let (committed, made) =
+        (pictures(&project().join("docs/src/pictures")), pictures(drawn.path()));
     let names =
         |of: &[(String, String)]| of.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
     assert_eq!(names(&committed), names(&made));
     let readme = std::fs::read_to_string(project().join("README.md")).expect("a README");
     for ((name, committed), (_, made)) in committed.iter().zip(&made) {
         assert!(committed == made, "{name} is another picture: run `make pictures`, look, commit");
-        assert!(readme.contains(&format!("](docs/pictures/{name})")), "{name} is shown nowhere");
+        assert!(
+            readme.contains(&format!("](docs/src/pictures/{name})")),
+            "{name} is shown nowhere"
+        );
     }
     assert!(made.len() > 1, "{}", made.len());
 }

@@ -79,9 +79,8 @@ fn d16_stopped_clients_get_their_answer_later() {
         assert_eq!(call("timeout", &["15", "sh", "-c", script]).status.code(), Some(0));
         daemon.answers();
         // One that was stopped before, and whose daemon ends, is told by the kernel.
-        let script = "strace -o /dev/null true 2>/dev/null; numad -w 1:1 & n=$!; kill -STOP $n; \
-                      sleep 0.2; numad -i 0; while [ -e /run/numad.pid ]; do :; done; kill -CONT $n; \
-                      wait $n";
+        let script = "numad -w 1:1 & n=$!; kill -STOP $n; sleep 0.2; numad -i 0; \
+                      while [ -e /run/numad.pid ]; do :; done; kill -CONT $n; wait $n";
         let ended = call("timeout", &["15", "sh", "-c", script]).status.code();
         assert!(matches!(ended, Some(0 | 1)), "it hangs: {ended:?}");
         wait_for("its end", || pid_file().is_none());

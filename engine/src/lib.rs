@@ -70,3 +70,8 @@ pub use snapshot::{HugePages, NodeState, Snapshot, Worth};
 pub use source::SysRoot;
 pub use topology::{Latency, Node, Topology};
 pub use units::{Bytes, CpuShare};
+
+/// The programs on the user guide's page about this crate, compiled and run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/src/embedding.md")]
+struct Guide;

@@ -20,12 +20,16 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use placer_engine::{CpuSet, NodeSet, claims};
 
 #[cfg(feature = "systemd")]
 mod bus;
+#[cfg(all(feature = "systemd", test))]
+#[path = "../tests/bus/mod.rs"]
+mod made_up;
 #[cfg(feature = "systemd")]
 mod make;
 #[cfg(feature = "systemd")]
@@ -43,6 +47,10 @@ pub(crate) fn make(step: &ScopeStep, _pid: u32) -> Result<Scope, LaunchError> {
 use crate::cgroup::Tree;
 use crate::error::LaunchError;
 use crate::guest::GuestName;
+
+/// How long systemd may take. A busy one answers within a second; one that is being loaded anew within
+/// some.
+pub(crate) const LIMIT: Duration = Duration::from_secs(15);
 
 /// Whether this build can speak to systemd.
 pub const BUILT_IN: bool = cfg!(feature = "systemd");
@@ -81,7 +89,7 @@ impl Scope {
             if !told.is_ok_and(|text| text.lines().any(|line| line == "populated 1")) {
                 return Ok(());
             }
-            std::thread::sleep(std::time::Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(5));
         }
         let what = format!("see the end of the systemd scope {}", self.dir.display());
         Err(LaunchError::new(what, Errno::EBUSY))
@@ -108,6 +116,8 @@ pub struct ScopeStep {
     pub bus: PathBuf,
     /// Where control groups are.
     pub mount: PathBuf,
+    /// How long all of it may take.
+    pub limit: Duration,
 }
 
 impl fmt::Display for ScopeStep {

@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use filter::with_fault;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use placer_engine::{Limits, NodeSet, SysRoot};
@@ -107,14 +108,7 @@ fn a_guest_is_born_in_its_group() {
 #[test]
 fn a_guest_that_cannot_be_born_there_is_moved_before_it_begins() {
     for (name, errno) in [("nosys", Errno::ENOSYS), ("inval", Errno::EINVAL)] {
-        // The filter stays with its thread.
-        std::thread::spawn(move || {
-            if filter::fail(libc::SYS_clone3, errno) {
-                runs_in_its_group(name);
-            }
-        })
-        .join()
-        .expect("a thread that ends well");
+        with_fault(libc::SYS_clone3, errno, || runs_in_its_group(name));
     }
 }
 

@@ -2,55 +2,25 @@
 //! nothing behind: no process, no group, no claim, no descriptor, no blocked signal.
 //!
 //! The launcher's calls on groups fail by the trait [`Kernel`]; its other calls and all of the
-//! child's by a filter of system calls, so that nothing stands in their place.
+//! child's by a filter of system calls, so that nothing stands in their place. What systemd is asked
+//! for has a file of its own, `scope.rs`.
 
 mod fake;
 mod filter;
+mod held;
 
-use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use fake::{Fake, guest, put};
+use fake::{Fake, binding, guest, put};
+use filter::{skipped, with_fault};
+use held::{alone, held};
 use nix::errno::Errno;
-use nix::sys::signal::SigSet;
 use placer_engine::claims::{Caller, Claims, For, PATIENCE, Place};
-use placer_engine::{Limits, NodeSet, Request, Snapshot, SysRoot, advise};
+use placer_engine::{Request, Snapshot, SysRoot, advise};
 use placer_launcher::cgroup::{Live, plan};
 use placer_launcher::guest::{CgroupMode, Lxc, Program};
-use placer_launcher::{Binding, End, Ended, LaunchError, MemoryMode, Step, Waiting};
-
-/// One at a time: descriptors are those of the whole process.
-static ALONE: Mutex<()> = Mutex::new(());
-
-/// What of this thread and process a launch must leave as it was.
-#[derive(Debug, PartialEq, Eq)]
-struct Held {
-    children: String,
-    descriptors: BTreeSet<String>,
-    signals: Vec<String>,
-}
-
-fn held() -> Held {
-    let names = std::fs::read_dir("/proc/self/fd").expect("descriptors");
-    let mask = SigSet::thread_get_mask().expect("a mask");
-    let names = names.flatten().map(|entry| entry.path());
-    let open = names.filter_map(|name| Some((std::fs::read_link(&name).ok()?, name)));
-    let open = open.map(|(to, name)| format!("{} {}", name.display(), to.display()));
-    Held {
-        children: std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default(),
-        descriptors: open.collect(),
-        signals: mask.iter().map(|signal| signal.to_string()).collect(),
-    }
-}
-
-/// Returns a binding that this machine can do.
-fn binding() -> Binding {
-    let limits = Limits::read(&SysRoot::live()).expect("a process");
-    let cpus = limits.cpus.and_then(|cpus| cpus.first()).into_iter().collect();
-    let memory: NodeSet = limits.nodes.and_then(|nodes| nodes.first()).into_iter().collect();
-    Binding { cpus, preferred: memory.clone(), memory, mode: MemoryMode::Strict }
-}
+use placer_launcher::{End, Ended, LaunchError, Step, Waiting};
 
 fn run(waiting: Waiting<'_>) -> Result<End, LaunchError> {
     waiting.open()?.wait()
@@ -103,7 +73,7 @@ fn launch(fake: &Fake, guest: &placer_launcher::guest::Guest) -> Result<End, Lau
 
 #[test]
 fn each_call_on_groups_fails_with_each_errno() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let (fake, guest) = scene();
     let end = launch(&fake, &guest).expect("a launch");
     assert_eq!((end.ended, end.left), (Ended::Exited(0), None));
@@ -147,7 +117,7 @@ fn each_call_on_groups_fails_with_each_errno() {
 
 #[test]
 fn a_refused_call_on_a_group_is_named_with_its_file() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let (fake, guest) = scene();
     launch(&fake, &guest).expect("a launch");
     let calls = fake.calls.borrow().clone();
@@ -186,7 +156,7 @@ fn a_refused_call_on_a_group_is_named_with_its_file() {
 
 #[test]
 fn what_was_done_is_undone_in_reverse_order() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let (fake, guest) = scene();
     let binding = binding();
     let planned = plan(&fake, &fake.tree("/run.scope", true), &guest, &binding).expect("a plan");
@@ -212,20 +182,6 @@ fn what_was_done_is_undone_in_reverse_order() {
 
 // ----------------------------------------------------------- all other calls, by a filter
 
-/// Runs `work` in a thread of its own in which a system call fails. False where that cannot be.
-fn with_fault(call: libc::c_long, errno: Errno, work: impl FnOnce() + Send) -> bool {
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            let set = filter::fail(call, errno);
-            if set {
-                work();
-            }
-            set
-        });
-        thread.join().expect("a thread that ends well")
-    })
-}
-
 fn plain_steps() -> Vec<Step> {
     binding().steps(vec!["true".into()])
 }
@@ -245,7 +201,7 @@ fn fails(call: libc::c_long, errno: Errno, words: &str) -> bool {
 
 #[test]
 fn each_step_of_the_child_fails_with_each_errno() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     use Errno::*;
     let table: [(libc::c_long, &str, &[Errno]); 3] = [
         (
@@ -288,14 +244,9 @@ fn each_step_of_the_child_fails_with_each_errno() {
     }
 }
 
-/// Only where this kernel has no filters.
-fn skipped() -> bool {
-    !with_fault(libc::SYS_getcpu, Errno::ENOSYS, || ())
-}
-
 #[test]
 fn each_call_that_starts_the_process_fails_with_each_errno() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     use Errno::*;
     let table: [(libc::c_long, &[Errno]); 4] = [
         (libc::SYS_pipe2, &[EMFILE, ENFILE, ENOMEM, EINVAL]),
@@ -311,7 +262,7 @@ fn each_call_that_starts_the_process_fails_with_each_errno() {
 
 #[test]
 fn a_process_that_cannot_be_born_in_its_group_leaves_none() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     use Errno::*;
     let refused = [EACCES, EAGAIN, EBUSY, ENOMEM, ENODEV, ENOSPC, EOPNOTSUPP];
     // On these it is moved there instead, as in a directory that is no group of the kernel's.
@@ -343,7 +294,7 @@ fn a_process_that_cannot_be_born_in_its_group_leaves_none() {
 
 #[test]
 fn what_a_launch_can_do_without_does_not_stop_it() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     // Without it the end of the guest is looked for every now and then.
     for errno in [Errno::ENOSYS, Errno::EMFILE, Errno::ENOMEM, Errno::EPERM] {
         let set = with_fault(libc::SYS_pidfd_open, errno, || {
@@ -358,7 +309,7 @@ fn what_a_launch_can_do_without_does_not_stop_it() {
 
 #[test]
 fn a_launcher_that_was_told_to_ignore_its_children_waits_for_them() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     // SAFETY: sets a disposition that touches no memory; no other test runs now.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
     let steps = binding().steps(["sh", "-c", "exit 3"].map(Into::into).to_vec());
@@ -370,7 +321,7 @@ fn a_launcher_that_was_told_to_ignore_its_children_waits_for_them() {
 
 #[test]
 fn the_claim_of_a_launch_that_failed_does_not_count() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let tmp = tempfile::tempdir().expect("a directory");
     let place = Place { own: Some(tmp.path().join("state")), ..Place::default() };
     let claims = Claims::open_to_claim(&place, &SysRoot::live()).expect("a ledger").asked_only();

@@ -167,15 +167,15 @@ pub(crate) fn answer(question: &Question, figures: &dyn Figures) -> Result<Answe
 pub(crate) fn shortage(request: &Request, advice: &Advice, short: Shortfall) -> String {
     let mut parts = Vec::new();
     if short.cpus.hundredths() > 0 {
-        parts.push(format!("{} CPUs", short.cpus));
+        parts.push(explain::cpus(short.cpus));
     }
     if short.memory.get() > 0 {
         parts.push(short.memory.to_string());
     }
     let noun = if advice.nodes.len() == 1 { "node" } else { "nodes" };
-    let Request { cpus, memory, .. } = request;
+    let (cpus, memory) = (explain::cpus(request.cpus), request.memory);
     let (nodes, parts) = (&advice.nodes, parts.join(" and "));
-    format!("{cpus} CPUs and {memory} do not fit on {noun} {nodes}: {parts} short")
+    format!("{cpus} and {memory} do not fit on {noun} {nodes}: {parts} short")
 }
 
 /// Asks the real numad. It answers for the machine it runs on and nothing else.

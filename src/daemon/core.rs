@@ -63,6 +63,15 @@ impl Core {
         })
     }
 
+    /// Keeps one of our own recorded machines warm, and says nothing.
+    #[cfg(test)]
+    pub(super) fn of_fixture(name: &str) -> Arc<Self> {
+        let dir =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("sysfs-fixtures").join(name);
+        let core = Self::start(&SysRoot::at(dir), Settings::default(), None, Log::silent());
+        Arc::new(core.expect("a machine"))
+    }
+
     /// Returns the newest settings.
     pub(crate) fn settings(&self) -> Arc<Settings> {
         self.settings.load_full()

@@ -8,6 +8,8 @@
 //! waits for has a time limit. The number of threads is bounded, and so is what each may hold.
 
 pub(crate) mod core;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod lock;
 mod log;
 mod metrics;

@@ -48,7 +48,7 @@ pub(crate) fn generate(plan: &Plan, machine: &Machine) -> Stream {
     let mut guests: Vec<Guest> = (0..plan.guests)
         .map(|_| {
             let (cpus, mib) = size(&mut dice, plan, machine);
-            let life = (HOUR * (SIGMA * dice.normal()).exp()).clamp(SHORTEST, LONGEST);
+            let life = (HOUR * libm::exp(SIGMA * dice.normal())).clamp(SHORTEST, LONGEST);
             Guest { arrival: 0, departure: micros(life), cpus, mib }
         })
         .collect();

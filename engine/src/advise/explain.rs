@@ -110,7 +110,8 @@ fn remedies(
         }
     }
     if short.cpus > CpuShare::ZERO {
-        remedies.push(format!("{} CPUs fewer", short.cpus));
+        let noun = if short.cpus == CpuShare::from_hundredths(100) { "CPU" } else { "CPUs" };
+        remedies.push(format!("{} {noun} fewer", short.cpus));
     }
     if request.within.is_some() && fits(&Request { within: None, ..request.clone() }) {
         remedies.push("other nodes (leave out --within)".to_owned());

@@ -138,6 +138,7 @@ fn scope(
         inner: matches!(guest.program, Program::Lxc(_)),
         bus,
         mount: mount.to_owned(),
+        limit: systemd::LIMIT,
         unit,
     })))
 }

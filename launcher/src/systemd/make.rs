@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use nix::errno::Errno;
 use placer_engine::{CpuSet, NodeSet};
@@ -15,10 +14,6 @@ use super::{Scope, ScopeStep};
 use crate::error::LaunchError;
 use crate::sys::Mask;
 
-/// How long all of it may take. A busy systemd answers within a second; one that is being loaded
-/// anew within some.
-const LIMIT: Duration = Duration::from_secs(15);
-
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const OBJECT: &str = "/org/freedesktop/systemd1";
@@ -28,29 +23,15 @@ const OBJECT: &str = "/org/freedesktop/systemd1";
 /// Errors: there is no bus, systemd does not want to, it does not answer in time, or the scope is not
 /// held as was asked for. The process is to be ended then, and the scope ends with it.
 pub(crate) fn make(step: &ScopeStep, pid: u32) -> Result<Scope, LaunchError> {
-    make_within(step, pid, LIMIT)
-}
-
-/// As [`make`], within so much time.
-pub(super) fn make_within(
-    step: &ScopeStep,
-    pid: u32,
-    limit: Duration,
-) -> Result<Scope, LaunchError> {
-    start(step, pid, limit).map_err(|error| refused(step, &error))?;
+    start(step, pid).map_err(|error| refused(step, &error))?;
     let dir = dir_of(step, pid)?;
-    for (file, wanted) in held(step) {
-        look(step, &dir, file, &wanted)?;
-    }
-    if step.inner {
-        enter_inner(step, &dir, pid)?;
-    }
+    hold(step, &dir, pid)?;
     let inode = dir.metadata().map_or(0, |meta| meta.ino());
     Ok(Scope { dir, inode })
 }
 
-fn start(step: &ScopeStep, pid: u32, limit: Duration) -> Result<(), BusError> {
-    let mut bus = Bus::connect(&step.bus, limit)?;
+fn start(step: &ScopeStep, pid: u32) -> Result<(), BusError> {
+    let mut bus = Bus::connect(&step.bus, step.limit)?;
     // Before the scope is asked for: it may be made before anything else is heard.
     bus.call(&listen())?;
     let answer = bus.call(&transient(step, pid))?;
@@ -189,6 +170,14 @@ fn dir_of(step: &ScopeStep, pid: u32) -> Result<PathBuf, LaunchError> {
         return Err(LaunchError::seen(attempted, Errno::ESRCH, seen));
     }
     Ok(step.mount.join(own))
+}
+
+/// Looks that the scope is as it was asked for, and lets the process enter what is inside of it.
+fn hold(step: &ScopeStep, dir: &Path, pid: u32) -> Result<(), LaunchError> {
+    for (file, wanted) in held(step) {
+        look(step, dir, file, &wanted)?;
+    }
+    if step.inner { enter_inner(step, dir, pid) } else { Ok(()) }
 }
 
 /// Returns what of the group is held to what.

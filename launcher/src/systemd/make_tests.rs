@@ -1,55 +1,10 @@
 //! Conversations with a bus that is made up.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::thread::JoinHandle;
+use std::io::Write;
+use std::time::Duration;
 
-use super::super::wire::{self, tests::message};
+use super::super::made_up::{Bus as MadeUp, OK, Turn, error, job, message, removed, say};
 use super::*;
-
-/// What the bus does when it is asked to make the scope; the call before that are answered.
-type Turn = fn(&mut UnixStream);
-
-/// A bus in a directory that takes one client. Returns what it heard in its last call.
-fn bus(greeting: &'static [u8], turn: Turn) -> (tempfile::TempDir, ScopeStep, JoinHandle<Vec<u8>>) {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("bus");
-    let listener = UnixListener::bind(&path).unwrap();
-    let heard = std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        let mut reader = BufReader::new(stream.try_clone().unwrap());
-        let mut line = Vec::new();
-        reader.read_until(b'\n', &mut line).unwrap();
-        let uid = nix::unistd::geteuid().as_raw().to_string();
-        let hex: String = uid.bytes().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(line, format!("\0AUTH EXTERNAL {hex}\r\n").as_bytes());
-        stream.write_all(greeting).unwrap();
-        let mut begin = [0; 7];
-        if reader.read_exact(&mut begin).is_err() {
-            return Vec::new();
-        }
-        assert_eq!(&begin, b"BEGIN\r\n");
-        let mut last = Vec::new();
-        for serial in 1..=3 {
-            let mut prologue = [0; wire::PROLOGUE];
-            if reader.read_exact(&mut prologue).is_err() {
-                break;
-            }
-            last = prologue.to_vec();
-            last.resize(wire::size(&prologue).unwrap(), 0);
-            reader.read_exact(&mut last[wire::PROLOGUE..]).unwrap();
-            match serial {
-                3 => turn(&mut stream),
-                _ => stream.write_all(&message(2, &[], serial, Vec::new())).unwrap(),
-            }
-        }
-        // Until the client has gone.
-        let _ = reader.read_to_end(&mut Vec::new());
-        last
-    });
-    let step = step(path);
-    (dir, step, heard)
-}
 
 fn step(bus: PathBuf) -> ScopeStep {
     ScopeStep {
@@ -61,48 +16,23 @@ fn step(bus: PathBuf) -> ScopeStep {
         inner: false,
         bus,
         mount: PathBuf::from("/sys/fs/cgroup"),
+        limit: SHORT,
     }
 }
 
-fn say(stream: &mut UnixStream, bytes: &[u8]) {
-    // The client may have given up.
-    let _ = stream.write_all(bytes);
-}
-
-fn body(texts: &[&str]) -> Vec<u8> {
-    let mut body = Writer::default();
-    texts.iter().for_each(|text| body.text(text));
-    body.end()
-}
-
-fn removed(stream: &mut UnixStream, job: &str, result: &str) {
-    let mut body = Writer::default();
-    body.number(1);
-    [job, "placer-g-7.scope", result].iter().for_each(|text| body.text(text));
-    say(stream, &message(4, &[(3, "JobRemoved"), (8, "uoss")], 0, body.end()));
-}
-
-fn job(stream: &mut UnixStream) {
-    say(stream, &message(2, &[(8, "o")], 3, body(&["/job/1"])));
-}
-
-fn error(stream: &mut UnixStream, name: &str, words: &str) {
-    say(stream, &message(3, &[(4, name), (8, "s")], 3, body(&[words])));
-}
-
-const OK: &[u8] = b"OK 0123456789abcdef0123456789abcdef\r\n";
 const SHORT: Duration = Duration::from_millis(300);
 
 fn outcome(greeting: &'static [u8], turn: Turn) -> String {
-    let (_dir, step, heard) = bus(greeting, turn);
+    let bus = MadeUp::new(greeting, turn);
+    let step = step(bus.path());
     let begun = std::time::Instant::now();
-    let made = start(&step, 4242, SHORT);
+    let made = start(&step, 4242);
     assert!(begun.elapsed() < SHORT * 20, "it was not given up in time");
     let told = match &made {
         Ok(()) => "made".to_owned(),
         Err(error) => refused(&step, error).to_string(),
     };
-    heard.join().unwrap();
+    bus.heard();
     told.replace(&step.bus.display().to_string(), "BUS")
         .replace("cannot make the systemd scope placer-g-7.scope over BUS: ", "")
 }
@@ -123,7 +53,7 @@ fn a_scope_is_made_when_its_own_job_is_done() {
         |stream| {
             removed(stream, "/job/2", "failed");
             job(stream);
-            say(stream, &message(4, &[(3, "NameAcquired"), (8, "s")], 0, body(&[":1.7"])));
+            say(stream, &message(4, &[(3, "NameAcquired")], 0, Vec::new()));
             removed(stream, "/job/11", "failed");
             removed(stream, "/job/1", "done");
         },
@@ -216,8 +146,7 @@ fn what_a_bus_can_do_is_told_in_time() {
 #[test]
 fn a_bus_that_is_not_there_is_told() {
     let dir = tempfile::tempdir().unwrap();
-    let told =
-        |bus: PathBuf| refused(&step(bus.clone()), &start(&step(bus), 1, SHORT).unwrap_err());
+    let told = |bus: PathBuf| refused(&step(bus.clone()), &start(&step(bus), 1).unwrap_err());
     let error = told(dir.path().join("none"));
     assert_eq!(error.errno(), Errno::ENOENT);
     assert!(error.to_string().ends_with(
@@ -231,16 +160,16 @@ fn a_bus_that_is_not_there_is_told() {
 
 #[test]
 fn a_scope_without_the_guest_in_it_is_no_success() {
-    let (_dir, step, heard) = bus(OK, |stream| {
+    let bus = MadeUp::new(OK, |stream| {
         job(stream);
         removed(stream, "/job/1", "done");
     });
-    let error = make_within(&step, std::process::id(), SHORT).unwrap_err();
+    let error = make(&step(bus.path()), std::process::id()).unwrap_err();
     assert!(error.to_string().starts_with(
         "cannot make the systemd scope placer-g-7.scope: systemd made it, and left the guest in /"
     ), "{error}");
     // What was asked for, as systemd reads it.
-    let call = heard.join().unwrap();
+    let call = bus.heard().pop().unwrap();
     let text = String::from_utf8_lossy(&call);
     for (name, kind) in [
         ("Description", "s"),
@@ -257,4 +186,52 @@ fn a_scope_without_the_guest_in_it_is_no_success() {
     // Bit 65 is bit 1 of the ninth byte.
     let cpus = [16, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 2];
     assert!(call.windows(cpus.len()).any(|bytes| bytes == cpus), "{call:?}");
+}
+
+#[test]
+fn a_scope_that_is_held_otherwise_is_no_success() {
+    let dir = tempfile::tempdir().unwrap();
+    let outcome = |inner| {
+        let step = ScopeStep { inner, ..step(PathBuf::new()) };
+        hold(&step, dir.path(), 1).map_err(|error| {
+            let text = error.to_string().replace(&dir.path().display().to_string(), "DIR");
+            (error.errno(), text)
+        })
+    };
+    let put = |file: &str, text: &str| std::fs::write(dir.path().join(file), text).unwrap();
+    let told = |errno, text: &str| Err((errno, text.to_owned()));
+    assert_eq!(
+        outcome(false),
+        told(
+            Errno::ENOENT,
+            "cannot hold the systemd scope placer-g-7.scope to cpuset.cpus 0-1,65: this systemd has \
+             no cpusets to give (root may let a user's have them: Delegate=cpuset in user@.service)"
+        )
+    );
+    std::fs::create_dir(dir.path().join("cpuset.cpus.effective")).unwrap();
+    assert_eq!(
+        outcome(false),
+        told(
+            Errno::EISDIR,
+            "cannot use the systemd scope placer-g-7.scope: DIR/cpuset.cpus.effective: Is a directory"
+        )
+    );
+    std::fs::remove_dir(dir.path().join("cpuset.cpus.effective")).unwrap();
+    put("cpuset.cpus.effective", "0-1,65\n");
+    put("cpuset.mems.effective", "1\n");
+    assert_eq!(
+        outcome(false),
+        told(
+            Errno::ERANGE,
+            "cannot hold the systemd scope placer-g-7.scope to cpuset.mems 2: the groups around it \
+             allow only \"1\" of these"
+        )
+    );
+    put("cpuset.mems.effective", "2\n");
+    assert_eq!(outcome(false), Ok(()));
+    put("lxc", "");
+    assert_eq!(
+        outcome(true),
+        told(Errno::EEXIST, "cannot use the systemd scope placer-g-7.scope: DIR/lxc: File exists")
+    );
 }

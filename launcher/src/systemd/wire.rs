@@ -286,4 +286,4 @@ impl Message {
 
 #[cfg(test)]
 #[path = "wire_tests.rs"]
-pub(super) mod tests;
+mod tests;

@@ -1,40 +1,7 @@
 use proptest::prelude::*;
 
+use super::super::made_up::message;
 use super::*;
-
-/// A message as a bus sends it: `fields` are those of its header.
-pub(crate) fn message(kind: u8, fields: &[(u8, &str)], reply_to: u32, body: Vec<u8>) -> Vec<u8> {
-    let mut writer = Writer::default();
-    [b'l', kind, 1, 1].into_iter().for_each(|byte| writer.byte(byte));
-    writer.number(u32::try_from(body.len()).unwrap());
-    writer.number(77);
-    writer.array(8, |writer| {
-        for &(field, text) in fields {
-            writer.structure();
-            writer.byte(field);
-            match field {
-                8 => {
-                    writer.signature("g");
-                    writer.signature(text);
-                }
-                _ => {
-                    writer.signature("s");
-                    writer.text(text);
-                }
-            }
-        }
-        if reply_to != 0 {
-            writer.structure();
-            writer.byte(5);
-            writer.signature("u");
-            writer.number(reply_to);
-        }
-    });
-    writer.align(8);
-    let mut bytes = writer.end();
-    bytes.extend(body);
-    bytes
-}
 
 fn hello() -> Call<'static> {
     Call {

@@ -1,5 +1,7 @@
 //! A tree of control groups in a temporary directory, and calls on it that can be made to fail.
 
+#![allow(dead_code, reason = "not every test uses all of it")]
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::ffi::CStr;
@@ -7,8 +9,11 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use placer_engine::{Limits, NodeSet, SysRoot};
 use placer_launcher::cgroup::{Cpuset, Kernel, Live, Tree};
 use placer_launcher::guest::{Cgroup, CgroupMode, Guest, Program};
+use placer_launcher::systemd::{Scope, ScopeStep};
+use placer_launcher::{Binding, LaunchError, MemoryMode};
 
 /// Behaves as the kernel does with control groups, as far as launches go.
 pub(crate) struct Fake {
@@ -19,6 +24,8 @@ pub(crate) struct Fake {
     pub(crate) calls: RefCell<Vec<String>>,
     /// The call, by its number in `calls`, that fails, and how.
     pub(crate) fails: Cell<Option<(usize, Errno)>>,
+    /// The scope that systemd makes, whatever it is asked for. `None`: systemd itself is asked.
+    pub(crate) scope: RefCell<Option<Scope>>,
     /// What a list becomes where the groups around allow less.
     pub(crate) narrowed: Cell<Option<&'static str>>,
 }
@@ -32,6 +39,7 @@ impl Fake {
             marked: RefCell::default(),
             calls: RefCell::default(),
             fails: Cell::new(None),
+            scope: RefCell::default(),
             narrowed: Cell::new(None),
         };
         fill(fake.root(), controllers);
@@ -182,6 +190,11 @@ impl Kernel for Fake {
         Live.read(file)
     }
 
+    fn make_scope(&self, step: &ScopeStep, pid: u32) -> Result<Scope, LaunchError> {
+        let made = self.scope.borrow().clone();
+        made.map_or_else(|| Live.make_scope(step, pid), Ok)
+    }
+
     fn may_change(&self, dir: &Path) -> bool {
         dir.starts_with(self.root()) && dir.is_dir()
     }
@@ -197,4 +210,12 @@ pub(crate) fn guest(mode: CgroupMode, parent: Option<&str>) -> Guest {
     let mut guest = Guest::new("g".parse().expect("a name"), program);
     guest.cgroup = Cgroup { mode, parent: parent.map(str::to_owned) };
     guest
+}
+
+/// Returns a binding that this machine can do.
+pub(crate) fn binding() -> Binding {
+    let limits = Limits::read(&SysRoot::live()).expect("a process");
+    let cpus = limits.cpus.and_then(|cpus| cpus.first()).into_iter().collect();
+    let memory: NodeSet = limits.nodes.and_then(|nodes| nodes.first()).into_iter().collect();
+    Binding { cpus, preferred: memory.clone(), memory, mode: MemoryMode::Strict }
 }

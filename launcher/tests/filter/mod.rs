@@ -1,5 +1,7 @@
 //! A filter of system calls (seccomp) that makes one of them fail, in a thread and its children.
 
+#![allow(dead_code, reason = "not every test uses all of it")]
+
 use nix::errno::Errno;
 
 /// Source: linux/filter.h, linux/seccomp.h, linux/bpf_common.h.
@@ -11,7 +13,7 @@ const ERRNO: u32 = 0x0005_0000;
 
 /// From here on the call fails with the errno, in the calling thread and what it starts. False, with
 /// a line that says so, where this kernel has no such filters.
-pub(crate) fn fail(call: libc::c_long, errno: Errno) -> bool {
+fn fail(call: libc::c_long, errno: Errno) -> bool {
     let number = u32::try_from(call).expect("a number of a system call");
     let errno = u32::try_from(errno as i32).expect("an errno");
     let one = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
@@ -32,4 +34,23 @@ pub(crate) fn fail(call: libc::c_long, errno: Errno) -> bool {
         eprintln!("skipped: no filters of system calls: {}", Errno::last());
     }
     set
+}
+
+/// Runs `work` in a thread of its own in which a system call fails. False where that cannot be.
+pub(crate) fn with_fault(call: libc::c_long, errno: Errno, work: impl FnOnce() + Send) -> bool {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            let set = fail(call, errno);
+            if set {
+                work();
+            }
+            set
+        });
+        thread.join().expect("a thread that ends well")
+    })
+}
+
+/// Only where this kernel has no filters.
+pub(crate) fn skipped() -> bool {
+    !with_fault(libc::SYS_getcpu, Errno::ENOSYS, || ())
 }

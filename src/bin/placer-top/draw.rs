@@ -40,15 +40,20 @@ pub(crate) struct Pen<'a> {
 }
 
 impl Pen<'_> {
-    /// Writes a text, cut at `right` (the first column that is not written to). Returns where the
-    /// next one starts.
+    /// Writes a text, cut at `right` (the first column that is not written to): then a sign says so in
+    /// the last column. Returns where the next one starts.
     pub(crate) fn put(&mut self, x: u16, y: u16, right: u16, text: &str, paint: Paint) -> u16 {
         let right = right.min(self.area.right());
         if x >= right || y >= self.area.bottom() {
             return x;
         }
         let style = self.look.style(paint);
-        self.buffer.set_stringn(x, y, text, usize::from(right - x), style).0
+        let room = usize::from(right - x);
+        if width(text) <= room {
+            return self.buffer.set_stringn(x, y, text, room, style).0;
+        }
+        let end = self.buffer.set_stringn(x, y, text, room - 1, style).0;
+        self.buffer.set_stringn(end, y, self.look.glyphs.cut, usize::from(right - end), style).0
     }
 
     /// Writes a text that ends before `right`, if it fits behind `left`. Returns where it starts.

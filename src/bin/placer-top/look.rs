@@ -30,6 +30,8 @@ pub(crate) struct Glyphs {
     pub(crate) caret: &'static str,
     /// Between two remarks on a line.
     pub(crate) dot: &'static str,
+    /// At the end of a text that goes on.
+    pub(crate) cut: &'static str,
 }
 
 /// Thin bars, told apart by colour.
@@ -49,6 +51,7 @@ const BLOCKS: Glyphs = Glyphs {
     more_below: "↓",
     caret: "█",
     dot: "·",
+    cut: "…",
 };
 
 const ASCII: Glyphs = Glyphs {
@@ -64,6 +67,7 @@ const ASCII: Glyphs = Glyphs {
     more_below: "v",
     caret: "_",
     dot: "|",
+    cut: "~",
 };
 
 impl Look {

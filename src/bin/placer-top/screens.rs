@@ -213,6 +213,7 @@ fn screens_are_as_expected() {
         ("eight-unfit", fixture("uneven-8-busy", small), "3:64G<enter>", plain),
         ("eight-wide", fixture("uneven-8-busy", wide), "2:200<enter>s s", color),
         ("pages", fixture("hugepages-4", small), "", plain),
+        ("ring-asked", fixture("ring-4-busy", small), "2:200", plain),
         ("help", fixture("hugepages-4", small), "?", ascii),
         ("notes", fixture("uneven-8-busy", small), "n", plain),
         ("many", large(small), "24:40G<enter>", color),

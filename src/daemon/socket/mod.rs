@@ -99,6 +99,14 @@ impl Socket {
         Some(wire.message(1 << 20, patience).is_ok())
     }
 
+    /// Answers a stream as if another user had connected.
+    #[cfg(fuzzing)]
+    pub(super) fn serve_as(&self, stream: UnixStream, uid: u32) {
+        let (core, clients) = (Arc::clone(&self.core), Arc::clone(&self.clients));
+        let served = Served { core, clients, ends: Arc::clone(&self.ends) };
+        connection::serve(stream, uid, 0, &served);
+    }
+
     /// Takes no more questions, and lets those that are being answered come to their end: at most
     /// for so long.
     pub(super) fn stop(self, time: Duration) {

@@ -85,12 +85,19 @@ impl Desk {
             };
             more(&mut batch);
             if batch.iter().any(|one| one.what.as_ref().is_ok_and(|m| m.letter == b'w')) {
-                self.watch.settle(&self.shared.places);
+                self.watch.settle(&self.shared.places, batch.len() > MOST_CLIENTS);
                 more(&mut batch);
             }
             self.take(batch);
             self.let_count();
         }
+    }
+
+    /// Takes messages in one go, and lets time pass.
+    #[cfg(fuzzing)]
+    pub(crate) fn take_at_once(&mut self, batch: Vec<Arrived>) {
+        self.take(batch);
+        self.let_count();
     }
 
     /// Options before questions: of one client they were sent before.
@@ -104,10 +111,6 @@ impl Desk {
                     continue;
                 }
             };
-            // Our own answer to a process of another pid namespace that has our number there.
-            if message.sender == self.shared.pid {
-                continue;
-            }
             match order(&message) {
                 Some(Order::Advise(advice)) => questions.push((message.sender, advice)),
                 Some(order) => self.keep(&message, order, last_sender, user),
@@ -151,10 +154,6 @@ impl Desk {
             if let Order::Set(setting) = order {
                 standing.set(setting);
             }
-        }
-        if !self.shared.waiting(|waiting| waiting.insert(client)) {
-            // It is being answered.
-            return;
         }
         let process = Process::look(client);
         let job = Job { client, process, options: standing.options(advice), advice };

@@ -27,6 +27,12 @@ impl Line {
         Self { now: Mutex::new(Now::At(id)), changed: Condvar::new() }
     }
 
+    /// Returns the line of a queue that is no more.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn off() -> Self {
+        Self { now: Mutex::new(Now::Off), changed: Condvar::new() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Now> {
         self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }

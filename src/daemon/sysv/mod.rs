@@ -12,6 +12,8 @@ mod answer;
 pub(crate) mod client;
 mod desk;
 mod fit;
+#[cfg(fuzzing)]
+pub(super) mod fuzzing;
 mod ipc;
 mod letters;
 mod line;
@@ -74,7 +76,7 @@ struct Shared {
     places: Vec<Place>,
     arrivals: Sender<Option<Arrived>>,
     mail: Sender<Mail>,
-    /// Clients whose question has been asked and not been answered.
+    /// Clients whose question has been taken and not been answered.
     waiting: Mutex<BTreeSet<i32>>,
     pid_file: Mutex<Option<PidFile>>,
     /// The desk's and the post's.
@@ -132,18 +134,8 @@ impl Queue {
         let (arrivals, arrived) = bounded(MOST_ARRIVED);
         let (mail, inbox) = bounded(MOST_JOBS);
         let (jobs, questions) = bounded(MOST_JOBS);
-        let shared = Arc::new(Shared {
-            core: Arc::clone(core),
-            pid: i32::try_from(std::process::id()).map_err(|e| e.to_string())?,
-            line: Line::new(id),
-            places: receivers::places(),
-            arrivals: arrivals.clone(),
-            mail,
-            waiting: Mutex::default(),
-            pid_file: Mutex::default(),
-            beats: [Beat::new(), Beat::new()],
-            refused: Refused { since: Instant::now(), count: 0.into(), told: 0.into() },
-        });
+        let pid = i32::try_from(std::process::id()).map_err(|e| e.to_string())?;
+        let shared = Shared::new(core, pid, Line::new(id), arrivals.clone(), mail);
         let error = |e: std::io::Error| format!("cannot start a thread: {e}");
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
             let thread = std::thread::Builder::new().name(name.to_owned());
@@ -230,10 +222,25 @@ fn lives(pid: i32) -> String {
 }
 
 impl Shared {
-    fn arrived(&self, arrived: Arrived) {
-        if self.arrivals.try_send(Some(arrived)).is_err() {
-            self.refused.count.fetch_add(1, Ordering::Relaxed);
-        }
+    fn new(
+        core: &Arc<Core>,
+        pid: i32,
+        line: Line,
+        arrivals: Sender<Option<Arrived>>,
+        mail: Sender<Mail>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            core: Arc::clone(core),
+            pid,
+            line,
+            places: receivers::places(),
+            arrivals,
+            mail,
+            waiting: Mutex::default(),
+            pid_file: Mutex::default(),
+            beats: [Beat::new(), Beat::new()],
+            refused: Refused { since: Instant::now(), count: 0.into(), told: 0.into() },
+        })
     }
 
     /// Says that the queue is gone, also to the one that makes it anew.

@@ -14,18 +14,23 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::unistd::gettid;
 
-use super::Shared;
 use super::ipc::{self, Buffer, Whose};
+use super::letters::{Order, order};
 use super::line::Now;
 use super::message::{Malformed, Message};
-use super::process::user_of;
+use super::process::{Process, user_of};
+use super::{MOST_ARRIVED, Shared};
 
 /// How many there are; never more.
 const RECEIVERS: usize = 64;
 /// They do little.
 const STACK: usize = 64 << 10;
-/// How long a message that was handed over is waited for.
-const SETTLED: Duration = Duration::from_millis(20);
+/// How long a message that was handed over is waited for: on a busy host a thread may be late. In a
+/// flood there are always some.
+const SETTLED: Duration = Duration::from_millis(200);
+const SETTLED_IN_A_FLOOD: Duration = Duration::from_millis(20);
+/// How long a message waits for room at the desk, if it is known to be somebody's.
+const CROWDED: Duration = Duration::from_secs(1);
 
 /// A message, or what came in its place.
 #[derive(Debug)]
@@ -77,7 +82,7 @@ fn receive(shared: &Shared, at: usize) {
             Ok((_, bytes)) => {
                 place.holds.store(true, Ordering::SeqCst);
                 let last_sender = ipc::stat(id).map_or(0, |stat| stat.last_sender);
-                shared.arrived(taken(bytes, last_sender));
+                pass_on(shared, taken(bytes, last_sender));
                 place.holds.store(false, Ordering::SeqCst);
             }
             Err(Errno::EINTR) => {}
@@ -94,6 +99,37 @@ fn taken(bytes: &[u8], last_sender: i32) -> Arrived {
     Arrived { what, last_sender, user }
 }
 
+/// Passes a message on to the desk. In a flood those come first of whom it is known that they are
+/// there, and once each: a real client asks once and waits for ever, so its question is not lost. It
+/// had better find the queue full, which it is told, than be forgotten.
+pub(super) fn pass_on(shared: &Shared, arrived: Arrived) {
+    let (sender, asks) = match &arrived.what {
+        Ok(message) => (message.sender, matches!(order(message), Some(Order::Advise(_)))),
+        Err(_) => (0, false),
+    };
+    // Our own answer to a process of another pid namespace that has our number there.
+    if sender == shared.pid {
+        return;
+    }
+    if asks && !shared.waiting(|waiting| waiting.insert(sender)) {
+        // It is being answered.
+        return;
+    }
+    let sent = if shared.arrivals.len() < MOST_ARRIVED / 2 {
+        shared.arrivals.try_send(Some(arrived)).is_ok()
+    } else if sender > 0 && Process::look(sender).is_some() {
+        shared.arrivals.send_timeout(Some(arrived), CROWDED).is_ok()
+    } else {
+        false
+    };
+    if !sent {
+        if asks {
+            shared.waiting(|waiting| waiting.remove(&sender));
+        }
+        shared.refused.count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// Sees messages that were handed over and not passed on yet.
 ///
 /// What a client sends one after the other is handed to several threads, and the later message may
@@ -105,14 +141,15 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Waits until whatever was sent before now is passed on; not longer than 20 ms.
-    pub(crate) fn settle(&mut self, places: &[Place]) {
+    /// Waits until whatever was sent before now is passed on; not longer than 200 ms.
+    pub(crate) fn settle(&mut self, places: &[Place], flood: bool) {
+        let most = if flood { SETTLED_IN_A_FLOOD } else { SETTLED };
         if self.states.len() != places.len() {
             self.states = places.iter().map(state_of).collect();
         }
         let since = Instant::now();
         for (place, state) in places.iter().zip(&self.states) {
-            while !waits(place, state.as_ref()) && since.elapsed() < SETTLED {
+            while !waits(place, state.as_ref()) && since.elapsed() < most {
                 std::thread::sleep(Duration::from_micros(50));
             }
         }
@@ -132,4 +169,37 @@ fn waits(place: &Place, state: Option<&File>) -> bool {
     let text = text.get(..read).unwrap_or_default();
     let close = text.iter().rposition(|&byte| byte == b')').unwrap_or(0);
     text.get(close + 2) == Some(&b'S') && !place.holds.load(Ordering::SeqCst)
+}
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::bounded;
+
+    use super::super::line::Line;
+    use super::*;
+
+    #[test]
+    fn in_a_flood_a_living_client_is_heard_once() {
+        let (arrivals, arrived) = bounded(MOST_ARRIVED);
+        let core = crate::daemon::core::Core::of_fixture("ring-4");
+        let shared = Shared::new(&core, i32::MAX, Line::off(), arrivals, bounded(1).0);
+        let own = i32::try_from(std::process::id()).expect("a pid");
+        let pass = |sender, letter, first| {
+            let what = Ok(Message::new(sender, letter, first, 1));
+            pass_on(&shared, Arrived { what, last_sender: sender, user: None });
+        };
+        // No process has these numbers.
+        let nobody = 1 << 30;
+        (0..10_000).for_each(|n| pass(nobody + n, b'w', 100));
+        assert_eq!(arrived.len(), MOST_ARRIVED / 2);
+        (0..3).for_each(|_| pass(own, b'w', 100));
+        pass(i32::MAX, b'w', 100);
+        // Not numad's, and so no question that is waited for.
+        pass(own, b'w', 1 << 40);
+        pass(own, b'C', 0);
+        assert_eq!(arrived.len(), MOST_ARRIVED / 2 + 3);
+        let waiting = shared.waiting(|waiting| waiting.clone());
+        assert_eq!((waiting.len(), waiting.contains(&own)), (MOST_ARRIVED / 2 + 1, true));
+        assert_eq!(shared.refused.count.load(Ordering::Relaxed), 10_000 - 2048);
+    }
 }

@@ -120,22 +120,25 @@ fn rest(item: &Item, area: Rect, pen: &mut Pen<'_>) {
     guests(item, Rect { y, height: (last + 1).saturating_sub(y), ..area }, pen);
 }
 
-/// Guests with their share, one behind the other; at the end how many are not named.
+/// Guests with their share, one behind the other; at the end how many are not named. A name that is
+/// longer than a line loses its end, and never its share.
 fn guests(item: &Item, area: Rect, pen: &mut Pen<'_>) {
     let (right, last) = (area.right(), area.bottom().saturating_sub(1));
     let (mut at, mut y) = (area.x, area.y);
     for (seen, (name, share)) in item.guests.iter().enumerate() {
-        let text = format!("{name} {share} %");
+        let share = format!(" {share} %");
         let more = item.guests.len() - seen;
-        let room = if y == last && more > 1 { right.saturating_sub(9) } else { right };
-        if at + cells(width(&text)) > room {
-            if y >= last || at == area.x {
+        let room = |y| if y == last && more > 1 { right.saturating_sub(9) } else { right };
+        if at > area.x && at + cells(width(name) + width(&share)) > room(y) {
+            if y >= last {
                 pen.put(at, y, right, &format!("+{more} more"), Paint::Dim);
                 return;
             }
             (at, y) = (area.x, y + 1);
         }
-        at = pen.put(at, y, right, &text, Paint::Plain) + 2;
+        let end = room(y).saturating_sub(cells(width(&share)));
+        let end = pen.put(at, y, end, name, Paint::Plain);
+        at = pen.put(end, y, right, &share, Paint::Plain) + 2;
     }
 }
 

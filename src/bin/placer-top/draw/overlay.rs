@@ -27,8 +27,8 @@ pub(super) fn help(pen: &mut Pen<'_>) {
     let glyphs = pen.look.glyphs;
     let signs = [
         format!("{} advised  {} second best", glyphs.advised, glyphs.second),
-        "left: what can be promised, free and cached less claims (and less".to_owned(),
-        "      what placer keeps back of a node: 100 MiB, or 1 % if that is more)".to_owned(),
+        "left: free and cached memory less claims; of it placer keeps back".to_owned(),
+        "      100 MiB of each node, or 1 % if that is more".to_owned(),
         "used: of what a guest was promised; there: on the advised nodes".to_owned(),
     ];
     let inner = panel(pen, "keys", cells(HELP.len() + 1 + signs.len()));

@@ -1,0 +1,60 @@
+//! A connection to the daemon's socket, from its first byte to its last: nothing panics or hangs, and
+//! whatever is answered is a reply.
+
+#![no_main]
+
+mod machine;
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::sync::OnceLock;
+use std::sync::mpsc::{SyncSender, sync_channel};
+
+use libfuzzer_sys::fuzz_target;
+
+static SERVER: OnceLock<SyncSender<UnixStream>> = OnceLock::new();
+
+/// Serves one stream after the other.
+fn server() -> SyncSender<UnixStream> {
+    let daemon = machine::daemon();
+    let (send, streams) = sync_channel::<UnixStream>(0);
+    std::thread::spawn(move || streams.iter().for_each(|stream| daemon.serve(stream)));
+    send
+}
+
+/// Reads to the end; who watches is told something for ever, and here once.
+fn answer(mut stream: UnixStream) -> Option<Vec<u8>> {
+    let (mut answer, mut room) = (Vec::new(), [0; 1 << 16]);
+    loop {
+        let count = stream.read(&mut room).ok()?;
+        answer.extend_from_slice(&room[..count]);
+        let watches = answer.windows(13).any(|text| text == b"\"continues\":t");
+        if count == 0 || watches {
+            let end = answer.iter().rposition(|byte| *byte == 0).map_or(0, |at| at + 1);
+            answer.truncate(if watches { end } else { answer.len() });
+            return Some(answer);
+        }
+    }
+}
+
+fuzz_target!(|input: &[u8]| {
+    let server = SERVER.get_or_init(server);
+    let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+    ours.set_nonblocking(true).expect("set");
+    server.send(ours).expect("it serves");
+    // Shorter than what the kernel keeps, so this does not wait.
+    let input = &input[..input.len().min(100_000)];
+    // Where it is not understood the daemon closes before all is sent.
+    if theirs.write_all(input).is_err() || theirs.shutdown(Shutdown::Write).is_err() {
+        return;
+    }
+    let Some(answer) = answer(theirs) else { return };
+    if input.starts_with(b"GET ") {
+        return;
+    }
+    for reply in answer.split(|byte| *byte == 0).filter(|reply| !reply.is_empty()) {
+        let reply: serde_json::Value = serde_json::from_slice(reply).expect("JSON");
+        assert!(reply["parameters"].is_object(), "{reply}");
+    }
+});

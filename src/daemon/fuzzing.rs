@@ -1,0 +1,41 @@
+//! What the fuzz targets in `fuzz/` reach: the daemon for a recorded machine, with the two places
+//! where strangers' bytes come in. Compiled for them alone.
+
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+
+use placer_engine::SysRoot;
+
+use super::core::Core;
+use super::log::Log;
+use super::socket::Socket;
+pub use super::sysv::fuzzing::Queue;
+use crate::settings::Settings;
+
+/// A user who may claim within the limits, and release what it has claimed.
+const NOBODY: u32 = 65_534;
+
+/// A daemon that nobody else talks to.
+#[derive(Debug)]
+pub struct Daemon {
+    pub(super) core: Arc<Core>,
+    socket: Socket,
+}
+
+impl Daemon {
+    /// Starts one for a recorded machine; its claims and its socket are in `PLACER_STATE_DIR`.
+    ///
+    /// Errors: it cannot be.
+    pub fn start(machine: &Path, dir: &Path) -> Result<Self, Box<dyn std::error::Error>> {
+        let (root, set) = (SysRoot::at(machine), Settings::default());
+        let core = Arc::new(Core::start(&root, set, None, Log::silent())?);
+        let socket = Socket::start(&core, dir)?;
+        Ok(Self { core, socket })
+    }
+
+    /// Answers one connection to its end.
+    pub fn serve(&self, stream: UnixStream) {
+        self.socket.serve_as(stream, NOBODY);
+    }
+}
