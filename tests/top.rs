@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
@@ -106,6 +106,15 @@ impl Tmux {
     }
 }
 
+/// Waits until a process has ended: what is typed sooner may still be taken by it.
+fn wait_for_end(pid: &str) {
+    let (start, process) = (Instant::now(), Path::new("/proc").join(pid.trim()));
+    while process.exists() {
+        assert!(start.elapsed() < LONGEST, "{} is still there", process.display());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 impl Drop for Tmux {
     fn drop(&mut self) {
         self.call(&["kill-server"]);
@@ -144,6 +153,7 @@ fn whatever_signal_ends_it_the_terminal_is_left_as_it_was() {
             tmux.wait(&format!("\nended {signal} {}", 128 + number));
         }
         tmux.wait_for_flags("0 1");
+        wait_for_end(&pid);
         assert_eq!(tmux.modes(signal), before, "{signal}");
         tmux.line("clear");
     }
@@ -154,7 +164,7 @@ fn stopped_it_gives_the_terminal_back_and_takes_it_again() {
     let Some(tmux) = Tmux::start() else { return };
     tmux.line("set -m");
     let before = tmux.modes("before");
-    tmux.top("echo left");
+    let pid = std::fs::read_to_string(tmux.top("echo left")).expect("a pid");
     tmux.keys(&["C-z"]);
     tmux.wait("Stopped");
     assert_eq!(tmux.flags(), "0 1");
@@ -171,6 +181,7 @@ fn stopped_it_gives_the_terminal_back_and_takes_it_again() {
     tmux.wait("numad would say 0,3");
     tmux.keys(&["Enter", "q"]);
     tmux.wait_for_flags("0 1");
+    wait_for_end(&pid);
     assert_eq!(
         tmux.modes("after").replace("rows 40; columns 120", ""),
         before.replace("rows 24; columns 80", "")

@@ -88,18 +88,21 @@ fn by_best(
         let (figures, proof) = (Some(lone.figures), Some(Proof::Optimal));
         return Ok(told(host, &Chosen { nodes: &nodes, figures, split: &split, proof }));
     }
+    let mut space = Workspace::new();
+    let mut seed: Vec<u32> = Vec::new();
+    let certain = best::certain(host, &plain, &mut space);
     // numad's own set is among the candidates of a search that cannot see all.
-    let seed: Vec<u32> = if host.useful() > ALL_SETS_ARE_SEEN {
+    if !certain && host.useful() > ALL_SETS_ARE_SEEN {
         let lenient = numad::Rules { lenient: true, ..numad::Rules::default() };
         let numads = by_numad(snapshot, request, &lenient, usable);
-        numads.map(|nodes| nodes.iter().map(|node| node.0).collect()).unwrap_or_default()
-    } else {
-        Vec::new()
-    };
+        seed.extend(numads.iter().flat_map(NodeSet::iter).map(|node| node.0));
+    }
     let seeds: [&[u32]; 1] = [&seed];
     let question = best::Request { seeds: &seeds, ..plain };
-    let mut space = Workspace::new();
-    let anywhere = best::solve(host, &question, &mut space);
+    if !certain {
+        best::solve_by_sets(host, &question, &mut space);
+    }
+    let anywhere = space.solution();
     let Some((device, figures)) = request.near.zip(anywhere.figures).filter(|_| anywhere.fits)
     else {
         return Ok(told(host, &Chosen::from(anywhere)));

@@ -11,7 +11,9 @@
 mod common;
 
 use common::{Ask, Dice, FILL, SHAPES, brute, plain, random};
-use placer_engine::policy::best::{Proof, Request, Solution, Workspace, solve};
+use placer_engine::policy::best::{
+    Proof, Request, Solution, Workspace, certain, lone, solve, solve_by_sets,
+};
 
 /// Says what the answer claims: no set is below this, in millionths.
 fn claim(got: &Solution) -> f64 {
@@ -67,6 +69,41 @@ fn every_set_of_17_and_18_nodes_is_above_the_claim() {
     }
     println!("{rounds} hosts, {certified} certified, {equal} answers as by brute force");
     assert!(equal * 100 >= rounds * 80);
+}
+
+#[test]
+fn what_is_certain_is_the_rules_answer_and_no_search_says_otherwise() {
+    let mut dice = Dice(11);
+    let (mut space, mut other) = (Workspace::new(), Workspace::new());
+    let (mut looked, mut found) = (0, 0);
+    for round in 0..600 {
+        let (shape, fill, odd) = (dice.pick(&SHAPES), dice.pick(&FILL), dice.chance(0.3));
+        let mut ask = random(&mut dice, 17, shape, fill, odd);
+        // Guests of a node or less, on nodes without much idle: where the question comes up.
+        let idle = dice.pick(&[0.0, 0.1, 0.5]);
+        ask.nodes.iter_mut().for_each(|node| node.idle *= idle);
+        ask.cpus = dice.pick(&[0.5, 1.0, 2.0, 4.0]);
+        let host = ask.host();
+        if lone(&host, &ask.request()).is_some() || !certain(&host, &ask.request(), &mut space) {
+            continue;
+        }
+        let got = space.solution();
+        assert_eq!((got.nodes.len(), got.proof), (1, Proof::Optimal), "round {round}");
+        let sought = solve_by_sets(&host, &ask.request(), &mut other);
+        if sought.proof == Proof::Optimal {
+            assert_eq!(sought.nodes, got.nodes, "round {round}: {ask:?}");
+            assert_eq!(sought.figures, got.figures);
+            looked += 1;
+        }
+        // A brute force takes a tenth of a second.
+        if found < 25 {
+            let want = brute(&ask).expect("an answer");
+            assert_eq!(got.nodes, want.nodes, "round {round}: {got:?} {want:?} {ask:?}");
+            found += 1;
+        }
+    }
+    println!("{looked} certain answers as searched, {found} as by brute force");
+    assert!(looked >= 60 && found == 25, "{looked} {found}");
 }
 
 #[test]

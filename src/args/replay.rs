@@ -98,9 +98,11 @@ pub(crate) struct Replay {
     #[arg(long, value_name = "PART", env = "PLACER_MEMORY_BOUND", hide_env_values = true)]
     #[arg(default_value = "0.5", value_parser = super::part)]
     pub(crate) memory_bound: f64,
-    /// How many steps a search of policy best may take on hosts with more than 16 nodes.
+    /// How many steps a search of policy best may take on hosts with more than 16 nodes; fewer than
+    /// an advice may: with more, guests live no better, and a replay takes longer.
     #[arg(long, value_name = "STEPS", env = "PLACER_EFFORT", hide_env_values = true)]
-    pub(crate) effort: Option<u64>,
+    #[arg(default_value = "20000")]
+    pub(crate) effort: u64,
     /// How many rules are replayed at a time; 0: as many as there are CPUs.
     #[arg(long, value_name = "N", env = "PLACER_THREADS", hide_env_values = true)]
     #[arg(default_value = "0")]

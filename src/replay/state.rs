@@ -266,8 +266,7 @@ impl<'a> State<'a> {
     fn distance_to(&self, live: &Live, node: usize) -> f64 {
         let (mut sum, mut all) = (0.0, 0.0);
         for piece in live.pieces.iter().filter(|piece| piece.member) {
-            // A guest without any load has its threads where it was promised CPUs.
-            let threads = if live.idle() { 1.0 } else { cpus(piece.running) };
+            let threads = live.threads(piece);
             sum += threads * self.machine.row(piece.at)[node];
             all += threads;
         }
@@ -278,13 +277,20 @@ impl<'a> State<'a> {
     /// in MiB.
     #[expect(clippy::cast_precision_loss, reason = "no guest has 2^53 MiB")]
     pub(super) fn distance(&self, live: &Live) -> (f64, f64) {
-        let (mut sum, mut all) = (0.0, 0.0);
-        for piece in live.pieces.iter().filter(|piece| piece.touched > 0) {
-            sum += piece.touched as f64 * self.distance_to(live, piece.at);
-            all += piece.touched as f64;
+        let all: f64 = live.pieces.iter().map(|piece| piece.touched as f64).sum();
+        let (mut sum, mut threads) = (0.0, 0.0);
+        // Row by row, as the distances lie in memory.
+        for member in live.pieces.iter().filter(|piece| piece.member) {
+            let here = live.threads(member);
+            if here > 0.0 {
+                let row = self.machine.row(member.at);
+                let reach = |piece: &Piece| piece.touched as f64 * row[piece.at];
+                sum += here * live.pieces.iter().map(reach).sum::<f64>();
+                threads += here;
+            }
         }
         // What is swapped has no distance.
-        (if all > 0.0 { sum / all } else { 10.0 }, all)
+        (if all > 0.0 { sum / (threads * all) } else { 10.0 }, all)
     }
 
     /// Changes the load of a guest that is awake.
@@ -411,6 +417,12 @@ impl Live {
     /// Whether none of its threads runs.
     fn idle(&self) -> bool {
         self.pieces.iter().all(|piece| piece.running == 0)
+    }
+
+    /// Returns how many of its threads a piece has. A guest without any load has them where it was
+    /// promised CPUs.
+    fn threads(&self, piece: &Piece) -> f64 {
+        if self.idle() { 1.0 } else { cpus(piece.running) }
     }
 }
 

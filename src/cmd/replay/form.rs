@@ -14,6 +14,8 @@ pub(crate) struct ReplayForm<'a> {
     version: u32,
     host: HostForm<'a>,
     guests: GuestsForm<'a>,
+    /// Steps that a search of policy best might take for a guest; null: as many as for an advice.
+    effort: Option<u64>,
     /// What came of each rule.
     rules: Vec<RuleForm<'a>>,
 }
@@ -149,6 +151,7 @@ impl<'a> ReplayForm<'a> {
                     unit: u64::from(plan.unit) << 20,
                 }),
             },
+            effort: report.tuning.effort,
             rules: report.outcomes.iter().map(RuleForm::new).collect(),
         }
     }

@@ -56,7 +56,7 @@ pub(crate) fn run(args: &Replay) -> Result<ExitCode, Box<dyn Error>> {
     let busy = busy(args, &stream, &machine)?;
     let touch = u64::try_from(args.touch.as_micros()).unwrap_or(u64::MAX);
     let habits = Habits { seed: args.seed, touch, busy };
-    let tuning = Tuning { memory_bound: args.memory_bound, effort: args.effort };
+    let tuning = Tuning { memory_bound: args.memory_bound, effort: Some(args.effort) };
     let courses = courses(args, tuning, habits);
     let outcomes = crew::work(&machine, &stream, &courses, args.threads, args.times);
     let outcomes = courses.into_iter().zip(outcomes).collect();

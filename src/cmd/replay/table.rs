@@ -36,6 +36,15 @@ pub(super) fn heading(report: &Report) -> String {
         demand.mib / machine.mib() * 100.0,
         report.habits.busy * 100.0,
     );
+    // On smaller hosts every set is looked at.
+    let searches = report.outcomes.iter().any(|(course, _)| course.rule.searches());
+    if let Some(effort) = report.tuning.effort.filter(|_| searches && machine.len() > 16) {
+        let advice = placer_engine::policy::best::default_effort(machine.len());
+        let _ = writeln!(
+            text,
+            "search  of best and pack: at most {effort} steps a guest (an advice: {advice})"
+        );
+    }
     text
 }
 

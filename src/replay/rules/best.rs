@@ -74,11 +74,21 @@ impl Best {
         let at = |id| view.machine.nodes.binary_search_by_key(&id, |node| node.id.0).unwrap_or(0);
         let part =
             |share: &best::Share| Part { at: at(share.node), cpus: share.cpus, mib: share.mem };
-        if let Some(lone) = best::lone(host, &plain) {
-            named.push(at(lone.share.node));
-            parts.push(part(&lone.share));
-            return true;
+        if !best::certain(host, &plain, &mut self.space) {
+            self.search(view, want, named);
         }
+        let solution = self.space.solution();
+        if !solution.fits || solution.split.is_empty() {
+            return false;
+        }
+        named.extend(solution.nodes.iter().map(|&id| at(id)));
+        parts.extend(solution.split.iter().map(part));
+        true
+    }
+
+    /// Looks for the answer among sets of nodes.
+    fn search(&mut self, view: View<'_>, want: Want, named: &mut Vec<usize>) {
+        let Some(host) = &self.host else { return };
         // numad's own set is among the candidates of a search that cannot see all.
         self.ids.clear();
         if host.useful() > ALL_SETS_ARE_SEEN {
@@ -86,14 +96,8 @@ impl Best {
             self.ids.extend(named.drain(..).map(|at| view.machine.nodes[at].id.0));
         }
         let seeds: [&[u32]; 1] = [&self.ids];
-        let question = Request { seeds: &seeds, ..plain };
-        let solution = best::solve(host, &question, &mut self.space);
-        if !solution.fits || solution.split.is_empty() {
-            return false;
-        }
-        named.extend(solution.nodes.iter().map(|&id| at(id)));
-        parts.extend(solution.split.iter().map(part));
-        true
+        let question = Request { seeds: &seeds, ..self.question(want, &[]) };
+        best::solve_by_sets(host, &question, &mut self.space);
     }
 
     /// Splits a guest over nodes that were named by another rule; false where they have no CPUs.

@@ -68,6 +68,11 @@ impl Rule {
         ALL
     }
 
+    /// Says whether it searches among sets of nodes by policy `best`.
+    pub(crate) fn searches(self) -> bool {
+        matches!(self, Self::Best | Self::Pack)
+    }
+
     /// Returns the name it is asked for by.
     pub(crate) fn name(self) -> &'static str {
         match self {

@@ -24,4 +24,6 @@ pub use place::{Placement, place};
 pub use problem::{Fabric, Host, HostError, Node, Prefer, Request};
 pub use rules::{Rules, fabric};
 pub use search::default_effort;
-pub use solve::{Figures, Lone, Proof, Share, Solution, Workspace, lone, solve};
+pub use solve::{
+    Figures, Lone, Proof, Share, Solution, Workspace, certain, lone, solve, solve_by_sets,
+};

@@ -72,6 +72,26 @@ struct Tree<'a> {
     effort: u64,
 }
 
+/// Looks whether one node is the answer: only the bounds of sets that may be faster are asked, and no set is
+/// grown. Returns the steps, and whether the front's best is the rule's exact answer.
+pub(crate) fn certain(
+    case: &Case<'_>,
+    useful: &[usize],
+    effort: u64,
+    front: &mut Front,
+    shares: &mut Shares,
+    buffers: &mut Buffers,
+) -> (u64, bool) {
+    buffers.start(case, useful);
+    let mut tree = Tree::new(case, useful, effort, front, shares, buffers);
+    tree.offer_single_nodes();
+    if !tree.is_one_node() {
+        return (0, false);
+    }
+    let whole = tree.walk(Aim::Faster, effort);
+    (tree.steps, whole && tree.low >= tree.front.goal() && tree.is_one_node())
+}
+
 /// Searches for the answer among sets of the `useful` nodes within `effort` steps.
 pub(crate) fn search(
     case: &Case<'_>,
@@ -82,22 +102,29 @@ pub(crate) fn search(
     shares: &mut Shares,
     buffers: &mut Buffers,
 ) -> Found {
-    buffers.bounds.start(case, useful);
-    // What the last answer left must not steer this one.
-    buffers.set.clear();
-    buffers.inside.clear();
-    buffers.trail.clear();
-    buffers.rooms.clear();
-    buffers.rooms.resize(case.nodes.len(), 0.0);
-    for &at in useful {
-        buffers.rooms[at] = match case.prefer {
-            Prefer::Room => case.magnitude(at) as f64,
-            Prefer::Pack => -case.free_share(at),
-        };
-    }
+    buffers.start(case, useful);
     let mut tree = Tree::new(case, useful, effort, front, shares, buffers);
     tree.plant(seeds);
     tree.prove()
+}
+
+impl Buffers {
+    /// Prepares for a request.
+    fn start(&mut self, case: &Case<'_>, useful: &[usize]) {
+        self.bounds.start(case, useful);
+        // What the last answer left must not steer this one.
+        self.set.clear();
+        self.inside.clear();
+        self.trail.clear();
+        self.rooms.clear();
+        self.rooms.resize(case.nodes.len(), 0.0);
+        for &at in useful {
+            self.rooms[at] = match case.prefer {
+                Prefer::Room => case.magnitude(at) as f64,
+                Prefer::Pack => -case.free_share(at),
+            };
+        }
+    }
 }
 
 /// Finds the answer among all sets of the `useful` nodes after a search that did not; `None` where that takes
@@ -191,12 +218,9 @@ impl<'a> Tree<'a> {
                 case.consider(set, self.front, self.shares);
             }
         }
+        self.offer_single_nodes();
         self.buffers.anchors.clear();
         for &at in useful {
-            if case.holds_alone(at) {
-                let micros = case.weigh_one(at).micros;
-                self.front.offer(case, &[at], micros);
-            }
             let node = &case.nodes[at];
             if node.cap > 0.0 {
                 let rank = (node.idle / case.cpus).min(1.0) + (node.mem / case.mem).min(1.0);
@@ -221,6 +245,21 @@ impl<'a> Tree<'a> {
         self.vary(Front::best);
     }
 
+    fn offer_single_nodes(&mut self) {
+        for &at in self.useful {
+            if self.case.holds_alone(at) {
+                let micros = self.case.weigh_one(at).micros;
+                self.front.offer(self.case, &[at], micros);
+            }
+        }
+    }
+
+    /// Says whether the best set so far is one node: then no set has fewer, and all that have as many
+    /// were offered.
+    fn is_one_node(&self) -> bool {
+        self.front.best().is_some_and(|best| best.set.len() == 1)
+    }
+
     /// Exchanges members of the fastest set, then of the answer, as long as that changes it.
     fn vary(&mut self, of: impl Fn(&Front) -> Option<&Entry>) {
         for _ in 0..8 {
@@ -241,8 +280,8 @@ impl<'a> Tree<'a> {
         let mut proven = f64::NEG_INFINITY;
         let mut complete = false;
         loop {
-            let known =
-                self.walk(Aim::Better, self.steps + self.effort.saturating_sub(self.steps) / 2);
+            let half = self.steps + self.effort.saturating_sub(self.steps) / 2;
+            let known = self.is_one_node() || self.walk(Aim::Better, half);
             if let Some(best) = self.front.best() {
                 self.buffers.set.clone_from(&best.set);
             }

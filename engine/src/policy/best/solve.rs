@@ -101,6 +101,17 @@ impl Workspace {
     pub fn new() -> Self {
         Self::default()
     }
+
+    /// Returns the last answer.
+    #[must_use]
+    pub fn solution(&self) -> &Solution {
+        &self.solution
+    }
+
+    fn list_useful(&mut self, host: &Host) {
+        self.useful.clear();
+        self.useful.extend((0..host.nodes.len()).filter(|&i| host.nodes[i].is_useful()));
+    }
 }
 
 /// Chooses the node set for a request by the rule of policy `best`.
@@ -108,6 +119,19 @@ impl Workspace {
 /// Of all sets that hold the request those within 2 % of the lowest slowdown are equal; of these the
 /// fewest nodes, then most room, then lowest ids. The answer lies in the workspace until the next one.
 pub fn solve<'w>(host: &Host, request: &Request<'_>, space: &'w mut Workspace) -> &'w Solution {
+    if certain(host, request, space) {
+        return &space.solution;
+    }
+    let looked = space.solution.steps;
+    solve_by_sets(host, request, space);
+    space.solution.steps += looked;
+    &space.solution
+}
+
+/// Answers as [`solve`] where that takes little: one node holds the guest, and bounds show that no set is
+/// enough faster. False where it takes [`solve_by_sets`]; who makes seeds for that need not make them before.
+/// The answer lies in the workspace ([`Workspace::solution`]).
+pub fn certain(host: &Host, request: &Request<'_>, space: &mut Workspace) -> bool {
     let case = Case::new(host, request);
     space.solution.steps = 0;
     space.solution.proof = Proof::Optimal;
@@ -122,25 +146,60 @@ pub fn solve<'w>(host: &Host, request: &Request<'_>, space: &'w mut Workspace) -
         solution.nodes.push(lone.share.node);
         solution.split.clear();
         solution.split.push(lone.share);
-        return &space.solution;
+        return true;
     }
-    space.useful.clear();
-    space.useful.extend((0..host.nodes.len()).filter(|&i| host.nodes[i].is_useful()));
+    space.list_useful(host);
+    if space.useful.len() <= exact::MOST || !has_candidates(&case, &space.useful) {
+        return false;
+    }
+    let effort = effort(request, space.useful.len()) / LOOK;
+    space.front.clear();
+    let Workspace { front, shares, useful, search: buffers, .. } = &mut *space;
+    let (steps, found) = search::certain(&case, useful, effort, front, shares, buffers);
+    space.solution.steps = steps;
+    if found {
+        conclude_best(&case, space);
+    }
+    found
+}
+
+/// One part in so many of the effort goes into the look whether one node is the answer, the others into
+/// the search.
+const LOOK: u64 = 16;
+
+/// Returns the steps that a request allows a search among so many nodes.
+fn effort(request: &Request<'_>, useful: usize) -> u64 {
+    match request.effort {
+        _ if useful <= exact::MOST => exact::EFFORT,
+        Some(effort) => effort,
+        None => search::default_effort(useful),
+    }
+}
+
+/// Answers as [`solve`] where nothing is [`certain`], by a search with the steps that has left.
+pub fn solve_by_sets<'w>(
+    host: &Host,
+    request: &Request<'_>,
+    space: &'w mut Workspace,
+) -> &'w Solution {
+    let case = Case::new(host, request);
+    space.solution.steps = 0;
+    space.solution.proof = Proof::Optimal;
+    space.solution.fits = case.fits;
+    space.solution.fastest = 0.0;
+    space.list_useful(host);
     if !has_candidates(&case, &space.useful) {
         conclude_without(&case, space);
         return &space.solution;
     }
     space.front.clear();
     let count = space.useful.len();
-    let Workspace { front, shares, useful, search: buffers, solution, .. } = space;
+    let Workspace { front, shares, useful, search: buffers, solution, .. } = &mut *space;
     if count <= exact::FEW {
         solution.steps = exact::enumerate(&case, useful, front, shares);
     } else {
-        let effort = match request.effort {
-            _ if count <= exact::MOST => exact::EFFORT,
-            Some(effort) => effort,
-            None => search::default_effort(count),
-        };
+        let whole = effort(request, count);
+        let effort = if count <= exact::MOST { whole } else { whole - whole / LOOK };
         let found = search::search(&case, useful, request.seeds, effort, front, shares, buffers);
         solution.steps = found.steps;
         solution.proof = found.proof;
@@ -150,12 +209,7 @@ pub fn solve<'w>(host: &Host, request: &Request<'_>, space: &'w mut Workspace) -
             solution.proof = Proof::Optimal;
         }
     }
-    space.solution.fastest = space.front.low() / 1e6;
-    let mut set = std::mem::take(&mut space.chosen);
-    set.clear();
-    set.extend(space.front.best().map(|e| e.set.as_slice()).unwrap_or_default());
-    conclude(&case, &set, space);
-    space.chosen = set;
+    conclude_best(&case, space);
     &space.solution
 }
 
@@ -233,6 +287,16 @@ fn conclude_without(case: &Case<'_>, space: &mut Workspace) {
     solution.split.clear();
     solution.nodes.clear();
     solution.nodes.extend(space.useful.iter().map(|&i| case.nodes[i].id));
+}
+
+/// Writes the answer that the front has.
+fn conclude_best(case: &Case<'_>, space: &mut Workspace) {
+    space.solution.fastest = space.front.low() / 1e6;
+    let mut set = std::mem::take(&mut space.chosen);
+    set.clear();
+    set.extend(space.front.best().map(|e| e.set.as_slice()).unwrap_or_default());
+    conclude(case, &set, space);
+    space.chosen = set;
 }
 
 /// Writes the answer: the set with its figures and split.
