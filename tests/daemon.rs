@@ -3,124 +3,24 @@
 #[path = "common/abuse.rs"]
 mod abuse;
 mod common;
+#[path = "common/daemon.rs"]
+mod daemon;
 #[path = "common/varlink.rs"]
 mod varlink;
 
 use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use abuse::Abusers;
-use common::{SHIPPED, fixture, fixtures, placer, run, text};
+use common::{SHIPPED, fixture, fixtures, run, text};
+use daemon::{Daemon, call, reply, request, spawn};
 use serde_json::{Value, json};
-use varlink::Interface;
-
-/// A daemon with a directory of its own.
-struct Daemon {
-    child: Child,
-    dir: tempfile::TempDir,
-    config: PathBuf,
-}
-
-impl Daemon {
-    fn start(root: Option<&Path>, settings: &str) -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).expect("set");
-        let config = dir.path().join("placer.toml");
-        let shipped = std::fs::read_to_string(SHIPPED).expect("the shipped settings");
-        std::fs::write(&config, shipped + "\nqueue = false\n" + settings).expect("written");
-        let child = spawn(root, dir.path(), &config);
-        let daemon = Self { child, dir, config };
-        daemon.await_answer();
-        daemon
-    }
-
-    fn await_answer(&self) {
-        let start = Instant::now();
-        while self.connect().is_none() {
-            assert!(start.elapsed() < Duration::from_secs(20), "the daemon does not answer");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    fn connect(&self) -> Option<UnixStream> {
-        let stream = UnixStream::connect(self.dir.path().join("placer.sock")).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
-        Some(stream)
-    }
-
-    fn client(&self) -> Command {
-        let mut command = placer();
-        command.env("PLACER_STATE_DIR", self.dir.path()).env("PLACER_CONFIG", &self.config);
-        command
-    }
-
-    fn call(&self, method: &str, parameters: Value) -> Value {
-        let mut stream = self.connect().expect("it answers");
-        call(&mut stream, method, parameters)
-    }
-
-    fn signal(&self, signal: &str) {
-        let done = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
-        assert!(done.expect("kill").success());
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn spawn(root: Option<&Path>, dir: &Path, config: &Path) -> Child {
-    let mut command = placer();
-    command.arg("daemon").env("PLACER_STATE_DIR", dir).env("PLACER_CONFIG", config);
-    if let Some(root) = root {
-        command.arg("--root").arg(root);
-    }
-    command.stderr(Stdio::null()).spawn().expect("the daemon starts")
-}
-
-/// Calls, and holds call and reply against the interfaces that are shipped.
-#[expect(clippy::needless_pass_by_value, reason = "made for the call")]
-fn call(stream: &mut UnixStream, method: &str, parameters: Value) -> Value {
-    let call = json!({"method": method, "parameters": parameters});
-    stream.write_all(format!("{call}\0").as_bytes()).expect("sent");
-    let reply = reply(stream);
-    for name in ["org.placer.Daemon", "org.varlink.service"] {
-        let file = common::project().join(format!("src/protocol/{name}.varlink"));
-        let interface = Interface::parse(&std::fs::read_to_string(file).expect("an interface"));
-        let known = !method.ends_with(".Nothing");
-        let broken =
-            if known { interface.broken(method, Some(&parameters), &reply) } else { Vec::new() };
-        assert_eq!(broken, [""; 0], "{method} {parameters}: {reply}");
-    }
-    reply
-}
-
-fn reply(stream: &mut UnixStream) -> Value {
-    let mut reply = Vec::new();
-    let mut byte = [0];
-    loop {
-        stream.read_exact(&mut byte).expect("a reply");
-        if byte[0] == 0 {
-            return serde_json::from_slice(&reply).expect("JSON");
-        }
-        reply.push(byte[0]);
-    }
-}
 
 fn seen(output: &Output) -> (Option<i32>, String, String) {
     (output.status.code(), text(&output.stdout), text(&output.stderr))
-}
-
-fn request(cpus: u32, mib: u64) -> Value {
-    json!({"cpus": cpus, "memory": mib << 20})
 }
 
 #[test]

@@ -328,6 +328,22 @@ fn garbage_and_floods_hold_up_no_client() {
 }
 
 #[test]
+fn without_descriptors_real_clients_are_answered() {
+    inside("without_descriptors_real_clients_are_answered", || {
+        let mut daemon = Daemon::start();
+        daemon.answers();
+        let pid = daemon.pid();
+        let open = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").count();
+        said("prlimit", &[&format!("--pid={pid}"), &format!("--nofile={open}:4096")]);
+        for _ in 0..10 {
+            daemon.answers();
+        }
+        said("prlimit", &[&format!("--pid={pid}"), "--nofile=4096:4096"]);
+        daemon.answers();
+    });
+}
+
+#[test]
 fn d25_a_start_that_fails_says_so() {
     inside("d25_a_start_that_fails_says_so", || {
         assert!(stranger(&["--uid", "1000", "make", "666"]).status.success());

@@ -8,6 +8,7 @@
 //! waits for has a time limit. The number of threads is bounded, and so is what each may hold.
 
 pub(crate) mod core;
+mod descriptors;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod lock;

@@ -86,7 +86,10 @@ pub(super) fn answer<'a>(text: &[u8], peer: &Peer, served: &'a Served, gone: Gon
                 if takes_long && leave.is_none() {
                     Err(fault("Busy", &serde_json::json!({})))
                 } else {
-                    ours(name, &call, peer, served, gone)
+                    match served.clients.turn(peer.uid) {
+                        Some(_turn) => ours(name, &call, peer, served, gone),
+                        None => Err(fault("Busy", &serde_json::json!({}))),
+                    }
                 }
             }
             Some((other, _)) => Err(common("InterfaceNotFound", "interface", other)),

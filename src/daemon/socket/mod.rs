@@ -26,7 +26,7 @@ use nix::sys::socket::{getsockopt, sockopt};
 use serde::Serialize;
 
 use super::core::Core;
-use super::metrics;
+use super::{descriptors, metrics};
 use crate::protocol::wire::{Patience, Wire};
 use crate::protocol::{SERVICE, SOCKET, forms::Calling};
 use crate::settings::Level;
@@ -64,7 +64,13 @@ impl Socket {
         let path = dir.join(SOCKET);
         let listener =
             listen(&path).map_err(|e| format!("cannot make the socket {}: {e}", path.display()))?;
-        let (clients, ends) = (Arc::new(Clients::default()), Arc::new(AtomicBool::new(false)));
+        let (room, wanted) = (descriptors::room(), core.settings().daemon.clients);
+        if room < wanted {
+            let fields: [(&str, &dyn std::fmt::Display); 2] =
+                [("wanted", &wanted), ("room", &room)];
+            core.log().tell(Level::Warning, "too few open files for so many clients", &fields);
+        }
+        let (clients, ends) = (Arc::new(Clients::new(room)), Arc::new(AtomicBool::new(false)));
         let served = Arc::new(Served {
             core: Arc::clone(core),
             clients: Arc::clone(&clients),
