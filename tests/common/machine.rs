@@ -254,6 +254,61 @@ pub(crate) fn put_file(root: &Path, path: &str, text: impl AsRef<[u8]>) {
     fs::write(path, text).expect("written");
 }
 
+/// Returns a machine of 64 nodes with 16 CPUs each, with loads and distances of many kinds.
+pub(crate) fn large() -> Machine {
+    let mut machine = Machine::new();
+    for node in 0..64 {
+        let free = u64::from(node % 7 + 1) << 20;
+        machine = machine.node(node, node * 16..node * 16 + 16, 8 << 20, free);
+        for cpu in node * 16..node * 16 + 16 {
+            machine = machine.idle(cpu, u64::from(cpu * 37 % 101));
+        }
+        for to in (0..64).filter(|to| *to != node) {
+            machine = machine.distance(node, to, 12 + 4 * (node ^ to).ilog2());
+        }
+    }
+    machine
+}
+
+/// A machine of QEMU that ran when a host was recorded, of the user that asks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Qemu<'a> {
+    pub(crate) pid: u32,
+    /// As `stat` tells its name.
+    pub(crate) program: &'a str,
+    pub(crate) cpus: u32,
+    /// What it was promised, and what of that is there.
+    pub(crate) mib: (u64, u64),
+    /// What its memory is bound to.
+    pub(crate) node: u32,
+    /// The CPUs it may run on.
+    pub(crate) allowed: &'a str,
+}
+
+impl Qemu<'_> {
+    /// Writes it to a recorded machine.
+    pub(crate) fn write(&self, root: &Path) {
+        let Self { pid, program, cpus, mib: (mib, there), node, allowed } = self;
+        let put = |file: &str, text: String| put_file(root, &format!("proc/{pid}/{file}"), text);
+        put("comm", "qemu-system-x86\n".to_owned());
+        put("stat", format!("{pid} ({program}) S 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 3 0 100 1 1\n"));
+        let backend =
+            format!("memory-backend-ram,id=ram,size={mib}M,host-nodes={node},policy=bind");
+        let line = format!(
+            "qemu-system-x86_64 -smp {cpus} -m {mib} -object {backend} -machine q35,memory-backend=ram "
+        );
+        put("cmdline", line.replace(' ', "\0"));
+        let kib = there * 1024;
+        put(
+            "status",
+            format!(
+                "Name:\tqemu-system-x86\nTgid:\t{pid}\nPPid:\t1\nUid:\t0\t0\t0\t0\n\
+                 RssAnon:\t{kib} kB\nRssShmem:\t0 kB\nCpus_allowed_list:\t{allowed}\n"
+            ),
+        );
+    }
+}
+
 /// Numbers that look random and are the same each time.
 #[derive(Clone, Debug)]
 pub(crate) struct Rng(u64);
