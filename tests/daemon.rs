@@ -11,7 +11,8 @@ mod varlink;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Output, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use abuse::Abusers;
@@ -337,15 +338,7 @@ fn metrics_are_told_in_prometheus_text() {
     for _ in 0..3 {
         daemon.call("org.placer.Daemon.Advise", json!({"request": request(1, 1)}));
     }
-    let get = |path: &str| {
-        let mut stream = daemon.connect().expect("it answers");
-        stream
-            .write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes())
-            .expect("sent");
-        let mut reply = String::new();
-        stream.read_to_string(&mut reply).expect("a reply");
-        reply
-    };
+    let get = |path| daemon.http(path);
     assert!(get("/").starts_with("HTTP/1.1 404 "));
     let reply = get("/metrics");
     let (head, body) = reply.split_once("\r\n\r\n").expect("a body");
@@ -413,14 +406,69 @@ fn whatever_others_do_advice_is_given() {
     assert!(times.len() > 50 && done.iter().all(|(_, count)| *count > 10), "{done:?}");
 }
 
+/// Machines of QEMU, where it is at hand.
+struct Machines {
+    definition: Option<PathBuf>,
+    running: Vec<Child>,
+}
+
+impl Machines {
+    fn new(daemon: &Daemon) -> Self {
+        let qemu = Command::new("qemu-system-x86_64").arg("--version").output();
+        let definition = qemu.is_ok_and(|output| output.status.success()).then(|| {
+            let path = daemon.dir.path().join("machine.toml");
+            std::fs::write(&path, "name = \"m\"\ncpus = 1\nmemory = \"16M\"\n\n[qemu]\n")
+                .expect("written");
+            path
+        });
+        if definition.is_none() {
+            eprintln!("skipped: no machines, since qemu-system-x86_64 is not installed");
+        }
+        Self { definition, running: Vec::new() }
+    }
+
+    fn launch(&mut self, daemon: &Daemon) {
+        let Some(definition) = &self.definition else { return };
+        let mut launch = daemon.client();
+        launch.args(["launch", "--window", "0"]).arg(definition);
+        launch.env("PATH", "/usr/local/bin:/usr/bin:/bin");
+        launch.stdout(Stdio::null()).stderr(Stdio::null());
+        self.running.push(launch.spawn().expect("it starts"));
+    }
+
+    /// Returns how many have no claim.
+    fn missing(&self, claims: &[Value]) -> usize {
+        let launched = |id: u32| {
+            claims
+                .iter()
+                .any(|claim| claim["caller"]["pid"] == id && claim["program"] == "qemu-system-x86")
+        };
+        self.running.iter().filter(|machine| !launched(machine.id())).count()
+    }
+}
+
+impl Drop for Machines {
+    fn drop(&mut self) {
+        for machine in &mut self.running {
+            // Its launcher ends QEMU as well.
+            let _ = Command::new("kill").arg(machine.id().to_string()).status();
+            let _ = machine.wait();
+        }
+    }
+}
+
 #[test]
 fn killed_again_and_again_it_loses_no_claim() {
     let mut daemon = Daemon::start(None, "");
     let launches: usize = if soak() > Duration::from_secs(10) { 500 } else { 40 };
+    let mut machines = Machines::new(&daemon);
     let mut guests = Vec::new();
     let mut held = Vec::new();
     let mut kills = 0;
     for round in 0..launches {
+        if round % (launches / 4) == launches / 8 {
+            machines.launch(&daemon);
+        }
         let mut launch = daemon.client();
         launch.args([
             "launch",
@@ -481,7 +529,7 @@ fn killed_again_and_again_it_loses_no_claim() {
     let missing = loop {
         let claims = listed();
         let claimed = |pid: &&u64| !claims.iter().any(|claim| claim["pid"] == **pid);
-        let missing = pids.iter().filter(claimed).count();
+        let missing = pids.iter().filter(claimed).count() + machines.missing(&claims);
         if missing == 0 || start.elapsed() > Duration::from_secs(20) {
             break missing;
         }
@@ -489,7 +537,8 @@ fn killed_again_and_again_it_loses_no_claim() {
     };
     let claims = listed();
     let lost = held.iter().filter(|id| !claims.iter().any(|claim| claim["id"] == id.as_str()));
-    println!("{launches} launches, {} holds, {kills} kills", held.len());
+    let (holds, running) = (held.len(), machines.running.len());
+    println!("{launches} launches, {running} machines, {holds} holds, {kills} kills");
     let lost = lost.count();
     for mut guest in guests {
         let _ = guest.kill();

@@ -1,5 +1,6 @@
 //! The daemon where things are short, stuck or hostile: descriptors, a sampler that hangs, the metrics
-//! port, a client in another pid namespace.
+//! port, a client in another pid namespace. Once is enough.
+#![cfg(feature = "hwloc")]
 
 mod common;
 #[path = "common/daemon.rs"]

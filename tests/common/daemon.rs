@@ -70,6 +70,16 @@ impl Daemon {
         call(&mut stream, method, parameters)
     }
 
+    /// Asks by HTTP on the socket; returns the whole reply.
+    pub(crate) fn http(&self, path: &str) -> String {
+        let mut stream = self.connect().expect("it answers");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("sent");
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).expect("a reply");
+        reply
+    }
+
     pub(crate) fn signal(&self, signal: &str) {
         let done = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
         assert!(done.expect("kill").success());
