@@ -109,6 +109,9 @@ impl Guest {
     }
 }
 
+/// The most CPUs of a guest. What is done for each of them must not be driven by a slip of the pen.
+pub const MOST_CPUS: u32 = 1 << 16;
+
 /// How many CPUs a guest has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CpuCount {

@@ -225,9 +225,12 @@ fn what_a_killed_launcher_leaves_is_removed_by_the_next() {
                 assert_eq!(nix::unistd::read(&read, &mut pid), Ok(4));
                 nix::sys::wait::waitpid(child, None).expect("the launcher's end");
                 if begins {
-                    // The guest lives, and its group with it.
+                    // The guest lives, and its group with it, and what it made in there.
+                    let inner = groups().remove(0).join("inner");
+                    std::fs::create_dir(&inner).expect("a group in the guest's");
                     launch();
                     assert_eq!(groups().len(), 1);
+                    assert!(inner.exists(), "a group of a guest that lives was removed");
                     let pid = i32::try_from(u32::from_ne_bytes(pid)).expect("a pid");
                     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL)
                         .expect("killed");

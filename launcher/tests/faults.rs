@@ -167,7 +167,8 @@ fn what_was_done_is_undone_in_reverse_order() {
     assert_eq!(waiting.open().expect_err("no program").errno(), Errno::ENOENT);
     let me = std::process::id().to_string();
     let calls = fake.calls.borrow();
-    let calls = calls.iter().filter(|call| !call.starts_with("list"));
+    let looks = |call: &&String| call.starts_with("list") || call.starts_with("read");
+    let calls = calls.iter().filter(|call| !looks(call));
     assert_eq!(
         calls.map(|call| call.replace(&me, "PID")).collect::<Vec<_>>(),
         [

@@ -7,7 +7,7 @@ use clap::ArgAction;
 use clap::builder::BoolishValueParser;
 use placer_engine::{Bytes, CpuShare, Request};
 use placer_launcher::MemoryMode;
-use placer_launcher::guest::{CgroupMode, ThreadPin};
+use placer_launcher::guest::{CgroupMode, MOST_CPUS, ThreadPin};
 
 use super::{Choice, HostArgs};
 
@@ -96,7 +96,11 @@ fn cpus(text: &str) -> Result<CpuShare, String> {
     if text.contains(':') {
         return Err("expected a number of CPUs; the memory goes to --memory".to_owned());
     }
-    text.parse().map(|request: Request| request.cpus).map_err(|e| e.to_string())
+    let cpus = text.parse().map(|request: Request| request.cpus).map_err(|e| e.to_string())?;
+    if cpus.hundredths() > u64::from(MOST_CPUS) * 100 {
+        return Err(format!("expected at most {MOST_CPUS} CPUs"));
+    }
+    Ok(cpus)
 }
 
 fn memory(text: &str) -> Result<Bytes, String> {

@@ -226,11 +226,10 @@ fn remove(kernel: &dyn Kernel, dir: &Path, tries: u32) -> Result<(), Errno> {
     let mut left = tries;
     loop {
         left -= 1;
-        // Some guests make groups of their own.
-        for inner in kernel.dirs(dir).unwrap_or_default() {
-            let _ = remove(kernel, &inner, 1);
-        }
-        match kernel.remove_dir(dir) {
+        // Whoever lives in there may want the groups he made, also those that are empty.
+        let events = kernel.read(&dir.join("cgroup.events"));
+        let populated = events.is_ok_and(|text| text.lines().any(|line| line == "populated 1"));
+        match if populated { Err(Errno::EBUSY) } else { remove_all(kernel, dir) } {
             Ok(()) | Err(Errno::ENOENT) => return Ok(()),
             Err(Errno::EBUSY | Errno::ENOTEMPTY | Errno::EINTR) if left > 0 => {
                 std::thread::sleep(BETWEEN);
@@ -238,6 +237,14 @@ fn remove(kernel: &dyn Kernel, dir: &Path, tries: u32) -> Result<(), Errno> {
             Err(errno) => return Err(errno),
         }
     }
+}
+
+fn remove_all(kernel: &dyn Kernel, dir: &Path) -> Result<(), Errno> {
+    // Some guests make groups of their own.
+    for inner in kernel.dirs(dir).unwrap_or_default() {
+        let _ = remove_all(kernel, &inner);
+    }
+    kernel.remove_dir(dir)
 }
 
 /// Removes groups whose launcher was killed and whose guest has ended since.

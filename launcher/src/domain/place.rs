@@ -8,10 +8,7 @@ use placer_engine::{Bytes, CpuShare, NodeSet};
 use super::cursor::Source;
 use super::tree::Element;
 use crate::definition::{DefinitionError, quoted};
-use crate::guest::{CpuCount, CpuPlacement, MemoryMode, NodeChoice, Pins, Required};
-
-/// The most CPUs of a guest.
-const MOST_CPUS: u32 = 1 << 16;
+use crate::guest::{CpuCount, CpuPlacement, MOST_CPUS, MemoryMode, NodeChoice, Pins, Required};
 
 /// What the three elements say together.
 pub(super) struct Place {

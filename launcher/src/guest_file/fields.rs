@@ -9,7 +9,7 @@ use placer_engine::{Bytes, CpuShare, Id, IdSet, Request};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
 use crate::definition::{parse_list, quoted};
-use crate::guest::Pages;
+use crate::guest::{MOST_CPUS, Pages};
 
 /// A scalar of TOML that is read as a value of placer's.
 pub(super) trait Scalar: Sized {
@@ -74,16 +74,16 @@ fn unexpected(wanted: &str, text: &str) -> String {
 #[derive(Clone, Copy)]
 pub(super) struct Cpus(pub(super) CpuShare);
 
-/// The most CPUs of a guest.
-const MOST_CPUS: u64 = 1 << 16;
-
 impl Scalar for Cpus {
     const WANTED: &'static str = "CPUs, at least 0.01 and at most 65536, with up to two decimals";
 
     fn from_text(text: &str) -> Result<Self, String> {
         let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
         match text.parse::<Request>() {
-            Ok(request) if plain && (1..=MOST_CPUS * 100).contains(&request.cpus.hundredths()) => {
+            Ok(request)
+                if plain
+                    && (1..=u64::from(MOST_CPUS) * 100).contains(&request.cpus.hundredths()) =>
+            {
                 Ok(Self(request.cpus))
             }
             _ => Err(unexpected(Self::WANTED, text)),

@@ -14,8 +14,11 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, soc
 use super::wire::{self, Call, Kind, Message, Strange};
 use crate::error::words;
 
-/// Signals that came before the answer they belong to, at most. The bus sends those asked for alone.
+/// Signals that came before the answer they belong to, at most. The bus sends those asked for alone,
+/// but anybody on it may send one of his own.
 const KEPT: usize = 1024;
+/// The longest that is kept. Those asked for tell of a job and a unit, some hundred bytes each.
+const LONGEST_KEPT: usize = 4096;
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,7 +149,9 @@ impl Bus {
                     let words = message.texts().first().map(|text| words(text));
                     return Err(BusError::Refused(message.error, words.unwrap_or_default()));
                 }
-                Kind::Signal if self.signals.len() < KEPT => self.signals.push(message),
+                Kind::Signal if self.signals.len() < KEPT && message.len() <= LONGEST_KEPT => {
+                    self.signals.push(message);
+                }
                 _ => {}
             }
         }
@@ -230,5 +235,36 @@ impl Bus {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::made_up::{Bus as MadeUp, OK, message, say};
+    use super::*;
+
+    #[test]
+    fn what_others_send_fills_no_memory() {
+        let bus = MadeUp::answering(OK, 1, |stream| {
+            for _ in 0..64 {
+                say(stream, &message(4, &[(3, "JobRemoved")], 0, vec![0; 1 << 19]));
+            }
+            say(stream, &message(4, &[(3, "JobRemoved")], 0, vec![0; 300]));
+            say(stream, &message(2, &[], 2, Vec::new()));
+        });
+        let mut client = Bus::connect(&bus.path(), Duration::from_secs(60)).unwrap();
+        let call = Call {
+            destination: "a.b",
+            path: "/",
+            interface: "a.b",
+            member: "C",
+            signature: "",
+            body: Vec::new(),
+        };
+        client.call(&call).unwrap();
+        let kept: usize = client.signals.iter().map(Message::len).sum();
+        assert!((300..1 << 19).contains(&kept), "{kept} bytes are kept");
+        drop(client);
+        bus.heard();
     }
 }

@@ -134,7 +134,9 @@ fn refused(step: &ScopeStep, error: &BusError) -> LaunchError {
         BusError::Strange(_) => Errno::EPROTO,
         BusError::Refused(..) => Errno::EINVAL,
     };
-    let attempted = format!("make the systemd scope {} over {}", step.unit, step.bus.display());
+    // Where it is was said by a variable, which may hold anything.
+    let bus = crate::step::quoted(step.bus.as_os_str());
+    let attempted = format!("make the systemd scope {} over {bus}", step.unit);
     let told = LaunchError::seen(attempted, errno, error.to_string());
     let BusError::Refused(name, words) = error else {
         return match error {

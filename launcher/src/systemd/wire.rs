@@ -225,6 +225,11 @@ fn begin(bytes: &[u8]) -> Result<Reader<'_>, Strange> {
 }
 
 impl Message {
+    /// Returns how many bytes of it are kept.
+    pub(super) fn len(&self) -> usize {
+        self.body.len() + self.signature.len() + self.member.len() + self.error.len()
+    }
+
     /// Reads a whole message.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, Strange> {
         let mut reader = begin(bytes)?;
