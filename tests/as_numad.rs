@@ -176,3 +176,43 @@ fn warnings_never_reach_the_list() {
     assert!(is_list(&stdout), "{stdout:?}");
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
 }
+
+/// What `numad -w 2:64` answers twice to one process of that name, and how many claims there are then.
+fn asked_twice_by(program: &str) -> (Vec<String>, usize) {
+    let (dir, numad) = installed();
+    let set = packaged(dir.path());
+    let caller = dir.path().join(program);
+    fs::copy("/bin/sh", &caller).expect("copied");
+    let mut command = Command::new(&caller);
+    // The second is not the last: a shell would else become it, and no longer be there.
+    command.args(["-c", "\"$0\" -w 2:64 && \"$0\" -w 2:64 && :"]).arg(&numad);
+    command.env_clear().stdin(Stdio::null());
+    let state = dir.path().join("state");
+    for (name, value) in [
+        ("PLACER_ROOT", fixture("ring-4").as_os_str()),
+        ("PLACER_STATE_DIR", state.as_os_str()),
+        ("PLACER_CONFIG", set.as_os_str()),
+    ] {
+        command.env(name, value);
+    }
+    let (status, stdout, stderr) = told(&run(&mut command));
+    assert_eq!((status, stderr.as_str()), (Some(0), ""));
+    let mut ps = Command::new(env!("CARGO_BIN_EXE_placer"));
+    ps.args(["ps", "--json"]).env("PLACER_ROOT", fixture("ring-4")).env("PLACER_STATE_DIR", state);
+    let (_, json, _) = told(&run(&mut ps));
+    let claims: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let count = claims["claims"].as_array().map_or(0, Vec::len);
+    (stdout.lines().map(str::to_owned).collect(), count)
+}
+
+#[test]
+fn a_container_that_is_asked_for_twice_is_told_the_same() {
+    // libvirt's daemon asks for one guest after the other, which are to be apart.
+    let (answers, claims) = asked_twice_by("libvirtd");
+    assert!(answers.len() == 2 && answers[0] != answers[1], "{answers:?}");
+    assert_eq!(claims, 2);
+    // A container's own process asks about that container alone.
+    let (answers, claims) = asked_twice_by("libvirt_lxc");
+    assert!(answers.len() == 2 && answers[0] == answers[1], "{answers:?}");
+    assert_eq!(claims, 1);
+}

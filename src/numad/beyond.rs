@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use placer_engine::claims::{For, PATIENCE};
+use placer_engine::claims::{Decision, For, PATIENCE};
 use placer_engine::{Bytes, CpuShare, Limits, NodeSet, Policy, Request, Snapshot, advise};
 
 use super::log::Log;
@@ -46,7 +46,7 @@ pub(super) fn choose_nodes(
         Some(desk) => desk.begin_with(figures, pages, PATIENCE),
         None => figures.counted(pages).map(|now| (None, now)),
     };
-    let (decision, mut snapshot) = taken.map_err(|error| give_up(set, &error)).ok()?;
+    let (mut decision, mut snapshot) = taken.map_err(|error| give_up(set, &error)).ok()?;
     if by_best && !options.count_inactive_file {
         snapshot = Arc::new(without_file_cache(&snapshot));
     }
@@ -57,6 +57,10 @@ pub(super) fn choose_nodes(
         pages,
         ..Request::new(CpuShare::from_hundredths(hundredths), memory)
     };
+    if let Some(nodes) = decision.as_mut().and_then(|decision| again(decision, &request, figures)) {
+        log_answer(options, advice, &snapshot, &nodes, log);
+        return Some(nodes.to_string());
+    }
     let answer = advise(&snapshot, &request).map_err(|error| give_up(set, &error)).ok()?;
     if answer.nodes.is_empty() {
         // Nothing is left on the host. A client gets what numad would say, which is a node.
@@ -74,6 +78,34 @@ pub(super) fn choose_nodes(
         let who = For::Hold(set.claims.hold);
         claiming::claim_as_asked(decision, &request, &answer, who, figures);
     }
+    log_answer(options, advice, &snapshot, &answer.nodes, log);
+    Some(answer.nodes.to_string())
+}
+
+/// libvirt's LXC driver runs this for each container, by itself, and it asks twice where memory is
+/// interleaved or preferred: once to bind the container's processes, once for its control group.
+const ASKS_TWICE: &str = "libvirt_lxc";
+
+/// Returns what the same container was told before: a second answer of other nodes would part its
+/// policy from its control group, and a second hold would promise its memory twice. Others that ask
+/// twice, as libvirt's daemon does for guest after guest, ask for another guest.
+fn again(
+    decision: &mut Decision<'_>,
+    request: &Request,
+    figures: &dyn Figures,
+) -> Option<NodeSet> {
+    let (pid, uid) = figures.asker();
+    let caller = decision.caller(pid, uid);
+    (caller.program == ASKS_TWICE).then(|| decision.held_before(request, &caller))?
+}
+
+fn log_answer(
+    options: &Options,
+    advice: Advice,
+    snapshot: &Snapshot,
+    nodes: &NodeSet,
+    log: &mut Log,
+) {
     let all: NodeSet = snapshot
         .nodes()
         .iter()
@@ -82,8 +114,7 @@ pub(super) fn choose_nodes(
         .collect();
     super::log_reserved(log, options, &snapshot.host().numad);
     super::log_request(log, advice);
-    super::log_choice(log, &all, &answer.nodes);
-    Some(answer.nodes.to_string())
+    super::log_choice(log, &all, nodes);
 }
 
 fn policy(options: &Options, set: &Settings) -> Policy {

@@ -6,13 +6,13 @@ use std::time::Duration;
 use super::charge;
 use super::claim::{Caller, Claim, ClaimId, Origin, Owner};
 use super::error::ClaimError;
-use super::ledger::{Ledger, MOST_CLAIMS};
+use super::ledger::{Held, Ledger, MOST_CLAIMS};
 use super::look::Look;
 use super::proc::Processes;
 use super::store::{ClaimFile, Locked};
 use crate::advice::Advice;
 use crate::charges::{Charges, Overcommit};
-use crate::idset::CpuSet;
+use crate::idset::{CpuSet, NodeSet};
 use crate::request::Request;
 use crate::sample::Instant;
 use crate::source::SysRoot;
@@ -207,6 +207,17 @@ impl Decision<'_> {
     /// Returns the ledger under the lock.
     pub fn ledger(&self) -> &Ledger {
         &self.locked.ledger
+    }
+
+    /// Returns the nodes that are held for the process that asks, if it has asked for the same before
+    /// and the hold has not ended.
+    pub fn held_before(&mut self, request: &Request, caller: &Caller) -> Option<NodeSet> {
+        let process = self.processes.identify(caller.pid)?;
+        let since = self.processes.started_at(&process);
+        let Request { cpus, memory, pages: page, .. } = *request;
+        let asked = Held { caller, cpus, memory, page };
+        let hold = self.locked.ledger.held_before(&asked, since)?;
+        Some(hold.promised.iter().map(|promise| promise.node).collect())
     }
 
     /// Notes the CPUs that single threads of the guest will have for themselves, for the claim: others

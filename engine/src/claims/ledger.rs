@@ -2,10 +2,11 @@
 //! is resident come in as values.
 
 use super::charge;
-use super::claim::{Claim, ClaimId, Owner, ProcessId, Seen};
+use super::claim::{Caller, Claim, ClaimId, Owner, ProcessId, Seen};
 use crate::charges::{Charges, Overcommit};
 use crate::read::Read;
 use crate::sample::Instant;
+use crate::units::{Bytes, CpuShare};
 
 /// Claims that are kept at most: no host runs so many guests, and what is done for each of them
 /// must end.
@@ -20,6 +21,19 @@ pub enum Fate {
     Dead,
     /// It cannot be told from here: the claim counts, and is left to those who can tell.
     Unknown,
+}
+
+/// What is asked for, and by whom, to be found again among the holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Held<'a> {
+    /// Who asks.
+    pub caller: &'a Caller,
+    /// CPUs.
+    pub cpus: CpuShare,
+    /// Memory.
+    pub memory: Bytes,
+    /// The size of the huge pages it is in.
+    pub page: Option<Bytes>,
 }
 
 /// The claims of one host.
@@ -174,6 +188,18 @@ impl Ledger {
         let Some(claim) = hold else { return false };
         (claim.owner, claim.checked) = (Owner::Process(guest), None);
         true
+    }
+
+    /// Returns the newest hold that one process has asked for with the same request before. `since` is
+    /// when that process started: what was asked earlier was asked by another of its pid.
+    pub fn held_before(&self, asked: &Held<'_>, since: Instant) -> Option<&Claim> {
+        self.claims.iter().rev().find(|claim| {
+            matches!(claim.owner, Owner::Hold { .. })
+                && claim.made >= since
+                && !claim.promised.is_empty()
+                && claim.caller == *asked.caller
+                && (claim.cpus, claim.memory, claim.page) == (asked.cpus, asked.memory, asked.page)
+        })
     }
 
     /// Returns whether a process has a claim.

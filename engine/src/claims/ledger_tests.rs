@@ -104,6 +104,35 @@ fn a_hold_is_taken_over_once() {
 }
 
 #[test]
+fn who_asks_again_is_found_by_its_own_hold() {
+    let made = |id, ns| Claim { made: Instant::from_nanoseconds(ns), ..hold(id, 99) };
+    let ledger = ledger(&[made(1, 10), made(2, 20), claim(3, &[(0, 10)])]);
+    let first = &ledger.claims()[0];
+    let caller = first.caller.clone();
+    let of = |caller, cpus, memory, page, since| {
+        let asked = Held { caller, cpus, memory, page };
+        ledger.held_before(&asked, Instant::from_nanoseconds(since)).map(|claim| claim.id.0)
+    };
+    let (cpus, memory, page) = (first.cpus, first.memory, first.page);
+    assert_eq!(of(&caller, cpus, memory, page, 5), Some(2), "the newest");
+    assert_eq!(of(&caller, cpus, memory, page, 20), Some(2));
+    assert_eq!(of(&caller, cpus, memory, page, 21), None, "another process of that pid asked");
+    assert_eq!(of(&caller, cpus, memory, Some(mib(2)), 5), None);
+    assert_eq!(of(&caller, cpus, mib(11), page, 5), None);
+    assert_eq!(of(&caller, CpuShare::from_hundredths(150), memory, page, 5), None);
+    for other in [
+        Caller { pid: caller.pid + 1, ..caller.clone() },
+        Caller { uid: caller.uid + 1, ..caller.clone() },
+        Caller { program: "other".to_owned(), ..caller.clone() },
+    ] {
+        assert_eq!(of(&other, cpus, memory, page, 5), None, "{other:?}");
+    }
+    let empty = Ledger { claims: vec![Claim { promised: Vec::new(), ..made(4, 30) }] };
+    let asked = Held { caller: &caller, cpus, memory, page };
+    assert_eq!(empty.held_before(&asked, Instant::default()), None, "nothing is promised");
+}
+
+#[test]
 fn those_longest_unseen_are_looked_at() {
     let mut ledger = ledger(&[claim(1, &[]), claim(2, &[]), claim(3, &[]), hold(4, 9)]);
     let at = |ns| Seen { at: Instant::from_nanoseconds(ns), ..Seen::default() };

@@ -351,6 +351,14 @@ impl Processes {
         ticks.saturating_add_signed(self.offset_ticks.saturating_neg())
     }
 
+    /// Returns when a process started at the earliest, on the clock of [`now`](Self::now): starts are told
+    /// in ticks of 10 ms, and rounded down.
+    pub(super) fn started_at(&mut self, process: &ProcessId) -> Instant {
+        let age = self.now_ticks().saturating_sub(process.start).saturating_add(2);
+        let ns = self.now.nanoseconds().saturating_sub(age.saturating_mul(10_000_000));
+        Instant::from_nanoseconds(ns)
+    }
+
     pub(super) fn stat(&mut self, pid: u32) -> Option<Stat> {
         if !self.dir.read(pid, "stat") {
             return None;
