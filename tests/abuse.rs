@@ -116,7 +116,10 @@ fn socket_and_queue_abused_at_once() {
         assert!(!daemon.has_ended());
         daemon.answers();
         wait_for("an empty queue", || text(&stranger(&["count"]).stdout) == "0\n");
-        let quiet = run(common::placer().args(["advise", "1:1", "--via", "daemon"]));
-        assert_eq!(text(&quiet.stderr), "");
+        // A client of placer's own waits 50 ms: on a busy machine one try may miss them.
+        wait_for("an answer in time", || {
+            let quiet = run(common::placer().args(["advise", "1:1", "--via", "daemon"]));
+            quiet.status.success() && quiet.stderr.is_empty()
+        });
     });
 }

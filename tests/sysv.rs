@@ -63,7 +63,7 @@ fn d16_forty_clients_at_once_three_times() {
             let answers = at_once(40);
             assert_eq!(answers, vec![(node.clone(), Some(0)); 40], "round {round}");
         }
-        assert_eq!(daemon.lines("way=queue").len(), 40 * rounds);
+        wait_for("a line for each", || daemon.lines("way=queue").len() == 40 * rounds);
         // What was repeated for them is taken out again.
         wait_for("an empty queue", || text(&stranger(&["count"]).stdout) == "0\n");
     });
@@ -99,7 +99,8 @@ fn d04_a_long_answer_is_made_to_fit() {
         let told = "0-18,20,22,24,26,28,30,32,34,36,38,40,42,44,46,48,50,52,54,56,58,60,62,64,66,\
                     68,70,72,74,76,78\n";
         assert_eq!((answer.as_str(), status), (told, Some(0)));
-        assert_eq!(daemon.lines("too long for numad").len(), 1);
+        // It is told after the answer is given.
+        wait_for("its word", || daemon.lines("too long for numad").len() == 1);
         // Nobody else's answer is cut.
         let chosen: Vec<String> = (0..80).step_by(2).map(|id| id.to_string()).collect();
         assert_eq!(our_numad(&["-w", "0:36000", "-t", "20"]).0, chosen.join(",") + "\n");
@@ -203,7 +204,7 @@ fn d18_a_queue_that_is_removed_is_made_anew() {
             wait_for("a queue", || stranger(&["count"]).status.success());
             daemon.answers();
         }
-        assert_eq!(daemon.lines("was made anew").len(), 3);
+        wait_for("three words", || daemon.lines("was made anew").len() == 3);
         // One that is open to all is as good as none.
         stranger(&["remove"]);
         stranger(&["make", "666"]);
@@ -239,7 +240,7 @@ fn d23_a_queue_of_a_strangers_is_not_served() {
         assert!(stranger(&["--uid", "1000", "make", "666"]).status.success());
         let daemon = Daemon::spawn("");
         wait_for("its word", || !daemon.lines("belongs to user 1000").is_empty());
-        assert_eq!(daemon.lines("clients of numad's are not answered").len(), 1);
+        wait_for("its word", || daemon.lines("clients of numad's are not answered").len() == 1);
         assert_eq!(pid_file(), None);
         // The rest of it works, and so does the answer by numad's name.
         wait_for("its socket", || !daemon.lines("ready").is_empty());
@@ -323,7 +324,7 @@ fn garbage_and_floods_hold_up_no_client() {
         assert!(answered * 100 >= asked * 98, "{answered} of {asked}");
         daemon.answers();
         wait_for("an empty queue", || text(&stranger(&["count"]).stdout) == "0\n");
-        assert!(!daemon.lines("taken out").is_empty());
+        wait_for("its word", || !daemon.lines("taken out").is_empty());
     });
 }
 

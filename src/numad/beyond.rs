@@ -89,11 +89,7 @@ const ASKS_TWICE: &str = "libvirt_lxc";
 /// Returns what the same container was told before: a second answer of other nodes would part its
 /// policy from its control group, and a second hold would promise its memory twice. Others that ask
 /// twice, as libvirt's daemon does for guest after guest, ask for another guest.
-fn again(
-    decision: &mut Decision<'_>,
-    request: &Request,
-    figures: &dyn Figures,
-) -> Option<NodeSet> {
+fn again(decision: &mut Decision<'_>, request: &Request, figures: &dyn Figures) -> Option<NodeSet> {
     let (pid, uid) = figures.asker();
     let caller = decision.caller(pid, uid);
     (caller.program == ASKS_TWICE).then(|| decision.held_before(request, &caller))?
