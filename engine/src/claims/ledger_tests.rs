@@ -120,12 +120,13 @@ fn who_asks_again_is_found_by_its_own_hold() {
     assert_eq!(of(&caller, cpus, memory, Some(mib(2)), 5), None);
     assert_eq!(of(&caller, cpus, mib(11), page, 5), None);
     assert_eq!(of(&caller, CpuShare::from_hundredths(150), memory, page, 5), None);
-    for other in [
+    let others = [
         Caller { pid: caller.pid + 1, ..caller.clone() },
         Caller { uid: caller.uid + 1, ..caller.clone() },
         Caller { program: "other".to_owned(), ..caller.clone() },
-    ] {
-        assert_eq!(of(&other, cpus, memory, page, 5), None, "{other:?}");
+    ];
+    for other in &others {
+        assert_eq!(of(other, cpus, memory, page, 5), None, "{other:?}");
     }
     let empty = Ledger { claims: vec![Claim { promised: Vec::new(), ..made(4, 30) }] };
     let asked = Held { caller: &caller, cpus, memory, page };
