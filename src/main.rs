@@ -45,6 +45,7 @@ pub use daemon::fuzzing;
 use settings::Settings;
 
 fn main() -> ExitCode {
+    placer_launcher::signals::survive_file_size_limit();
     let status = run();
     trouble::tell();
     status
