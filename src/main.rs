@@ -80,6 +80,7 @@ fn run() -> ExitCode {
 fn obey(mut args: Args, matches: &ArgMatches) -> Result<ExitCode, Box<dyn Error>> {
     let set = Settings::read(args.config.as_deref())?;
     set.fill(&mut args, matches);
+    args::refuse_idle(&args, matches)?;
     let config = args.config;
     match args.command {
         Command::Advise(args) => cmd::advise::run(&args, &set),
