@@ -143,7 +143,7 @@ fn a_second_daemon_says_that_one_runs_and_the_first_ends_when_told() {
 #[test]
 fn claims_are_made_and_ended_by_whom_may() {
     let daemon =
-        Daemon::start(None, "user-claims = 2\nuser-memory = \"64M\"\nuser-hold = \"1h\"\n");
+        Daemon::start(None, "user-claims = 2\nuser-memory = \"64M\"\nuser-hold = \"60m\"\n");
     let claim = |parameters| daemon.call("org.placer.Daemon.AdviseAndClaim", parameters);
     let own = claim(json!({"request": request(1, 2), "pid": 0}));
     let id = own["parameters"]["claim"].clone();
@@ -186,14 +186,14 @@ fn claims_are_made_and_ended_by_whom_may() {
         };
         seen(&answered(client))
     };
-    let (code, _, stderr) = nobody(&["1:20M", "--hold", "1h"]);
+    let (code, _, stderr) = nobody(&["1:20M", "--hold", "60m"]);
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
-    let (code, stdout, stderr) = nobody(&["1:60M", "--hold", "1h"]);
+    let (code, stdout, stderr) = nobody(&["1:60M", "--hold", "60m"]);
     assert!(code == Some(0) && !stdout.is_empty() && stderr.contains("user-memory"), "{stderr}");
-    let (_, _, stderr) = nobody(&["1:1M", "--hold", "2h"]);
+    let (_, _, stderr) = nobody(&["1:1M", "--hold", "90m"]);
     assert!(stderr.contains("user-hold"), "{stderr}");
-    assert_eq!(nobody(&["1:1M", "--hold", "1h"]).2, "");
-    assert!(nobody(&["1:1M", "--hold", "1h"]).2.contains("user-claims"));
+    assert_eq!(nobody(&["1:1M", "--hold", "60m"]).2, "");
+    assert!(nobody(&["1:1M", "--hold", "60m"]).2.contains("user-claims"));
     let guests = daemon.call("org.placer.Daemon.Guests", json!({}));
     let theirs = guests["parameters"]["claims"].as_array().expect("a list").iter();
     assert_eq!(theirs.filter(|guest| guest["caller"]["uid"] == 65_534).count(), 2);

@@ -259,7 +259,9 @@ fn in_another_pid_namespace() {
     }
     let own = claim(&mut stream, 0);
     let guests = call(&mut stream, "org.placer.Daemon.Guests", json!({}));
-    let guests = guests["parameters"]["claims"].as_array().expect("a list");
+    let guests = guests["parameters"]["claims"].as_array().expect("a list").iter();
+    // Machines that run here anyway are listed as well.
+    let guests: Vec<&Value> = guests.filter(|guest| guest["origin"] == "asked").collect();
     assert_eq!(guests.len(), 1);
     assert_eq!(guests[0]["id"], own["parameters"]["claim"]);
     println!("claimed-for={}", guests[0]["pid"]);

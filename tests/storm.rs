@@ -130,25 +130,25 @@ fn ledger(state: &Path) -> (BTreeSet<String>, Amounts) {
     (ids, sums)
 }
 
-/// Runs a storm. `None` when this machine was too busy with other things for it to mean anything:
-/// then even a holder of the lock waits for a CPU longer than others wait for the lock.
-fn storm(machine: &Machine, state: &Path, hold: Option<&str>) -> Option<Vec<Value>> {
+/// Runs a storm. Returns the answers but those that were given without a claim, since a holder of the
+/// lock did not get on: on a machine that is busy with other things he may wait for a CPU so long.
+fn storm(machine: &Machine, state: &Path, hold: Option<&str>) -> Vec<Value> {
     let mut asked: Vec<Child> = Vec::new();
     for _ in 0..GUESTS {
         asked.push(machine.ask(state, hold).spawn().expect("it starts"));
     }
-    asked
-        .into_iter()
-        .map(|child| {
-            let output = child.wait_with_output().expect("it ends");
-            assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-            if is_starved(&output) {
-                return None;
-            }
+    // All have ended before any is looked at.
+    let ended: Vec<Output> =
+        asked.into_iter().map(|child| child.wait_with_output().expect("it ends")).collect();
+    let mut answers = Vec::new();
+    for output in ended {
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        if !is_starved(&output) {
             assert_eq!(text(&output.stderr), "", "nothing to warn of");
-            Some(json(&output))
-        })
-        .collect()
+            answers.push(json(&output));
+        }
+    }
+    answers
 }
 
 /// Whether an answer was given without a claim, because a holder of the lock did not get on.
@@ -168,18 +168,10 @@ fn a_storm_overfills_no_node_and_without_claims_it_does() {
         fs::create_dir_all(&state).expect("made");
         let name = machine.root.display();
 
-        let mut tries = 0;
-        let (answers, took) = loop {
-            let start = Instant::now();
-            if let Some(answers) = storm(&machine, &state, Some("10m")) {
-                break (answers, start.elapsed());
-            }
-            // In no case is anything promised twice.
-            assert_eq!(overfull(&machine, &ledger(&state).1), [0; 0]);
-            tries += 1;
-            assert!(tries < 5, "a holder of the lock waited for a CPU for 250 ms, five times");
-            fs::remove_dir_all(&state).expect("removed");
-        };
+        let start = Instant::now();
+        let answers = storm(&machine, &state, Some("10m"));
+        let (took, claims) = (start.elapsed(), answers.len());
+        assert!(claims > 8, "{name}: only {claims} of {GUESTS} could claim");
         assert!(answers.iter().all(|answer| answer["fits"] == true), "{name}");
         let splits: Vec<Value> = answers.iter().map(|answer| answer["split"].clone()).collect();
         let told = sum(&splits);
@@ -194,11 +186,11 @@ fn a_storm_overfills_no_node_and_without_claims_it_does() {
 
         // The control: the same storm, and nobody claims anything.
         let blind = tmp.path().join("blind");
-        let answers = storm(&machine, &blind, None).expect("no lock is needed");
+        let answers = storm(&machine, &blind, None);
         let splits: Vec<Value> = answers.iter().map(|answer| answer["split"].clone()).collect();
         let full = overfull(&machine, &sum(&splits));
         assert!(!full.is_empty(), "{name}: without claims some node is overfilled");
-        println!("{name}: {took:?}; without claims nodes {full:?} are promised twice");
+        println!("{name}: {claims} claims, {took:?}; without nodes {full:?} are promised twice");
     }
 }
 

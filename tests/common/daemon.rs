@@ -74,12 +74,7 @@ impl Daemon {
 
     /// Asks by HTTP on the socket; returns the whole reply.
     pub(crate) fn http(&self, path: &str) -> String {
-        let mut stream = self.connect().expect("it answers");
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
-        stream.write_all(request.as_bytes()).expect("sent");
-        let mut reply = String::new();
-        stream.read_to_string(&mut reply).expect("a reply");
-        reply
+        http(self.connect().expect("it answers"), path)
     }
 
     /// Returns what it has logged so far.
@@ -98,6 +93,15 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Asks by HTTP, once; returns the whole reply.
+pub(crate) fn http(mut stream: UnixStream, path: &str) -> String {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("sent");
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).expect("a reply");
+    reply
 }
 
 pub(crate) fn spawn(root: Option<&Path>, dir: &Path, config: &Path) -> Child {
