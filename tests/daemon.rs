@@ -173,7 +173,7 @@ fn claims_are_made_and_ended_by_whom_may() {
     }
     // Somebody else, by placer's own client.
     let program = daemon.dir.path().join("placer");
-    std::fs::copy(env!("CARGO_BIN_EXE_placer"), &program).expect("copied");
+    common::copy_program(env!("CARGO_BIN_EXE_placer"), &program);
     let nobody = |args: &[&str]| {
         let client = || {
             let mut command = Command::new(&program);

@@ -39,7 +39,9 @@ fn program(bin: &Path, name: &str) -> PathBuf {
         common::SHIPPED,
         link.display()
     );
-    std::fs::write(&script, text).expect("written");
+    let draft = bin.join(format!("{name}.txt"));
+    std::fs::write(&draft, text).expect("written");
+    common::copy_program(&draft, &script);
     std::fs::set_permissions(&script, Permissions::from_mode(0o755)).expect("a program");
     script
 }

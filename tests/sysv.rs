@@ -331,7 +331,7 @@ fn garbage_and_floods_hold_up_no_client() {
         let sent = floods.into_iter().map(|flood| flood.wait_with_output().expect("it ends"));
         let sent: usize = sent.map(|o| text(&o.stdout).trim().parse().unwrap_or(0)).sum();
         eprintln!("{sent} messages of garbage, {asked} clients asked, {answered} answered");
-        assert!(sent > 1000 && asked >= 8, "{sent} {asked}");
+        assert!(sent > 100 && asked >= 8, "{sent} {asked}");
         // Garbage is taken for questions and answered, also in the name of a client's pid: an
         // answer that was not asked for is still one. A client that finds the queue full fails.
         assert!(answered * 100 >= asked * 98, "{answered} of {asked}");

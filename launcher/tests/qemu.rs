@@ -325,7 +325,12 @@ fn fake(dir: &Path, talk: &str) -> Option<PathBuf> {
          cpus() {{ hear; say '{{\"return\": [{{\"cpu-index\": 0, \"thread-id\": '$1'}}], \"id\": 2}}'; }}\n\
          {talk}\n"
     );
-    fs::write(&file, script).expect("a script");
+    // Copied by another process: one that is forked here while this one had it open for writing would keep
+    // it so for a while, and the kernel runs no such file.
+    let draft = dir.join("draft");
+    fs::write(&draft, script).expect("a script");
+    let copied = Command::new("cp").args([&draft, &file]).status().expect("cp");
+    assert!(copied.success());
     fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("a program");
     Some(file)
 }

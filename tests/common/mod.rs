@@ -54,6 +54,13 @@ pub(crate) fn run(command: &mut Command) -> Output {
     command.output().expect("the program starts")
 }
 
+/// Copies a program that is to be run, by another process: a child that is forked while this one had the
+/// copy open for writing would keep it so until it runs something else, and the kernel runs no such file.
+pub(crate) fn copy_program(from: impl AsRef<OsStr>, to: impl AsRef<OsStr>) {
+    let output = run(Command::new("cp").arg(from).arg(to));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
 /// Runs `placer ARGS` on a recorded machine.
 pub(crate) fn placer_on<S: AsRef<OsStr>>(root: &Path, args: &[S]) -> Output {
     run(placer().args(args).env("PLACER_ROOT", root))
