@@ -278,7 +278,7 @@ impl Figures for Asked<'_> {
     fn refuses(&self, decision: &Decision<'_>, memory: Bytes, who: &For) -> Option<String> {
         if (self.gone)() {
             // Under the lock: nobody hears of a claim that is made now.
-            return Some("who asked has gone".to_owned());
+            return Some("who asked, or for whom, has gone".to_owned());
         }
         let uid = self.peer.uid;
         if uid == 0 || uid == nix::unistd::geteuid().as_raw() {

@@ -211,7 +211,11 @@ impl Decision<'_> {
 
     /// Returns the hold of the process that asks, and its nodes, if it has asked for the same before
     /// and the hold has not ended.
-    pub fn held_before(&mut self, request: &Request, caller: &Caller) -> Option<(ClaimId, NodeSet)> {
+    pub fn held_before(
+        &mut self,
+        request: &Request,
+        caller: &Caller,
+    ) -> Option<(ClaimId, NodeSet)> {
         let process = self.processes.identify(caller.pid)?;
         let since = self.processes.started_at(&process);
         let Request { cpus, memory, pages: page, .. } = *request;
