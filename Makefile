@@ -23,7 +23,7 @@ export PREFIX DESTDIR ZSH_COMPLETIONS
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help run build test test-vm test-daemon fuzz lint bench bench-peers fixtures pictures \
-	book extras install uninstall deb pack test-deb test-packed deps deps-test deps-lint deps-deb \
+	book extras install uninstall deb pack test-deb test-packed test-start deps deps-test deps-lint deps-deb \
 	deps-fuzz deps-book clean
 
 help: ## Lists these targets
@@ -47,6 +47,10 @@ test: deps deps-test ## Runs every test: with hwloc, without it, and in virtual 
 test-daemon: deps ## Abuses the daemon for a minute, kills it under 500 launches, asks it a million times
 	PLACER_SOAK_SECONDS=60 $(CARGO) test --release --test daemon --test abuse $(LOCKED) -- --nocapture \
 		--test-threads=1 socket_and_queue killed_again memory_stays
+
+test-vm: deps deps-test ## Runs the tests that boot virtual machines with many nodes
+	@[ -f target/placer.deb ] || $(MAKE) --no-print-directory deb
+	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture --test-threads=1
 
 fuzz: deps deps-fuzz ## Fuzzes the daemon's socket and numad's queue, FUZZ_SECONDS=60 each
 	@cp Cargo.lock fuzz/Cargo.lock && mkdir -p fuzz/corpus/socket fuzz/corpus/queue
@@ -93,6 +97,9 @@ pack: extras deps-deb
 	$(TOOLS)/cargo-deb deb --no-build --quiet $(LOCKED) --output target/placer.deb
 
 test-deb: deps-test deb test-packed ## Installs, upgrades, removes, purges that package in throw-away roots
+
+test-start: deps-test deb ## Holds that virsh start takes no longer through that package (1 to 4 minutes)
+	packaging/start-test target/placer.deb
 
 test-packed:
 	packaging/install-test $(BUILT) target/package target/placer.deb

@@ -39,7 +39,7 @@ pub(crate) fn markup(text: &str) -> String {
 }
 
 /// Whether a character shows itself and does nothing else.
-fn is_plain(character: char) -> bool {
+pub(crate) fn is_plain(character: char) -> bool {
     let acts = character.is_control()
         || matches!(character,
             // Ends of lines and of paragraphs.

@@ -16,9 +16,9 @@ fn ask(state: &Path, args: &[&str]) -> Output {
     run(placer().env("PLACER_STATE_DIR", state).args(args))
 }
 
-/// Asks `placer ps` until one of the claims is as wanted; `None` when none is for 10 s.
+/// Asks `placer ps` until one of the claims is as wanted; `None` when none is for a long time.
 fn wait_for(state: &Path, wanted: impl Fn(&[Value]) -> Option<Value>) -> Option<Value> {
-    (0..500).find_map(|_| {
+    (0..3000).find_map(|_| {
         std::thread::sleep(Duration::from_millis(20));
         wanted(json(&ask(state, &["ps", "--json"]))["claims"].as_array().expect("claims"))
     })
@@ -34,11 +34,11 @@ fn a_guest_takes_over_its_hold_and_another_counts_as_observed() {
         return eprintln!("skipped: this machine cannot be asked: {}", text(&able.stderr));
     }
     common::copy_program("/bin/sleep", &program);
-    let hold = json(&ask(&state, &["advise", "--json", "--hold", "60s", "1:128"]));
+    let hold = json(&ask(&state, &["advise", "--json", "--hold", "10m", "1:128"]));
     let id = hold["claim"].as_str().expect("it is claimed").to_owned();
     let mut guests = Vec::new();
     for _ in 0..2 {
-        guests.push(Command::new(&program).arg("60").spawn().expect("it starts"));
+        guests.push(Command::new(&program).arg("300").spawn().expect("it starts"));
         // Starts are told in hundredths of a second.
         std::thread::sleep(Duration::from_millis(30));
     }
@@ -65,7 +65,7 @@ fn a_guest_takes_over_its_hold_and_another_counts_as_observed() {
     // Numad's own answers know nothing of it, and what was taken over is written down by the next
     // who claims: from then on it is the guest's without another look.
     assert_eq!(ask(&state, &["numad", "-w", "1:1"]).status.code(), Some(0));
-    let next = ask(&state, &["advise", "--json", "--hold", "60s", "1:777"]);
+    let next = ask(&state, &["advise", "--json", "--hold", "10m", "1:777"]);
     assert!(json(&next)["claim"].is_string(), "{}", text(&next.stderr));
     let ledger = fs::read_to_string(state.join("claims.jsonl")).expect("a ledger");
     let line = ledger.lines().find(|line| line.contains(&format!("\"pid\":{}", pids[0])));

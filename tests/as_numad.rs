@@ -85,7 +85,7 @@ fn both_pipes_end_with_the_program() {
         let _ = stderr.as_mut().map(|pipe| pipe.read_to_string(&mut err));
         let _ = send.send((out, err));
     });
-    let read = receive.recv_timeout(Duration::from_secs(10)).expect("both pipes have ended");
+    let read = receive.recv_timeout(Duration::from_secs(60)).expect("both pipes have ended");
     assert_eq!(read, (expected, String::new()));
 }
 

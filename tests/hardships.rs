@@ -29,11 +29,16 @@ fn ask(stream: &mut UnixStream) {
     assert_eq!(reply["parameters"]["advice"]["fits"], true, "{reply}");
 }
 
-/// Whether the daemon has closed a connection at once.
-fn is_closed(stream: &mut UnixStream) -> bool {
-    stream.set_read_timeout(Some(Duration::from_millis(500))).expect("set");
+/// Whether the daemon closes a connection within a time.
+fn is_closed(stream: &mut UnixStream, time: Duration) -> bool {
+    stream.set_read_timeout(Some(time)).expect("set");
     matches!(stream.read(&mut [0]), Ok(0))
 }
+
+/// Long enough on any machine.
+const LONG: Duration = Duration::from_secs(60);
+/// Long enough to see what is closed at once, as a rule: where it may be tried again.
+const SHORT: Duration = Duration::from_millis(500);
 
 #[test]
 fn clients_for_whom_there_are_no_descriptors_are_closed_at_once() {
@@ -47,14 +52,14 @@ fn clients_for_whom_there_are_no_descriptors_are_closed_at_once() {
     let mut first = daemon.connect().expect("it answers");
     ask(&mut first);
     let mut more: Vec<UnixStream> = (0..80).filter_map(|_| daemon.connect()).collect();
-    let closed = more.iter_mut().rev().take(20).map(is_closed);
+    let closed = more.iter_mut().rev().take(20).map(|stream| is_closed(stream, LONG));
     assert_eq!((closed.filter(|closed| *closed).count(), more.len()), (20, 80));
     ask(&mut first);
     drop(more);
     daemon.await_answer();
     daemon::eventually("a newcomer is answered", || {
         let mut new = daemon.connect().expect("it answers");
-        (!is_closed(&mut new)).then(|| ask(&mut daemon.connect().expect("it answers")))
+        (!is_closed(&mut new, SHORT)).then(|| ask(&mut daemon.connect().expect("it answers")))
     });
 }
 
@@ -71,7 +76,7 @@ fn without_any_descriptor_those_who_are_connected_are_answered() {
     let files = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").count();
     limit(files);
     let mut second = daemon.connect().expect("the kernel takes it");
-    assert!(is_closed(&mut second) || second.write_all(b"x").is_ok());
+    assert!(is_closed(&mut second, SHORT) || second.write_all(b"x").is_ok());
     // Without the ledger's claims, and said so.
     let mut told = Vec::new();
     for _ in 0..20 {
@@ -82,7 +87,6 @@ fn without_any_descriptor_those_who_are_connected_are_answered() {
     limit(4096);
     daemon::eventually("it accepts again", || {
         let mut new = daemon.connect()?;
-        new.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
         new.write_all(b"{\"method\":\"org.varlink.service.GetInfo\"}\0").ok()?;
         (new.read(&mut [0; 16]).ok()? > 0).then_some(())
     });
@@ -94,6 +98,16 @@ struct Manager {
 }
 
 impl Manager {
+    /// Reads until a text has come so often.
+    fn awaits(&self, text: &str, count: usize) {
+        let end = Instant::now() + LONG;
+        let mut heard = 0;
+        while heard < count {
+            assert!(Instant::now() < end, "{text} came {heard} times");
+            heard += self.hears(text, Duration::from_millis(100));
+        }
+    }
+
     /// Reads for so long; returns how often a text came.
     fn hears(&self, text: &str, time: Duration) -> usize {
         let end = Instant::now() + time;
@@ -118,8 +132,8 @@ fn the_watchdog_is_fed_as_long_as_the_sampler_lives() {
     let daemon = Daemon::start_with(Some(&root), "interval = \"20ms\"\n", |command| {
         command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "400000");
     });
-    assert_eq!(manager.hears("READY=1", Duration::from_millis(300)), 1);
-    assert!(manager.hears("WATCHDOG=1", Duration::from_secs(2)) >= 3);
+    manager.awaits("READY=1", 1);
+    manager.awaits("WATCHDOG=1", 3);
     let tasks = std::fs::read_dir(format!("/proc/{}/task", daemon.child.id())).expect("it runs");
     let tasks = tasks.map(|task| task.expect("a thread").path());
     let named = |task: &PathBuf| {
@@ -140,9 +154,9 @@ fn the_watchdog_is_fed_as_long_as_the_sampler_lives() {
     // It answers nevertheless, from what it has.
     ask(&mut daemon.connect().expect("it answers"));
     ptrace::detach(sampler, None).expect("goes on");
-    assert!(manager.hears("WATCHDOG=1", Duration::from_secs(2)) >= 1);
+    manager.awaits("WATCHDOG=1", 1);
     daemon.signal("-TERM");
-    assert_eq!(manager.hears("STOPPING=1", Duration::from_secs(2)), 1);
+    manager.awaits("STOPPING=1", 1);
 }
 
 fn free_port() -> SocketAddr {
@@ -151,7 +165,7 @@ fn free_port() -> SocketAddr {
 
 fn http(port: SocketAddr, request: &[u8]) -> Option<String> {
     let mut stream = TcpStream::connect(port).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
+    stream.set_read_timeout(Some(LONG)).expect("set");
     let _ = stream.write_all(request);
     let mut reply = Vec::new();
     let _ = stream.read_to_end(&mut reply);
@@ -167,15 +181,18 @@ fn metrics_have_a_port_if_one_is_asked_for() {
     let good = |reply: &str| reply.starts_with("HTTP/1.1 200 OK\r\n") && reply.ends_with('\n');
     daemon::eventually("a port", || http(address, get).filter(|reply| good(reply)));
     // Who says nothing, or reads nothing, holds up nobody.
-    let mut silent: Vec<TcpStream> =
-        (0..4).map(|_| TcpStream::connect(address).expect("connected")).collect();
-    assert!(silent[0].write_all(get).is_ok() && silent[1].write_all(b"GET").is_ok());
-    assert!(http(address, get).is_some_and(|reply| good(&reply)));
     let waits = |stream: &mut TcpStream| {
         stream.set_nonblocking(true).expect("set");
         stream.read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
     };
-    assert!(silent[1..].iter_mut().all(waits), "they were waited for");
+    // They themselves have two seconds, which a busy machine may spend otherwise.
+    daemon::eventually("an answer that is sooner than theirs end", || {
+        let connect = || TcpStream::connect(address).expect("connected");
+        let mut silent: Vec<TcpStream> = (0..4).map(|_| connect()).collect();
+        assert!(silent[0].write_all(get).is_ok() && silent[1].write_all(b"GET").is_ok());
+        let answered = http(address, get).is_some_and(|reply| good(&reply));
+        (answered && silent[1..].iter_mut().all(waits)).then_some(())
+    });
     for (request, begins) in [
         (&b"POST /metrics HTTP/1.1\r\n\r\n"[..], "HTTP/1.1 405 "),
         (b"GET / HTTP/1.1\r\n\r\n", "HTTP/1.1 404 "),
@@ -242,7 +259,9 @@ fn in_another_pid_namespace() {
     }
     let own = claim(&mut stream, 0);
     let guests = call(&mut stream, "org.placer.Daemon.Guests", json!({}));
-    let guests = guests["parameters"]["claims"].as_array().expect("a list");
+    let guests = guests["parameters"]["claims"].as_array().expect("a list").iter();
+    // Machines that run here anyway are listed as well.
+    let guests: Vec<&Value> = guests.filter(|guest| guest["origin"] == "asked").collect();
     assert_eq!(guests.len(), 1);
     assert_eq!(guests[0]["id"], own["parameters"]["claim"]);
     println!("claimed-for={}", guests[0]["pid"]);

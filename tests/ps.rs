@@ -1,14 +1,19 @@
 //! `placer ps` and `placer release`: what is told of claims, for people and for programs.
 
 mod common;
+#[path = "common/daemon.rs"]
+mod daemon;
 #[path = "common/machine.rs"]
 mod machine;
+#[path = "common/varlink.rs"]
+mod varlink;
 
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use common::{json, placer, run, text};
+use common::{SHIPPED, json, placer, run, text};
 use machine::Machine;
 use placer_engine::claims::{Caller, ClaimId, Claims, For, PATIENCE, Place};
 use placer_engine::{Advice, Bytes, Request, Snapshot, SysRoot, advise};
@@ -189,6 +194,16 @@ fn ps_tells_where_a_guests_memory_is_and_whether_that_was_advised() {
     let line = table.lines().find(|line| line.starts_with(&there.to_string())).expect("a line");
     assert!(line.contains(&format!("{pid} python")) && line.contains(" 77 a\\u{1b}"), "{line}");
     assert!(line.contains("% ") && line.ends_with("%!  3"), "{line}");
+
+    // A daemon's metrics count those who are elsewhere.
+    let state = tmp.path().join("state");
+    let mut service = daemon::spawn(None, &state, Path::new(SHIPPED));
+    let socket = || UnixStream::connect(state.join("placer.sock")).ok();
+    let metrics = daemon::http(daemon::eventually("a daemon", socket), "/metrics");
+    let astray = rows.iter().filter(|row| row["matches"] == false).count();
+    assert!(metrics.contains(&format!("\nplacer_guests_astray {astray}\n")), "{metrics}");
+    assert!(astray >= 1, "the one that was sent to node 3");
+    service.kill().and_then(|()| service.wait()).expect("ended");
 
     // What is resident is claimed no more, and with the guest the claims end.
     let claimed = |dir: &Path| -> u64 {

@@ -130,25 +130,25 @@ fn ledger(state: &Path) -> (BTreeSet<String>, Amounts) {
     (ids, sums)
 }
 
-/// Runs a storm. `None` when this machine was too busy with other things for it to mean anything:
-/// then even a holder of the lock waits for a CPU longer than others wait for the lock.
-fn storm(machine: &Machine, state: &Path, hold: Option<&str>) -> Option<Vec<Value>> {
+/// Runs a storm. Returns the answers but those that were given without a claim, since a holder of the
+/// lock did not get on: on a machine that is busy with other things he may wait for a CPU so long.
+fn storm(machine: &Machine, state: &Path, hold: Option<&str>) -> Vec<Value> {
     let mut asked: Vec<Child> = Vec::new();
     for _ in 0..GUESTS {
         asked.push(machine.ask(state, hold).spawn().expect("it starts"));
     }
-    asked
-        .into_iter()
-        .map(|child| {
-            let output = child.wait_with_output().expect("it ends");
-            assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-            if is_starved(&output) {
-                return None;
-            }
+    // All have ended before any is looked at.
+    let ended: Vec<Output> =
+        asked.into_iter().map(|child| child.wait_with_output().expect("it ends")).collect();
+    let mut answers = Vec::new();
+    for output in ended {
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        if !is_starved(&output) {
             assert_eq!(text(&output.stderr), "", "nothing to warn of");
-            Some(json(&output))
-        })
-        .collect()
+            answers.push(json(&output));
+        }
+    }
+    answers
 }
 
 /// Whether an answer was given without a claim, because a holder of the lock did not get on.
@@ -168,18 +168,10 @@ fn a_storm_overfills_no_node_and_without_claims_it_does() {
         fs::create_dir_all(&state).expect("made");
         let name = machine.root.display();
 
-        let mut tries = 0;
-        let (answers, took) = loop {
-            let start = Instant::now();
-            if let Some(answers) = storm(&machine, &state, Some("30s")) {
-                break (answers, start.elapsed());
-            }
-            // In no case is anything promised twice.
-            assert_eq!(overfull(&machine, &ledger(&state).1), [0; 0]);
-            tries += 1;
-            assert!(tries < 5, "a holder of the lock waited for a CPU for 250 ms, five times");
-            fs::remove_dir_all(&state).expect("removed");
-        };
+        let start = Instant::now();
+        let answers = storm(&machine, &state, Some("10m"));
+        let (took, claims) = (start.elapsed(), answers.len());
+        assert!(claims > 8, "{name}: only {claims} of {GUESTS} could claim");
         assert!(answers.iter().all(|answer| answer["fits"] == true), "{name}");
         let splits: Vec<Value> = answers.iter().map(|answer| answer["split"].clone()).collect();
         let told = sum(&splits);
@@ -194,11 +186,11 @@ fn a_storm_overfills_no_node_and_without_claims_it_does() {
 
         // The control: the same storm, and nobody claims anything.
         let blind = tmp.path().join("blind");
-        let answers = storm(&machine, &blind, None).expect("no lock is needed");
+        let answers = storm(&machine, &blind, None);
         let splits: Vec<Value> = answers.iter().map(|answer| answer["split"].clone()).collect();
         let full = overfull(&machine, &sum(&splits));
         assert!(!full.is_empty(), "{name}: without claims some node is overfilled");
-        println!("{name}: {took:?}; without claims nodes {full:?} are promised twice");
+        println!("{name}: {claims} claims, {took:?}; without nodes {full:?} are promised twice");
     }
 }
 
@@ -225,10 +217,10 @@ fn killed_participants_lose_double_and_leak_nothing() {
     let start = Instant::now();
     // How long one takes by itself, to be killed at any moment of its life.
     let warm = tmp.path().join("warm");
-    let _ = run(&mut machine.ask(&warm, Some("30s")));
+    let _ = run(&mut machine.ask(&warm, Some("10m")));
     let once = || {
         let start = Instant::now();
-        let _ = run(&mut machine.ask(&warm, Some("30s")));
+        let _ = run(&mut machine.ask(&warm, Some("10m")));
         u64::try_from(start.elapsed().as_micros()).expect("short")
     };
     let alone = (0..5).map(|_| once()).min().unwrap_or_default().clamp(1_000, 20_000);
@@ -239,7 +231,7 @@ fn killed_participants_lose_double_and_leak_nothing() {
         let state = tmp.path().join(format!("round-{rounds}"));
         let mut crowd: Vec<(Child, Option<Instant>)> = Vec::new();
         for n in 0..CROWD {
-            let child = machine.ask(&state, Some("30s")).spawn().expect("it starts");
+            let child = machine.ask(&state, Some("10m")).spawn().expect("it starts");
             // Seven of eight die, somewhere in their life beside the others.
             let doomed = n % 8 != 0;
             let delay = Duration::from_micros(dice.below(alone * CROWD / 2));
@@ -283,7 +275,7 @@ fn killed_participants_lose_double_and_leak_nothing() {
         let files = fs::read_dir(&state).expect("listed").count();
         assert!(files <= 3, "round {rounds}: {files} files");
         // And nobody is locked out.
-        let next = run(&mut machine.ask(&state, Some("30s")));
+        let next = run(&mut machine.ask(&state, Some("10m")));
         assert_eq!(json(&next)["claim"].as_str().map(str::len), Some(8), "{}", text(&next.stderr));
         fs::remove_dir_all(&state).expect("removed");
     }
@@ -300,11 +292,26 @@ fn holds_end_by_themselves() {
     let machine = machines(tmp.path()).remove(0);
     let state = tmp.path().join("state");
     let all = machine.free.values().sum::<u64>() * 9 / 10 / (1 << 20);
-    let mut ask = placer();
-    ask.env("PLACER_ROOT", &machine.root).env("PLACER_STATE_DIR", &state);
-    ask.args(["advise", "--json", "--hold", "400ms", &format!("1:{all}")]);
-    assert_eq!(json(&run(&mut ask))["fits"], true);
-    assert_eq!(json(&run(&mut ask))["fits"], false, "it is promised to the first");
-    std::thread::sleep(Duration::from_millis(1000));
-    assert_eq!(json(&run(&mut ask))["fits"], true, "and no more");
+    let fits = |hold: Duration| {
+        let mut ask = placer();
+        ask.env("PLACER_ROOT", &machine.root).env("PLACER_STATE_DIR", &state);
+        let hold = format!("{}ms", hold.as_millis());
+        ask.args(["advise", "--json", "--hold", &hold, &format!("1:{all}")]);
+        json(&run(&mut ask))["fits"].as_bool().expect("an answer")
+    };
+    // Long enough for a second question on this machine, as it is now.
+    let mut hold = Duration::from_millis(400);
+    loop {
+        let start = Instant::now();
+        assert!(fits(hold), "there is room");
+        let second = fits(hold);
+        if start.elapsed() < hold {
+            assert!(!second, "it is promised to the first");
+            break;
+        }
+        std::thread::sleep(hold * 2);
+        hold *= 2;
+    }
+    std::thread::sleep(hold + Duration::from_millis(100));
+    assert!(fits(hold), "and no more");
 }

@@ -7,7 +7,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select, tick, unbounded};
+use crossbeam_channel::{
+    Receiver, Sender, TrySendError, after, bounded, never, select, tick, unbounded,
+};
 
 use crate::advice::Advice;
 use crate::advise::{advise, prepare};
@@ -35,6 +37,8 @@ impl Default for Pace {
 }
 
 const SHORTEST: Duration = Duration::from_millis(10);
+/// When the second reading comes at the latest: until then nothing is known of the load.
+const SECOND: Duration = Duration::from_millis(250);
 /// Readings that are kept to measure load from, however long the window.
 const MOST_KEPT: usize = 64;
 
@@ -70,7 +74,7 @@ enum Control {
 
 impl Engine {
     /// Reads the host once, and starts sampling. The load is unknown until the second reading, one
-    /// interval later.
+    /// interval later, and a quarter of a second at most.
     ///
     /// Errors: the host cannot be read.
     pub fn start(root: SysRoot, pace: Pace) -> Result<Self, SourceError> {
@@ -173,24 +177,30 @@ impl Sampler {
     ) {
         let mut subscribers: Vec<Sender<Arc<Snapshot>>> = Vec::new();
         let ticks = tick(self.pace.interval);
+        let early = if self.pace.interval > SECOND { after(SECOND) } else { never() };
         loop {
             select! {
-                recv(orders) -> order => match order {
-                    Ok(Control::Subscribe(sender)) => subscribers.push(sender),
-                    Ok(Control::Stop) | Err(_) => return,
-                },
-                recv(ticks) -> _ => match self.snapshot() {
-                    Ok(snapshot) => {
-                        let snapshot = Arc::new(snapshot);
-                        newest.store(Arc::clone(&snapshot));
-                        trouble.store(None);
-                        subscribers.retain(|to| {
-                            let sent = to.try_send(Arc::clone(&snapshot));
-                            !matches!(sent, Err(TrySendError::Disconnected(_)))
-                        });
+                recv(orders) -> order => {
+                    match order {
+                        Ok(Control::Subscribe(sender)) => subscribers.push(sender),
+                        Ok(Control::Stop) | Err(_) => return,
                     }
-                    Err(error) => trouble.store(Some(Arc::new(error))),
+                    continue;
                 },
+                recv(early) -> _ => {},
+                recv(ticks) -> _ => {},
+            }
+            match self.snapshot() {
+                Ok(snapshot) => {
+                    let snapshot = Arc::new(snapshot);
+                    newest.store(Arc::clone(&snapshot));
+                    trouble.store(None);
+                    subscribers.retain(|to| {
+                        let sent = to.try_send(Arc::clone(&snapshot));
+                        !matches!(sent, Err(TrySendError::Disconnected(_)))
+                    });
+                }
+                Err(error) => trouble.store(Some(Arc::new(error))),
             }
         }
     }

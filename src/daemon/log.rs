@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::escape::is_plain;
 use crate::settings::Level;
 use crate::variables;
 
@@ -20,6 +21,8 @@ const WAITING: usize = 1024;
 /// So many lines of level info and below a second, in bursts of ten seconds' worth: journald itself
 /// drops what is more than 10,000 in 30 s.
 const A_SECOND: u64 = 200;
+/// The longest value of a field, in bytes.
+const LONGEST: usize = 1000;
 /// How long the last lines are waited for.
 const LAST: Duration = Duration::from_millis(100);
 
@@ -156,24 +159,29 @@ impl Log {
     }
 }
 
-/// Writes a value so that a reader can tell where it ends, and no control character reaches a
-/// terminal.
+/// Writes a value so that a reader can tell where it ends, and nothing reaches a terminal that it acts
+/// on. What is longer than anything of use is cut: a list in a stranger's request may have 64 KiB.
 fn put_value(line: &mut String, value: &str) {
-    let plain = |c: char| !c.is_control() && !c.is_whitespace() && !matches!(c, '"' | '\\' | '=');
-    if !value.is_empty() && value.chars().all(plain) {
+    let mut ends = value.char_indices().map(|(at, c)| at + c.len_utf8());
+    let short = ends.rfind(|end| *end <= LONGEST).map_or(value, |end| &value[..end]);
+    let plain = |c: char| is_plain(c) && !c.is_whitespace() && !matches!(c, '"' | '\\' | '=');
+    if !value.is_empty() && short.len() == value.len() && value.chars().all(plain) {
         line.push_str(value);
         return;
     }
     line.push('"');
-    for c in value.chars() {
+    for c in short.chars() {
         match c {
             '"' | '\\' => {
                 line.push('\\');
                 line.push(c);
             }
-            c if c.is_control() => line.extend(c.escape_default()),
-            c => line.push(c),
+            c if is_plain(c) => line.push(c),
+            c => line.extend(c.escape_default()),
         }
+    }
+    if short.len() < value.len() {
+        line.push_str("...");
     }
     line.push('"');
 }
@@ -201,12 +209,16 @@ mod tests {
             ("a b", "\"a b\""),
             ("a=b", "\"a=b\""),
             ("x\u{1b}[2J\n", "\"x\\u{1b}[2J\\n\""),
+            ("x\u{202e}y\u{2028}", "\"x\\u{202e}y\\u{2028}\""),
             ("say \"\\\"", "\"say \\\"\\\\\\\"\""),
         ] {
             let mut line = String::new();
             put_value(&mut line, value);
             assert_eq!(line, written);
         }
+        let mut line = String::new();
+        put_value(&mut line, &"ä".repeat(40_000));
+        assert_eq!(line, format!("\"{}...\"", "ä".repeat(500)));
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! What is counted, and its text for Prometheus.
 
 use std::fmt::Write;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, TryLockError};
 use std::time::{Duration, Instant};
 
 use placer_engine::claims::Processes;
@@ -23,6 +22,10 @@ impl Count {
 
     pub(super) fn sub(&self, less: i64) {
         self.0.fetch_sub(less, Ordering::Relaxed);
+    }
+
+    fn set(&self, new: i64) {
+        self.0.store(new, Ordering::Relaxed);
     }
 
     fn get(&self) -> i64 {
@@ -51,8 +54,14 @@ pub(super) struct Metrics {
     times: [Count; BUCKETS.len()],
     all_us: Count,
     all: Count,
-    /// Guests whose memory is elsewhere, and when they were looked at.
-    astray: Mutex<Option<(Instant, u64)>>,
+    astray: Astray,
+}
+
+/// Guests whose memory is elsewhere, and when they were looked at.
+#[derive(Debug, Default)]
+struct Astray {
+    count: Count,
+    looked: Mutex<Option<Instant>>,
 }
 
 /// To look where a guest's memory is takes up to 10 ms, and holds that guest's lock: so seldom.
@@ -146,17 +155,21 @@ pub(super) fn text(core: &Core) -> Result<String, String> {
     Ok(text)
 }
 
-fn astray(core: &Core, counted: &super::warm::Counted) -> u64 {
-    let mut known = core.metrics().astray.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((at, count)) = *known
-        && at.elapsed() < LOOKED_FOR
-    {
-        return count;
+fn astray(core: &Core, counted: &super::warm::Counted) -> i64 {
+    let Astray { count, looked } = &core.metrics().astray;
+    // One looks. The others do not wait: the kernel lets nobody read of a process that is stuck.
+    let mut looked = match looked.try_lock() {
+        Ok(looked) => looked,
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        Err(TryLockError::WouldBlock) => return count.get(),
+    };
+    if looked.is_some_and(|at| at.elapsed() < LOOKED_FOR) {
+        return count.get();
     }
-    let Ok(mut look) = Processes::look() else { return 0 };
+    let Ok(mut look) = Processes::look() else { return count.get() };
     let guests = counted.claims.iter().flatten().filter(|claim| claim.owner.process().is_some());
     let astray = guests.take(MOST_LOOKS).filter(|claim| Row::of(claim, &mut look).is_astray());
-    let count = u64::try_from(astray.count()).unwrap_or(0);
-    *known = Some((Instant::now(), count));
-    count
+    count.set(i64::try_from(astray.count()).unwrap_or(i64::MAX));
+    *looked = Some(Instant::now());
+    count.get()
 }

@@ -23,6 +23,8 @@ use crate::{claiming, look, output, settings};
 const FRESH: Duration = Duration::from_millis(20);
 /// How old packages and huge pages may be when a host is shown.
 const PARTS: Duration = Duration::from_secs(1);
+/// How long the load of a host is waited for at the start, twice.
+const SEEN: Duration = Duration::from_secs(1);
 /// The time over which CPU load is measured.
 const WINDOW: Duration = Duration::from_secs(1);
 
@@ -256,7 +258,8 @@ fn start(root: &SysRoot, interval: Duration) -> Result<Engine, SourceError> {
             if engine.snapshot().before().is_some() {
                 break;
             }
-            let _ = newer.recv_timeout(2 * interval);
+            // The second reading comes in a quarter of that; orders of who runs this wait meanwhile.
+            let _ = newer.recv_timeout(SEEN);
         }
     }
     Ok(engine)

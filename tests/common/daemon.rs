@@ -6,13 +6,15 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::common::{self, SHIPPED, placer};
+use crate::common::{self, SHIPPED, placer, run, text};
 use crate::varlink::Interface;
+
+const LOG: &str = "daemon.log";
 
 /// A daemon with a directory of its own.
 pub(crate) struct Daemon {
@@ -48,14 +50,14 @@ impl Daemon {
     pub(crate) fn await_answer(&self) {
         let start = Instant::now();
         while self.connect().is_none() {
-            assert!(start.elapsed() < Duration::from_secs(20), "the daemon does not answer");
+            assert!(start.elapsed() < Duration::from_secs(60), "the daemon does not answer");
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
     pub(crate) fn connect(&self) -> Option<UnixStream> {
         let stream = UnixStream::connect(self.dir.path().join("placer.sock")).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
+        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("set");
         Some(stream)
     }
 
@@ -72,12 +74,12 @@ impl Daemon {
 
     /// Asks by HTTP on the socket; returns the whole reply.
     pub(crate) fn http(&self, path: &str) -> String {
-        let mut stream = self.connect().expect("it answers");
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
-        stream.write_all(request.as_bytes()).expect("sent");
-        let mut reply = String::new();
-        stream.read_to_string(&mut reply).expect("a reply");
-        reply
+        http(self.connect().expect("it answers"), path)
+    }
+
+    /// Returns what it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join(LOG)).unwrap_or_default()
     }
 
     pub(crate) fn signal(&self, signal: &str) {
@@ -93,6 +95,15 @@ impl Drop for Daemon {
     }
 }
 
+/// Asks by HTTP, once; returns the whole reply.
+pub(crate) fn http(mut stream: UnixStream, path: &str) -> String {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("sent");
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).expect("a reply");
+    reply
+}
+
 pub(crate) fn spawn(root: Option<&Path>, dir: &Path, config: &Path) -> Child {
     command(root, dir, config).spawn().expect("the daemon starts")
 }
@@ -103,7 +114,8 @@ fn command(root: Option<&Path>, dir: &Path, config: &Path) -> Command {
     if let Some(root) = root {
         command.arg("--root").arg(root);
     }
-    command.stderr(Stdio::null());
+    let log = std::fs::File::options().create(true).append(true).open(dir.join(LOG));
+    command.stderr(log.expect("a log"));
     command
 }
 
@@ -140,6 +152,14 @@ pub(crate) fn request(cpus: u32, mib: u64) -> Value {
     json!({"cpus": cpus, "memory": mib << 20})
 }
 
+/// Runs `--via daemon` until it is answered: it waits 50 ms, which a busy machine may not keep.
+pub(crate) fn answered(mut client: impl FnMut() -> Command) -> Output {
+    eventually("an answer in time", || {
+        let output = run(&mut client());
+        (!text(&output.stderr).contains("no answer within ")).then_some(output)
+    })
+}
+
 /// Tries until there is something.
 pub(crate) fn eventually<T>(what: &str, mut tried: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
@@ -147,7 +167,7 @@ pub(crate) fn eventually<T>(what: &str, mut tried: impl FnMut() -> Option<T>) ->
         if let Some(found) = tried() {
             return found;
         }
-        assert!(start.elapsed() < Duration::from_secs(20), "waited in vain for: {what}");
+        assert!(start.elapsed() < Duration::from_secs(60), "waited in vain for: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

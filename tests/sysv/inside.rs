@@ -25,7 +25,7 @@ pub(crate) fn inside(name: &str, test: impl FnOnce()) {
     }
     let this = std::env::current_exe().expect("a path");
     let output = Command::new("timeout")
-        .args(["-k", "1", "120", "unshare", "--mount", "--ipc", "--pid", "--fork"])
+        .args(["-k", "1", "300", "unshare", "--mount", "--ipc", "--pid", "--fork"])
         .args(["--mount-proc", "--kill-child"])
         .arg(this)
         .args(["--exact", name, "--nocapture"])
@@ -67,7 +67,7 @@ pub(crate) fn said(program: &str, args: &[&str]) -> String {
 
 /// The real numad with a time limit: hangs are exit status 124. Returns stdout and the status.
 pub(crate) fn numad(args: &[&str]) -> (String, Option<i32>) {
-    let mut words = vec!["-k", "1", "15", "numad"];
+    let mut words = vec!["-k", "1", "60", "numad"];
     words.extend(args);
     let output = call("timeout", &words);
     (text(&output.stdout), output.status.code())
@@ -85,10 +85,10 @@ pub(crate) fn our_numad(args: &[&str]) -> (String, String, Option<i32>) {
 }
 
 /// Waits until something is so.
-pub(crate) fn wait_for(what: &str, so: impl Fn() -> bool) {
+pub(crate) fn wait_for(what: &str, mut so: impl FnMut() -> bool) {
     let since = Instant::now();
     while !so() {
-        assert!(since.elapsed() < Duration::from_secs(20), "waited in vain for {what}");
+        assert!(since.elapsed() < Duration::from_secs(60), "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }

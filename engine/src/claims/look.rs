@@ -102,7 +102,8 @@ impl<'a> Look<'a> {
         self.note_owners(ledger.claims())?;
         let guests = std::mem::take(&mut self.guests);
         let look = self.get()?;
-        let (boot, now, ticks) = (look.boot().to_owned(), look.now(), look.now_ticks());
+        let boot = look.boot().to_owned();
+        let (ticks, now) = look.ticks_and_clock();
         let age =
             |guest: &Guest| ticks.saturating_sub(guest.process.start).saturating_mul(10_000_000);
         let owned: Vec<ProcessId> =

@@ -41,8 +41,9 @@ pub struct Processes {
     boot: String,
     now: Instant,
     pid_namespace: u64,
-    /// What this time namespace adds to the ticks since boot.
+    /// What this time namespace adds to the ticks since boot, and to the monotonic clock.
     offset_ticks: i64,
+    offset_ns: i128,
     /// Whether `/proc` is of this pid namespace.
     own_proc: bool,
     /// Where the owners in other pid namespaces are seen from here, once they were looked for.
@@ -60,6 +61,12 @@ pub struct Standing {
     /// Whether it names processes by the same numbers as this one: it is in the same pid namespace.
     /// `false` as well where that may not be known.
     pub here: bool,
+}
+
+/// Reads the monotonic clock of the first time namespace, to which this one adds so much.
+fn clock_now(offset_ns: i128) -> Result<Instant, SourceError> {
+    let own = i128::from(crate::source::live_clock()?.nanoseconds());
+    Ok(Instant::from_nanoseconds(u64::try_from(own - offset_ns).unwrap_or(0)))
 }
 
 impl Processes {
@@ -82,15 +89,14 @@ impl Processes {
         // Linux before 5.6 has no time namespaces, and no such file.
         let offsets = std::fs::read(root.join("self/timens_offsets")).unwrap_or_default();
         let offsets = proc_text::time_offsets(&offsets);
-        let own = i128::from(crate::source::live_clock()?.nanoseconds());
-        let now = u64::try_from(own - offsets.monotonic_ns).unwrap_or(0);
         Ok(Self {
             dir,
             live: true,
             cgroups: PathBuf::from("/sys/fs/cgroup"),
             boot,
-            now: Instant::from_nanoseconds(now),
+            now: clock_now(offsets.monotonic_ns)?,
             pid_namespace,
+            offset_ns: offsets.monotonic_ns,
             offset_ticks: i64::try_from(offsets.boot_ns / 10_000_000).unwrap_or(0),
             own_proc,
             foreign: BTreeMap::new(),
@@ -114,6 +120,7 @@ impl Processes {
             now: Instant::from_nanoseconds(ticks.saturating_mul(10_000_000)),
             pid_namespace: 0,
             offset_ticks: 0,
+            offset_ns: 0,
             own_proc: true,
             foreign: BTreeMap::new(),
             looked: false,
@@ -354,9 +361,31 @@ impl Processes {
     /// Returns when a process started at the earliest, on the clock of [`now`](Self::now): starts are told
     /// in ticks of 10 ms, and rounded down.
     pub(super) fn started_at(&mut self, process: &ProcessId) -> Instant {
-        let age = self.now_ticks().saturating_sub(process.start).saturating_add(2);
-        let ns = self.now.nanoseconds().saturating_sub(age.saturating_mul(10_000_000));
+        let (ticks, now) = self.ticks_and_clock();
+        let age = ticks.saturating_sub(process.start).saturating_add(2);
+        let ns = now.nanoseconds().saturating_sub(age.saturating_mul(10_000_000));
         Instant::from_nanoseconds(ns)
+    }
+
+    /// Returns the ticks since boot, and the moment on the clock of [`now`](Self::now) at which they were
+    /// told. By the moment of the look a process would seem older by all that was read since.
+    pub(super) fn ticks_and_clock(&mut self) -> (u64, Instant) {
+        const TOGETHER: u64 = 2_000_000;
+        let mut told = (self.now_ticks(), self.now);
+        if !self.live {
+            return told;
+        }
+        // A few times: on a busy host this thread may wait for a CPU in between.
+        for _ in 0..8 {
+            let Ok(before) = clock_now(self.offset_ns) else { return told };
+            let ticks = self.now_ticks();
+            let Ok(after) = clock_now(self.offset_ns) else { return told };
+            told = (ticks, after);
+            if after.since(before).is_some_and(|ns| ns < TOGETHER) {
+                break;
+            }
+        }
+        told
     }
 
     pub(super) fn stat(&mut self, pid: u32) -> Option<Stat> {

@@ -148,16 +148,12 @@ fn ours(name: &str, call: &Call<'_>, peer: &Peer, served: &Served, gone: Gone<'_
             let form: ClaimForm = parameters(call)?;
             let (peer, who) = claims::claimant(&form, peer)
                 .map_err(|reason| fault("NotAllowed", &Reason { reason }))?;
-            let before = claims::identity(&who);
             let ClaimForm { request, explain, print, .. } = form;
             let print = print.as_ref();
-            let answered = advise(request, Some(who.clone()), explain, print, &peer, served, gone);
-            // A pid that was given again meanwhile is another process.
-            if before.is_some() && before != claims::identity(&who) {
-                let reason = "the process has ended meanwhile".to_owned();
-                return Err(fault("NotClaimed", &Reason { reason }));
-            }
-            answered
+            // A pid that was given again meanwhile is another process, and perhaps another user's.
+            let before = claims::identity(&who);
+            let gone = || gone() || before != claims::identity(&who);
+            advise(request, Some(who.clone()), explain, print, &peer, served, &gone)
         }
         "Release" => {
             #[derive(Deserialize)]

@@ -30,8 +30,9 @@ pub(crate) struct Job {
     pub(crate) advice: Advice,
 }
 
-/// How long options wait for a question.
-const WAITED: Duration = Duration::from_millis(100);
+/// How long options wait for a question of a client that lives. One that asks nothing ends at once, and
+/// one that asks may not get on, on a busy host.
+const WAITED: Duration = Duration::from_secs(1);
 /// How often it is looked whether they have waited long enough.
 const LOOK: Duration = Duration::from_millis(5);
 const IDLE: Duration = Duration::from_secs(1);

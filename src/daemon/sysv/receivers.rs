@@ -27,7 +27,7 @@ const RECEIVERS: usize = 64;
 const STACK: usize = 64 << 10;
 /// How long a message that was handed over is waited for: on a busy host a thread may be late. In a
 /// flood there are always some.
-const SETTLED: Duration = Duration::from_millis(200);
+const SETTLED: Duration = Duration::from_secs(1);
 const SETTLED_IN_A_FLOOD: Duration = Duration::from_millis(20);
 /// How long a message waits for room at the desk, if it is known to be somebody's.
 const CROWDED: Duration = Duration::from_secs(1);
@@ -141,7 +141,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Waits until whatever was sent before now is passed on; not longer than 200 ms.
+    /// Waits until whatever was sent before now is passed on; not longer than a second.
     pub(crate) fn settle(&mut self, places: &[Place], flood: bool) {
         let most = if flood { SETTLED_IN_A_FLOOD } else { SETTLED };
         if self.states.len() != places.len() {
