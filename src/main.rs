@@ -45,6 +45,7 @@ pub use daemon::fuzzing;
 use settings::Settings;
 
 fn main() -> ExitCode {
+    placer_launcher::signals::survive_file_size_limit();
     let status = run();
     trouble::tell();
     status
@@ -79,6 +80,7 @@ fn run() -> ExitCode {
 fn obey(mut args: Args, matches: &ArgMatches) -> Result<ExitCode, Box<dyn Error>> {
     let set = Settings::read(args.config.as_deref())?;
     set.fill(&mut args, matches);
+    args::refuse_idle(&args, matches)?;
     let config = args.config;
     match args.command {
         Command::Advise(args) => cmd::advise::run(&args, &set),

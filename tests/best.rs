@@ -285,6 +285,7 @@ fn what_cannot_be_asked_is_refused_in_words() {
         (vec!["--near", "../etc"], "placer: device \"../etc\": expected a PCI address"),
         (vec!["--memory-bound", "2"], "expected a number from 0 to 1, found \"2\""),
         (vec!["--policy", "numad", "--pages", "2M"], "placer: --pages needs --policy best"),
+        (vec!["--policy", "numad", "--prefer", "pack"], "placer: --prefer needs --policy best"),
     ] {
         let mut command = common::placer();
         let output = run(command.args(["advise", "1:100"]).args(&args).env("PLACER_ROOT", &root));
@@ -292,4 +293,32 @@ fn what_cannot_be_asked_is_refused_in_words() {
         assert!(text(&output.stderr).contains(wanted), "{args:?}: {}", text(&output.stderr));
         assert!(output.stdout.is_empty());
     }
+}
+
+#[test]
+fn what_a_real_numad_cannot_be_told_is_refused() {
+    for flag in [
+        "--memory-bound=0.2",
+        "--smt-percent=50",
+        "--prefer=pack",
+        "--effort=9",
+        "--machine-wide",
+        "--window=2s",
+        "--mode=interleave",
+        "--policy=best",
+        "--within=0",
+        "--strict",
+    ] {
+        let mut command = common::placer();
+        let output = run(command.args(["advise", "1:100", "--via", "numad", flag]));
+        let flag = flag.split('=').next().unwrap_or(flag);
+        let wanted = format!("placer: {flag} and --via numad exclude each other: numad g");
+        assert_eq!(output.status.code(), Some(2), "{flag}");
+        assert!(text(&output.stderr).starts_with(&wanted), "{}", text(&output.stderr));
+    }
+    // Of a variable, which is for all commands, that is not said.
+    let mut command = common::placer();
+    command.args(["advise", "1:100", "--via", "numad", "--numad", "/bin/false"]);
+    let output = run(command.env("PLACER_PREFER", "pack"));
+    assert!(!text(&output.stderr).contains("exclude"), "{}", text(&output.stderr));
 }

@@ -200,6 +200,34 @@ fn claims_are_made_and_ended_by_whom_may() {
 }
 
 #[test]
+fn its_log_names_the_hold_that_was_made_by_numads_name() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (set, log) = (dir.path().join("placer.toml"), dir.path().join("log"));
+    let holds = "[numad]\npolicy = 'best'\nhold = 'adopt'\n[daemon]\nqueue = false\n";
+    std::fs::write(&set, holds).expect("written");
+    let to_log = std::fs::File::create(&log).expect("a file");
+    let daemon = Daemon::start_with(None, "", |command| {
+        command.env("PLACER_CONFIG", &set).stderr(to_log);
+    });
+    let start = Instant::now();
+    // Whom it does not answer in time answers himself, which is in no log.
+    let claim = loop {
+        let asked = run(daemon.client().env("PLACER_CONFIG", &set).args(["numad", "-w", "1:1"]));
+        assert_eq!(asked.status.code(), Some(0), "{}", text(&asked.stderr));
+        let lines = std::fs::read_to_string(&log).expect("a log");
+        if let Some((_, rest)) = lines.split_once(" claim=") {
+            break rest.split(' ').next().expect("a value").to_owned();
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "{lines}");
+    };
+    let ps = run(daemon.client().args(["ps", "--json"]));
+    let claims: Value = serde_json::from_slice(&ps.stdout).expect("JSON");
+    let claims = claims["claims"].as_array().expect("claims");
+    let held = claims.iter().find(|one| one["id"] == claim.as_str()).expect("it is there");
+    assert_eq!((&held["kind"], &held["memory"]), (&json!("hold"), &json!(1 << 20)));
+}
+
+#[test]
 fn a_host_is_told_as_placer_show_tells_it() {
     for name in fixtures() {
         let root = fixture(&name);

@@ -217,12 +217,43 @@ fn a_signal_ends_the_command_and_its_claim() {
 #[test]
 fn what_the_launcher_was_given_is_passed_on() {
     let (_tmp, state) = state();
-    // The mask of signals and the dispositions: SIGPIPE is not ignored, as Rust has it.
-    let script = "kill -s PIPE $$; echo survived";
-    let output = launch(&state, &["--", "sh", "-c", script]);
-    assert_eq!(text(&output.stdout), "", "{}", text(&output.stderr));
+    // The signals that are ignored, those that Rust or placer ignores for itself among them.
+    let placer = env!("CARGO_BIN_EXE_placer");
+    for before in ["", "trap '' PIPE;", "trap '' XFSZ CHLD USR1;"] {
+        let tell = "grep SigIgn /proc/self/status";
+        let signals = |launcher: &str| {
+            let script = format!("{before} exec {launcher} {tell}");
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &script]).env("PLACER_STATE_DIR", &state);
+            let output = shell.output().expect("a shell");
+            assert!(output.status.success(), "{}", text(&output.stderr));
+            text(&output.stdout)
+        };
+        let launched = signals(&format!("{placer} launch --window 0 --"));
+        assert_eq!(launched, signals(""), "{before}");
+    }
     // No descriptor of ours stays open.
     let output = launch(&state, &["--", "sh", "-c", "ls /proc/self/fd | wc -l"]);
     let plain = Command::new("sh").args(["-c", "ls /proc/self/fd | wc -l"]).output();
     assert_eq!(text(&output.stdout), text(&plain.expect("a shell").stdout));
+}
+
+#[test]
+fn a_limit_for_the_size_of_files_costs_the_claim_and_not_the_launch() {
+    let (_tmp, state) = state();
+    let placer = env!("CARGO_BIN_EXE_placer");
+    // The guest itself is ended by its own writes, as it would be without a launcher.
+    let script = format!(
+        "ulimit -c 0; ulimit -f 0; exec {placer} launch --window 0 --memory 10M -- \
+         sh -c 'echo begun; kill -s XFSZ $$; echo survived'"
+    );
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &script]).env("PLACER_STATE_DIR", &state);
+    let output = shell.output().expect("a shell");
+    let stderr = text(&output.stderr);
+    assert_eq!(text(&output.stdout), "begun\n", "{stderr}");
+    let signal = std::os::unix::process::ExitStatusExt::signal(&output.status);
+    assert_eq!(signal, Some(25), "{stderr}");
+    assert!(stderr.contains("File too large"), "{stderr}");
+    assert_eq!(claimed(&state), 0);
 }

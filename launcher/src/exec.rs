@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 
 use crate::error::LaunchError;
+use crate::signals;
 use crate::step::Step;
 use crate::sys::{self, Mask, Policy};
 
@@ -84,9 +85,7 @@ pub(crate) fn perform(steps: &[Prepared]) -> Result<(), (usize, Errno)> {
 
 impl Program {
     fn exec(&self) -> Errno {
-        // Rust's start-up ignored it, and that would be passed on.
-        // SAFETY: setting a default disposition touches no memory.
-        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+        signals::restore();
         // SAFETY: the path and each argument end with a NUL byte, the list of pointers with null;
         // all live as long as `self`. The environment is the process' own, which nobody changes.
         unsafe { libc::execve(self.path.as_ptr(), self.pointers.as_ptr(), environ.cast()) };

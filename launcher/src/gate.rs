@@ -20,6 +20,7 @@ use nix::unistd::{Pid, pipe2};
 use crate::cgroup::GroupStep;
 use crate::error::LaunchError;
 use crate::exec::{Prepared, perform, prepare};
+use crate::signals;
 use crate::step::Step;
 
 /// What the launcher does not act on itself but hands to the guest.
@@ -340,11 +341,7 @@ impl Drop for Child {
 /// Takes back that SIGCHLD is ignored, which may have been handed down to the launcher: the kernel
 /// would tell it nothing of how the guest ended.
 fn hear_of_children() {
-    // SAFETY: a struct of numbers and of pointers that may be null.
-    let mut now: libc::sigaction = unsafe { std::mem::zeroed() };
-    // SAFETY: the kernel only writes to a struct that outlives the call.
-    let told = unsafe { libc::sigaction(libc::SIGCHLD, std::ptr::null(), &raw mut now) };
-    if told == 0 && now.sa_sigaction == libc::SIG_IGN {
+    if signals::is_ignored(libc::SIGCHLD) {
         // SAFETY: setting a default disposition touches no memory.
         unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
     }

@@ -18,6 +18,7 @@ pub mod guest;
 pub mod guest_file;
 pub mod lxc;
 pub mod qemu;
+pub mod signals;
 mod start;
 mod step;
 pub mod sys;

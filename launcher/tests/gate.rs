@@ -168,3 +168,33 @@ fn the_gate_holds_when_the_launcher_is_killed() {
         }
     }
 }
+
+#[test]
+fn signals_are_ignored_as_the_launcher_found_them() {
+    for before in ["", "trap '' PIPE;", "trap '' CHLD XFSZ;"] {
+        // SIGPIPE is ignored by Rust's start-up, and SIGCHLD may not be by who waits for a guest.
+        let told = |program: &str| {
+            let mut shell = std::process::Command::new("sh");
+            let script = format!("{before} exec {program}");
+            let me = std::env::current_exe().expect("this program");
+            let output = shell.args(["-c", &script]).arg(me).output().expect("a shell");
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            let line = text.lines().find_map(|line| line.strip_prefix("SigIgn:\t"));
+            let signals = line.and_then(|bits| u64::from_str_radix(bits, 16).ok());
+            // Two are the C library's own, which it takes when a process has threads, as this has.
+            signals.unwrap_or_else(|| panic!("{text}")) & !(0b11 << 31)
+        };
+        let plain = told("grep SigIgn /proc/self/status");
+        // The test's own name comes first on its line, whatever follows.
+        let launched = told("\"$0\" --ignored --exact tell_what_is_ignored --nocapture");
+        assert_eq!(launched, plain, "{before}");
+    }
+}
+
+#[test]
+#[ignore = "run by another test, below a shell"]
+fn tell_what_is_ignored() {
+    placer_launcher::signals::survive_file_size_limit();
+    println!();
+    assert_eq!(run(&[exec(&["grep", "SigIgn", "/proc/self/status"])]), Ended::Exited(0));
+}

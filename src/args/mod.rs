@@ -3,6 +3,7 @@
 mod advise;
 mod claims;
 mod daemon;
+mod idle;
 mod launch;
 mod lazily;
 mod record;
@@ -25,6 +26,7 @@ use crate::duration;
 pub(crate) use advise::{Advise, EmitForm, Via};
 pub(crate) use claims::{Ps, Release};
 pub(crate) use daemon::Daemon;
+pub(crate) use idle::refuse as refuse_idle;
 pub(crate) use launch::Launch;
 use lazily::Lazily;
 pub(crate) use lazily::without_empty;

@@ -161,10 +161,14 @@ impl Core {
         let mut log = numad::Log::kept(options.log_level);
         let work = || numad::choose_nodes(options, advice, settings, &figures, &mut log);
         let (result, lines) = output::kept(work);
-        let result = result.map_err(|error| output::chain(error.as_ref()));
+        let (result, claim) = match result {
+            Ok(chosen) => (Ok(chosen.nodes.to_string()), chosen.claim),
+            Err(error) => (Err(output::chain(error.as_ref())), None),
+        };
         let request = format!("{}c:{}M", advice.cpus_hundredths, advice.megabytes);
         let nodes = result.as_ref().ok().cloned();
-        self.told("numad", &request, nodes, result.as_ref().err(), "-", peer, started);
+        let claim = claim.map_or_else(|| "-".to_owned(), |id| id.to_string());
+        self.told("numad", &request, nodes, result.as_ref().err(), &claim, peer, started);
         (Told { result, lines }, log.into_kept())
     }
 

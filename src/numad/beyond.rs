@@ -6,6 +6,7 @@ use std::sync::Arc;
 use placer_engine::claims::{Decision, For, PATIENCE};
 use placer_engine::{Bytes, CpuShare, Limits, NodeSet, Policy, Request, Snapshot, advise};
 
+use super::Chosen;
 use super::log::Log;
 use super::options::{Advice, Options};
 use crate::args::PolicyName;
@@ -28,7 +29,7 @@ pub(super) fn choose_nodes(
     set: &Settings,
     figures: &dyn Figures,
     log: &mut Log,
-) -> Option<String> {
+) -> Option<Chosen> {
     let by_best = set.numad.policy == PolicyName::Best;
     // An amount that numad's arithmetic has wrapped means something to numad's rules alone.
     let hundredths = match u64::try_from(advice.cpus_hundredths) {
@@ -57,9 +58,9 @@ pub(super) fn choose_nodes(
         pages,
         ..Request::new(CpuShare::from_hundredths(hundredths), memory)
     };
-    if let Some(nodes) = decision.as_mut().and_then(|decision| again(decision, &request, figures)) {
-        log_answer(options, advice, &snapshot, &nodes, log);
-        return Some(nodes.to_string());
+    if let Some(told) = decision.as_mut().and_then(|decision| again(decision, &request, figures)) {
+        log_answer(options, advice, &snapshot, &told.nodes, log);
+        return Some(told);
     }
     let answer = advise(&snapshot, &request).map_err(|error| give_up(set, &error)).ok()?;
     if answer.nodes.is_empty() {
@@ -74,12 +75,12 @@ pub(super) fn choose_nodes(
     if let (true, Some(short)) = (by_best, answer.shortfall) {
         output::warn(&shortage(&request, &answer, short));
     }
-    if let Some(decision) = decision {
+    let claim = decision.and_then(|decision| {
         let who = For::Hold(set.claims.hold);
-        claiming::claim_as_asked(decision, &request, &answer, who, figures);
-    }
+        claiming::claim_as_asked(decision, &request, &answer, who, figures)
+    });
     log_answer(options, advice, &snapshot, &answer.nodes, log);
-    Some(answer.nodes.to_string())
+    Some(Chosen { nodes: answer.nodes, claim })
 }
 
 /// libvirt's LXC driver runs this for each container, by itself, and it asks twice where memory is
@@ -89,10 +90,14 @@ const ASKS_TWICE: &str = "libvirt_lxc";
 /// Returns what the same container was told before: a second answer of other nodes would part its
 /// policy from its control group, and a second hold would promise its memory twice. Others that ask
 /// twice, as libvirt's daemon does for guest after guest, ask for another guest.
-fn again(decision: &mut Decision<'_>, request: &Request, figures: &dyn Figures) -> Option<NodeSet> {
+fn again(decision: &mut Decision<'_>, request: &Request, figures: &dyn Figures) -> Option<Chosen> {
     let (pid, uid) = figures.asker();
     let caller = decision.caller(pid, uid);
-    (caller.program == ASKS_TWICE).then(|| decision.held_before(request, &caller))?
+    if caller.program != ASKS_TWICE {
+        return None;
+    }
+    let (claim, nodes) = decision.held_before(request, &caller)?;
+    Some(Chosen { nodes, claim: Some(claim) })
 }
 
 fn log_answer(

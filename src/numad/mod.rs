@@ -18,6 +18,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use placer_engine::claims::ClaimId;
 use placer_engine::policy::numad::{Failure, Machine, Query, Rules, charge, choose};
 use placer_engine::source::{HostReader, two_samples};
 use placer_engine::{Charges, CpuSet, CpuTimes, Host, NodeSet, Sample, SourceError, SysRoot};
@@ -112,7 +113,7 @@ fn answer(options: &Options, advice: Advice, set: &Settings) -> Result<(), Box<d
     }
     let window = asked.map_or(Window::Recent(DEFAULT_WINDOW), Window::Now);
     let figures = Local::new(&root, set.claims, window);
-    let nodes = choose_nodes(options, advice, set, &figures, &mut log)?;
+    let Chosen { nodes, .. } = choose_nodes(options, advice, set, &figures, &mut log)?;
     output::answer(format!("{nodes}\n").as_bytes())?;
     Ok(())
 }
@@ -145,7 +146,15 @@ fn daemons_answer(
     answer.inspect_err(because).ok()
 }
 
-/// Answers `-w` by the host's settings. Returns a list of nodes.
+/// An answer to `-w`.
+#[derive(Debug)]
+pub(crate) struct Chosen {
+    pub(crate) nodes: NodeSet,
+    /// What holds them for the guest, where the settings ask for that.
+    pub(crate) claim: Option<ClaimId>,
+}
+
+/// Answers `-w` by the host's settings.
 ///
 /// Errors: numad has no answer on such a host; the host cannot be read.
 pub(crate) fn choose_nodes(
@@ -154,15 +163,15 @@ pub(crate) fn choose_nodes(
     set: &Settings,
     figures: &dyn Figures,
     log: &mut Log,
-) -> Result<String, Box<dyn Error>> {
+) -> Result<Chosen, Box<dyn Error>> {
     let answer = if beyond::is_asked_for(set) {
         beyond::choose_nodes(options, advice, set, figures, log)
     } else {
         None
     };
     let choice = match answer {
-        Some(nodes) => Ok(nodes),
-        None => as_numad(options, advice, figures, log),
+        Some(chosen) => Ok(chosen),
+        None => as_numad(options, advice, figures, log).map(|nodes| Chosen { nodes, claim: None }),
     };
     if let Err(error) = &choice {
         log.write(log::CRITICAL, &numads_words(error.as_ref()));
@@ -175,7 +184,7 @@ fn as_numad(
     advice: Advice,
     figures: &dyn Figures,
     log: &mut Log,
-) -> Result<String, Box<dyn Error>> {
+) -> Result<NodeSet, Box<dyn Error>> {
     let Taken { machine, before, now, charges } = figures.numads(&mut |machine| {
         log_reserved(log, options, machine);
         Ok(machine.readable_by_numad()?)
@@ -192,7 +201,7 @@ fn as_numad(
         output::warn("CPU load is unknown: every CPU counts as idle");
     }
     log_choice(log, &choice.all, &choice.nodes);
-    Ok(choice.nodes.to_string())
+    Ok(choice.nodes)
 }
 
 /// What numad's own rules decide on.

@@ -24,7 +24,16 @@ fn a_libvirt_host_that_installs_the_package_spreads_its_guests() -> Verdict {
         return unavailable("no target/placer.deb: make deb");
     };
     let mut guest = numa_vm();
-    guest.args(["--nodes", "4", "--cpus-per-node", "2", "--mem-per-node", "768M"]);
+    guest.args([
+        "--nodes",
+        "4",
+        "--cpus-per-node",
+        "2",
+        "--mem-per-node",
+        "768M",
+        "--module",
+        "fuse",
+    ]);
     guest.arg("--disk").arg(image).args(["--root", "--timeout", "600"]);
     put(&mut guest, &package, "/srv/placer.deb");
     put(&mut guest, &script("libvirt"), "/usr/bin/libvirt-host");
@@ -39,4 +48,4 @@ fn a_libvirt_host_that_installs_the_package_spreads_its_guests() -> Verdict {
 }
 
 /// The lines "ok ..." of tests/vm/libvirt.
-const STEPS: usize = 10;
+const STEPS: usize = 12;

@@ -209,15 +209,19 @@ impl Decision<'_> {
         &self.locked.ledger
     }
 
-    /// Returns the nodes that are held for the process that asks, if it has asked for the same before
+    /// Returns the hold of the process that asks, and its nodes, if it has asked for the same before
     /// and the hold has not ended.
-    pub fn held_before(&mut self, request: &Request, caller: &Caller) -> Option<NodeSet> {
+    pub fn held_before(
+        &mut self,
+        request: &Request,
+        caller: &Caller,
+    ) -> Option<(ClaimId, NodeSet)> {
         let process = self.processes.identify(caller.pid)?;
         let since = self.processes.started_at(&process);
         let Request { cpus, memory, pages: page, .. } = *request;
         let asked = Held { caller, cpus, memory, page };
         let hold = self.locked.ledger.held_before(&asked, since)?;
-        Some(hold.promised.iter().map(|promise| promise.node).collect())
+        Some((hold.id, hold.promised.iter().map(|promise| promise.node).collect()))
     }
 
     /// Notes the CPUs that single threads of the guest will have for themselves, for the claim: others

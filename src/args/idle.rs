@@ -1,0 +1,40 @@
+//! Flags that were typed and would change nothing beside the others.
+//!
+//! Of variables and settings that is not said: they are for all commands together.
+
+use clap::ArgMatches;
+use clap::parser::ValueSource;
+
+use super::{Args, Command, PolicyName, Via};
+
+/// What only policy best asks about; the places of these flags in clap's terms.
+const BESTS: [&str; 4] = ["memory_bound", "smt_percent", "prefer", "effort"];
+
+/// Refuses a command line with a flag that would be passed over.
+///
+/// Errors: the first of them, and what it would need.
+pub(crate) fn refuse(args: &Args, matches: &ArgMatches) -> Result<(), String> {
+    let Some((_, given)) = matches.subcommand() else { return Ok(()) };
+    let typed = |id: &&str| given.value_source(id) == Some(ValueSource::CommandLine);
+    let flag = |id: &str| format!("--{}", id.replace('_', "-"));
+    let choice = match &args.command {
+        Command::Advise(args) if args.via == Via::Numad => {
+            let best = ["policy"].into_iter().filter(|_| args.choice.policy == PolicyName::Best);
+            let also = ["machine_wide", "window", "mode"].into_iter().chain(best);
+            return BESTS.into_iter().chain(also).find(typed).map_or(Ok(()), |id| {
+                let why = "numad goes by rules of its own, and measures for 2 s";
+                Err(format!("{} and --via numad exclude each other: {why}", flag(id)))
+            });
+        }
+        Command::Advise(args) => &args.choice,
+        Command::Launch(args) => &args.choice,
+        Command::Top(args) => &args.choice,
+        _ => return Ok(()),
+    };
+    match BESTS.into_iter().find(typed) {
+        Some(id) if choice.policy == PolicyName::Numad => {
+            Err(format!("{} needs --policy best: numad's rules know nothing of it", flag(id)))
+        }
+        _ => Ok(()),
+    }
+}
