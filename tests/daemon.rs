@@ -2,6 +2,8 @@
 
 #[path = "common/abuse.rs"]
 mod abuse;
+#[path = "daemon/calls.rs"]
+mod calls;
 mod common;
 #[path = "common/daemon.rs"]
 mod daemon;
