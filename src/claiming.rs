@@ -90,6 +90,13 @@ fn view_of(
     view.inspect(|view| view.notes.iter().for_each(|note| output::warn(note))).ok()
 }
 
+/// Writes down which holds guests have taken over, so that they end with them.
+///
+/// Errors: the ledger cannot be had, or not written.
+pub(crate) fn keep_adopted(root: &SysRoot, set: settings::Claims) -> Result<(), ClaimError> {
+    Claims::open_to_claim(&place(set), root)?.keep_adopted(PATIENCE)
+}
+
 /// The ledger of a decision that is to be claimed; empty when it cannot be had.
 pub(crate) struct Desk {
     claims: Option<Claims>,

@@ -2,6 +2,8 @@
 
 #[path = "common/abuse.rs"]
 mod abuse;
+#[path = "daemon/calls.rs"]
+mod calls;
 mod common;
 #[path = "common/daemon.rs"]
 mod daemon;
@@ -225,6 +227,39 @@ fn its_log_names_the_hold_that_was_made_by_numads_name() {
     let claims = claims["claims"].as_array().expect("claims");
     let held = claims.iter().find(|one| one["id"] == claim.as_str()).expect("it is there");
     assert_eq!((&held["kind"], &held["memory"]), (&json!("hold"), &json!(1 << 20)));
+}
+
+#[test]
+fn it_writes_down_who_has_come_for_a_hold_so_that_it_ends_with_him() {
+    let daemon = Daemon::start(None, "");
+    let program = daemon.dir.path().join("qemu-system-test");
+    common::copy_program("/bin/sh", &program);
+    let ps = |id: &str| text(&run(daemon.client().arg("ps")).stdout).contains(id);
+    let wait_until = |what: &str, holds: &dyn Fn() -> bool| {
+        let start = Instant::now();
+        while !holds() {
+            assert!(start.elapsed() < Duration::from_secs(30), "after 30 s: not {what}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    let held = run(daemon.client().args(["advise", "1:131", "--hold", "10m", "--json"]));
+    let held: Value = serde_json::from_slice(&held.stdout).expect("JSON");
+    let id = held["claim"].as_str().expect("it is held").to_owned();
+    // A size of its own, so that no other test's guest is the one.
+    let mut guest = Command::new(&program);
+    guest.args(["-c", "read x", "sh", "-m", "131"]).stdin(Stdio::piped());
+    let mut guest = guest.spawn().expect("it starts");
+    let process = format!("\"pid\":{}", guest.id());
+    wait_until("written down", &|| {
+        let ledger = std::fs::read_to_string(daemon.dir.path().join("claims.jsonl"));
+        ledger.is_ok_and(|text| {
+            text.lines().any(|line| line.contains("\"process\":") && line.contains(&process))
+        })
+    });
+    assert!(ps(&id), "it is that guest's");
+    guest.kill().expect("killed");
+    guest.wait().expect("waited for");
+    wait_until("ended with it", &|| !ps(&id));
 }
 
 #[test]

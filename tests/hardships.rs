@@ -1,5 +1,5 @@
 //! The daemon where things are short, stuck or hostile: descriptors, a sampler that hangs, the metrics
-//! port, a client in another pid namespace. Once is enough.
+//! port, a client in another pid namespace, somebody else in its place. Once is enough.
 #![cfg(feature = "hwloc")]
 
 mod common;
@@ -10,14 +10,17 @@ mod varlink;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{fixture, run, text};
 use daemon::{Daemon, call, request};
 use nix::sys::ptrace;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, socket};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
@@ -157,6 +160,78 @@ fn the_watchdog_is_fed_as_long_as_the_sampler_lives() {
     manager.awaits("WATCHDOG=1", 1);
     daemon.signal("-TERM");
     manager.awaits("STOPPING=1", 1);
+}
+
+/// Asks both ways of a state directory. `auto` is answered whatever sits there; `daemon` says why not.
+fn not_believed(state: &Path, why: &str) {
+    let ask = |via: &str| {
+        let mut client = common::placer();
+        client.env("PLACER_STATE_DIR", state).args(["advise", "1:1", "--window", "0"]);
+        run(client.args(["--via", via]))
+    };
+    let told = |output: &Output| (output.status.code(), text(&output.stdout), text(&output.stderr));
+    let (code, engine, _) = told(&ask("engine"));
+    assert_eq!(code, Some(0), "{why}");
+    let (code, auto, stderr) = told(&ask("auto"));
+    assert_eq!((code, auto), (Some(0), engine), "{why}: {stderr}");
+    assert!(!stderr.contains("daemon"), "it is nobody's trouble: {stderr}");
+    let (code, stdout, stderr) = told(&ask("daemon"));
+    assert_eq!((code, stdout.as_str()), (Some(2), ""), "{why}");
+    assert!(stderr.contains(why), "expected {why:?} in {stderr}");
+}
+
+#[test]
+fn whatever_answers_in_its_place_auto_is_answered() {
+    let other = json!({"daemon": "9.9.9", "client": env!("CARGO_PKG_VERSION")});
+    let other = json!({"error": "org.placer.Daemon.Other", "parameters": other});
+    let replies: [(Vec<u8>, &str); 8] = [
+        (format!("{other}\0").into_bytes(), "org.placer.Daemon.Other {\"client\""),
+        (Vec::new(), "no answer within 50 ms"),
+        (b"{\"parameters\":{\"printed\":".to_vec(), "no answer within 50 ms"),
+        (b"\0".to_vec(), "EOF while parsing"),
+        (b"\xff\xfe{[\0".to_vec(), "expected value"),
+        (b"{}\0".to_vec(), "missing field `printed`"),
+        ([vec![b'['; 1 << 16], vec![0]].concat(), "invalid type"),
+        (vec![b'x'; 40 << 20], "no answer within 50 ms"),
+    ];
+    for (reply, why) in replies {
+        let dir = tempfile::tempdir().expect("a directory");
+        let listener = UnixListener::bind(dir.path().join("placer.sock")).expect("bound");
+        // It ends with the test.
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { return };
+                let _ = stream.read(&mut [0; 4096]);
+                let _ = stream.write_all(&reply);
+            }
+        });
+        not_believed(dir.path(), why);
+    }
+}
+
+#[test]
+fn a_socket_of_another_users_is_not_believed() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root can be somebody else");
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None).expect("a socket");
+    let path = dir.path().join("placer.sock");
+    bind(socket.as_raw_fd(), &UnixAddr::new(&path).expect("a name")).expect("bound");
+    // The kernel tells who listens.
+    let listens = "import socket, time; s = socket.socket(fileno=0); s.listen(); time.sleep(600)";
+    let mut python = Command::new("python3");
+    python.args(["-c", listens]).stdin(socket).uid(65_534).gid(65_534);
+    python.stdout(Stdio::null()).stderr(Stdio::null());
+    let Ok(mut stranger) = python.spawn() else {
+        eprintln!("skipped: python3 is not there");
+        return;
+    };
+    daemon::eventually("somebody who listens", || UnixStream::connect(&path).ok());
+    not_believed(dir.path(), "found user 65534's");
+    stranger.kill().and_then(|()| stranger.wait()).expect("ended");
 }
 
 fn free_port() -> SocketAddr {

@@ -38,9 +38,9 @@ use self::port::Port;
 use self::signals::{Order, Signals};
 use self::socket::Socket;
 use self::sysv::Queue;
-use crate::numad;
 use crate::sampling::{self, Saved};
 use crate::settings::{Level, Settings};
+use crate::{claiming, numad};
 
 /// Threads that answer need little stack, and there may be a thousand.
 pub(crate) const STACK: usize = 512 << 10;
@@ -145,7 +145,7 @@ fn serve(
             beaten = Some(Instant::now());
             notify.alive();
         }
-        rounds.save_load(&core);
+        rounds.save(&core);
     }
     notify.stopping();
     socket.stop(LAST_ANSWERS);
@@ -180,8 +180,9 @@ impl Rounds {
         self.seen.is_some_and(|(_, at)| now.duration_since(at) < patience)
     }
 
-    /// Saves CPU counters for programs that do not ask the daemon, so that none has to measure.
-    fn save_load(&mut self, core: &Core) {
+    /// Saves CPU counters for programs that do not ask the daemon, so that none has to measure, and
+    /// which guests have come for their holds.
+    fn save(&mut self, core: &Core) {
         let now = Instant::now();
         if !core.root().is_live() || self.saved.is_some_and(|at| now.duration_since(at) < ROUND) {
             return;
@@ -194,6 +195,10 @@ impl Rounds {
         });
         for line in lines {
             core.log().tell(Level::Debug, "counters are not saved", &[("why", &line)]);
+        }
+        if let Err(error) = claiming::keep_adopted(core.root(), core.settings().claims) {
+            let why = crate::output::chain(&error);
+            core.log().tell(Level::Debug, "guests are not written down", &[("why", &why)]);
         }
     }
 }

@@ -131,3 +131,20 @@ fn memory(value: &DeValue<'_>) -> Option<Part> {
         None => Request::memory_of(text).ok().map(Part::Amount),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_host() {
+        for (part, of, found) in [
+            (Part::Percent(50), 5, 2),
+            (Part::Percent(0), u64::MAX, 0),
+            (Part::Percent(10_000), u64::MAX, u64::MAX),
+            (Part::Amount(Bytes::new(7)), 5, 7),
+        ] {
+            assert_eq!(part.of(Bytes::new(of)), Bytes::new(found), "{part:?}");
+        }
+    }
+}

@@ -131,6 +131,26 @@ impl Claims {
         Ok((Decision { locked, processes, observed, pinned }, view))
     }
 
+    /// Writes down which holds guests have taken over, if any have since the last claim: such a hold
+    /// then ends with its guest. Until then it would count again for what is left of its time when the
+    /// guest has gone. Takes the lock only if there is something to write.
+    ///
+    /// Errors: as [`begin`](Self::begin); the ledger cannot be written.
+    pub fn keep_adopted(&self, patience: Duration) -> Result<(), ClaimError> {
+        let Some(own) = &self.own else { return Ok(()) };
+        let ledger = own.read()?.value;
+        let is_hold = |claim: &&Claim| matches!(claim.owner, Owner::Hold { .. });
+        let holds: Vec<ClaimId> = ledger.claims().iter().filter(is_hold).map(|c| c.id).collect();
+        if holds.is_empty() {
+            return Ok(());
+        }
+        let adopted = |claim: &Claim| holds.contains(&claim.id) && !is_hold(&claim);
+        if !self.view()?.claims.iter().any(adopted) {
+            return Ok(());
+        }
+        self.begin(patience)?.0.keep()
+    }
+
     /// Looks for guests, and counts what is in the other user's ledger.
     fn start(&self) -> Result<(Look<'_>, View), ClaimError> {
         let mut look = Look::new(&self.root);

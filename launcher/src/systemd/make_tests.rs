@@ -3,7 +3,9 @@
 use std::io::Write;
 use std::time::Duration;
 
-use super::super::made_up::{Bus as MadeUp, OK, Turn, error, job, message, removed, say};
+use super::super::made_up::{
+    Bus as MadeUp, OK, Turn, error, job, message, removed, removed_by, say,
+};
 use super::*;
 
 fn step(bus: PathBuf) -> ScopeStep {
@@ -39,7 +41,7 @@ fn outcome(greeting: &'static [u8], turn: Turn) -> String {
 
 #[test]
 fn a_scope_is_made_when_its_own_job_is_done() {
-    let turns: [Turn; 3] = [
+    let turns: [Turn; 4] = [
         |stream| {
             job(stream);
             removed(stream, "/job/1", "done");
@@ -55,6 +57,13 @@ fn a_scope_is_made_when_its_own_job_is_done() {
             job(stream);
             say(stream, &message(4, &[(3, "NameAcquired")], 0, Vec::new()));
             removed(stream, "/job/11", "failed");
+            removed(stream, "/job/1", "done");
+        },
+        // Others may tell the same.
+        |stream| {
+            removed_by(stream, &[(7, ":1.66")], "/job/1", "failed");
+            job(stream);
+            removed_by(stream, &[(7, ":1.66")], "/job/1", "canceled");
             removed(stream, "/job/1", "done");
         },
     ];
@@ -78,7 +87,7 @@ fn what_a_bus_can_do_is_told_in_time() {
             OK,
             |s| error(s, "org.freedesktop.systemd1.UnitExists", "Unit x already exists."),
             "systemd says \"Unit x already exists.\" (what a guest of this name left behind runs \
-             there: systemctl stop ends it)",
+             there: systemctl stop ends it; started again, this one gets another name)",
         ),
         (
             OK,
