@@ -3,7 +3,6 @@
 
 mod common;
 #[path = "common/machine.rs"]
-#[allow(dead_code, reason = "one large machine is enough")]
 mod machine;
 
 use std::path::{Path, PathBuf};
