@@ -257,3 +257,18 @@ fn a_limit_for_the_size_of_files_costs_the_claim_and_not_the_launch() {
     assert!(stderr.contains("File too large"), "{stderr}");
     assert_eq!(claimed(&state), 0);
 }
+
+#[test]
+fn a_machine_whose_emulator_ends_before_it_runs_is_claimed_for_no_longer() {
+    let (tmp, state) = state();
+    let file = tmp.path().join("web.toml");
+    let definition =
+        "name = \"web\"\ncpus = 1\nmemory = \"10M\"\n[qemu]\nemulator = \"/bin/false\"\n";
+    fs::write(&file, definition).expect("written");
+    let output = launch(&state, &[file.to_str().expect("a plain name")]);
+    let stderr = text(&output.stderr);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), String::new()), "{stderr}");
+    assert!(stderr.contains("cannot start guest web: QEMU (process "), "{stderr}");
+    assert!(stderr.contains("ended with status 1 before its machine ran"), "{stderr}");
+    assert_eq!(claimed(&state), 0);
+}

@@ -199,10 +199,24 @@ fn ps_tells_where_a_guests_memory_is_and_whether_that_was_advised() {
     let state = tmp.path().join("state");
     let mut service = daemon::spawn(None, &state, Path::new(SHIPPED));
     let socket = || UnixStream::connect(state.join("placer.sock")).ok();
-    let metrics = daemon::http(daemon::eventually("a daemon", socket), "/metrics");
+    daemon::eventually("a daemon", socket);
+    let counted = || {
+        let metrics = daemon::http(socket().expect("it answers"), "/metrics");
+        let line = metrics.lines().find_map(|line| line.strip_prefix("placer_guests_astray "));
+        line.and_then(|count| count.parse::<usize>().ok()).expect("a number")
+    };
     let astray = rows.iter().filter(|row| row["matches"] == false).count();
-    assert!(metrics.contains(&format!("\nplacer_guests_astray {astray}\n")), "{metrics}");
     assert!(astray >= 1, "the one that was sent to node 3");
+    assert_eq!(counted(), astray);
+    // However many there are, each has its turn.
+    let sent = advice(&recorded(tmp.path()), "0.01:1");
+    let more: Vec<ClaimId> = (0..40).map(|_| claim(tmp.path(), &sent, pid)).collect();
+    assert!(counted() < astray + more.len(), "not all at once");
+    daemon::eventually("all of them", || (counted() == astray + more.len()).then_some(()));
+    for id in more {
+        assert!(on(tmp.path(), &["release", &id.to_string()]).status.success());
+    }
+    daemon::eventually("none of them", || (counted() == astray).then_some(()));
     service.kill().and_then(|()| service.wait()).expect("ended");
 
     // What is resident is claimed no more, and with the guest the claims end.

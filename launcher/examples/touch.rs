@@ -1,26 +1,41 @@
-//! Takes memory page by page and says where it came from: `touch MIB [SECONDS BEFORE] [AFTER]`.
+//! Takes memory page by page and says where it came from: `touch MIB [BEFORE] [AFTER]`.
 //!
+//! Before it and after it this waits: so many seconds, or until there is a file of that path.
 //! One line: where the pages are (`N0=51200`), how they are bound, which CPUs and nodes are allowed.
 //! The guest of `tests/vm/launch`; also a quick look at what a launcher has done:
 //! `placer launch --cpus 1 --memory 200M -- touch 200`.
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::path::Path;
 use std::time::Duration;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let number = |at: usize| std::env::args().nth(at).map_or(Ok(0), |text| text.parse::<u64>());
-    let bytes = usize::try_from(number(1)? << 20)?;
-    std::thread::sleep(Duration::from_secs(number(2)?));
+    let mut args = std::env::args().skip(1);
+    let mib = args.next().map_or(Ok(0), |text| text.parse::<u64>())?;
+    let bytes = usize::try_from(mib << 20)?;
+    wait(args.next())?;
     let mut memory = vec![0_u8; bytes];
     for page in memory.chunks_mut(4096) {
         page[0] = 1;
     }
     let start = memory.as_ptr() as usize;
     println!("{} {}", pages(start, start + bytes)?, allowed()?);
-    std::thread::sleep(Duration::from_secs(number(3)?));
+    wait(args.next())?;
     // So late that nobody could have left the writing out.
     assert!(memory.iter().step_by(4096).all(|&byte| byte == 1), "memory keeps what is written");
+    Ok(())
+}
+
+fn wait(time: Option<String>) -> Result<(), Box<dyn Error>> {
+    let Some(time) = time else { return Ok(()) };
+    if time.starts_with('/') {
+        while !Path::new(&time).exists() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    } else {
+        std::thread::sleep(Duration::from_secs(time.parse()?));
+    }
     Ok(())
 }
 

@@ -325,8 +325,10 @@ impl Child {
 impl Drop for Gated {
     fn drop(&mut self) {
         if let Some((gate, mut child)) = self.waiting.take() {
-            // The child sees the end of the pipe, and ends.
+            // The child sees the end of the pipe, and ends. One that was forked since, and waits as
+            // well, may have a copy of it.
             drop(gate);
+            let _ = kill(self.pid, Signal::SIGKILL);
             child.reap();
         }
     }

@@ -290,12 +290,13 @@ fn what_killed_launchers_left_is_removed_and_what_lives_is_not() {
     put(&busy.join("cgroup.events"), "populated 1\nfrozen 0\n");
     let inner = fake.group("placer-busy.1/inner", "");
     let other = fake.group("placer", "");
+    let unit = fake.group("placer-exporter.service", "");
     let held = fake.group("placer-held.1", "");
     let open = fake.open_dir(&held).expect("opened");
     fake.lock(std::os::fd::AsFd::as_fd(&open)).expect("locked");
     let planned = planned(&fake, &tree, CgroupMode::Own, None);
     let group = Group::make(&fake, &planned.steps).expect("made").expect("a group");
-    let mut expected = vec![busy, inner, other, held, group.dir().to_owned()];
+    let mut expected = vec![busy, inner, other, unit, held, group.dir().to_owned()];
     expected.sort();
     assert_eq!(fake.groups(), expected);
     let claimed = group.claimed(&tree).expect("in the tree");
@@ -304,5 +305,5 @@ fn what_killed_launchers_left_is_removed_and_what_lives_is_not() {
         Path::new("/").join(group.dir().file_name().expect("one"))
     );
     drop(group);
-    assert_eq!(fake.groups().len(), 4);
+    assert_eq!(fake.groups().len(), 5);
 }

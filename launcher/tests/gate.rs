@@ -58,6 +58,16 @@ fn a_gate_that_is_never_opened_leaves_no_process() {
 }
 
 #[test]
+fn one_that_waits_keeps_no_other_from_ending() {
+    let steps = [exec(&["true"])];
+    let first = Gated::fork(&steps, None).expect("a child");
+    let second = Gated::fork(&steps, None).expect("another");
+    drop(first);
+    let ended = second.open().expect("a guest").wait().expect("its end");
+    assert_eq!(ended, Ended::Exited(0));
+}
+
+#[test]
 fn status_and_signal_of_the_guest_are_told() {
     assert_eq!(run(&[exec(&["sh", "-c", "exit 7"])]), Ended::Exited(7));
     assert_eq!(run(&[exec(&["sh", "-c", "kill -9 $$"])]), Ended::Killed(9));

@@ -1,11 +1,12 @@
 //! What is counted, and its text for Prometheus.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, TryLockError};
 use std::time::{Duration, Instant};
 
-use placer_engine::claims::Processes;
+use placer_engine::claims::{Claim, ClaimId, Processes};
 
 use super::core::Core;
 use crate::cmd::ps::Row;
@@ -57,16 +58,16 @@ pub(super) struct Metrics {
     astray: Astray,
 }
 
-/// Guests whose memory is elsewhere, and when they were looked at.
+/// Guests whose memory is elsewhere: how many, and of each whether, and when it was looked at.
 #[derive(Debug, Default)]
 struct Astray {
     count: Count,
-    looked: Mutex<Option<Instant>>,
+    looked: Mutex<BTreeMap<ClaimId, (Instant, bool)>>,
 }
 
 /// To look where a guest's memory is takes up to 10 ms, and holds that guest's lock: so seldom.
 const LOOKED_FOR: Duration = Duration::from_secs(30);
-/// And at no more guests for one answer.
+/// And at no more guests for one answer. The others have their turn with the next ones.
 const MOST_LOOKS: usize = 32;
 
 impl Metrics {
@@ -163,13 +164,24 @@ fn astray(core: &Core, counted: &super::warm::Counted) -> i64 {
         Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
         Err(TryLockError::WouldBlock) => return count.get(),
     };
-    if looked.is_some_and(|at| at.elapsed() < LOOKED_FOR) {
-        return count.get();
-    }
-    let Ok(mut look) = Processes::look() else { return count.get() };
     let guests = counted.claims.iter().flatten().filter(|claim| claim.owner.process().is_some());
-    let astray = guests.take(MOST_LOOKS).filter(|claim| Row::of(claim, &mut look).is_astray());
-    count.set(i64::try_from(astray.count()).unwrap_or(i64::MAX));
-    *looked = Some(Instant::now());
+    let guests: BTreeMap<ClaimId, &Claim> = guests.map(|claim| (claim.id, claim)).collect();
+    looked.retain(|id, _| guests.contains_key(id));
+    let last = |id: &ClaimId| looked.get(id).map(|(at, _)| *at);
+    let mut due: Vec<_> = guests
+        .into_iter()
+        .map(|(id, claim)| (last(&id), claim))
+        .filter(|(at, _)| at.is_none_or(|at| at.elapsed() >= LOOKED_FOR))
+        .collect();
+    due.sort_by_key(|(at, _)| *at);
+    if !due.is_empty() {
+        let Ok(mut look) = Processes::look() else { return count.get() };
+        for (_, claim) in due.into_iter().take(MOST_LOOKS) {
+            let astray = Row::of(claim, &mut look).is_astray();
+            looked.insert(claim.id, (Instant::now(), astray));
+        }
+    }
+    let astray = looked.values().filter(|(_, astray)| *astray).count();
+    count.set(i64::try_from(astray).unwrap_or(i64::MAX));
     count.get()
 }

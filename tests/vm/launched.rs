@@ -23,7 +23,7 @@ fn launched_commands_have_their_memory_where_they_were_advised() -> Verdict {
     let boot = |kernel: &[&str], args: &[&str], ok: usize| -> Verdict {
         let mut guest = numa_vm();
         guest.args(["--nodes", "4", "--cpus-per-node", "2", "--mem-per-node", "640M"]);
-        guest.args(["--timeout", "300"]).args(kernel);
+        guest.args(["--timeout", "900"]).args(kernel);
         put(&mut guest, &script("launch"), "/bin/launch");
         put(&mut guest, &script("load"), "/bin/load");
         put(&mut guest, &placer, "/bin/placer");
@@ -37,13 +37,13 @@ fn launched_commands_have_their_memory_where_they_were_advised() -> Verdict {
         }
         Err(format!("launch {args:?} ended with {}, {found} of {ok} steps ok", output.status))
     };
-    boot(&[], &[], 36)?;
+    boot(&[], &[], 37)?;
     // Weighted interleaving is younger than the kernel of the other guests.
     let newer = numa_vm().arg("--setup-newer").stdin(Stdio::null()).status();
     if newer.is_ok_and(|status| status.success()) {
         // Linux 6.12 allocates by cmpxchg16b, which QEMU 7.2 emulates with the wrong flags.
         let cpu = "max,vendor=GenuineIntel,family=6,model=85,stepping=4,cx16=off";
-        return boot(&["--kernel", "newer", "--cpu", cpu], &["weighted"], 38);
+        return boot(&["--kernel", "newer", "--cpu", cpu], &["weighted"], 39);
     }
     eprintln!("skipped: weighted-interleave, since no newer kernel can be had here");
     Ok(())
@@ -72,7 +72,7 @@ fn launched_machines_have_each_thread_and_their_ram_where_they_were_advised() ->
 
     let mut guest = numa_vm();
     guest.args(["--nodes", "4", "--cpus-per-node", "4", "--threads", "2"]);
-    guest.args(["--mem-per-node", "704M,640M,640M,640M", "--timeout", "400"]);
+    guest.args(["--mem-per-node", "704M,640M,640M,640M", "--timeout", "1200"]);
     put(&mut guest, &script("machine"), "/bin/machine");
     put(&mut guest, &placer, "/bin/placer");
     put(&mut guest, &touch, "/bin/touch-memory");
@@ -111,7 +111,7 @@ fn launched_containers_are_where_they_were_advised() -> Verdict {
     let touch = stripped(&example("placer-launcher", "touch")?)?;
     let mut guest = numa_vm();
     guest.args(["--nodes", "4", "--cpus-per-node", "2", "--mem-per-node", "448M"]);
-    guest.args(["--timeout", "200"]);
+    guest.args(["--timeout", "600"]);
     put(&mut guest, &script("container"), "/bin/container");
     put(&mut guest, &placer, "/bin/placer");
     put(&mut guest, &touch, "/bin/touch-memory");
@@ -147,7 +147,7 @@ fn guests_of_all_kinds_are_where_they_were_advised_on_a_host_of_systemds() -> Ve
     let touch = stripped(&example("placer-launcher", "touch")?)?;
     let mut guest = numa_vm();
     guest.args(["--nodes", "4", "--cpus-per-node", "2", "--mem-per-node", "1G"]);
-    guest.arg("--disk").arg(image).args(["--root", "--timeout", "300"]);
+    guest.arg("--disk").arg(image).args(["--root", "--timeout", "1200"]);
     put(&mut guest, &script("scopes"), "/usr/bin/scopes");
     put(&mut guest, &placer, "/usr/bin/placer");
     put(&mut guest, &touch, "/usr/bin/touch-memory");

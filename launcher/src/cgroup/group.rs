@@ -251,7 +251,9 @@ fn remove_all(kernel: &dyn Kernel, dir: &Path) -> Result<(), Errno> {
 fn sweep(kernel: &dyn Kernel, parent: &Path) {
     for dir in kernel.dirs(parent).unwrap_or_default() {
         let name = dir.file_name().unwrap_or_default().to_string_lossy();
-        if !name.starts_with("placer-") {
+        // As in placer-db1.1234, and not placer-exporter.service.
+        let pid = name.strip_prefix("placer-").and_then(|rest| rest.rsplit_once('.'));
+        if !pid.is_some_and(|(_, pid)| pid.bytes().all(|byte| byte.is_ascii_digit())) {
             continue;
         }
         // Who can lock it knows that its launcher has gone. If processes are in it, it stays.

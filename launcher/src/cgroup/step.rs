@@ -111,7 +111,10 @@ impl GroupStep {
                 shown(dir.parent().unwrap_or(dir))
             )),
             (_, Errno::EROFS) => error.hint("control groups are mounted read-only here"),
-            (Self::Make { .. }, Errno::EEXIST) => error.hint("a guest of this name runs there"),
+            (Self::Make { .. }, Errno::EEXIST) => error.hint(
+                "a guest of this name, whose launcher was killed, runs there; started again, this \
+                 one gets another name",
+            ),
             (Self::Make { .. } | Self::Inner { .. }, Errno::EAGAIN) => error.hint(
                 "as many groups as cgroup.max.descendants or cgroup.max.depth of a group around \
                  it allows are there",

@@ -48,9 +48,10 @@ impl Launch {
     }
 
     /// Returns how long QEMU may take for any one answer. It takes all huge pages before it says a
-    /// word, and the kernel clears them, so much memory takes long.
+    /// word, and the kernel clears them, so much memory takes long. On a host with ten times more
+    /// work than CPUs even a small one was seen to say nothing for half a minute.
     pub fn patience(&self) -> Duration {
-        Duration::from_secs(30 + (self.shape.total().get() >> 30))
+        Duration::from_secs(120 + (self.shape.total().get() >> 30))
     }
 }
 

@@ -37,7 +37,9 @@ fn start(step: &ScopeStep, pid: u32) -> Result<(), BusError> {
     let answer = bus.call(&transient(step, pid))?;
     let job = answer.texts().first().map(|&job| job.to_owned());
     let job = job.ok_or(BusError::Strange("the name of a job"))?;
-    let result = bus.signal(|signal| result_of(signal, &job))?;
+    // Anybody on the bus may send a signal that looks like this one.
+    let result =
+        bus.signal(|signal| result_of(signal, &job).filter(|_| signal.sender == answer.sender))?;
     match result.as_str() {
         "done" => Ok(()),
         other => {
@@ -146,9 +148,10 @@ fn refused(step: &ScopeStep, error: &BusError) -> LaunchError {
         };
     };
     match name.as_str() {
-        "org.freedesktop.systemd1.UnitExists" => {
-            told.hint("what a guest of this name left behind runs there: systemctl stop ends it")
-        }
+        "org.freedesktop.systemd1.UnitExists" => told.hint(
+            "what a guest of this name left behind runs there: systemctl stop ends it; \
+                       started again, this one gets another name",
+        ),
         "org.freedesktop.DBus.Error.PropertyReadOnly" if words.contains("Allowed") => {
             told.hint("AllowedCPUs and AllowedMemoryNodes need systemd 244")
         }

@@ -37,6 +37,8 @@ pub(super) struct Message {
     /// The number of the call that it answers.
     pub(super) reply_to: Option<u32>,
     pub(super) member: String,
+    /// Who sent it, by the name that the bus gave him and nobody else.
+    pub(super) sender: String,
     /// The name of an error.
     pub(super) error: String,
     signature: String,
@@ -227,7 +229,8 @@ fn begin(bytes: &[u8]) -> Result<Reader<'_>, Strange> {
 impl Message {
     /// Returns how many bytes of it are kept.
     pub(super) fn len(&self) -> usize {
-        self.body.len() + self.signature.len() + self.member.len() + self.error.len()
+        let texts = [&self.signature, &self.member, &self.error, &self.sender];
+        self.body.len() + texts.map(String::len).iter().sum::<usize>()
     }
 
     /// Reads a whole message.
@@ -245,13 +248,15 @@ impl Message {
         let _serial = reader.number()?;
         let fields = usize::try_from(reader.number()?).map_err(|_| CUT)?;
         let end = reader.at.checked_add(fields).ok_or(CUT)?;
-        let (mut reply_to, mut member, mut error, mut signature) = (None, "", "", "");
+        let (mut member, mut sender, mut error, mut signature) = ("", "", "", "");
+        let mut reply_to = None;
         while reader.at < end {
             reader.align(8)?;
             let field = reader.byte()?;
             match (field, reader.signature()?) {
                 (3, "s") => member = reader.text()?,
                 (4, "s") => error = reader.text()?,
+                (7, "s") => sender = reader.text()?,
                 (5, "u") => reply_to = Some(reader.number()?),
                 (8, "g") => signature = reader.signature()?,
                 (_, kind) => reader.skip(kind)?,
@@ -259,12 +264,12 @@ impl Message {
         }
         reader.align(8)?;
         let body = reader.take(body)?.to_vec();
-        let (member, error) = (member.to_owned(), error.to_owned());
         Ok(Self {
             kind,
             reply_to,
-            member,
-            error,
+            member: member.to_owned(),
+            sender: sender.to_owned(),
+            error: error.to_owned(),
             signature: signature.to_owned(),
             body,
             big_endian,

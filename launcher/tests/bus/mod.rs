@@ -101,9 +101,15 @@ pub(crate) fn job(stream: &mut UnixStream) {
 
 /// Tells that a job has ended.
 pub(crate) fn removed(stream: &mut UnixStream, job: &str, result: &str) {
+    removed_by(stream, &[], job, result);
+}
+
+/// As [`removed`], with what else is in the header.
+pub(crate) fn removed_by(stream: &mut UnixStream, more: &[(u8, &str)], job: &str, result: &str) {
     let mut body = 1_u32.to_le_bytes().to_vec();
     body.extend(texts(&[job, "placer-g-7.scope", result]));
-    say(stream, &message(4, &[(3, "JobRemoved"), (8, "uoss")], 0, body));
+    let fields = [&[(3, "JobRemoved"), (8, "uoss")], more].concat();
+    say(stream, &message(4, &fields, 0, body));
 }
 
 /// Refuses a call.
