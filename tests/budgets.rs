@@ -1,5 +1,6 @@
 //! The budgets that can be held as ratios and counts: what one Sample costs beside just reading its
-//! files, allocations while sampling, memory over a million answers, answers that wait for nothing.
+//! files, allocations while sampling, memory over a million answers, answers that wait for nothing,
+//! pictures of a large host.
 //!
 //! Microseconds are reported by `benches/` and never asserted.
 
@@ -146,6 +147,40 @@ fn the_time_of_a_sample_grows_with_the_bytes_and_not_faster() {
     });
     eprintln!("{bytes:.1} times the bytes take {time:.1} times as long");
     assert!(time <= 1.5 * bytes, "{time:.1} times as long for {bytes:.1} times the bytes");
+}
+
+/// A picture costs at most this many times telling the same figures as JSON.
+const PICTURE_BUDGET: f64 = 4.0;
+
+/// What makes a picture of a large host long is reading the host: 200 ms hold both.
+#[test]
+fn a_picture_of_64_nodes_costs_little_more_than_its_figures() {
+    if cfg!(debug_assertions) {
+        eprintln!("skipped: the program is built without optimisation; try cargo test --release");
+        return;
+    }
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let host = Machine { nodes: 64, cpus: 1024 }.write();
+    let state = tempfile::tempdir().expect("a directory");
+    let show = |form: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_placer"));
+        command.arg("show").args(form).env("PLACER_STATE_DIR", state.path());
+        command
+            .env("PLACER_CONFIG", concat!(env!("CARGO_MANIFEST_DIR"), "/src/settings/placer.toml"));
+        let output = command.env("PLACER_ROOT", host.path()).output().expect("it starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.stdout.len() > 1_000);
+    };
+    for form in ["--svg", "--html"] {
+        let ratio = lowest(PICTURE_BUDGET, || {
+            in_turn(7, || show(&[form, "-"]), || show(&["--json"])).ratio()
+        });
+        eprintln!("64 nodes, 1,024 CPUs: {form} takes {ratio:.2} times --json");
+        assert!(
+            ratio <= PICTURE_BUDGET,
+            "{form}: {ratio:.2} times, the budget is {PICTURE_BUDGET}"
+        );
+    }
 }
 
 fn f64_of(n: usize) -> f64 {

@@ -14,7 +14,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use common::{SHIPPED, json, placer, run, text};
-use machine::Machine;
+use machine::{Machine, Qemu};
 use placer_engine::claims::{Caller, ClaimId, Claims, For, PATIENCE, Place};
 use placer_engine::{Advice, Bytes, Request, Snapshot, SysRoot, advise};
 use serde_json::{Value, json};
@@ -60,6 +60,25 @@ fn is_asked_for(claim: &Value) -> bool {
 fn asked_for(dir: &Path) -> usize {
     let listed = json(&on(dir, &["ps", "--json"]));
     listed["claims"].as_array().map_or(0, |all| all.iter().filter(|one| is_asked_for(one)).count())
+}
+
+#[test]
+fn guests_that_were_recorded_with_a_machine_are_named() {
+    let tmp = tempfile::tempdir().expect("a directory");
+    recorded(tmp.path());
+    let root = tmp.path().join("host");
+    let program = "qemu\u{1b}[2J";
+    Qemu { pid: 4_194_300, program, cpus: 2, mib: (1024, 256), node: 3, allowed: "0-7" }
+        .write(&root);
+    let root = root.to_str().expect("a plain name");
+    let listed = json(&on(tmp.path(), &["ps", "--root", root, "--json"]));
+    let claims = listed["claims"].as_array().expect("a list");
+    assert_eq!(claims.len(), 1, "{listed}");
+    assert_eq!((&claims[0]["pid"], &claims[0]["program"]), (&json!(4_194_300), &json!(program)));
+    let (code, table, _) = told(&on(tmp.path(), &["ps", "--root", root]));
+    assert_eq!(code, Some(0));
+    assert!(table.contains(" 4194300 qemu\\u{1b"), "{table}");
+    assert!(!table.contains('\u{1b}'), "{table}");
 }
 
 #[test]

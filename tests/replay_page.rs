@@ -3,11 +3,13 @@
 
 #![allow(clippy::panic, reason = "a test that cannot go on says why")]
 
+#[path = "common/chromium.rs"]
+mod chromium;
 mod common;
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
+use chromium::Chromium;
 use serde_json::Value;
 
 use common::{json, placer, run, text};
@@ -19,16 +21,6 @@ fn page(path: &Path, more: &[&str]) -> (String, Value) {
     let output = run(command.args(more).arg("--html").arg(path));
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     (std::fs::read_to_string(path).expect("a page"), json(&output))
-}
-
-/// Chromium, wherever it is; `None`, and a line, where it is not.
-fn chromium() -> Option<&'static str> {
-    let names = ["chromium", "chromium-browser", "google-chrome", "chrome-headless-shell"];
-    let found = names.into_iter().find(|name| Command::new(name).arg("--version").output().is_ok());
-    if found.is_none() {
-        eprintln!("skipped: no Chromium here");
-    }
-    found
 }
 
 #[test]
@@ -96,7 +88,7 @@ document.title='LOOKED '+JSON.stringify({count,found,used,bad:window.bad||''});}
 
 #[test]
 fn chromium_draws_the_page_as_it_is_meant() {
-    let Some(chromium) = chromium() else { return };
+    let Some(chromium) = Chromium::find() else { return };
     let dir = tempfile::tempdir().expect("a directory");
     for (name, more) in [("all", &["--load", "0.9"][..]), ("one", &["--rules", "xen"])] {
         let path = dir.path().join(format!("{name}.html"));
@@ -104,7 +96,7 @@ fn chromium_draws_the_page_as_it_is_meant() {
         // The page itself lets no script run: for the look that is allowed.
         let page = page.replace("style-src", "script-src 'unsafe-inline'; style-src");
         std::fs::write(&path, page.replace("</body>", &format!("{LOOK}</body>"))).expect("written");
-        let looked = look(chromium, &path, dir.path());
+        let looked = look(&chromium, &path);
         assert!(looked["count"].as_u64() > Some(20), "{name}: {looked}");
         for what in ["found", "used"] {
             assert_eq!(looked[what].as_array().map(Vec::len), Some(0), "{name}: {looked}");
@@ -115,25 +107,18 @@ fn chromium_draws_the_page_as_it_is_meant() {
             std::fs::read_to_string(&path).expect("a page").replacen("y=\"33.0\"", "y=\"17.0\"", 2);
         std::fs::write(&path, moved).expect("written");
         if name == "all" {
-            let looked = look(chromium, &path, dir.path());
+            let looked = look(&chromium, &path);
             assert_ne!(looked["found"].as_array().map(Vec::len), Some(0), "{looked}");
         }
     }
 }
 
 /// Loads a page and returns what the look has found.
-fn look(chromium: &str, path: &Path, profile: &Path) -> Value {
-    let data: PathBuf = profile.join("profile");
-    let output = Command::new("timeout")
-        .args(["60", chromium, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"])
-        .arg(format!("--user-data-dir={}", data.display()))
-        .arg("--window-size=1000,2600")
-        .arg(format!("file://{}", path.display()))
-        .output()
-        .expect("it runs");
-    let dom = text(&output.stdout);
-    let found = dom.split("LOOKED ").nth(1).and_then(|rest| rest.split("</title>").next());
-    let found = found.unwrap_or_else(|| panic!("no look: {dom:.200} {}", text(&output.stderr)));
+fn look(chromium: &Chromium, path: &Path) -> Value {
+    let seen = chromium.load(path, &["--window-size=1000,2600"]);
+    assert_eq!(seen.asked, [].into());
+    let found = seen.dom.split("LOOKED ").nth(1).and_then(|rest| rest.split("</title>").next());
+    let found = found.unwrap_or_else(|| panic!("no look: {:.200} {}", seen.dom, seen.log));
     let found = found.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
     serde_json::from_str(&found).unwrap_or_else(|error| panic!("{error}: {found}"))
 }

@@ -2,6 +2,8 @@
 #![cfg(feature = "top")]
 
 mod common;
+#[path = "common/machine.rs"]
+mod machine;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -138,6 +140,48 @@ fn a_request_is_typed_and_the_terminal_is_left_as_it_was() {
     tmux.wait("left 0");
     assert_eq!(tmux.flags(), "0 1");
     assert_eq!(tmux.modes("after"), before);
+}
+
+/// The screens that `src/bin/placer-top/screens.rs` draws without a terminal, seen in one.
+#[test]
+fn hosts_of_1_2_8_and_64_nodes_are_shown_as_expected() {
+    let Some(tmux) = Tmux::start() else { return };
+    let hosts = tmux.dir.path().join("hosts");
+    for name in ["one-node-busy", "two-nodes", "uneven-8-busy"] {
+        std::fs::create_dir_all(&hosts).expect("made");
+        std::os::unix::fs::symlink(fixture(name), hosts.join(name)).expect("a link");
+    }
+    machine::sixty_four(&hosts.join("64 nodes"));
+    let state = tmux.dir.path().join("state");
+    tmux.line(&format!("cd {}; export PLACER_STATE_DIR={}", hosts.display(), state.display()));
+    let (program, config) = (env!("CARGO_BIN_EXE_placer"), common::SHIPPED);
+    for (name, host, plain, request, kept) in [
+        ("one-asked", "one-node-busy", "1", "1:100", false),
+        ("two-idle", "two-nodes", "1", "2:300", true),
+        ("eight", "uneven-8-busy", "", "2:200", true),
+        ("many", "64 nodes", "", "24:40G", true),
+    ] {
+        let path = format!("src/bin/placer-top/screens/{name}.txt");
+        let file = std::fs::read_to_string(project().join(path)).expect("a screen");
+        let wanted = file.split("\nstyles:").next().unwrap_or_default().trim_end();
+        tmux.line(&format!(
+            "clear; NO_COLOR={plain} {program} --config {config} top --root '{host}'; \
+             echo left {name} $?"
+        ));
+        tmux.wait("type a request");
+        tmux.call(&["send-keys", "-l", request]);
+        if kept {
+            tmux.keys(&["Enter"]);
+        }
+        let start = Instant::now();
+        while tmux.screen().trim_end() != wanted {
+            let screen = tmux.screen();
+            assert!(start.elapsed() < LONGEST, "{name} is\n{screen}\nnot\n{wanted}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        tmux.keys(if kept { &["q"] } else { &["Enter", "q"] });
+        tmux.wait(&format!("left {name} 0"));
+    }
 }
 
 #[test]

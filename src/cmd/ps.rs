@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::process::ExitCode;
 
-use placer_engine::claims::{Claim, Origin, Owner, Processes};
+use placer_engine::claims::{Claim, Origin, Owner, Processes, owners};
 use placer_engine::{Bytes, NodeId, NodeSet};
 use serde::Serialize;
 
@@ -16,7 +16,15 @@ pub(crate) fn run(args: &Ps, set: settings::Claims) -> Result<ExitCode, Box<dyn 
     let root = plan::root_at(args.root.as_ref());
     let Some(view) = claiming::view(&root, set) else { return Ok(ExitCode::from(2)) };
     let mut look = Processes::look()?;
-    let rows: Vec<Row> = view.claims.iter().map(|claim| Row::of(claim, &mut look)).collect();
+    let mut rows: Vec<Row> = view.claims.iter().map(|claim| Row::of(claim, &mut look)).collect();
+    if !root.is_live() {
+        // Guests that were recorded with a machine do not run here.
+        let mut recorded = owners(&root, &view.claims);
+        for (row, claim) in rows.iter_mut().zip(&view.claims) {
+            let owner = || recorded.remove(&claim.id)?.program;
+            row.program = row.program.take().or_else(owner);
+        }
+    }
     let answer = if args.json {
         json::text(&Form { version: 1, claims: &rows })?
     } else {

@@ -270,6 +270,36 @@ pub(crate) fn large() -> Machine {
     machine
 }
 
+/// A machine of 64 nodes in 8 packages of 8, on two boards: 1,024 CPUs.
+pub(crate) fn sixty_four(dir: &Path) {
+    let mut machine = Machine::new();
+    for node in 0..64 {
+        let (cpus, total) = (node * 16..node * 16 + 16, 32 << 20);
+        let free = total - u64::from(node * 37 % 31) * (1 << 20);
+        machine = machine.node(node, cpus, total, free);
+        for busy in node * 16..node * 16 + node * 5 % 17 {
+            machine = machine.idle(busy, 2);
+        }
+        for to in 0..64 {
+            let distance = match (node, to) {
+                (a, b) if a == b => 10,
+                (a, b) if a / 8 == b / 8 => 12,
+                (a, b) if a / 32 == b / 32 => 20,
+                _ => 32,
+            };
+            machine = machine.distance(node, to, distance);
+        }
+    }
+    machine.write(dir);
+    for cpu in 0..1024 {
+        let package = cpu / 128;
+        let at = format!("sys/devices/system/cpu/cpu{cpu}/topology");
+        let (first, last) = (package * 128, package * 128 + 127);
+        put_file(dir, &format!("{at}/physical_package_id"), format!("{package}\n"));
+        put_file(dir, &format!("{at}/core_siblings_list"), format!("{first}-{last}\n"));
+    }
+}
+
 /// A machine of QEMU that ran when a host was recorded, of the user that asks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Qemu<'a> {

@@ -19,41 +19,11 @@ use ratatui::style::{Color, Modifier, Style};
 
 use crate::draw::draw;
 use crate::look::Look;
-use crate::machine::{Machine, put_file, scratch};
+use crate::machine::{scratch, sixty_four};
 use crate::model::{Around, Event, Key, Mode, Model, Order};
 
 fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// A machine of 64 nodes in 8 packages of 8, on two boards: 1,024 CPUs.
-fn sixty_four(dir: &Path) {
-    let mut machine = Machine::new();
-    for node in 0..64 {
-        let (cpus, total) = (node * 16..node * 16 + 16, 32 << 20);
-        let free = total - u64::from(node * 37 % 31) * (1 << 20);
-        machine = machine.node(node, cpus, total, free);
-        for busy in node * 16..node * 16 + node * 5 % 17 {
-            machine = machine.idle(busy, 2);
-        }
-        for to in 0..64 {
-            let distance = match (node, to) {
-                (a, b) if a == b => 10,
-                (a, b) if a / 8 == b / 8 => 12,
-                (a, b) if a / 32 == b / 32 => 20,
-                _ => 32,
-            };
-            machine = machine.distance(node, to, distance);
-        }
-    }
-    machine.write(dir);
-    for cpu in 0..1024 {
-        let package = cpu / 128;
-        let at = format!("sys/devices/system/cpu/cpu{cpu}/topology");
-        let (first, last) = (package * 128, package * 128 + 127);
-        put_file(dir, &format!("{at}/physical_package_id"), format!("{package}\n"));
-        put_file(dir, &format!("{at}/core_siblings_list"), format!("{first}-{last}\n"));
-    }
 }
 
 fn claim(id: u32, pid: Option<u32>, promised: &[(u32, u64)], resident: u64) -> Claim {
@@ -207,6 +177,7 @@ fn screens_are_as_expected() {
         ("one-asked", fixture("one-node-busy", small), "1:100", plain),
         ("two", fixture("two-nodes-busy", small), "", color),
         ("two-asked", fixture("two-nodes-busy", small), "2:300<enter><right><right>", ascii),
+        ("two-idle", fixture("two-nodes", small), "2:300<enter>", plain),
         ("two-wide", fixture("two-nodes-busy", wide), "2:300<enter>", plain),
         ("eight", fixture("uneven-8-busy", small), "2:200<enter>", color),
         ("eight-refused", fixture("uneven-8-busy", small), "3:500MB", ascii),
