@@ -22,7 +22,7 @@ use start::{Claimant, Plan};
 
 /// How long any one other launcher may have the ledger. An answer has no time to lose, see
 /// `claiming`; a guest that starts may well wait, rather than have its memory promised twice.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Nothing was started, since it does not fit.
 const UNFIT: u8 = 1;
 
