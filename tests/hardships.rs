@@ -234,6 +234,25 @@ fn a_socket_of_another_users_is_not_believed() {
     stranger.kill().and_then(|()| stranger.wait()).expect("ended");
 }
 
+#[test]
+fn a_long_interval_keeps_nobody_waiting() {
+    let start = Instant::now();
+    let mut daemon = Daemon::start(None, "interval = \"10s\"\n");
+    // The load is known at the second reading.
+    let known = || daemon.http("/metrics").contains("\nplacer_node_cpus_busy{").then_some(());
+    daemon::eventually("the load", known);
+    // Read anew it is known as soon.
+    let settings = std::fs::read_to_string(&daemon.config).expect("settings");
+    let other = settings.replace("\"10s\"", "\"9s\"");
+    std::fs::write(&daemon.config, other).expect("written");
+    daemon.signal("-HUP");
+    daemon::eventually("it is read", || daemon.log().contains("settings read").then_some(()));
+    daemon.signal("-TERM");
+    assert!(daemon.child.wait().expect("it ends").success());
+    // Else it were 19 s, also on a machine that does nothing else.
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+}
+
 fn free_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a port")
 }
