@@ -39,7 +39,7 @@ build: deps ## Builds the release binary
 test: deps deps-test ## Runs every test: with hwloc, without it, and in virtual machines
 	$(CARGO) test --workspace $(LOCKED)
 	$(CARGO) test --workspace --no-default-features $(LOCKED)
-	$(CARGO) test --release --test budgets --test daemon_budget $(LOCKED)
+	$(CARGO) test --release --test budgets --test start_budgets $(LOCKED)
 	$(CARGO) test --release --test top $(LOCKED) a_panic_gives_the_terminal_back
 	$(CARGO) run -q -p placer-engine --example embed $(LOCKED)
 	@$(MAKE) --no-print-directory pack test-packed test-daemon test-vm
