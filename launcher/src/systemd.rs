@@ -49,8 +49,9 @@ use crate::error::LaunchError;
 use crate::guest::GuestName;
 
 /// How long systemd may take. A busy one answers within a second, one that is being loaded anew within
-/// some; on a host with far more work than CPUs each takes longer.
-pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+/// some; on a host with far more work than CPUs each takes longer. Meanwhile the launcher has the ledger:
+/// who waits for that (`placer launch`, 30 s) has to wait longer, or would go on without a claim.
+pub(crate) const LIMIT: Duration = Duration::from_secs(25);
 
 /// Whether this build can speak to systemd.
 pub const BUILT_IN: bool = cfg!(feature = "systemd");

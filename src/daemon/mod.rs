@@ -25,6 +25,7 @@ mod warm;
 use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use placer_engine::SysRoot;
@@ -166,6 +167,8 @@ struct Rounds {
     saved: Option<Instant>,
     /// The newest snapshot that was seen, and when it was new.
     seen: Option<(u64, Instant)>,
+    /// Looks for guests that have come for their holds.
+    adopting: Option<JoinHandle<()>>,
 }
 
 impl Rounds {
@@ -182,7 +185,7 @@ impl Rounds {
 
     /// Saves CPU counters for programs that do not ask the daemon, so that none has to measure, and
     /// which guests have come for their holds.
-    fn save(&mut self, core: &Core) {
+    fn save(&mut self, core: &Arc<Core>) {
         let now = Instant::now();
         if !core.root().is_live() || self.saved.is_some_and(|at| now.duration_since(at) < ROUND) {
             return;
@@ -196,9 +199,22 @@ impl Rounds {
         for line in lines {
             core.log().tell(Level::Debug, "counters are not saved", &[("why", &line)]);
         }
-        if let Err(error) = claiming::keep_adopted(core.root(), core.settings().claims) {
-            let why = crate::output::chain(&error);
-            core.log().tell(Level::Debug, "guests are not written down", &[("why", &why)]);
+        self.keep_adopted(core);
+    }
+
+    /// In a thread that nobody waits for: who reads of a process that is stuck in the kernel is stuck too.
+    fn keep_adopted(&mut self, core: &Arc<Core>) {
+        if self.adopting.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            return;
         }
+        let core = Arc::clone(core);
+        let work = move || {
+            if let Err(error) = claiming::keep_adopted(core.root(), core.settings().claims) {
+                let why = crate::output::chain(&error);
+                core.log().tell(Level::Debug, "guests are not written down", &[("why", &why)]);
+            }
+        };
+        let thread = std::thread::Builder::new().name("placer-holds".to_owned());
+        self.adopting = thread.spawn(work).ok();
     }
 }
