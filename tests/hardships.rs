@@ -175,9 +175,12 @@ fn not_believed(state: &Path, why: &str) {
     let (code, auto, stderr) = told(&ask("auto"));
     assert_eq!((code, auto), (Some(0), engine), "{why}: {stderr}");
     assert!(!stderr.contains("daemon"), "it is nobody's trouble: {stderr}");
-    let (code, stdout, stderr) = told(&ask("daemon"));
+    // On a busy machine what it says may not be heard within 50 ms.
+    let (code, stdout, _) = daemon::eventually(why, || {
+        let told = told(&ask("daemon"));
+        told.2.contains(why).then_some(told)
+    });
     assert_eq!((code, stdout.as_str()), (Some(2), ""), "{why}");
-    assert!(stderr.contains(why), "expected {why:?} in {stderr}");
 }
 
 #[test]
