@@ -79,8 +79,7 @@ fn hear(guest: &mut Child) -> Option<String> {
 #[test]
 fn guests_that_are_killed_count_no_more_and_the_others_do() {
     const CROWD: u64 = 12;
-    // Fewer where the same code is tried once more without hwloc.
-    const KILLS: usize = if cfg!(feature = "hwloc") { 1000 } else { 200 };
+    const KILLS: usize = 1000;
     let tmp = tempfile::tempdir().expect("a directory");
     let root = tmp.path().join("host");
     let gib = 1 << 20;
