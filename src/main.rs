@@ -1,6 +1,7 @@
 //! The `placer` program: parses, runs, prints what went wrong, chooses the exit code.
 
 mod args;
+mod atomic_file;
 mod claiming;
 mod cmd;
 mod companion;

@@ -11,7 +11,7 @@ mod machine;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -460,5 +460,58 @@ fn too_few_descriptors() {
             Some(0) => assert_eq!(text(&output.stdout), "0\n", "{limit}: {said}"),
             code => assert!(code == Some(2) && said.contains("os error 24"), "{limit}: {said}"),
         }
+    }
+}
+
+/// A file of mode 4777 that a stranger planted must not become a file of root's with that mode: a
+/// shared mapping of it can still be written, and is then run as root.
+#[test]
+fn a_planted_set_id_file_does_not_give_its_mode_to_a_picture() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root can give a file to another user");
+        return;
+    }
+    let stranger = STRANGER.parse().ok();
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o1777)).expect("set");
+    let ring = common::fixture("ring-4");
+    let guests = ["--host", "2x4x8G", "--guests", "20", "--rules", "best", "--times=no"];
+    let writers: [(&[&str], &str); 5] = [
+        (&["show"], "--svg"),
+        (&["show"], "--html"),
+        (&["advise", "1:1", "--explain"], "--svg"),
+        (&["advise", "1:1", "--explain"], "--html"),
+        (&["replay"], "--html"),
+    ];
+    for (command, flag) in writers {
+        let path = dir.path().join("planted");
+        let ask = || {
+            let mut ask = placer();
+            ask.args(command).arg(flag).arg(&path);
+            match command {
+                ["replay"] => ask.args(guests),
+                _ => ask.arg("--root").arg(&ring),
+            };
+            run(&mut ask)
+        };
+        fs::write(&path, "planted").expect("written");
+        std::os::unix::fs::chown(&path, stranger, stranger).expect("given away");
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o4777)).expect("set");
+        let output = ask();
+        assert!(output.status.success(), "{command:?} {flag}: {}", text(&output.stderr));
+        let written = fs::metadata(&path).expect("there");
+        assert_eq!(written.uid(), 0, "{command:?} {flag}");
+        assert_eq!(written.permissions().mode() & 0o7111, 0, "{command:?} {flag}");
+        assert!(written.len() > 100, "{command:?} {flag}");
+
+        // Nor is a link followed, or a pipe waited for.
+        fs::remove_file(&path).expect("removed");
+        symlink(dir.path().join("target"), &path).expect("linked");
+        assert_eq!(ask().status.code(), Some(2), "{command:?} {flag}");
+        fs::remove_file(&path).expect("removed");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("made");
+        assert_eq!(ask().status.code(), Some(2), "{command:?} {flag}");
+        fs::remove_file(&path).expect("removed");
+        assert_eq!(fs::read_dir(dir.path()).expect("listed").count(), 0, "{command:?} {flag}");
     }
 }

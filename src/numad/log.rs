@@ -86,7 +86,9 @@ impl Log {
     }
 }
 
-/// Opens a log of the caller's own; `None`: it is none, or cannot be.
+/// Opens a log file of the caller's own for appending. `None` if it belongs to another user, is not
+/// a regular file, has a second name (a hard link into a place that the caller did not mean), or
+/// cannot be opened.
 pub(super) fn open(path: &Path) -> Option<File> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     let file = File::options()
@@ -97,5 +99,6 @@ pub(super) fn open(path: &Path) -> Option<File> {
         .open(path)
         .ok()?;
     let meta = file.metadata().ok()?;
-    (meta.is_file() && meta.uid() == nix::unistd::geteuid().as_raw()).then_some(file)
+    let ours = meta.uid() == nix::unistd::geteuid().as_raw() && meta.nlink() == 1;
+    (meta.is_file() && ours).then_some(file)
 }

@@ -8,6 +8,9 @@
 #[allow(dead_code, unused_imports, reason = "the flags are described here and never read")]
 #[path = "../../../src/args/mod.rs"]
 mod args;
+#[allow(dead_code, reason = "some of it serves the program only")]
+#[path = "../../../src/atomic_file.rs"]
+mod atomic_file;
 #[allow(dead_code, reason = "its other half serves the program")]
 #[path = "../../../src/duration.rs"]
 mod duration;
@@ -36,6 +39,9 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("placer-extras: {error}");
+            if let Some(cause) = error.source() {
+                eprintln!("  {cause}");
+            }
             ExitCode::from(2)
         }
     }
@@ -77,8 +83,7 @@ fn completion_name(shell: Shell) -> &'static str {
 
 fn write(dir: &Path, name: &str, text: &[u8]) -> Result<(), Box<dyn Error>> {
     let path = dir.join(name);
-    let fail = |error| format!("cannot write {}: {error}", path.display());
+    let fail = |error| format!("cannot make the directory {}: {error}", dir.display());
     fs::create_dir_all(dir).map_err(fail)?;
-    fs::write(&path, text).map_err(fail)?;
-    Ok(())
+    Ok(atomic_file::replace(&path, text)?)
 }

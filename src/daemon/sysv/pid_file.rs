@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, renameat2};
 
 use super::process::{Process, user_of};
+use crate::atomic_file::temporary_name;
 
 /// Where numad has it: as `/var/run`, which is a link to `/run`.
 pub(crate) const PLACE: &str = "/run/numad.pid";
@@ -36,10 +37,8 @@ impl PidFile {
     ///
     /// Errors: a numad lives; the file cannot be written.
     pub(crate) fn take(path: &Path) -> Result<Self, Taken> {
-        let pid = std::process::id();
-        let new = path.with_extension(format!("pid.{pid}"));
-        let _ = std::fs::remove_file(&new);
-        let written = write(&new, pid).map_err(Taken::Io)?;
+        let new = path.with_file_name(temporary_name(path.file_name().unwrap_or_default()));
+        let written = write(&new, std::process::id()).map_err(Taken::Io)?;
         let result = put(&new, path);
         let _ = std::fs::remove_file(&new);
         result.map(|()| Self { path: path.to_owned(), written })
@@ -173,6 +172,18 @@ mod tests {
         assert_eq!(content(&other).as_deref(), Some("precious"));
         drop(file);
         assert_eq!(content(&path), None);
+    }
+
+    #[test]
+    fn its_temporary_name_cannot_be_taken_before() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("numad.pid");
+        // The name that earlier versions used, removing what they found there.
+        let planted = dir.path().join(format!("numad.pid.{}", std::process::id()));
+        std::fs::create_dir(&planted).expect("made");
+        let file = PidFile::take(&path).expect("ours");
+        drop(file);
+        assert!(planted.exists());
     }
 
     #[test]
