@@ -2,6 +2,7 @@
 //! [`Request`](crate::Request) to an [`Advice`](crate::Advice).
 
 pub mod best;
+pub mod cache;
 pub mod numad;
 
 use std::fmt;
