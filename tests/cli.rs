@@ -45,30 +45,7 @@ fn answer(nodes: &str) -> (Option<i32>, String, String) {
 }
 
 #[test]
-fn help_fits_the_terminal_and_shows_examples() {
-    for args in [
-        &["--help"][..],
-        &["-h"],
-        &["help"],
-        &["advise", "--help"],
-        &["advise", "-h"],
-        &["show", "--help"],
-        &["record", "--help"],
-        &["ps", "--help"],
-        &["release", "--help"],
-        &["help", "numad"],
-    ] {
-        let output = run(placer().args(args));
-        let help = text(&output.stdout);
-        assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
-        let long: Vec<&str> = help.lines().filter(|line| line.chars().count() > 80).collect();
-        assert!(long.is_empty(), "{args:?}: {long:?}");
-        assert!(help.contains("Usage: placer"), "{args:?}: {help}");
-        if !args.contains(&"numad") {
-            let examples = help.split_once("Examples:\n").map(|(_, rest)| rest).unwrap_or_default();
-            assert!(examples.starts_with("  placer "), "{args:?}: {help}");
-        }
-    }
+fn the_version_is_printed() {
     let version = run(placer().arg("--version"));
     assert_eq!(text(&version.stdout), concat!("placer ", env!("CARGO_PKG_VERSION"), "\n"));
 }

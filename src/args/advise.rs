@@ -12,95 +12,103 @@ use super::{Choice, HostArgs};
 use crate::duration;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
-Examples:
-  placer advise 4:500               4 CPUs and 500 MiB
-  placer advise 16:64G --strict     exit status 1, and no nodes, if it does not fit
-  placer advise 4:8G --cpus         the CPUs of the advised nodes, as in 0-7
-  placer advise 4:500 --explain     why these nodes, and what came second
-  placer advise 4:500 --explain --svg why.svg    the same as a picture
-  placer advise 8:16G --pages 1G    only free huge pages of 1 GiB count
-  placer advise 4:8G --near eth0    as near to that network card as it fits
-  placer advise 4:500 --within 0-1  only nodes 0 and 1 may be named
-  placer advise 4:8G --hold 30s     8 GiB that nobody else is promised for 30 s
-  placer advise 4:8G --emit qemu    the same as options for QEMU
-  numactl $(placer advise 4:8G --emit numactl) ./solver
-  placer advise 4:500 --root DIR    for a machine saved with placer record
+#[command(long_about = "\
+Print the NUMA nodes a guest should run on
 
-Defaults for this host may be set in /etc/placer.toml, section advise.
-The nodes and CPUs that this process is limited to (taskset, cpusets, Slurm,
+Examples:
+  placer advise 4:500                   nodes for 4 CPUs and 500 MiB
+  placer advise 16:64G --strict         exit status 1 if it does not fit
+  placer advise 4:8G --cpus             the CPUs of the nodes, such as 0-7
+  placer advise 4:8G --explain          why these nodes, and the runners-up
+  placer advise 4:8G --explain --svg why.svg
+  placer advise 8:16G --pages 1G        count free huge pages of 1 GiB only
+  placer advise 4:8G --near eth0        prefer nodes near a network card
+  placer advise 4:8G --within 0-1       choose among nodes 0 and 1
+  placer advise 4:8G --hold 30s         reserve 8 GiB for 30 s
+  placer advise 4:8G --emit qemu        print QEMU options
+  numactl $(placer advise 4:8G --emit numactl) ./solver
+  placer advise 4:8G --root DIR         answer for a recorded host")]
+#[command(after_long_help = "\
+Section advise of /etc/placer.toml sets defaults for this host.
+The CPUs and nodes that this process is limited to (taskset, cpusets, Slurm,
 containers) bound the answer, unless --machine-wide is given.
-Exit status: 0 answered; 1 --strict and it does not fit; 2 usage or failure.")]
+Exit status: 0 success; 1 --strict and the request does not fit; 2 usage error
+or failure.")]
 pub(crate) struct Advise {
-    /// CPUs and memory, as in 4:500, 2.5:8G: MiB, or with K, M, G, T.
+    /// CPUs and memory, such as 4:500 (MiB) or 2.5:8G.
+    ///
+    /// Memory is in MiB, or has a suffix K, M, G or T.
     pub(crate) request: Request,
-    #[command(flatten)]
-    pub(crate) host: HostArgs,
-    #[command(flatten)]
-    pub(crate) choice: Choice,
-    /// Who answers.
-    #[arg(long, env = "PLACER_VIA", hide_env_values = true, default_value = "auto")]
-    pub(crate) via: Via,
-    /// The numad that --via numad runs.
-    #[arg(long, value_name = "PATH", env = "PLACER_NUMAD", hide_env_values = true)]
-    #[arg(default_value = "numad")]
-    pub(crate) numad: PathBuf,
-    /// Keeps what is advised claimed for so long, as in 30s; 0: not at all. Nobody else is promised it meanwhile.
-    #[arg(long, value_name = "DURATION", env = "PLACER_HOLD", hide_env_values = true)]
-    #[arg(value_parser = duration::parse_hold_or_zero)]
-    pub(crate) hold: Option<Duration>,
-    /// Exits with 1 and prints no nodes if the request does not fit.
-    #[arg(long, value_name = "yes|no", env = "PLACER_STRICT", hide_env_values = true)]
+    /// Print the reasons, the runners-up and numad's answer.
+    #[arg(long, conflicts_with_all = ["cpus", "json"])]
+    pub(crate) explain: bool,
+    /// Print the whole answer as JSON.
+    #[arg(long, conflicts_with = "cpus")]
+    pub(crate) json: bool,
+    /// Print the CPUs of the nodes instead of the nodes.
+    #[arg(long)]
+    pub(crate) cpus: bool,
+    /// Print the placement as settings for another program.
+    #[arg(long, value_name = "FORM", conflicts_with_all = ["cpus", "json", "explain"])]
+    pub(crate) emit: Option<EmitForm>,
+    /// Memory policy in those settings, such as preferred or interleave.
+    #[arg(long, value_name = "MODE", default_value = "strict", hide_short_help = true)]
+    #[arg(env = "PLACER_MODE", hide_env = true)]
+    pub(crate) mode: MemoryMode,
+    /// Exit with status 1 if the request does not fit.
+    #[arg(long, value_name = "yes|no", env = "PLACER_STRICT", hide_env = true)]
     #[arg(default_value = "no", default_missing_value = "yes", hide_default_value = true)]
     #[arg(num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
     #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
     pub(crate) strict: bool,
-    /// Prints the whole advice as JSON.
-    #[arg(long, conflicts_with = "cpus")]
-    pub(crate) json: bool,
-    /// Prints why: what each node has, what came second, what numad would say.
-    #[arg(long, conflicts_with_all = ["cpus", "json"])]
-    pub(crate) explain: bool,
-    /// With --explain: writes a picture to FILE, the advised nodes and the runners-up marked; - is stdout.
-    #[arg(long, value_name = "FILE", requires = "explain")]
+    /// Reserve the result for this long, such as 30s.
+    ///
+    /// 0 disables. Other requests do not get the reserved CPUs and memory in the meantime.
+    #[arg(long, value_name = "DURATION", env = "PLACER_HOLD", hide_env = true)]
+    #[arg(value_parser = duration::parse_hold_or_zero)]
+    pub(crate) hold: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) choice: Choice,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+    /// With --explain: write a picture of the explanation to FILE; - is stdout.
+    #[arg(long, value_name = "FILE", requires = "explain", hide_short_help = true)]
     pub(crate) svg: Option<PathBuf>,
-    /// The same as a page.
-    #[arg(long, value_name = "FILE", requires = "explain")]
+    /// With --explain: write a web page to FILE; - is stdout.
+    #[arg(long, value_name = "FILE", requires = "explain", hide_short_help = true)]
     pub(crate) html: Option<PathBuf>,
-    /// Prints the CPUs of the advised nodes instead of the nodes.
-    #[arg(long)]
-    pub(crate) cpus: bool,
-    /// Prints the decision as settings for another program.
-    #[arg(long, value_name = "FORM", conflicts_with_all = ["cpus", "json", "explain"])]
-    pub(crate) emit: Option<EmitForm>,
-    /// How those settings bind memory: strict, preferred, interleave, ...
-    #[arg(long, value_name = "MODE", default_value = "strict")]
-    #[arg(env = "PLACER_MODE", hide_env_values = true)]
-    pub(crate) mode: MemoryMode,
+    /// The program that answers.
+    #[arg(long, env = "PLACER_VIA", hide_env = true, default_value = "auto")]
+    #[arg(hide_short_help = true)]
+    pub(crate) via: Via,
+    /// Path of the numad that --via numad runs.
+    #[arg(long, value_name = "PATH", env = "PLACER_NUMAD", hide_env = true)]
+    #[arg(default_value = "numad", hide_short_help = true)]
+    pub(crate) numad: PathBuf,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum EmitForm {
-    /// Options of numactl, on one line.
+    /// numactl options, on one line.
     Numactl,
-    /// Lines for the section Service of a unit.
+    /// Lines for the [Service] section of a unit.
     Systemd,
-    /// Options of QEMU, a line each.
+    /// QEMU options, one per line.
     Qemu,
-    /// The elements vcpu and numatune of a domain.
+    /// The vcpu and numatune elements of a domain.
     LibvirtXml,
-    /// Lines of a container's configuration.
+    /// Lines of a container configuration.
     Lxc,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Via {
-    /// The daemon if one answers, else the engine in this process.
+    /// The daemon if it runs, otherwise this process.
     Auto,
-    /// The daemon, or nobody.
+    /// The daemon; fail if it does not run.
     Daemon,
-    /// The engine in this process.
+    /// This process.
     Engine,
-    /// The real numad as a subprocess, to compare with.
+    /// The real numad, for comparison.
     Numad,
 }

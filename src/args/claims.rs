@@ -5,39 +5,43 @@ use std::path::PathBuf;
 use placer_engine::claims::ClaimId;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(long_about = "\
+List guests, their claims, and where their memory is
+
 Examples:
   placer ps
-  placer ps --json
-
-used: the part of the promised memory that the guest has by now; the rest is
-still claimed. there: how much of its memory is on the nodes it was advised;
-with ! it is less than 90 % (numastat -p PID says where the rest is). Only root
-sees where other users' memory is. by: the user and the program that asked.")]
+  placer ps --json")]
+#[command(after_long_help = "\
+used: the part of the claimed memory that the guest uses; the rest is reserved.
+there: the part of its memory that is on the chosen nodes, marked with ! below
+90 % (numastat -p PID shows where the rest is). Only root sees where the memory
+of other users' guests is. by: the user and the program that made the claim.")]
 pub(crate) struct Ps {
-    /// Lists the claims of the machine recorded in DIR instead of this one's.
-    #[arg(long, value_name = "DIR", env = "PLACER_ROOT", hide_env_values = true)]
+    /// List the claims of the host recorded in DIR.
+    #[arg(long, value_name = "DIR", env = "PLACER_ROOT", hide_env = true)]
     pub(crate) root: Option<PathBuf>,
-    /// Prints everything as JSON.
+    /// Print everything as JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
-Examples:
-  placer release 5f3a9c01           the claim is free for others at once
-  placer release 5f3a9c01 --json    and is printed, as placer ps --json lists it
+#[command(long_about = "\
+End a claim
 
-placer ps lists claims and their ids. The guest runs on; what it has not touched
-yet may be promised to others.")]
+Examples:
+  placer release 5f3a9c01           the claimed CPUs and memory are free again
+  placer release 5f3a9c01 --json    and print the claim, as placer ps --json does")]
+#[command(after_long_help = "\
+placer ps lists claims and their ids. The guest keeps running; memory it has not
+touched yet can be given to others.")]
 pub(crate) struct Release {
-    /// The claim.
+    /// Id of the claim, as placer ps prints it.
     pub(crate) id: ClaimId,
-    /// Ends a claim on the machine recorded in DIR instead of this one.
-    #[arg(long, value_name = "DIR", env = "PLACER_ROOT", hide_env_values = true)]
+    /// End a claim on the host recorded in DIR.
+    #[arg(long, value_name = "DIR", env = "PLACER_ROOT", hide_env = true)]
     pub(crate) root: Option<PathBuf>,
-    /// Prints the claim that was ended as JSON.
+    /// Print the ended claim as JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }

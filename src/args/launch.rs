@@ -15,79 +15,91 @@ use super::{Choice, HostArgs};
 #[command(override_usage = "\
 placer launch [OPTIONS] -- COMMAND [ARGS]...
        placer launch [OPTIONS] GUEST.toml | DOMAIN.xml")]
-#[command(after_help = "\
+#[command(long_about = "\
+Start a guest on the nodes placer chooses, bound from the start
+
 Examples:
   placer launch --cpus 4 --memory 8G -- ./solver input
   placer launch --cpus 2 --memory 1G --mode interleave -- make -j2
   placer launch --cpus 4 --memory 8G --dry-run -- ./solver
 
   placer launch db1.toml
-  placer launch --print-xml db1.xml
-
-A command runs on the CPUs of the advised nodes and takes its memory there.
-What it was promised is claimed for it until it ends: placer ps lists it. A
-command that starts others wants --cgroup own, so that their memory counts as its.
-The nodes and CPUs that this process is limited to bound the choice for a
-command; for a guest's definition the whole machine counts.
-Exit status: the guest's; 1 it does not fit, and nothing is started; 2 usage
-or failure.")]
+  placer launch --print-xml db1.xml")]
+#[command(after_long_help = "\
+A command runs on the CPUs of the chosen nodes and allocates its memory there.
+Its CPUs and memory are claimed until it exits: placer ps lists the claim. Use
+--cgroup own for a command that starts others, so that their memory counts too.
+The CPUs and nodes that this process is limited to bound the choice for a
+command. For a guest definition, the whole host is available.
+Exit status: that of the guest; 1 the request does not fit and nothing was
+started; 2 usage error or failure.")]
 pub(crate) struct Launch {
-    /// The guest's definition: TOML, or a libvirt domain in XML; - reads standard input.
+    /// Guest definition: TOML, or libvirt domain XML; - is stdin.
     #[arg(value_name = "GUEST", conflicts_with = "command")]
     pub(crate) guest: Option<PathBuf>,
-    /// CPUs, to 1/100, as in 4 or 2.5; for a command 1 if nothing is said.
+    /// CPUs, such as 4 or 2.5 [default: 1].
+    ///
+    /// For a guest definition, the default is the number of its vCPUs.
     #[arg(long, value_name = "CPUS", value_parser = cpus)]
-    #[arg(env = "PLACER_CPUS", hide_env_values = true)]
+    #[arg(env = "PLACER_CPUS", hide_env = true)]
     pub(crate) cpus: Option<CpuShare>,
-    /// Memory: MiB, or with K, M, G, T, as in 8G.
+    /// Memory in MiB, or with a suffix K, M, G or T.
     #[arg(long, value_name = "MEMORY", value_parser = memory)]
-    #[arg(env = "PLACER_MEMORY", hide_env_values = true)]
+    #[arg(env = "PLACER_MEMORY", hide_env = true)]
     pub(crate) memory: Option<Bytes>,
-    /// How memory is bound: strict (if nothing is said), preferred, preferred-many, interleave,
-    /// weighted-interleave, none.
+    /// Memory policy [default: strict].
+    ///
+    /// One of strict, preferred, preferred-many, interleave, weighted-interleave, none.
     #[arg(long, value_name = "MODE")]
-    #[arg(env = "PLACER_MODE", hide_env_values = true)]
+    #[arg(env = "PLACER_MODE", hide_env = true)]
     pub(crate) mode: Option<MemoryMode>,
-    /// The control group it runs in: none; own, which placer makes and removes; systemd, a scope that
-    /// systemd makes; or auto (if nothing is said): none for commands and machines, whose threads and
-    /// memory are bound one by one; for containers own where that can be had, else systemd.
-    #[arg(long, value_name = "MODE")]
-    #[arg(env = "PLACER_CGROUP", hide_env_values = true)]
-    pub(crate) cgroup: Option<CgroupMode>,
-    /// What to make that in: a path below the control groups; for systemd a slice.
-    #[arg(long, value_name = "PATH")]
-    #[arg(env = "PLACER_CGROUP_PARENT", hide_env_values = true)]
-    pub(crate) cgroup_parent: Option<String>,
-    /// How a machine's threads are held: nodes (if nothing is said), or cores, a core each.
+    /// Pin vCPU threads to nodes or cores [default: nodes].
+    ///
+    /// With cores, each vCPU thread has a core of its own.
     #[arg(long, value_name = "HOW")]
-    #[arg(env = "PLACER_PIN", hide_env_values = true)]
+    #[arg(env = "PLACER_PIN", hide_env = true)]
     pub(crate) pin: Option<ThreadPin>,
-    /// Lets a machine's vCPUs have isolated CPUs (isolcpus), with --pin cores.
-    #[arg(long, value_name = "yes|no", env = "PLACER_ISOLATED", hide_env_values = true)]
-    #[arg(default_value = "no", default_missing_value = "yes", hide_default_value = true)]
-    #[arg(num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
-    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
-    pub(crate) isolated: bool,
-    /// Starts what does not fit too, in mode preferred where strict was meant.
-    #[arg(long, value_name = "yes|no", env = "PLACER_FORCE", hide_env_values = true)]
-    #[arg(default_value = "no", default_missing_value = "yes", hide_default_value = true)]
-    #[arg(num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
-    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
-    pub(crate) force: bool,
-    /// Prints what would be done, and does nothing.
-    #[arg(long, value_name = "yes|no", env = "PLACER_DRY_RUN", hide_env_values = true)]
+    /// Control group of the guest [default: auto].
+    ///
+    /// none: no group of its own. own: placer creates and removes the group. systemd: systemd creates a scope. auto: none for
+    /// commands and virtual machines, whose threads and memory are bound one by one; for
+    /// containers own if possible, otherwise systemd.
+    #[arg(long, value_name = "MODE")]
+    #[arg(env = "PLACER_CGROUP", hide_env = true)]
+    pub(crate) cgroup: Option<CgroupMode>,
+    /// Print the steps without performing them.
+    #[arg(long, value_name = "yes|no", env = "PLACER_DRY_RUN", hide_env = true)]
     #[arg(default_value = "no", default_missing_value = "yes", hide_default_value = true)]
     #[arg(num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
     #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
     pub(crate) dry_run: bool,
-    #[command(flatten)]
-    pub(crate) host: HostArgs,
+    /// Start even if the request does not fit.
+    ///
+    /// Memory policy strict is replaced by preferred in that case.
+    #[arg(long, value_name = "yes|no", env = "PLACER_FORCE", hide_env = true)]
+    #[arg(default_value = "no", default_missing_value = "yes", hide_default_value = true)]
+    #[arg(num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) choice: Choice,
-    /// Prints the domain definition with what came of the advice, and starts nothing.
-    #[arg(long)]
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+    /// Print the libvirt domain with the placement filled in, and start nothing.
+    #[arg(long, hide_short_help = true)]
     pub(crate) print_xml: bool,
-    /// The command and its arguments.
+    /// Parent of the control group: a path, or a slice for --cgroup systemd.
+    #[arg(long, value_name = "PATH", hide_short_help = true)]
+    #[arg(env = "PLACER_CGROUP_PARENT", hide_env = true)]
+    pub(crate) cgroup_parent: Option<String>,
+    /// Use isolated CPUs (isolcpus) for vCPUs, with --pin cores.
+    #[arg(long, value_name = "yes|no", env = "PLACER_ISOLATED", hide_env = true)]
+    #[arg(hide_short_help = true)]
+    #[arg(default_value = "no", default_missing_value = "yes", hide_default_value = true)]
+    #[arg(num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    pub(crate) isolated: bool,
+    /// Command to start, with its arguments.
     #[arg(last = true, required_unless_present = "guest", value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
 }

@@ -36,22 +36,27 @@ pub(crate) use schema::{Form, Schema};
 pub(crate) use show::Show;
 pub(crate) use top::Top;
 
-/// Answers where on this NUMA host a guest should run.
+/// Choose the NUMA nodes a guest should run on, and start it there.
 #[derive(Debug, Parser)]
 #[command(name = "placer", version, max_term_width = 80, arg_required_else_help = true)]
-#[command(after_help = "\
-Examples:
-  placer advise 4:500            nodes for 4 CPUs and 500 MiB, as in 0-1,3
-  placer advise 2.5:8G --json    the whole answer, for programs
-  placer show                    the host: nodes, CPUs, memory, claims, load
-  placer numad -w 4:500          the same as the program numad would answer
+#[command(long_about = "\
+Choose the NUMA nodes a guest should run on, and start it there
 
-Settings, weakest first: /etc/placer.toml (--config), variables, flags.
-Each flag has its variable: --root is PLACER_ROOT, --config is PLACER_CONFIG.
-Exit status: 0 answered; 1 --strict and it does not fit; 2 usage or failure.")]
+Examples:
+  placer advise 4:8G              nodes for 4 CPUs and 8 GiB, such as 0-1
+  placer advise 4:8G --explain    why these nodes, and the runners-up
+  placer launch --cpus 4 --memory 8G -- ./solver input
+  placer show                     nodes, CPUs, memory, claims, load
+  placer numad -w 4:8192          the answer of the program numad")]
+#[command(after_long_help = "\
+Settings come from /etc/placer.toml, the environment and flags; a later one
+wins. Each flag has a variable: --root is PLACER_ROOT, --config PLACER_CONFIG.
+Exit status: 0 success; 1 the request does not fit (--strict, launch); 2 usage
+error or failure.")]
 pub(crate) struct Args {
-    /// Reads the host's settings from FILE instead of /etc/placer.toml.
-    #[arg(long, value_name = "FILE", env = "PLACER_CONFIG", hide_env_values = true, global = true)]
+    /// Read settings from FILE [default: /etc/placer.toml].
+    #[arg(long, value_name = "FILE", env = "PLACER_CONFIG", hide_env = true, global = true)]
+    #[arg(display_order = 900, hide_short_help = true)]
     pub(crate) config: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -59,85 +64,92 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Prints the nodes where a guest should run, as in 0-1,3.
+    /// Print the NUMA nodes a guest should run on.
     Advise(Lazily<Advise>),
-    /// Starts a guest where the advice says, bound from its first instruction.
+    /// Start a guest on the nodes placer chooses, bound from the start.
     Launch(Lazily<Launch>),
-    /// Shows the host: nodes, CPUs, memory, claims, distances, load.
+    /// Print the host: nodes, CPUs, memory, claims, distances, load.
     Show(Lazily<Show>),
-    /// Shows the same live in the terminal, and where a guest would run.
+    /// Show the host live, and where a guest would run.
     Top(Lazily<Top>),
-    /// Lists guests and their claims, and where their memory is now.
+    /// List guests, their claims, and where their memory is.
     Ps(Lazily<Ps>),
-    /// Ends a claim.
+    /// End a claim.
     Release(Lazily<Release>),
-    /// Saves this machine as a directory that --root reads.
+    /// Record this host in a directory that --root reads.
     Record(Lazily<Record>),
-    /// Plays guests that come and go over a host, by several rules side by side.
+    /// Simulate guests on a host under several placement rules.
     Replay(Lazily<Replay>),
-    /// Keeps the host's figures warm and answers on a socket, for everybody.
+    /// Run the placement daemon.
     Daemon(Lazily<Daemon>),
-    /// Prints the JSON Schema of what a command prints with --json.
+    /// Print the JSON Schema of a command's --json output.
     Schema(Lazily<Schema>),
-    /// Takes numad's own command line, and answers with its messages and exit codes.
+    /// Accept numad's command line, with its messages and exit codes.
     ///
-    /// The same happens when the program is called by the name numad. The answer is there in a
-    /// tenth of a second instead of two; PLACER_WINDOW=2s measures as long as numad does.
-    /// /etc/placer.toml may ask for more by that name, in its section numad: policy best, huge
-    /// pages, holding what was advised.
+    /// The program does the same when it is invoked as numad. It measures CPU load for 100 ms
+    /// instead of 2 s; PLACER_WINDOW=2s measures as long as numad does. Section numad of
+    /// /etc/placer.toml can add policy best, huge pages and reservations to its answers.
     #[command(disable_help_flag = true)]
     Numad {
-        /// numad's options, as in -w 4:500; -h lists them.
+        /// numad's options, such as -w 4:500; -h lists them.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
 }
 
-/// Which host is asked about, and how it is measured.
+// Not a doc comment: clap would make it the first sentence of each command's help.
+// Which host is read, and how its load is measured.
 #[derive(Debug, clap::Args)]
 pub(crate) struct HostArgs {
-    /// Reads the machine recorded in DIR instead of this one.
-    #[arg(long, value_name = "DIR", env = "PLACER_ROOT", hide_env_values = true)]
+    /// Read the host recorded in DIR instead of this one.
+    #[arg(long, value_name = "DIR", env = "PLACER_ROOT", hide_env = true)]
     pub(crate) root: Option<PathBuf>,
-    /// How long CPU load is measured when no recent sample is at hand; 0: not at all.
-    #[arg(long, value_name = "DURATION", env = "PLACER_WINDOW", hide_env_values = true)]
+    /// Measure CPU load for this long if there is no recent sample; 0 disables.
+    #[arg(long, value_name = "DURATION", env = "PLACER_WINDOW", hide_env = true)]
+    #[arg(hide_short_help = true)]
     #[arg(default_value = "100ms", value_parser = duration::parse)]
     pub(crate) window: Duration,
 }
 
-/// How a place is chosen, and among what.
+// Not a doc comment, see above. How nodes are chosen, and among which.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Choice {
-    /// The rule that chooses.
-    #[arg(long, env = "PLACER_POLICY", hide_env_values = true, default_value = "best")]
+    /// Placement policy.
+    #[arg(long, env = "PLACER_POLICY", hide_env = true, default_value = "best")]
     pub(crate) policy: PolicyName,
-    /// Names only these nodes, as in 0-1,3.
-    #[arg(long, value_name = "NODES", env = "PLACER_WITHIN", hide_env_values = true)]
+    /// Choose among these nodes only, such as 0-1,3.
+    #[arg(long, value_name = "NODES", env = "PLACER_WITHIN", hide_env = true)]
     #[arg(value_parser = nodes)]
     pub(crate) within: Option<NodeSet>,
-    /// Puts the guest near a device, as in 0000:45:00.0, eth0, nvme0n1, card0.
-    #[arg(long, value_name = "DEV", env = "PLACER_NEAR", hide_env_values = true)]
+    /// Prefer nodes near a device, such as eth0 or nvme0n1.
+    ///
+    /// A PCI address (0000:45:00.0), or the name of a network interface, disk or graphics card.
+    #[arg(long, value_name = "DEV", env = "PLACER_NEAR", hide_env = true)]
     pub(crate) near: Option<String>,
-    /// The memory has to be free huge pages of this size, as in 2M, 1G.
-    #[arg(long, value_name = "SIZE", env = "PLACER_PAGES", hide_env_values = true)]
+    /// Use huge pages of this size, such as 2M or 1G.
+    #[arg(long, value_name = "SIZE", env = "PLACER_PAGES", hide_env = true)]
     #[arg(value_parser = pages)]
     pub(crate) pages: Option<Bytes>,
-    /// The part of its time that the guest waits for memory, 0 to 1.
-    #[arg(long, value_name = "PART", env = "PLACER_MEMORY_BOUND", hide_env_values = true)]
-    #[arg(default_value = "0.5", value_parser = part)]
+    /// Fraction of run time the guest is stalled on memory, 0 to 1.
+    #[arg(long, value_name = "PART", env = "PLACER_MEMORY_BOUND", hide_env = true)]
+    #[arg(default_value = "0.5", value_parser = part, hide_short_help = true)]
     pub(crate) memory_bound: f64,
-    /// What a further hardware thread of a core is worth, in percent of a CPU.
-    #[arg(long, value_name = "N", env = "PLACER_SMT_PERCENT", hide_env_values = true)]
+    /// Capacity of each additional SMT thread of a core, in percent of a CPU.
+    #[arg(long, value_name = "N", env = "PLACER_SMT_PERCENT", hide_env = true)]
     #[arg(default_value = "20", value_parser = clap::value_parser!(u32).range(0..=100))]
+    #[arg(hide_short_help = true)]
     pub(crate) smt_percent: u32,
-    /// Which of equally fast places: the one with most room, or the fullest.
-    #[arg(long, env = "PLACER_PREFER", hide_env_values = true, default_value = "room")]
+    /// Tie-break among equally fast node sets.
+    #[arg(long, env = "PLACER_PREFER", hide_env = true, default_value = "room")]
+    #[arg(hide_short_help = true)]
     pub(crate) prefer: PreferName,
-    /// How many steps a search may take on hosts with more than 16 nodes.
-    #[arg(long, value_name = "STEPS", env = "PLACER_EFFORT", hide_env_values = true)]
+    /// Limit of search steps on hosts with more than 16 nodes.
+    #[arg(long, value_name = "STEPS", env = "PLACER_EFFORT", hide_env = true)]
+    #[arg(hide_short_help = true)]
     pub(crate) effort: Option<u64>,
-    /// Advises for the whole machine, not only for what this process may use.
-    #[arg(long, value_name = "yes|no", env = "PLACER_MACHINE_WIDE", hide_env_values = true)]
+    /// Choose among all nodes and CPUs, not only those this process may use.
+    #[arg(long, value_name = "yes|no", env = "PLACER_MACHINE_WIDE", hide_env = true)]
+    #[arg(hide_short_help = true)]
     #[arg(default_value = "no", default_missing_value = "yes", hide_default_value = true)]
     #[arg(num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
     #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
@@ -146,17 +158,17 @@ pub(crate) struct Choice {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PolicyName {
-    /// Ours: exact, explained, for huge pages, devices and limits.
+    /// Exact and explained; knows huge pages, devices and limits.
     Best,
-    /// numad 0.5's rules, bit for bit.
+    /// The rules of numad 0.5, bit for bit.
     Numad,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PreferName {
-    /// The one with most room left.
+    /// The set with the most free capacity.
     Room,
-    /// The fullest, so that others stay empty.
+    /// The fullest set, so that other nodes stay empty.
     Pack,
 }
 

@@ -6,21 +6,24 @@ use std::time::Duration;
 use crate::duration;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(long_about = "\
+Record this host in a directory that --root reads
+
 Examples:
   placer record /tmp/this-host
   placer record --window 2s /tmp/this-host
-  placer advise 4:500 --root /tmp/this-host
-
-The directory must not exist, or be empty. It holds no names of users or hosts.")]
+  placer advise 4:500 --root /tmp/this-host")]
+#[command(after_long_help = "\
+The directory must be empty or not exist. The recording contains no user names
+and no host names.")]
 pub(crate) struct Record {
-    /// Where the recording goes.
+    /// Directory to write.
     pub(crate) dir: PathBuf,
-    /// Copies the machine recorded in DIR instead of this one.
-    #[arg(long, value_name = "DIR", env = "PLACER_ROOT", hide_env_values = true)]
+    /// Copy the host recorded in DIR instead of this one.
+    #[arg(long, value_name = "DIR", env = "PLACER_ROOT", hide_env = true)]
     pub(crate) root: Option<PathBuf>,
-    /// The time between the two readings.
-    #[arg(long, value_name = "DURATION", env = "PLACER_WINDOW", hide_env_values = true)]
+    /// Time between the two readings.
+    #[arg(long, value_name = "DURATION", env = "PLACER_WINDOW", hide_env = true)]
     #[arg(default_value = "2s", value_parser = duration::parse)]
     pub(crate) window: Duration,
 }

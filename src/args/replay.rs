@@ -10,124 +10,133 @@ use placer_engine::{Bytes, Request};
 use crate::duration;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
-Examples:
-  placer replay --host 4x16x128G                 20,000 guests on a host made up
-  placer replay --host 8x32x256G --shape mesh --load 1.2 --claims both
-  placer replay day.csv --root DIR               a day of yours on a host of yours
-  placer replay day.csv --rules best,numad --json
-  placer replay --host 4x16x128G --html report.html
+#[command(long_about = "\
+Simulate guests on a host under several placement rules
 
-STREAM has a header and a line for each guest, times in seconds, whole MiB:
+Examples:
+  placer replay --host 4x16x128G                 20,000 generated guests
+  placer replay --host 8x32x256G --shape mesh --load 1.2 --claims both
+  placer replay day.csv --root DIR               recorded guests and host
+  placer replay day.csv --rules best,numad --json
+  placer replay --host 4x16x128G --html report.html")]
+#[command(after_long_help = "\
+STREAM has a header and one line per guest; times in seconds, memory in MiB:
   arrival,departure,cpus,mib
   0,3600,1,1024
   12.5,90,4,8192
 
-Rules, as seen by each: free memory and load as they are when a guest arrives;
-with claims also what guests that came before it have not used yet.
-  best       placer's own: fastest, then fewest nodes, then most room
-  pack       the same, then the fullest
-  numad      numad 0.5's
+Rules. Each sees free memory and load at the time a guest arrives; with claims,
+also what earlier guests have reserved and not used yet.
+  best       fastest set, then fewest nodes, then most free capacity
+  pack       fastest set, then fewest nodes, then the fullest
+  numad      the rules of numad 0.5
   first-fit  the lowest node that holds the guest
   most-free  the node with most free memory (Nova since release 26)
   narrowest  fewest nodes, then lowest (Kubernetes, Nova before 26)
   xen        fewest nodes, then fewest vCPUs, then most free memory
 
-A guest has not touched its memory and not run for a while after its start. Its
-slowdown is policy best's own (crowding times distance), over the work it did.
-beyond: memory promised that was not there, other promises counted. hottest:
-load of the hottest node over that of the host.
+A guest does not touch its memory or run for a while after its start. Its
+slowdown is that of policy best (CPU contention times distance), averaged over
+its work. beyond: memory promised that was not available, other promises
+counted. hottest: load of the hottest node divided by that of the host.
 
-The same stream, host and seed give the same figures, but for decision times.
-Exit status: 0 done; 2 usage or failure.")]
+The same stream, host and seed give the same results, except decision times.
+Exit status: 0 success; 2 usage error or failure.")]
 pub(crate) struct Replay {
-    /// The guests: a CSV file, or - for standard input. Without it they are made up.
+    /// CSV file of guests, or - for stdin [default: generated].
     pub(crate) stream: Option<PathBuf>,
-    /// Replays on the machine recorded in DIR instead of this one.
-    #[arg(long, value_name = "DIR", env = "PLACER_ROOT", hide_env_values = true)]
+    /// Simulate the host recorded in DIR instead of this one.
+    #[arg(long, value_name = "DIR", env = "PLACER_ROOT", hide_env = true)]
     #[arg(conflicts_with = "host")]
     pub(crate) root: Option<PathBuf>,
-    /// Replays on an idle host made up of equal nodes: NODESxCPUSxMEMORY, as in 4x16x128G.
-    #[arg(long, value_name = "SIZE", env = "PLACER_HOST", hide_env_values = true)]
+    /// Simulate NODESxCPUSxMEMORY, such as 4x16x128G.
+    #[arg(long, value_name = "SIZE", env = "PLACER_HOST", hide_env = true)]
     #[arg(value_parser = host_size)]
     pub(crate) host: Option<HostSize>,
-    /// How the nodes of that host are joined.
-    #[arg(long, env = "PLACER_SHAPE", hide_env_values = true, default_value = "ring")]
+    /// Distances between the nodes of --host.
+    #[arg(long, env = "PLACER_SHAPE", hide_env = true, default_value = "ring")]
     pub(crate) shape: ShapeName,
-    /// How many guests are made up.
-    #[arg(long, value_name = "N", env = "PLACER_GUESTS", hide_env_values = true)]
+    /// Number of generated guests.
+    #[arg(long, value_name = "N", env = "PLACER_GUESTS", hide_env = true)]
     #[arg(default_value = "20000", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub(crate) guests: u32,
-    /// What all that is random follows from.
-    #[arg(long, value_name = "N", env = "PLACER_SEED", hide_env_values = true)]
+    /// Random seed.
+    #[arg(long, value_name = "N", env = "PLACER_SEED", hide_env = true)]
     #[arg(default_value = "1")]
     pub(crate) seed: u64,
-    /// The part of the free memory that guests made up ask for, on the average.
-    #[arg(long, value_name = "PART", env = "PLACER_FILL", hide_env_values = true)]
-    #[arg(default_value = "0.8", value_parser = positive)]
+    /// Fraction of free memory that generated guests request, on average.
+    #[arg(long, value_name = "PART", env = "PLACER_FILL", hide_env = true)]
+    #[arg(default_value = "0.8", value_parser = positive, hide_short_help = true)]
     pub(crate) fill: f64,
-    /// Runnable threads of all guests for each CPU, on the average; above 1 is overcommitted.
-    /// [default: 0.7; in a STREAM half of each guest's CPUs is busy]
-    #[arg(long, value_name = "N", env = "PLACER_LOAD", hide_env_values = true)]
+    /// Average runnable threads per CPU [default: 0.7].
+    ///
+    /// Above 1, the host is overcommitted. With a STREAM, the default is half the guests' CPUs.
+    #[arg(long, value_name = "N", env = "PLACER_LOAD", hide_env = true)]
     #[arg(value_parser = positive)]
     pub(crate) load: Option<f64>,
-    /// The part of the guests made up that starts in storms.
-    #[arg(long, value_name = "PART", env = "PLACER_STORMS", hide_env_values = true)]
-    #[arg(default_value = "0.25", value_parser = super::part)]
+    /// Fraction of generated guests that start in storms.
+    #[arg(long, value_name = "PART", env = "PLACER_STORMS", hide_env = true)]
+    #[arg(default_value = "0.25", value_parser = super::part, hide_short_help = true)]
     pub(crate) storms: f64,
-    /// How many guests start together in a storm.
-    #[arg(long, value_name = "N", env = "PLACER_STORM_SIZE", hide_env_values = true)]
+    /// Number of guests that start together in a storm.
+    #[arg(long, value_name = "N", env = "PLACER_STORM_SIZE", hide_env = true)]
+    #[arg(hide_short_help = true)]
     #[arg(default_value = "16", value_parser = clap::value_parser!(u32).range(2..=10_000))]
     pub(crate) storm_size: u32,
-    /// What guests made up take for a GiB: less of it for small hosts.
-    #[arg(long, value_name = "SIZE", env = "PLACER_UNIT", hide_env_values = true)]
-    #[arg(default_value = "1G", value_parser = unit)]
+    /// Memory scale of generated guests: what counts as 1 GiB.
+    #[arg(long, value_name = "SIZE", env = "PLACER_UNIT", hide_env = true)]
+    #[arg(default_value = "1G", value_parser = unit, hide_short_help = true)]
     pub(crate) unit: u32,
-    /// How long a guest has not touched its memory after its start, on the average.
-    #[arg(long, value_name = "DURATION", env = "PLACER_TOUCH", hide_env_values = true)]
+    /// Average time before a guest touches its memory.
+    #[arg(long, value_name = "DURATION", env = "PLACER_TOUCH", hide_env = true)]
     #[arg(default_value = "20s", value_parser = duration::parse_hold_or_zero)]
+    #[arg(hide_short_help = true)]
     pub(crate) touch: Duration,
-    /// The rules, as in best,numad. [default: all]
-    #[arg(long, value_name = "LIST", env = "PLACER_RULES", hide_env_values = true)]
+    /// Rules, such as best,numad [default: all].
+    #[arg(long, value_name = "LIST", env = "PLACER_RULES", hide_env = true)]
     #[arg(value_delimiter = ',')]
     pub(crate) rules: Vec<RuleName>,
-    /// Whether the rules see claims.
-    #[arg(long, env = "PLACER_CLAIMS", hide_env_values = true, default_value = "both")]
+    /// Run rules with claims, without, or both.
+    #[arg(long, env = "PLACER_CLAIMS", hide_env = true, default_value = "both")]
     pub(crate) claims: ClaimsName,
-    /// The part of its time that a guest waits for memory, 0 to 1.
-    #[arg(long, value_name = "PART", env = "PLACER_MEMORY_BOUND", hide_env_values = true)]
-    #[arg(default_value = "0.5", value_parser = super::part)]
+    /// Fraction of run time guests are stalled on memory, 0 to 1.
+    #[arg(long, value_name = "PART", env = "PLACER_MEMORY_BOUND", hide_env = true)]
+    #[arg(default_value = "0.5", value_parser = super::part, hide_short_help = true)]
     pub(crate) memory_bound: f64,
-    /// How many steps a search of policy best may take on hosts with more than 16 nodes; fewer than
-    /// an advice may: with more, guests live no better, and a replay takes longer.
-    #[arg(long, value_name = "STEPS", env = "PLACER_EFFORT", hide_env_values = true)]
-    #[arg(default_value = "20000")]
+    /// Limit of search steps on hosts with more than 16 nodes.
+    ///
+    /// It is lower than that of placer advise: more steps take longer and change no result.
+    #[arg(long, value_name = "STEPS", env = "PLACER_EFFORT", hide_env = true)]
+    #[arg(default_value = "20000", hide_short_help = true)]
     pub(crate) effort: u64,
-    /// How many rules are replayed at a time; 0: as many as there are CPUs.
-    #[arg(long, value_name = "N", env = "PLACER_THREADS", hide_env_values = true)]
-    #[arg(default_value = "0")]
+    /// Rules simulated in parallel; 0: one per CPU.
+    #[arg(long, value_name = "N", env = "PLACER_THREADS", hide_env = true)]
+    #[arg(default_value = "0", hide_short_help = true)]
     pub(crate) threads: usize,
-    /// Tells how long decisions took: the one thing that is never the same twice.
-    #[arg(long, value_name = "yes|no", env = "PLACER_TIMES", hide_env_values = true)]
+    /// Report decision times, which differ between runs [default: yes].
+    #[arg(long, value_name = "yes|no", env = "PLACER_TIMES", hide_env = true)]
+    #[arg(hide_short_help = true)]
     #[arg(default_value = "yes", default_missing_value = "yes", hide_default_value = true)]
     #[arg(num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
     #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
     pub(crate) times: bool,
-    /// Prints everything as JSON.
+    /// Print everything as JSON.
     #[arg(long)]
     pub(crate) json: bool,
-    /// Writes a report with charts to FILE as well: one page that needs no network.
+    /// Also write a report with charts to FILE; - is stdout.
+    ///
+    /// The page needs no network.
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ShapeName {
-    /// All other nodes are as far.
+    /// All remote nodes at equal distance.
     Flat,
-    /// Two nodes a package.
+    /// Two nodes per package.
     Pairs,
-    /// Nodes in a ring.
+    /// A ring of nodes.
     Ring,
     /// A square grid.
     Mesh,
@@ -135,11 +144,11 @@ pub(crate) enum ShapeName {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum RuleName {
-    /// Placer's own, most room first.
+    /// Policy best, most free capacity first.
     Best,
-    /// The same, fullest nodes first.
+    /// Policy best, fullest nodes first.
     Pack,
-    /// That of numad 0.5.
+    /// The rules of numad 0.5.
     Numad,
     /// The lowest node that holds the guest.
     FirstFit,
@@ -198,11 +207,11 @@ fn amount(text: &str) -> Option<Bytes> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ClaimsName {
-    /// Each rule once without and once with them.
+    /// Each rule once without and once with claims.
     Both,
     /// With claims.
     Yes,
-    /// Without: free memory and load alone.
+    /// Without claims: free memory and load only.
     No,
 }
 

@@ -3,13 +3,15 @@
 use clap::ValueEnum;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(long_about = "\
+Print the JSON Schema of a command's --json output
+
 Examples:
   placer schema advise
   placer schema show
   placer schema replay")]
 pub(crate) struct Schema {
-    /// The command.
+    /// Command whose output the schema describes.
     pub(crate) of: Form,
 }
 

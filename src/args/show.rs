@@ -5,27 +5,31 @@ use std::path::PathBuf;
 use super::HostArgs;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(long_about = "\
+Print the host: nodes, CPUs, memory, claims, distances, load
+
 Examples:
   placer show
   placer show --json
-  placer show --devices      which network card or disk is near which node
+  placer show --devices      which devices are near which node
   placer show --svg host.svg
   placer show --html - | ssh desk 'cat >host.html'
   placer show --root sysfs-fixtures/ring-4")]
 pub(crate) struct Show {
-    #[command(flatten)]
-    pub(crate) host: HostArgs,
-    /// Prints everything as JSON.
+    /// Print everything as JSON.
     #[arg(long)]
     pub(crate) json: bool,
-    /// Writes a picture of the host to FILE, as SVG; - is standard output.
+    /// Write a picture of the host to FILE as SVG; - is stdout.
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
     pub(crate) svg: Option<PathBuf>,
-    /// Writes a page with the picture and all figures to FILE, which needs no network; - as above.
+    /// Write a web page with all figures to FILE; - is stdout.
+    ///
+    /// The page needs no network.
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
     pub(crate) html: Option<PathBuf>,
-    /// Shows what hwloc knows beside: devices, caches, memory attributes.
+    /// Print hwloc's devices, caches and memory attributes too.
     #[arg(long)]
     pub(crate) devices: bool,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
 }

@@ -7,24 +7,26 @@ use super::Choice;
 use crate::duration;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(long_about = "\
+Show the host live, and where a guest would run
+
 Examples:
-  placer top                   this host, read anew each second
+  placer top                   this host, updated every second
   placer top 4:8G              and where a guest of 4 CPUs and 8 GiB would run
   placer top --interval 5s
-  placer top --root DIR        a machine saved with placer record
-
-Keys: ? lists them; q leaves. A terminal of 80 columns and 24 lines is enough.
-What is drawn is plain ASCII where the locale is not UTF-8, and without colour
-where NO_COLOR is set. placer show prints the same once, for pipes and files.")]
+  placer top --root DIR        a recorded host")]
+#[command(after_long_help = "\
+Keys: ? lists them, q quits. A terminal of 80 columns and 24 lines is enough.
+The screen is plain ASCII if the locale is not UTF-8, and has no colour if
+NO_COLOR is set. placer show prints the same once, for pipes and files.")]
 pub(crate) struct Top {
-    /// A request to begin with: CPUs and memory, as in 4:8G.
+    /// Request to start with: CPUs and memory, such as 4:8G.
     pub(crate) request: Option<String>,
-    /// Shows the machine recorded in DIR instead of this one.
-    #[arg(long, value_name = "DIR", env = "PLACER_ROOT", hide_env_values = true)]
+    /// Show the host recorded in DIR instead of this one.
+    #[arg(long, value_name = "DIR", env = "PLACER_ROOT", hide_env = true)]
     pub(crate) root: Option<PathBuf>,
-    /// The time between two readings, from 100ms to 1m.
-    #[arg(long, value_name = "DURATION", env = "PLACER_INTERVAL", hide_env_values = true)]
+    /// Time between readings, from 100ms to 1m.
+    #[arg(long, value_name = "DURATION", env = "PLACER_INTERVAL", hide_env = true)]
     #[arg(default_value = "1s", value_parser = interval)]
     pub(crate) interval: Duration,
     #[command(flatten)]

@@ -8,11 +8,11 @@ use clap_mangen::roff::{Roff, bold, roman};
 const NUMAD: &str = include_str!("../../numad.8");
 
 const FILES: [(&str, &str); 5] = [
-    ("/etc/placer.toml", "The settings of this host; each is explained there."),
-    ("/run/placer", "Claims, and the CPU counters of the last minute. Gone with a reboot."),
-    ("/run/placer/placer.sock", "Where placer daemon answers, if it runs."),
-    ("/usr/libexec/placer/placer-hwloc", "What placer show --devices asks."),
-    ("/usr/libexec/placer/placer-top", "What placer top draws with."),
+    ("/etc/placer.toml", "Settings of this host, each with a comment."),
+    ("/run/placer", "Claims, and the CPU counters of the last minute. Removed by a reboot."),
+    ("/run/placer/placer.sock", "Socket of placer daemon."),
+    ("/usr/libexec/placer/placer-hwloc", "Helper program of placer show --devices."),
+    ("/usr/libexec/placer/placer-top", "Helper program of placer top."),
 ];
 
 /// Returns the file name and the text of every page.
@@ -30,7 +30,10 @@ pub(crate) fn pages(command: &Command) -> Result<Vec<(String, Vec<u8>)>, std::io
 
 fn page(command: &Command, version: &str) -> Result<Vec<u8>, std::io::Error> {
     let whole = command.get_display_name() == Some("placer") || command.get_name() == "placer";
-    let man = Man::new(command.clone()).source(version).manual("placer");
+    let (description, examples) = long_about(command);
+    // Help leaves the variables out for want of room.
+    let shown = command.clone().long_about(description).mut_args(|arg| arg.hide_env(false));
+    let man = Man::new(shown).source(version).manual("placer");
     let mut text = Vec::new();
     man.render_title(&mut text)?;
     man.render_name_section(&mut text)?;
@@ -43,7 +46,9 @@ fn page(command: &Command, version: &str) -> Result<Vec<u8>, std::io::Error> {
         man.render_subcommands_section(&mut text)?;
     }
     let mut rest = Roff::new();
-    after_help(command, &mut rest);
+    section("EXAMPLES", &examples, &mut rest);
+    let notes = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
+    section("NOTES", &notes, &mut rest);
     if whole {
         files(&mut rest);
     }
@@ -52,23 +57,20 @@ fn page(command: &Command, version: &str) -> Result<Vec<u8>, std::io::Error> {
     Ok(text)
 }
 
-/// The help's examples, as they stand there, and what it says below them.
-fn after_help(command: &Command, roff: &mut Roff) {
-    let Some(help) = command.get_after_help() else {
-        return;
-    };
-    let help = help.to_string();
-    let (examples, notes) = match help.strip_prefix("Examples:\n") {
-        Some(rest) => rest.split_once("\n\n").unwrap_or((rest, "")),
-        None => ("", help.as_str()),
-    };
-    if !examples.is_empty() {
-        roff.control("SH", ["EXAMPLES"]);
-        as_it_stands(examples, roff);
+/// Splits the long help's beginning into the description and the examples.
+fn long_about(command: &Command) -> (String, String) {
+    let about = command.get_long_about().or(command.get_about());
+    let about = about.map(ToString::to_string).unwrap_or_default();
+    match about.split_once("\n\nExamples:\n") {
+        Some((description, examples)) => (description.to_owned(), examples.to_owned()),
+        None => (about, String::new()),
     }
-    if !notes.is_empty() {
-        roff.control("SH", ["NOTES"]);
-        as_it_stands(notes, roff);
+}
+
+fn section(heading: &str, text: &str, roff: &mut Roff) {
+    if !text.is_empty() {
+        roff.control("SH", [heading]);
+        as_it_stands(text, roff);
     }
 }
 

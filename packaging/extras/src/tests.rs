@@ -56,15 +56,25 @@ fn every_command_has_a_page_with_each_of_its_flags() {
             let flag = format!("\\fB\\-\\-{}\\fR", flag.replace('-', "\\-"));
             assert!(page.contains(&flag), "{name} has no {flag}");
         }
-        for (heading, text) in [(".SH EXAMPLES", "Examples:\n"), (".SH NOTES", "\n\n")] {
-            let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert_eq!(page.contains(heading), help.contains(text), "{name} {heading}");
-        }
+        let long_about = sub.get_long_about().map(ToString::to_string).unwrap_or_default();
+        let has_examples = long_about.contains("\n\nExamples:\n");
+        assert_eq!(page.contains(".SH EXAMPLES"), has_examples, "{name}");
+        let has_notes = sub.get_after_long_help().is_some();
+        assert_eq!(page.contains(".SH NOTES"), has_notes, "{name}");
+        // The first sentence is the one that `placer -h` lists.
+        let about = sub.get_about().expect("a description").to_string();
+        let named = format!("placer\\-{} \\- {}\n", sub.get_name(), escaped(&about));
+        assert!(page.contains(&named), "{name}: expected {named:?} in\n{page}");
         expected.push(name);
     }
     expected.sort();
     assert_eq!(names(&dir.join("man/man1")), expected);
     assert_eq!(names(&dir.join("man/man8")), ["numad.8"]);
+}
+
+/// A text as troff has it.
+fn escaped(text: &str) -> String {
+    text.replace('-', "\\-").replace('\'', "\\*(Aq")
 }
 
 #[test]
