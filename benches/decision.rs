@@ -21,7 +21,7 @@ fn decision(c: &mut Criterion) {
         // Three nodes' worth, and more than any node has free.
         let large = ask(&format!("{}:160G", 3 * machine.cpus / machine.nodes));
         let half: CpuSet = (0..machine.cpus / 2).map(CpuId).collect();
-        let limits = Limits { cpus: Some(half), nodes: None };
+        let limits = Limits { cpus: Some(half), ..Limits::default() };
         for (what, request) in [
             ("4:500", ask("4:500")),
             ("three nodes", large),

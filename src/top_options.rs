@@ -61,7 +61,7 @@ impl Choice {
             effort: rules.effort,
             smt_percent: rules.smt_percent,
             cpus: request.limits.cpus.as_ref().map(ToString::to_string),
-            nodes: request.limits.nodes.as_ref().map(ToString::to_string),
+            nodes: request.limits.memory_nodes.as_ref().map(ToString::to_string),
             within: request.within.as_ref().map(ToString::to_string),
             pages: request.pages.map(Bytes::get),
             near: request.near.map(|node| node.0),
@@ -85,7 +85,7 @@ impl Choice {
         };
         let nodes = |text: &Option<String>| -> Result<Option<NodeSet>, String> { list(text) };
         let cpus: Option<CpuSet> = list(&self.cpus)?;
-        let limits = Limits { cpus, nodes: nodes(&self.nodes)? };
+        let limits = Limits { cpus, memory_nodes: nodes(&self.nodes)? };
         Ok(Request {
             policy,
             limits,

@@ -10,8 +10,8 @@ use std::time::Duration;
 use placer_engine::policy::numad::{NodeFigures, Query, Rules, choose};
 use placer_engine::source::{HostReader, two_samples};
 use placer_engine::{
-    Advice, Bytes, CpuId, CpuSet, CpuShare, Host, Id, IdSet, Limits, NodeId, NodeSet, Policy,
-    Request, Snapshot, SysRoot, advise, parse,
+    Advice, Bytes, CpuId, CpuSet, CpuShare, Host, Id, IdSet, Limits, NodeId, NodeSet, NodeState,
+    Policy, Request, Snapshot, SysRoot, advise, parse,
 };
 use proptest::prelude::*;
 
@@ -53,7 +53,8 @@ fn limits() -> impl Strategy<Value = Limits> {
         prop::option::of(prop::collection::vec(0..of, 0..20))
             .prop_map(|ids| ids.map(|ids| ids.into_iter().map(T::from_number).collect()))
     }
-    (some::<CpuId>(70), some::<NodeId>(20)).prop_map(|(cpus, nodes)| Limits { cpus, nodes })
+    (some::<CpuId>(70), some::<NodeId>(20))
+        .prop_map(|(cpus, nodes)| Limits { cpus, memory_nodes: nodes })
 }
 
 fn within<T: Id>(ids: &IdSet<T>, allowed: Option<&IdSet<T>>) -> bool {
@@ -74,15 +75,18 @@ proptest! {
             Ok(advice) => {
                 prop_assert!(!advice.nodes.is_empty());
                 prop_assert!(advice.nodes.is_subset(&host), "{} of {host}", advice.nodes);
-                prop_assert!(within(&advice.nodes, limits.nodes.as_ref()));
+                prop_assert!(advice.memory_nodes.is_subset(&advice.nodes));
+                prop_assert!(within(&advice.memory_nodes, limits.memory_nodes.as_ref()));
                 prop_assert!(within(&advice.cpus, limits.cpus.as_ref()));
                 let cpus = snapshot.topology().cpus_of(&advice.nodes);
                 prop_assert!(advice.cpus.is_subset(&cpus));
             }
-            // Only where not one node is left.
+            // Only where memory is asked for and none may be used.
             Err(error) => {
-                let left = limits.nodes.map_or(host.clone(), |nodes| nodes.intersection(&host));
-                prop_assert!(left.is_empty(), "{error}");
+                let has = |node: &&NodeState| node.memory_total.is_some_and(|t| t > Bytes::ZERO);
+                let mut left = snapshot.nodes().iter().filter(has).map(|node| node.id);
+                let allowed = |id| limits.memory_nodes.as_ref().is_none_or(|all| all.contains(id));
+                prop_assert!(request.memory > Bytes::ZERO && !left.any(allowed), "{error}");
             }
         }
     }
@@ -337,7 +341,7 @@ fn limits_are_read_from_any_bytes() {
     put_file(dir.path(), "proc/self/status", &good);
     let limits = Limits::read(&root).expect("a good status");
     assert_eq!(limits.cpus.map(|cpus| cpus.to_string()).as_deref(), Some("0-3,8"));
-    assert_eq!(limits.nodes.map(|nodes| nodes.to_string()).as_deref(), Some("0,2-3"));
+    assert_eq!(limits.memory_nodes.map(|nodes| nodes.to_string()).as_deref(), Some("0,2-3"));
 
     let mut read = 0;
     for seed in 0..3000 {

@@ -13,6 +13,9 @@ pub struct Advice {
     pub nodes: NodeSet,
     /// Their CPUs that may be used.
     pub cpus: CpuSet,
+    /// Those of `nodes` that have memory which may be used. A guest's memory is bound to these: a
+    /// node that is here for its CPUs alone may have no memory, or none for this caller.
+    pub memory_nodes: NodeSet,
     /// What is short when the request does not fit; `None` when it fits.
     pub shortfall: Option<Shortfall>,
     /// What each node is expected to carry, in ascending order of ids; empty where the nodes have

@@ -142,6 +142,9 @@ fn by_numad(
     };
     let mut figures =
         machine.figures(snapshot.before(), snapshot.sample(), rules).map_err(AdviseError::Numad)?;
+    for node in figures.iter_mut().filter(|node| !usable.memory.contains(node.id)) {
+        (node.mbs_total, node.mbs_free) = (0, 0);
+    }
     numad::charge(&mut figures, snapshot.charges());
     let rows = machine.distance_rows(rules).map_err(AdviseError::Numad)?;
     let choice = numad::choose(&figures, &rows, query).map_err(AdviseError::Numad)?;
@@ -209,6 +212,7 @@ fn describe(
     let nodes = set(chosen.nodes);
     Advice {
         cpus: usable.cpus_of(snapshot, &nodes),
+        memory_nodes: usable.memory_of(snapshot, &nodes),
         nodes,
         shortfall: (!fits).then_some(short),
         split: split.collect(),

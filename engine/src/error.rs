@@ -150,7 +150,7 @@ pub enum AdviseError {
         /// The nodes of the host.
         host: NodeSet,
     },
-    /// The nodes that may be used leave none of the host's.
+    /// None of the host's nodes may be used, or none of those with memory where memory is asked for.
     NoNodeAllowed {
         /// The nodes that were allowed.
         allowed: NodeSet,

@@ -51,15 +51,19 @@ pub struct Request {
 pub struct Limits {
     /// The CPUs that may be used.
     pub cpus: Option<CpuSet>,
-    /// The nodes that may be used.
-    pub nodes: Option<NodeSet>,
+    /// The nodes whose memory may be used. Says nothing about their CPUs: Linux lists only nodes
+    /// that have memory, for every process.
+    pub memory_nodes: Option<NodeSet>,
 }
 
 impl Limits {
     /// Returns what both allow.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
-        Self { cpus: both(self.cpus, other.cpus), nodes: both(self.nodes, other.nodes) }
+        Self {
+            cpus: both(self.cpus, other.cpus),
+            memory_nodes: both(self.memory_nodes, other.memory_nodes),
+        }
     }
 }
 

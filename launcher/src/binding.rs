@@ -16,7 +16,7 @@ use crate::step::Step;
 /// # if !std::path::Path::new(dir).exists() { return Ok(()); }
 /// let snapshot = Snapshot::take(&SysRoot::at(dir), std::time::Duration::ZERO)?;
 /// let advice = advise(&snapshot, &"2:200".parse::<Request>()?)?;
-/// let binding = Binding::of(&snapshot, &advice, MemoryMode::Strict);
+/// let binding = Binding::of(&advice, MemoryMode::Strict);
 /// assert_eq!(binding.cpus, advice.cpus);
 /// let steps = binding.steps(vec!["true".into()]);
 /// assert_eq!(steps.len(), 3); // CPUs, memory, exec
@@ -35,14 +35,10 @@ pub struct Binding {
 }
 
 impl Binding {
-    /// Makes the binding that an advice asks for. Advised nodes without memory take no part in the
-    /// memory's side: the kernel refuses a policy of such nodes alone.
-    pub fn of(snapshot: &Snapshot, advice: &Advice, mode: MemoryMode) -> Self {
-        let has = |id| {
-            let state = snapshot.nodes().iter().find(|state| state.id == id);
-            state.and_then(|state| state.memory_total).is_some_and(|total| total.get() > 0)
-        };
-        let memory: NodeSet = advice.nodes.iter().filter(|&id| has(id)).collect();
+    /// Makes the binding that an advice asks for: its CPUs, and the memory of
+    /// [`Advice::memory_nodes`] alone. The kernel refuses a policy of nodes without memory.
+    pub fn of(advice: &Advice, mode: MemoryMode) -> Self {
+        let memory = advice.memory_nodes.clone();
         // Of equally loaded nodes the lowest.
         let most = advice
             .split
@@ -61,7 +57,7 @@ impl Binding {
 
     /// Makes the binding for a guest: what its definition fixes by hand goes before the advice.
     pub fn of_guest(guest: &Guest, snapshot: &Snapshot, advice: &Advice) -> Self {
-        let mut binding = Self::of(snapshot, advice, guest.mode);
+        let mut binding = Self::of(advice, guest.mode);
         match &guest.placement {
             CpuPlacement::Advised { .. } => {}
             CpuPlacement::Fixed(cpus) => binding.cpus.clone_from(cpus),

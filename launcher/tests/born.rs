@@ -70,7 +70,8 @@ fn binding() -> Binding {
     let limits = Limits::read(&SysRoot::live()).expect("a process");
     // The last of each, which nothing is by chance.
     let cpus = limits.cpus.and_then(|cpus| cpus.iter().last());
-    let memory: NodeSet = limits.nodes.and_then(|nodes| nodes.iter().last()).into_iter().collect();
+    let memory: NodeSet =
+        limits.memory_nodes.and_then(|nodes| nodes.iter().last()).into_iter().collect();
     let cpus = cpus.into_iter().collect();
     Binding { cpus, preferred: memory.clone(), memory, mode: MemoryMode::Strict }
 }

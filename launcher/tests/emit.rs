@@ -9,7 +9,7 @@ use placer_launcher::{Binding, MemoryMode, emit};
 fn binding(mode: MemoryMode) -> Binding {
     let limits = Limits::read(&SysRoot::live()).expect("a process");
     let cpus = limits.cpus.and_then(|cpus| cpus.first()).into_iter().collect();
-    let memory: NodeSet = limits.nodes.and_then(|nodes| nodes.first()).into_iter().collect();
+    let memory: NodeSet = limits.memory_nodes.and_then(|nodes| nodes.first()).into_iter().collect();
     Binding { cpus, preferred: memory.clone(), memory, mode }
 }
 

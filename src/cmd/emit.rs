@@ -16,7 +16,7 @@ pub(super) fn text(
     advice: &Advice,
     snapshot: &Snapshot,
 ) -> Result<String, Box<dyn Error>> {
-    let binding = Binding::of(snapshot, advice, mode);
+    let binding = Binding::of(advice, mode);
     let vcpus = u32::try_from(request.cpus.hundredths().div_ceil(100)).unwrap_or(u32::MAX).max(1);
     let settings = match form {
         EmitForm::Numactl => emit::numactl(&binding),

@@ -138,7 +138,7 @@ fn limits(options: &Options, snapshot: &Snapshot) -> Limits {
     let topology = snapshot.topology();
     let all = topology.cpus_of(&topology.node_set());
     let named = snapshot.host().numad.reserve(list).named;
-    Limits { cpus: Some(all.difference(&named)), nodes: None }
+    Limits { cpus: Some(all.difference(&named)), memory_nodes: None }
 }
 
 /// `-C 0`: inactive file cache is not free.

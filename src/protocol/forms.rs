@@ -109,7 +109,7 @@ impl RequestForm {
             }),
             effort: rules.and_then(|rules| rules.effort),
             allowed_cpus: request.limits.cpus.as_ref().map(ToString::to_string),
-            allowed_nodes: text(&request.limits.nodes),
+            allowed_nodes: text(&request.limits.memory_nodes),
         }
     }
 
@@ -127,7 +127,7 @@ impl RequestForm {
         };
         let limits = Limits {
             cpus: ids(self.allowed_cpus, "allowed_cpus")?,
-            nodes: ids(self.allowed_nodes, "allowed_nodes")?,
+            memory_nodes: ids(self.allowed_nodes, "allowed_nodes")?,
         };
         let within = ids(self.within, "within")?;
         let near = self.near.map(NodeId);
@@ -412,7 +412,7 @@ mod tests {
             policy: Policy::Best(rules),
             limits: Limits {
                 cpus: ids(Some("0-7,9".to_owned()), "x").expect("a list"),
-                nodes: nodes("1"),
+                memory_nodes: nodes("1"),
             },
             within: nodes("0-3"),
             pages: Some(Bytes::new(2 << 20)),

@@ -17,6 +17,8 @@ use super::{mib, rules};
 #[derive(Clone, Debug)]
 pub(super) struct Usable<'a> {
     pub(super) nodes: Cow<'a, NodeSet>,
+    /// Those whose memory may be used; the others give their CPUs alone.
+    pub(super) memory: Cow<'a, NodeSet>,
     pub(super) cpus: Cow<'a, CpuSet>,
     /// Whether that is less than the whole host.
     pub(super) limited: bool,
@@ -28,13 +30,22 @@ impl<'a> Usable<'a> {
     pub(super) fn of(snapshot: &'a Snapshot, request: &Request) -> Result<Self, AdviseError> {
         let whole = snapshot.host();
         let (mut nodes, mut cpus) = (Cow::Borrowed(whole.nodes()), Cow::Borrowed(whole.cpus()));
-        for allowed in [&request.limits.nodes, &request.within].into_iter().flatten() {
-            if !nodes.is_subset(allowed) {
-                nodes = Cow::Owned(nodes.intersection(allowed));
+        if let Some(within) = request.within.as_ref().filter(|all| !nodes.is_subset(all)) {
+            nodes = Cow::Owned(nodes.intersection(within));
+        }
+        let mut memory = nodes.clone();
+        let mut refused = nodes.is_empty();
+        if let Some(allowed) = &request.limits.memory_nodes {
+            // Linux lists no node without memory: that is not a limit.
+            let kept = |&id: &NodeId| allowed.contains(id) || !has_memory(snapshot, id);
+            if !memory.iter().all(|id| kept(&id)) {
+                memory = Cow::Owned(memory.iter().filter(kept).collect());
+                let none = !memory.iter().any(|id| has_memory(snapshot, id));
+                refused |= none && request.memory > Bytes::ZERO;
             }
         }
-        if nodes.is_empty() {
-            let (own, within) = (request.limits.nodes.as_ref(), request.within.as_ref());
+        if refused {
+            let (own, within) = (request.limits.memory_nodes.as_ref(), request.within.as_ref());
             let allowed = match (own, within) {
                 (Some(own), Some(within)) => own.intersection(within),
                 (Some(one), None) | (None, Some(one)) => one.clone(),
@@ -45,7 +56,8 @@ impl<'a> Usable<'a> {
         if let Some(allowed) = request.limits.cpus.as_ref().filter(|all| !cpus.is_subset(all)) {
             cpus = Cow::Owned(cpus.intersection(allowed));
         }
-        let limited = matches!((&nodes, &cpus), (Cow::Owned(_), _) | (_, Cow::Owned(_)));
+        let limited = [matches!(nodes, Cow::Owned(_)), matches!(memory, Cow::Owned(_))];
+        let limited = limited.contains(&true) || matches!(cpus, Cow::Owned(_));
         let mut ready = None;
         if let Policy::Best(rules) = &request.policy {
             // The kernel keeps roaming threads off isolated CPUs, so that a mask with them holds a
@@ -56,7 +68,7 @@ impl<'a> Usable<'a> {
             };
             ready = ready_figures(snapshot, rules.smt_percent);
         }
-        Ok(Self { nodes, cpus, limited, ready })
+        Ok(Self { nodes, memory, cpus, limited, ready })
     }
 
     /// Returns the same with fewer nodes.
@@ -112,7 +124,7 @@ impl<'a> Usable<'a> {
             return Ok(none);
         }
         let charges = snapshot.charges();
-        let (mut free, total) = match request.pages {
+        let (mut free, mut total) = match request.pages {
             Some(size) => huge_pages(snapshot, state.id, size)?,
             None => (state.memory_free.unwrap_or_default(), state.memory_total.unwrap_or_default()),
         };
@@ -123,6 +135,9 @@ impl<'a> Usable<'a> {
         };
         if built.is_gpu && request.within.is_none() {
             free = Bytes::ZERO;
+        }
+        if !self.memory.contains(state.id) {
+            (free, total) = (Bytes::ZERO, Bytes::ZERO);
         }
         let (mem, mem_total) = (mib(free), mib(total));
         // Counting what CPUs did is most of the work, and seldom a limit goes through a node.
@@ -159,6 +174,12 @@ impl<'a> Usable<'a> {
             }
         }
         all
+    }
+
+    /// Returns those of some nodes that have memory which may be used.
+    pub(super) fn memory_of(&self, snapshot: &Snapshot, nodes: &NodeSet) -> NodeSet {
+        let usable = |&id: &NodeId| self.memory.contains(id) && has_memory(snapshot, id);
+        nodes.iter().filter(usable).collect()
     }
 
     /// Returns the nodes around one, ring by ring: those no farther than each of the distances from
@@ -201,12 +222,18 @@ pub(super) fn ready_figures(snapshot: &Snapshot, smt_percent: u32) -> Option<&Ho
         let whole = snapshot.host();
         let usable = Usable {
             nodes: Cow::Borrowed(whole.nodes()),
+            memory: Cow::Borrowed(whole.nodes()),
             cpus: Cow::Borrowed(whole.roaming()),
             limited: false,
             ready: None,
         };
         usable.made(snapshot, &request).ok()
     })
+}
+
+fn has_memory(snapshot: &Snapshot, id: NodeId) -> bool {
+    let total = snapshot.node(id).and_then(|node| node.memory_total);
+    total.is_some_and(|total| total > Bytes::ZERO)
 }
 
 /// Memory that is kept back on a node for the kernel and what else lives there.

@@ -22,7 +22,7 @@ impl Limits {
     /// ```no_run
     /// use placer_engine::{Limits, SysRoot};
     /// let limits = Limits::read(&SysRoot::live())?;
-    /// println!("{:?}", limits.nodes);
+    /// println!("{:?}", limits.cpus);
     /// # Ok::<(), placer_engine::SourceError>(())
     /// ```
     pub fn read(root: &SysRoot) -> Result<Self, SourceError> {
@@ -31,7 +31,7 @@ impl Limits {
         let error = |e| SourceError::parse(&path, e);
         Ok(Self {
             cpus: allowed(&text, b"Cpus_allowed_list:").map_err(error)?,
-            nodes: allowed(&text, b"Mems_allowed_list:").map_err(error)?,
+            memory_nodes: allowed(&text, b"Mems_allowed_list:").map_err(error)?,
         })
     }
 }

@@ -216,6 +216,6 @@ pub(crate) fn guest(mode: CgroupMode, parent: Option<&str>) -> Guest {
 pub(crate) fn binding() -> Binding {
     let limits = Limits::read(&SysRoot::live()).expect("a process");
     let cpus = limits.cpus.and_then(|cpus| cpus.first()).into_iter().collect();
-    let memory: NodeSet = limits.nodes.and_then(|nodes| nodes.first()).into_iter().collect();
+    let memory: NodeSet = limits.memory_nodes.and_then(|nodes| nodes.first()).into_iter().collect();
     Binding { cpus, preferred: memory.clone(), memory, mode: MemoryMode::Strict }
 }
