@@ -22,7 +22,7 @@ export PREFIX DESTDIR ZSH_COMPLETIONS
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run build test test-vm test-daemon fuzz lint bench bench-peers fixtures pictures \
+.PHONY: help run build test test-best test-vm test-daemon fuzz lint bench bench-peers fixtures pictures \
 	book extras install uninstall deb pack test-deb test-packed test-start deps deps-test deps-lint deps-deb \
 	deps-fuzz deps-book clean
 
@@ -47,6 +47,9 @@ test: deps deps-test ## Runs every test: with hwloc, without it, and in virtual 
 test-daemon: deps ## Abuses the daemon for a minute, kills it under 500 launches, asks it a million times
 	PLACER_SOAK_SECONDS=60 $(CARGO) test --release --test daemon --test abuse $(LOCKED) -- --nocapture \
 		--test-threads=1 socket_and_queue killed_again memory_stays
+
+test-best: deps ## Compares policy best with brute force on BEST_HOSTS=100000 hosts of unusual shape (3 minutes)
+	$(CARGO) test --release -p placer-engine --test best_brute $(LOCKED) -- --ignored --nocapture
 
 test-vm: deps deps-test ## Runs the tests that boot virtual machines with many nodes
 	@[ -f target/placer.deb ] || $(MAKE) --no-print-directory deb

@@ -189,6 +189,24 @@ mod tests {
     }
 
     #[test]
+    fn a_kib_is_1024_bytes_and_a_mib_1024_of_those() {
+        assert_eq!(Bytes::from_kib(3), Some(Bytes::new(3072)));
+        assert_eq!(Bytes::from_mib(3), Some(Bytes::new(3 * 1024 * 1024)));
+        let (one_less, whole) = (Bytes::new(4095), Bytes::new(4096));
+        assert_eq!((one_less.whole_kib(), whole.whole_kib()), (3, 4));
+    }
+
+    #[test]
+    fn sums_and_differences_stop_at_their_ends() {
+        let bytes = |list: [u64; 3]| list.into_iter().map(Bytes::new).sum::<Bytes>().get();
+        assert_eq!((bytes([1, 2, 4]), bytes([u64::MAX, 2, 4])), (7, u64::MAX));
+        let cpus = CpuShare::from_hundredths;
+        assert_eq!([1, 2, 4].map(cpus).into_iter().sum::<CpuShare>(), cpus(7));
+        assert_eq!(cpus(250).saturating_sub(cpus(100)), cpus(150));
+        assert_eq!(cpus(100).saturating_sub(cpus(250)), cpus(0));
+    }
+
+    #[test]
     fn shares_are_printed_as_cpus() {
         for (hundredths, text) in [(0, "0"), (400, "4"), (250, "2.5"), (25, "0.25"), (101, "1.01")]
         {

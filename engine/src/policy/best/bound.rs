@@ -9,9 +9,6 @@
 use super::problem::Hop;
 use super::score::Case;
 
-/// Room for sums that ran in another order, relative.
-pub(crate) const SLACK: f64 = 1e-9;
-
 /// A range of sets: by crowding (width = the CPUs requested) or, where idle CPUs suffice, by width.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Slice {
@@ -90,8 +87,11 @@ pub(crate) struct Bounds {
     pub(crate) stand: Vec<Stand>,
     /// Nodes that are not out.
     alive: Vec<usize>,
-    /// Part of the request's memory that a node can hold, at most 1.
+    /// Most of the guest's memory that a node can hold, as a part of what is placed, at most 1.
     hold: Vec<f64>,
+    /// Least of it that a node can hold, whatever set it is in; less than `hold` where the host has less
+    /// memory than the request, since then each set places what it has.
+    sure: Vec<f64>,
     /// Least and most CPU share of a member in the slice.
     least: Vec<f64>,
     most: Vec<f64>,
@@ -121,6 +121,7 @@ impl Bounds {
         let count = case.nodes.len();
         for list in [
             &mut self.hold,
+            &mut self.sure,
             &mut self.least,
             &mut self.most,
             &mut self.spare,
@@ -136,21 +137,30 @@ impl Bounds {
         self.stand.resize(count, Stand::Out);
         for &at in useful {
             self.stand[at] = Stand::Free;
-            // A host without enough memory places what the set has, which is `need_mem` at least.
-            self.hold[at] = (case.nodes[at].mem / case.need_mem * (1.0 + SLACK)).min(1.0);
+            // A set places from `need_mem` to `most_mem`.
+            let mem = case.nodes[at].mem;
+            self.hold[at] = (mem / case.need_mem * (1.0 + case.slack)).min(1.0);
+            self.sure[at] = (mem / case.most_mem * (1.0 - case.slack)).clamp(0.0, 1.0);
         }
-        let by_cpus = self.fewest_for(case.need_cpus, useful, |i| f64::from(case.nodes[i].cpus));
-        let by_mem = self.fewest_for(case.need_mem, useful, |i| case.nodes[i].mem);
+        let by_cpus =
+            self.fewest_for(case.need_cpus, case.slack, useful, |i| f64::from(case.nodes[i].cpus));
+        let by_mem = self.fewest_for(case.need_mem, case.slack, useful, |i| case.nodes[i].mem);
         self.fewest = by_cpus.max(by_mem).max(1);
     }
 
-    fn fewest_for(&mut self, need: f64, useful: &[usize], of: impl Fn(usize) -> f64) -> usize {
+    fn fewest_for(
+        &mut self,
+        need: f64,
+        slack: f64,
+        useful: &[usize],
+        of: impl Fn(usize) -> f64,
+    ) -> usize {
         self.sorter.clear();
         self.sorter.extend(useful.iter().map(|&i| of(i)));
         self.sorter.sort_unstable_by(|a, b| b.total_cmp(a));
         let mut sum = 0.0;
         for (count, part) in self.sorter.iter().enumerate() {
-            if sum >= need * (1.0 - SLACK) {
+            if sum >= need * (1.0 - slack) {
                 return count;
             }
             sum += part;
@@ -201,19 +211,19 @@ impl Bounds {
         self.prices.clear();
         self.steps = 1 + nodes.len() as u64 / 16;
         let Some((crowding, rest)) = self.spread(case, branch, nodes) else { return f64::INFINITY };
-        let far = case.near(crowding, branch.cut) * (1.0 + SLACK);
-        let short = self.alive.iter().any(|&i| self.hold[i] < self.most[i]);
+        let far = case.near(crowding, branch.cut) * (1.0 + case.slack);
+        let short = self.alive.iter().any(|&i| self.sure[i] < self.most[i]);
         // A node costs a fill and two products with each node inside.
         let work = self.alive.len() * (10 + branch.inside.len()) / 10;
         self.steps += work as u64;
         let near = self.near_by_cpus(case, branch.inside, rest, far, gone);
-        let low = case.slowdown(crowding, near) * (1.0 - SLACK);
+        let low = case.slowdown(crowding, near) * (1.0 - case.slack);
         if low >= branch.cut || !short {
             return low;
         }
         self.steps += work as u64;
         let near = self.near_by_memory(case, branch.inside, rest, far, gone);
-        low.max(case.slowdown(crowding, near) * (1.0 - SLACK))
+        low.max(case.slowdown(crowding, near) * (1.0 - case.slack))
     }
 
     /// Finds the interval of every node's CPU share, and returns the least crowding and the share that the
@@ -225,7 +235,7 @@ impl Bounds {
         nodes: &[usize],
     ) -> Option<(f64, f64)> {
         let (sums, reachable) = (branch.sums, branch.reachable);
-        if reachable.mem * (1.0 + SLACK) < case.need_mem
+        if reachable.mem * (1.0 + case.slack) < case.need_mem
             || reachable.cpus < case.need_cpus
             || reachable.cap <= 0.0
         {
@@ -234,18 +244,19 @@ impl Bounds {
         // Every node that comes in lowers the crowding and widens the set.
         let (mut crowd_low, mut crowd_high) = branch.slice.crowding;
         let (mut width_low, mut width_high) = branch.slice.width;
-        crowd_low = crowd_low.max(case.crowding(reachable.idle, reachable.cap) * (1.0 - SLACK));
+        crowd_low =
+            crowd_low.max(case.crowding(reachable.idle, reachable.cap) * (1.0 - case.slack));
         if sums.cap > 0.0 {
-            crowd_high = crowd_high.min(case.crowding(sums.idle, sums.cap) * (1.0 + SLACK));
+            crowd_high = crowd_high.min(case.crowding(sums.idle, sums.cap) * (1.0 + case.slack));
         }
-        width_low = width_low.max(sums.idle * (1.0 - SLACK));
-        width_high = width_high.min(reachable.idle.max(case.cpus) * (1.0 + SLACK));
+        width_low = width_low.max(sums.idle * (1.0 - case.slack));
+        width_high = width_high.min(reachable.idle.max(case.cpus) * (1.0 + case.slack));
         if crowd_low > crowd_high || width_low > width_high {
             return None;
         }
         self.range =
             Slice { crowding: (crowd_low, crowd_high), width: (width_low, width_high), low: 0.0 };
-        let (per_low, per_high) = ((1.0 - SLACK) / width_high, (1.0 + SLACK) / width_low);
+        let (per_low, per_high) = ((1.0 - case.slack) / width_high, (1.0 + case.slack) / width_low);
         let (mut must, mut can, mut least_free) = (0.0, 0.0, f64::INFINITY);
         self.alive.clear();
         for &at in nodes {
@@ -263,7 +274,7 @@ impl Bounds {
             self.most[at] = most;
             can += most;
             if stand == Stand::In {
-                let kept = less(least, self.hold[at]);
+                let kept = less(least, self.sure[at]);
                 self.spare[at] = most - least;
                 self.kept[at] = kept;
                 self.room[at] = self.hold[at] - kept;
@@ -277,7 +288,7 @@ impl Bounds {
         let lacking = self.fewest.saturating_sub(branch.inside.len());
         let lacking = u32::try_from(lacking).unwrap_or(u32::MAX);
         let forced = if lacking == 0 { 0.0 } else { f64::from(lacking) * least_free };
-        let none = must + forced > 1.0 + 2.0 * SLACK || can < 1.0 - 2.0 * SLACK;
+        let none = must + forced > 1.0 + 2.0 * case.slack || can < 1.0 - 2.0 * case.slack;
         (!none).then_some((crowd_low, 1.0 - must))
     }
 
@@ -318,11 +329,11 @@ impl Bounds {
             near += spilled * nearest;
         }
         for &at in &self.alive {
-            let (most, hold, reach) = (self.most[at], self.hold[at], self.reach[at]);
-            let cost = if hold >= most {
+            let (most, sure, reach) = (self.most[at], self.sure[at], self.reach[at]);
+            let cost = if sure >= most {
                 reach
             } else {
-                let cost = |share: f64| share * nearest + less(share, hold) * (reach - nearest);
+                let cost = |share: f64| share * nearest + less(share, sure) * (reach - nearest);
                 let least = if self.stand[at] == Stand::In { self.least[at] } else { 0.0 };
                 // The cost bends downwards, so its chord is below it.
                 if most - least > 1e-12 {

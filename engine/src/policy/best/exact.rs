@@ -1,10 +1,13 @@
 //! Every set of up to 16 useful nodes, one after the other, at a few nanoseconds each.
 
-use super::front::Front;
-use super::score::{Case, Shares};
+use super::front::{Front, above};
+use super::score::{Case, SLACK, SPILLED, Shares, rounded};
 
 /// Most useful nodes that are enumerated.
 pub(crate) const MOST: usize = 16;
+
+/// Most passes over all sets; the last one needs no answer to start from, and is always enough.
+const PASSES: u32 = 4;
 
 /// Up to that many nodes the enumeration is faster than a search.
 pub(crate) const FEW: usize = 10;
@@ -41,6 +44,8 @@ struct Table<'a, const W: usize> {
     size: usize,
     limit: f64,
     goal: f64,
+    /// Largest difference of a slowdown computed here and the objective's, relative.
+    doubt: f64,
     /// Slowdown of a set without crowding and with all memory at the shortest distance, in millionths.
     floor: f64,
 }
@@ -98,7 +103,8 @@ impl<'a, const W: usize> Table<'a, W> {
             size: W,
             limit: f64::INFINITY,
             goal: f64::INFINITY,
-            floor: case.slowdown(1.0, case.fabric.lowest()) * (1.0 - 1e-9),
+            doubt: 1e-12 + (case.slack - SLACK),
+            floor: case.slowdown(1.0, case.fabric.lowest()) * (1.0 - case.slack),
         };
         let mut tail = Sums::default();
         for (t, &at) in useful.iter().enumerate().take(W).rev() {
@@ -134,14 +140,16 @@ impl<'a, const W: usize> Table<'a, W> {
         let none = Reach { idle: [0.0; W], cap: [0.0; W] };
         self.known = front.best().is_some();
         let mut steps = 0;
-        loop {
+        for pass in 1.. {
+            self.known &= pass < PASSES;
             self.learn(front);
             self.stale = false;
             steps += self.extend(0, 0, Sums::default(), &none, front, shares);
             if !self.stale {
-                return steps;
+                break;
             }
         }
+        steps
     }
 
     /// Adds each node from `start` on to the `size` chosen ones, offers the set and goes on from there.
@@ -220,13 +228,13 @@ impl<'a, const W: usize> Table<'a, W> {
         let width = 1.0 / case.cpus.max(sums.idle);
         let fullest = (sums.thin.0 + more * sums.thin.1) * width * case.mem.min(sums.mem);
         // Not a number: a member without memory in a set without crowding.
-        if fullest.is_nan() || fullest > 1.0 - 1e-9 {
+        if fullest.is_nan() || fullest > 1.0 - case.slack {
             return true;
         }
         // Every member holds the memory of its own threads, so the pairs are all there is.
         let (both, mixed, all) = sums.pairs;
         let near = (both + more * (mixed + more * all)) * width * width;
-        case.slowdown(1.0 + more, near) * (1.0 - 1e-9) <= most
+        case.slowdown(1.0 + more, near) * (1.0 - case.slack) <= most
     }
 
     /// Takes over what the best set so far means for others.
@@ -237,7 +245,7 @@ impl<'a, const W: usize> Table<'a, W> {
         // holds for an answer with fewer nodes or a lower goal.
         self.stale |= self.known && (size > self.size || goal > self.goal);
         self.size = size;
-        self.limit = front.limit();
+        self.limit = above(front.limit());
         self.goal = goal;
     }
 
@@ -252,13 +260,13 @@ impl<'a, const W: usize> Table<'a, W> {
     /// Says whether neither this set with all of `tail` nor any set between can be the answer.
     fn is_pointless(&self, sums: Sums, tail: Sums, limit: f64) -> bool {
         // Sums in another order may differ in the last digits.
-        const SLACK: f64 = 1.0 + 1e-9;
         let case = self.case;
+        let more = 1.0 + case.slack;
         // λ falls with every node that comes in, so all of them together have the lowest.
-        let crowd = case.cpus - (sums.idle + tail.idle) * SLACK;
-        (sums.mem + tail.mem) * SLACK < case.need_mem
+        let crowd = case.cpus - (sums.idle + tail.idle) * more;
+        (sums.mem + tail.mem) * more < case.need_mem
             || sums.cpus + tail.cpus < case.need_cpus
-            || crowd * self.floor > (limit - self.floor) * (sums.cap + tail.cap) * SLACK
+            || crowd * self.floor > (limit - self.floor) * (sums.cap + tail.cap) * more
     }
 
     /// Scores the first `size` chosen nodes without loops over pairs and offers them where they may count.
@@ -288,24 +296,27 @@ impl<'a, const W: usize> Table<'a, W> {
             }
         }
         near *= width;
-        if rest > 1e-12 {
+        let mut edge = is_edge(rest);
+        if rest > SPILLED {
             // What spills over costs the nearest member's distance at least.
             let least = near + rest * nearest * width;
-            if case.slowdown(1.0 + more, least) * (1.0 - 1e-9) > most {
+            if case.slowdown(1.0 + more, least) * (1.0 - case.slack) > most {
                 return;
             }
-            near += self.spill(size, rest, more, width, placed, reach);
+            let (cost, on_edge) = self.spill(size, rest, more, width, placed, reach);
+            near += cost;
+            edge |= on_edge;
         }
         let micros = case.slowdown(1.0 + more, near);
-        let mut whole = micros.round_ties_even();
+        let mut whole = rounded(micros);
         // This sum ran in another order than the objective's: where that could change the last digit, ask it.
-        let doubt = (micros * 1e-12).max(1e-4);
+        let doubt = (micros * self.doubt).max(1e-4);
         let fraction = micros - micros.floor();
-
-        if (fraction - 0.5).abs() < doubt || doubt > 0.4 {
+        if edge || (fraction - 0.5).abs() < doubt || doubt > 0.4 {
             whole = self.ask(size, shares);
         }
-        if whole <= most {
+        #[expect(clippy::cast_precision_loss, reason = "the front compares exactly")]
+        if whole as f64 <= most {
             let mut set = [0; W];
             for (at, &t) in set.iter_mut().zip(&self.chosen[..size]) {
                 *at = self.at[t];
@@ -315,7 +326,8 @@ impl<'a, const W: usize> Table<'a, W> {
         }
     }
 
-    /// Returns what the part `rest` of the memory costs on the members with room, nearest first.
+    /// Returns what the part `rest` of the memory costs on the members with room, nearest first, and whether
+    /// rounding decides where that ends.
     fn spill(
         &self,
         size: usize,
@@ -324,10 +336,10 @@ impl<'a, const W: usize> Table<'a, W> {
         width: f64,
         placed: f64,
         reach: &Reach<W>,
-    ) -> f64 {
-        let mut cost = 0.0;
+    ) -> (f64, bool) {
+        let (mut cost, mut edge) = (0.0, false);
         let mut done = [false; W];
-        while rest > 1e-12 {
+        while rest > SPILLED {
             let mut nearest = None;
             let mut low = f64::INFINITY;
             for &t in &self.chosen[..size] {
@@ -344,18 +356,25 @@ impl<'a, const W: usize> Table<'a, W> {
             let add = rest.min(have - share.min(have));
             cost += add * low;
             rest -= add;
+            edge |= is_edge(rest);
         }
-        cost
+        (cost, edge)
     }
 
     /// Returns what the objective itself says, in millionths.
-    fn ask(&self, size: usize, shares: &mut Shares) -> f64 {
+    fn ask(&self, size: usize, shares: &mut Shares) -> u64 {
         let mut set = [0; W];
         for (at, &t) in set.iter_mut().zip(&self.chosen[..size]) {
             *at = self.at[t];
         }
         self.case.weigh(&set[..size], shares).micros
     }
+}
+
+/// Says whether a part of the memory is so close to what counts as nothing that rounding decides.
+#[inline]
+fn is_edge(rest: f64) -> bool {
+    rest > 0.1 * SPILLED && rest < 10.0 * SPILLED
 }
 
 /// Returns the larger of two numbers; unlike `f64::max` one instruction.

@@ -3,8 +3,8 @@
 use super::bound::Sums;
 use super::front::limit;
 use super::problem::{Host, Request};
-use super::score::{Case, Room, Shares};
-use super::solve::{Figures, Solution};
+use super::score::{Case, Room, Shares, rounded};
+use super::solve::{Figures, Solution, per_million};
 
 /// Up to that many useful nodes every set is a candidate to show.
 const ALL_SETS: usize = 10;
@@ -50,7 +50,7 @@ pub struct Verdict {
 
 /// A set's standing among the candidates.
 struct Rank {
-    micros: f64,
+    micros: u64,
     room: Room,
     set: Vec<usize>,
 }
@@ -62,7 +62,7 @@ struct Rank {
 pub fn judge(host: &Host, request: &Request<'_>, solution: &Solution, nodes: &[u32]) -> Verdict {
     let case = Case::new(host, request);
     let set: Vec<usize> = positions(host, nodes);
-    let fastest = solution.fastest * 1e6;
+    let fastest = rounded(solution.fastest * 1e6);
     verdict(&case, solution, fastest, &set)
 }
 
@@ -79,7 +79,7 @@ pub fn alternatives(
     count: usize,
 ) -> Vec<Verdict> {
     let case = Case::new(host, request);
-    let fastest = solution.fastest * 1e6;
+    let fastest = rounded(solution.fastest * 1e6);
     let answer = positions(host, &solution.nodes);
     let mut shares = Shares::default();
     let mut ranks: Vec<Rank> = Vec::new();
@@ -112,7 +112,7 @@ pub fn alternatives(
         };
         match (class(a), class(b)) {
             (false, false) => by_rule(),
-            (true, true) => a.micros.total_cmp(&b.micros).then_with(by_rule),
+            (true, true) => a.micros.cmp(&b.micros).then_with(by_rule),
             (a, b) => a.cmp(&b),
         }
     });
@@ -151,7 +151,7 @@ fn positions(host: &Host, nodes: &[u32]) -> Vec<usize> {
     (0..host.nodes.len()).filter(|&i| nodes.contains(&host.nodes[i].id)).collect()
 }
 
-fn verdict(case: &Case<'_>, solution: &Solution, fastest: f64, set: &[usize]) -> Verdict {
+fn verdict(case: &Case<'_>, solution: &Solution, fastest: u64, set: &[usize]) -> Verdict {
     let mut sums = Sums::default();
     set.iter().for_each(|&i| sums.add(case, i));
     let score = (sums.cap > 0.0 && sums.mem > 0.0).then(|| case.weigh(set, &mut Shares::default()));
@@ -165,7 +165,9 @@ fn verdict(case: &Case<'_>, solution: &Solution, fastest: f64, set: &[usize]) ->
         _ if sums.mem < case.need_mem => Reason::LacksMemory(case.need_mem - sums.mem),
         _ if sums.cpus < case.need_cpus => Reason::LacksCpus(case.need_cpus - sums.cpus),
         None => Reason::LacksMemory(case.need_mem),
-        Some(score) if score.micros > limit(fastest) => Reason::Slower(score.micros / fastest),
+        Some(score) if score.micros > limit(fastest) => {
+            Reason::Slower(per_million(score.micros) / per_million(fastest))
+        }
         Some(_) if set.len() > answer.len() => Reason::MoreNodes(set.len() - answer.len()),
         Some(_) if set.len() < answer.len() || own > best => Reason::Unseen,
         Some(_) if own < best => {

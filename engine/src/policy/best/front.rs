@@ -3,20 +3,32 @@
 
 use super::score::{Case, Room};
 
-/// How much slower than the fastest set another may be and still count as equal.
-const EQUAL: f64 = 1.02;
-
-/// Returns the largest slowdown that counts as equal to `low`, both in millionths.
+/// Returns the largest slowdown that counts as equal to `low`, both in parts per million: 2 % above it.
 #[inline]
-pub(crate) fn limit(low: f64) -> f64 {
-    low * EQUAL
+pub(crate) fn limit(low: u64) -> u64 {
+    low.saturating_add(low / 50)
+}
+
+/// Returns the lowest slowdown to which `slowdown_ppm` still counts as equal: the least `low` with
+/// `slowdown_ppm <= limit(low)`.
+fn lowest_equal(slowdown_ppm: u64) -> u64 {
+    // s <= floor(51 low / 50) is 50 s <= 51 low. The quotient is below s, so it fits.
+    let low = (u128::from(slowdown_ppm) * 50).div_ceil(51);
+    u64::try_from(low).unwrap_or(slowdown_ppm)
+}
+
+/// Returns the bound above which no set counts as at most `slowdown_ppm` slow.
+///
+/// Infinite at the largest value, which stands for everything from there on.
+#[expect(clippy::cast_precision_loss, reason = "bounds leave room for the last digit")]
+pub(crate) fn above(slowdown_ppm: u64) -> f64 {
+    if slowdown_ppm == u64::MAX { f64::INFINITY } else { slowdown_ppm as f64 + 1.0 }
 }
 
 /// A set seen, with the keys that order it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Entry {
-    /// Slowdown in millionths, whole.
-    pub(crate) micros: f64,
+    pub(crate) micros: u64,
     pub(crate) room: Room,
     /// Ascending positions.
     pub(crate) set: Vec<usize>,
@@ -30,7 +42,7 @@ pub(crate) struct Front {
     /// The first `used` are valid; the others keep their buffers for reuse.
     entries: Vec<Entry>,
     used: usize,
-    low: f64,
+    low: u64,
     changes: u64,
 }
 
@@ -38,12 +50,12 @@ impl Front {
     /// Forgets everything but the buffers.
     pub(crate) fn clear(&mut self) {
         self.used = 0;
-        self.low = f64::INFINITY;
+        self.low = u64::MAX;
     }
 
-    /// Returns the lowest slowdown offered, in millionths; infinite before the first.
+    /// Returns the lowest slowdown offered, in parts per million; the largest value before the first.
     #[inline]
-    pub(crate) fn low(&self) -> f64 {
+    pub(crate) fn low(&self) -> u64 {
         self.low
     }
 
@@ -54,7 +66,7 @@ impl Front {
 
     /// Returns the slowdown above which an offer is pointless.
     #[inline]
-    pub(crate) fn limit(&self) -> f64 {
+    pub(crate) fn limit(&self) -> u64 {
         limit(self.low)
     }
 
@@ -63,7 +75,7 @@ impl Front {
     }
 
     /// Takes a feasible set (ascending positions) with its slowdown, if it may become the answer.
-    pub(crate) fn offer(&mut self, case: &Case<'_>, set: &[usize], micros: f64) {
+    pub(crate) fn offer(&mut self, case: &Case<'_>, set: &[usize], micros: u64) {
         if micros > self.limit() {
             return;
         }
@@ -106,20 +118,15 @@ impl Front {
     /// first offer.
     pub(crate) fn goal(&self) -> f64 {
         let Some(best) = self.best() else { return f64::INFINITY };
-        let mut low = (best.micros / EQUAL).ceil();
-        while low >= 1.0 && best.micros <= limit(low - 1.0) {
-            low -= 1.0;
-        }
-        while best.micros > limit(low) {
-            low += 1.0;
-        }
-        // What is above `low` − 1/2 rounds to `low` at least.
-        low - 0.5 + (best.micros * 1e-9).max(1e-3)
+        #[expect(clippy::cast_precision_loss, reason = "the margin is larger than the last digit")]
+        let low = lowest_equal(best.micros) as f64;
+        // What is above `low` − 1/2 rounds to `low` at least. The margin keeps that so in double precision.
+        low - 0.5 + (low * 1e-9).max(1e-3)
     }
 
     /// Returns the fastest set offered.
     pub(crate) fn fastest(&self) -> Option<&Entry> {
-        self.entries().iter().min_by(|a, b| a.micros.total_cmp(&b.micros))
+        self.entries().iter().min_by_key(|entry| entry.micros)
     }
 
     /// Returns the answer among the sets offered.
@@ -135,3 +142,6 @@ impl Entry {
         own.cmp(&size).then(room.cmp(&self.room)).then_with(|| self.set.as_slice().cmp(set))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,7 +46,7 @@ impl Growth {
         self.set.clear();
         let mut pairs = Pairs::default();
         let mut next = anchor;
-        let mut lowest = f64::INFINITY;
+        let mut lowest = u64::MAX;
         let mut worse = 0;
         let mut steps = 0;
         while self.set.len() < MOST {
@@ -155,13 +155,13 @@ impl Case<'_> {
         sums.mem >= self.need_mem && sums.cpus >= self.need_cpus && sums.cap > 0.0
     }
 
-    /// Offers `set` (ascending positions) if it is a candidate; returns its slowdown in millionths.
+    /// Offers `set` (ascending positions) if it is a candidate; returns its slowdown in parts per million.
     pub(crate) fn consider(
         &self,
         set: &[usize],
         front: &mut Front,
         shares: &mut Shares,
-    ) -> Option<f64> {
+    ) -> Option<u64> {
         // In id order: a last digit may decide whether the memory is enough.
         let mut sums = Sums::default();
         for &at in set {

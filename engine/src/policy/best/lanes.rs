@@ -2,7 +2,7 @@
 
 use super::bound::Slice;
 use super::score::Case;
-use super::sweep::{MOST, Nodes, SLACK, single};
+use super::sweep::{MOST, Nodes, single};
 
 /// Nodes whose sets are tabled.
 pub(crate) const LOW: usize = 6;
@@ -34,11 +34,13 @@ pub(crate) struct Verge {
     base: f32,
     slope: f32,
     floor: f32,
+    /// Most of its own threads' memory that a member holds for sure.
+    held: f32,
 }
 
 impl Verge {
-    pub(crate) fn new(case: &Case<'_>, range: &Slice) -> Self {
-        let (low, high) = (1.0 - SLACK, 1.0 + SLACK);
+    pub(crate) fn new(case: &Case<'_>, range: &Slice, slack: f32) -> Self {
+        let (low, high) = (1.0 - slack, 1.0 + slack);
         Self {
             most: f32::INFINITY,
             key: f32::INFINITY,
@@ -52,6 +54,7 @@ impl Verge {
             base: single((1.0 - case.bound) * 1e6) * low,
             slope: single(case.bound * 1e6) * low,
             floor: single(case.slowdown(1.0, case.fabric.lowest())) * low,
+            held: low,
         }
     }
 
@@ -282,7 +285,7 @@ impl Table {
             let thin_idle = larger(part.thin.idle, thin_idle[l]);
             let thin_cap = larger(part.thin.cap, thin_cap[l]);
             // Not a number: a member without memory in a set without crowding.
-            let held = (thin_idle + more * thin_cap) * width * placed <= 1.0 - SLACK;
+            let held = (thin_idle + more * thin_cap) * width * placed <= verge.held;
             let slow = if held { verge.base + verge.slope * near } else { verge.floor };
             let beyond = crowding * slow > verge.most;
             let mark = !beyond

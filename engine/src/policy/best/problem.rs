@@ -9,6 +9,16 @@ use std::sync::Arc;
 /// spreads over more than 64 nodes is not worth the 16 MiB that all orders of 1,024 nodes would take.
 const KEPT: usize = 64;
 
+/// Distances that mean something: 10 is local, and below 1 a slowdown would round to nothing.
+pub(crate) const DISTANCES: std::ops::RangeInclusive<f64> = 1.0..=1e9;
+
+/// Most CPUs and most MiB of a node. Sums over 65,535 nodes of what is derived from them fit 128 bits.
+const MAX_CPUS: f64 = 1e9;
+const MAX_MIB: f64 = 1e15;
+
+/// Least capacity of a node that has CPUs.
+const MIN_CAP: f64 = 1e-6;
+
 /// One node as the policy sees it: what is usable on it now.
 ///
 /// A node that must not be used (outside `--within`, not in the caller's cpuset) keeps its place with
@@ -34,7 +44,7 @@ pub struct Node {
 pub enum HostError {
     /// The distances are not one row and one column a node: (expected cells, found cells).
     Shape(usize, usize),
-    /// A distance is not a positive finite number: (row, column, value).
+    /// A distance is not from 1 to 10^9: (row, column, value).
     Distance(usize, usize, f64),
     /// Node ids do not ascend: the id that breaks the order.
     Order(u32),
@@ -49,11 +59,16 @@ impl fmt::Display for HostError {
         match self {
             Self::Shape(want, found) => write!(f, "expected {want} distances, found {found}"),
             Self::Distance(row, column, value) => {
-                write!(f, "distance in row {row}, column {column}: expected above 0, found {value}")
+                let (low, high) = (DISTANCES.start(), DISTANCES.end());
+                write!(
+                    f,
+                    "distance in row {row}, column {column}: expected {low} to {high:e}, found {value}"
+                )
             }
             Self::Order(id) => write!(f, "expected ascending node ids, found {id} out of order"),
             Self::Figure(id, name, value) => {
-                write!(f, "node {id}: expected {name} from 0 to 1e15, found {value}")
+                let most = if name.starts_with("mem") { MAX_MIB } else { MAX_CPUS };
+                write!(f, "node {id}: expected {name} from 0 to {most:e}, found {value}")
             }
             Self::Count(count) => write!(f, "expected at most 65535 nodes, found {count}"),
         }
@@ -83,12 +98,13 @@ pub struct Fabric {
     /// For each node the nodes whose memory is nearest to its CPUs.
     from: Vec<Hop>,
     lowest: f64,
+    highest: f64,
 }
 
 impl Fabric {
     /// Checks `cells`, `size` rows of `size` distances, and sorts the neighbours.
     ///
-    /// Errors: a wrong number of cells, a distance that is not positive, more than 65,535 nodes.
+    /// Errors: a wrong number of cells, a distance that is not from 1 to 10^9, more than 65,535 nodes.
     pub fn new(size: usize, cells: Vec<f64>) -> Result<Self, HostError> {
         if size > usize::from(u16::MAX) {
             return Err(HostError::Count(size));
@@ -96,12 +112,13 @@ impl Fabric {
         if cells.len() != size * size {
             return Err(HostError::Shape(size * size, cells.len()));
         }
-        let mut lowest = f64::INFINITY;
+        let (mut lowest, mut highest) = (f64::INFINITY, 0.0_f64);
         for (at, &d) in cells.iter().enumerate() {
-            if !(d > 0.0 && d <= 1e9) {
+            if !DISTANCES.contains(&d) {
                 return Err(HostError::Distance(at / size, at % size, d));
             }
             lowest = lowest.min(d);
+            highest = highest.max(d);
         }
         let kept = size.min(KEPT);
         let (mut to, mut from) = (Vec::with_capacity(size * kept), Vec::with_capacity(size * kept));
@@ -117,7 +134,7 @@ impl Fabric {
             keep(&mut to, &|i| cells[i * size + at]);
             keep(&mut from, &|i| cells[at * size + i]);
         }
-        Ok(Self { size, cells, kept, to, from, lowest })
+        Ok(Self { size, cells, kept, to, from, lowest, highest })
     }
 
     /// Returns the distances from the CPUs of each node to every memory, in the order of the nodes.
@@ -153,6 +170,11 @@ impl Fabric {
     pub(crate) fn lowest(&self) -> f64 {
         self.lowest
     }
+
+    /// Returns how many times the shortest distance the longest is; 1 without nodes.
+    pub(crate) fn spread(&self) -> f64 {
+        if self.lowest < self.highest { self.highest / self.lowest } else { 1.0 }
+    }
 }
 
 /// A host at one instant: its nodes' figures on a shared [`Fabric`]; made once for a Snapshot, O(n).
@@ -172,6 +194,8 @@ pub(crate) struct Total {
     pub(crate) mem: f64,
     pub(crate) installed: f64,
     pub(crate) useful: usize,
+    /// The most idle CPUs that a node has for each CPU of its capacity, at least 1.
+    pub(crate) fullest: f64,
 }
 
 impl Host {
@@ -210,7 +234,7 @@ impl Host {
         if self.nodes.len() != self.fabric.size {
             return Err(HostError::Shape(self.fabric.size, self.nodes.len()));
         }
-        let mut total = Total::default();
+        let mut total = Total { fullest: 1.0, ..Total::default() };
         let mut last = None;
         for node in &self.nodes {
             if last.is_some_and(|last| last >= node.id) {
@@ -218,19 +242,20 @@ impl Host {
             }
             last = Some(node.id);
             let figures = [
-                ("cap", node.cap),
-                ("idle", node.idle),
-                ("mem", node.mem),
-                ("mem_total", node.mem_total),
+                ("cap", node.cap, MAX_CPUS),
+                ("idle", node.idle, MAX_CPUS),
+                ("mem", node.mem, MAX_MIB),
+                ("mem_total", node.mem_total, MAX_MIB),
             ];
-            for (name, value) in figures {
+            for (name, value, most) in figures {
                 // A capacity next to nothing would make the crowding infinite.
-                let tiny = name == "cap" && value > 0.0 && value < 1e-6;
-                if !(0.0..=1e15).contains(&value) || tiny {
+                let tiny = name == "cap" && value > 0.0 && value < MIN_CAP;
+                if !(0.0..=most).contains(&value) || tiny {
                     return Err(HostError::Figure(node.id, name, value));
                 }
             }
             total.cpus += f64::from(node.cpus);
+            total.fullest = total.fullest.max(node.idle / node.cap.max(MIN_CAP));
             total.cap += node.cap;
             total.idle += node.idle;
             total.mem += node.mem;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::problem::{Fabric, HostError, Prefer};
+use super::problem::{DISTANCES, Fabric, HostError, Prefer};
 use crate::ids::NodeId;
 use crate::topology::Topology;
 
@@ -34,7 +34,7 @@ const REMOTE: f64 = 20.0;
 ///
 /// sysfs tells a node's latency from its best initiator only. Seen from there, memory that takes
 /// twice as long to read as the initiator's own is at distance 20, whatever the table says.
-/// Errors: a distance of zero.
+/// Errors: a distance of zero in the table.
 pub fn fabric(topology: &Topology) -> Result<Arc<Fabric>, HostError> {
     let ids: Vec<NodeId> = topology.nodes().iter().map(|node| node.id).collect();
     let told = |from: NodeId, to: NodeId| match topology.distances() {
@@ -45,9 +45,18 @@ pub fn fabric(topology: &Topology) -> Result<Arc<Fabric>, HostError> {
     let scales: Vec<f64> = ids.iter().map(|&to| scale(topology, to, told)).collect();
     let mut cells = Vec::with_capacity(ids.len() * ids.len());
     for &from in &ids {
-        cells.extend(ids.iter().zip(&scales).map(|(&to, scale)| told(from, to) * scale));
+        cells.extend(ids.iter().zip(&scales).map(|(&to, &scale)| scaled(told(from, to), scale)));
     }
     Fabric::new(ids.len(), cells).map(Arc::new)
+}
+
+/// Returns a distance of the table as it is, or what latencies make of it within what is accepted.
+fn scaled(distance: f64, scale: f64) -> f64 {
+    if scale == 1.0 {
+        distance
+    } else {
+        (distance * scale).clamp(*DISTANCES.start(), *DISTANCES.end())
+    }
 }
 
 /// Returns by what the column of a node is multiplied; 1 where HMAT tells nothing of use.
@@ -68,4 +77,19 @@ fn scale(topology: &Topology, to: NodeId, told: impl Fn(NodeId, NodeId) -> f64) 
         }
     }
     1.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latencies_beyond_all_measure_leave_a_distance_that_is_accepted() {
+        for scale in [1e-300, 1e-6, 0.5, 2.0, 1e12, f64::MAX] {
+            let distance = scaled(21.0, scale);
+            assert!(Fabric::new(1, vec![distance]).is_ok(), "{scale}: {distance}");
+        }
+        assert_eq!((scaled(21.0, 2.0), scaled(0.0, 1.0)), (42.0, 0.0));
+        assert!(Fabric::new(1, vec![scaled(0.0, 1.0)]).is_err());
+    }
 }

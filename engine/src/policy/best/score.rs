@@ -19,6 +19,10 @@ pub(crate) struct Case<'a> {
     all_cap: f64,
     all_installed: f64,
     pub(crate) fits: bool,
+    /// Room for rounding in every comparison of a bound, relative: see the module's documentation.
+    pub(crate) slack: f64,
+    /// Most memory that a set can place, in MiB: the request, or all there is.
+    pub(crate) most_mem: f64,
     magnitude: Magnitude,
 }
 
@@ -32,8 +36,8 @@ struct Magnitude {
 /// How a guest would live on one node set.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Score {
-    /// Slowdown in millionths, a whole number: what sets are compared by.
-    pub(crate) micros: f64,
+    /// Slowdown in parts per million: what sets are compared by. The largest value stands for all from there.
+    pub(crate) micros: u64,
     /// λ: runnable threads for each CPU.
     pub(crate) crowding: f64,
     /// Mean distance of the memory used, 10 is local.
@@ -72,8 +76,15 @@ impl<'a> Case<'a> {
             all_cap: if all.cap > 0.0 { all.cap } else { 1.0 },
             all_installed: if all.installed > 0.0 { all.installed } else { 1.0 },
             fits: all.mem >= mem && all.cpus >= cpus,
+            slack: slack(host, cpus),
+            most_mem: mem.min(all.mem).max(1.0),
             magnitude: Magnitude { cpus: whole((cpus * 100.0).round_ties_even()), mem: whole(mem) },
         }
+    }
+
+    /// Says whether rounding may exceed what bounds are worth: then only trying all sets is safe.
+    pub(crate) fn is_coarse(&self) -> bool {
+        self.slack > 1e-3
     }
 
     /// Returns the slowdown in millionths, not rounded, of a crowding and a mean distance.
@@ -96,6 +107,12 @@ impl<'a> Case<'a> {
         1.0 + (self.cpus - idle).max(0.0) / cap
     }
 
+    /// Returns the largest λ of any set: that of the node with the smallest capacity, all busy.
+    pub(crate) fn most_crowding(&self, useful: &[usize]) -> f64 {
+        let caps = useful.iter().map(|&at| self.nodes[at].cap).filter(|&cap| cap > 0.0);
+        self.crowding(0.0, caps.fold(f64::INFINITY, f64::min))
+    }
+
     /// Says whether one node is a candidate by itself.
     #[inline]
     pub(crate) fn holds_alone(&self, at: usize) -> bool {
@@ -111,7 +128,7 @@ impl<'a> Case<'a> {
         let share = (node.idle + (crowding - 1.0) * node.cap) / self.cpus.max(node.idle);
         let stored = share.min(node.mem / self.mem.min(node.mem));
         let near = stored * (share * self.fabric.distance(at, at));
-        Score { micros: self.slowdown(crowding, near).round_ties_even(), crowding, near }
+        Score { micros: rounded(self.slowdown(crowding, near)), crowding, near }
     }
 
     /// Returns the CPUs and the MiB of the guest on one node that has all of it.
@@ -121,7 +138,7 @@ impl<'a> Case<'a> {
         let share = (node.idle + (crowding - 1.0) * node.cap) / self.cpus.max(node.idle);
         let (stored, room) = (share.min(node.mem / placed), node.mem / placed);
         let rest = 1.0 - stored;
-        let stored = if rest > 1e-12 { stored + rest.min(room - stored) } else { stored };
+        let stored = if rest > SPILLED { stored + rest.min(room - stored) } else { stored };
         (share * self.cpus, stored * placed)
     }
 
@@ -164,12 +181,12 @@ impl<'a> Case<'a> {
         }
         self.spill(set, 1.0 - stored, shares);
         let near = shares.mem.iter().zip(&shares.reach).map(|(y, d)| y * d).sum();
-        Score { micros: self.slowdown(crowding, near).round_ties_even(), crowding, near }
+        Score { micros: rounded(self.slowdown(crowding, near)), crowding, near }
     }
 
     /// Puts the part `rest` of the memory on the members with room, nearest first.
     fn spill(&self, set: &[usize], mut rest: f64, shares: &mut Shares) {
-        if rest <= 1e-12 {
+        if rest <= SPILLED {
             return;
         }
         let reach = &shares.reach;
@@ -178,7 +195,7 @@ impl<'a> Case<'a> {
         // Positions ascend with ids, so they are the tie-break.
         shares.order.sort_unstable_by(|&a, &b| reach[a].total_cmp(&reach[b]).then(a.cmp(&b)));
         for &at in &shares.order {
-            if rest <= 1e-12 {
+            if rest <= SPILLED {
                 break;
             }
             let add = rest.min(self.nodes[set[at]].mem / shares.placed - shares.mem[at]);
@@ -235,6 +252,30 @@ impl Room {
         // The bits of floats that are not negative are in the floats' order.
         Self(u128::from(u64::MAX - sum.max(0.0).to_bits()))
     }
+}
+
+/// A part of the memory up to this is no more than rounding, and lies nowhere.
+pub(crate) const SPILLED: f64 = 1e-12;
+
+/// Room for the rounding of a bound where nothing is extreme, relative.
+pub(crate) const SLACK: f64 = 1e-9;
+
+/// Returns the room that bounds leave for rounding, relative.
+///
+/// More than [`SLACK`] only where distances differ by a factor of 10^5, a request is for a millionth of the
+/// host or a node has more idle CPUs than CPUs: see the error budget in the module's documentation.
+#[expect(clippy::cast_precision_loss, reason = "at most 65,535 nodes")]
+fn slack(host: &Host, cpus: f64) -> f64 {
+    let (nodes, total) = (host.nodes.len() as f64, &host.total);
+    let extreme = nodes * (host.fabric.spread() + total.fullest - 1.0) + total.cap / cpus;
+    (SLACK + 1e-15 * extreme).min(1.0)
+}
+
+/// Returns a slowdown in whole parts per million; the largest value stands for all from there on.
+#[inline]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturation is meant")]
+pub(crate) fn rounded(slowdown: f64) -> u64 {
+    slowdown.round_ties_even() as u64
 }
 
 /// Returns `value`, or the bound it is beyond; `low` for NaN, which `clamp` would keep.

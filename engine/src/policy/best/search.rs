@@ -1,7 +1,7 @@
 //! Branch and bound for hosts with too many sets to try them all, by counted steps.
 
-use super::bound::{Bounds, Branch, SLACK, Slice, Stand, Sums};
-use super::front::{Entry, Front};
+use super::bound::{Bounds, Branch, Slice, Stand, Sums};
+use super::front::{Entry, Front, above};
 use super::grow::Growth;
 use super::problem::Prefer;
 use super::score::{Case, Shares};
@@ -10,6 +10,9 @@ use super::sweep::{Quest, Sweep};
 
 /// A slice is cut while it is wider than the gap between its bound and the cut, and than this, relative.
 const FINEST: f64 = 5e-3;
+
+/// Steps that the range of a sweep may take to find; what is not bounded by then is swept.
+pub(crate) const RANGE_EFFORT: u64 = 10_000;
 
 /// Most nodes that sets are grown from.
 const ANCHORS: usize = 64;
@@ -128,15 +131,16 @@ impl Buffers {
 }
 
 /// Finds the answer among all sets of the `useful` nodes after a search that did not; `None` where that takes
-/// more than a sweep.
+/// more than a sweep. `slack`: [`sweep::SLACK`](super::sweep::SLACK), or less in tests.
 pub(crate) fn sweep(
     case: &Case<'_>,
     useful: &[usize],
     front: &mut Front,
     shares: &mut Shares,
     buffers: &mut Buffers,
+    slack: f32,
 ) -> Option<u64> {
-    let mut sweep = Sweep::new(case, useful)?;
+    let mut sweep = Sweep::new(case, useful, slack)?;
     buffers.bounds.start(case, useful);
     let mut steps = 0;
     for quest in [Quest::Lowest, Quest::First] {
@@ -144,7 +148,9 @@ pub(crate) fn sweep(
             Quest::Lowest => front.low(),
             Quest::First => front.limit(),
         };
-        let range = Tree::new(case, useful, u64::MAX, front, shares, buffers).range(cut + 1.0);
+        let mut tree = Tree::new(case, useful, RANGE_EFFORT, front, shares, buffers);
+        let range = tree.range(above(cut));
+        steps += tree.steps;
         steps += sweep.run(quest, &range, front, shares);
     }
     Some(steps)
@@ -175,9 +181,9 @@ impl Slice {
     }
 
     /// Says whether a set of that crowding and width is in the slice, up to rounding.
-    fn has(&self, crowding: f64, width: f64) -> bool {
+    fn has(&self, slack: f64, crowding: f64, width: f64) -> bool {
         let within = |(low, high): (f64, f64), value: f64| {
-            value >= low * (1.0 - SLACK) && value <= high * (1.0 + SLACK)
+            value >= low * (1.0 - slack) && value <= high * (1.0 + slack)
         };
         within(self.crowding, crowding) && within(self.width, width)
     }
@@ -296,7 +302,8 @@ impl<'a> Tree<'a> {
                 break;
             }
         }
-        let micros = self.front.best().map_or(f64::INFINITY, |b| b.micros);
+        #[expect(clippy::cast_precision_loss, reason = "a gap has no more digits")]
+        let micros = self.front.best().map_or(f64::INFINITY, |b| b.micros as f64);
         let proof = if proven >= self.front.goal() {
             Proof::Optimal
         } else {
@@ -359,11 +366,11 @@ impl<'a> Tree<'a> {
         let case = self.case;
         let floor = case.slowdown(1.0, case.fabric.lowest());
         let crowding = case.crowding(all.idle, all.cap);
-        // Beyond the last crowding even all memory at the shortest distance is too slow.
-        let last = self.cut.min(case.slowdown(1e9, 1e3)) / floor;
+        // Beyond the last crowding even all memory at the shortest distance is too slow, or there is no set.
+        let last = (self.cut / floor).min(case.most_crowding(self.useful)) * (1.0 + case.slack);
         self.low = self.low.min(self.cut);
         self.buffers.slices.clear();
-        if all.idle >= case.cpus * (1.0 - SLACK) {
+        if all.idle >= case.cpus * (1.0 - self.case.slack) {
             self.cut_slice(
                 Slice {
                     crowding: (1.0, 1.0),
@@ -388,7 +395,8 @@ impl<'a> Tree<'a> {
 
     fn cut_slice(&mut self, mut slice: Slice, all: Sums) {
         if self.steps >= self.effort {
-            self.low = self.low.min(slice.low);
+            // What is not cut is not left out.
+            self.buffers.slices.push(slice);
             return;
         }
         let buffers = &mut *self.buffers;
@@ -416,7 +424,7 @@ impl<'a> Tree<'a> {
         self.best = (best.set.len(), best.set.iter().map(|&i| self.buffers.rooms[i]).sum());
         self.cut = match self.aim {
             Aim::Faster => self.front.goal(),
-            Aim::Better => self.front.limit() + 1.0,
+            Aim::Better => above(self.front.limit()),
         };
     }
 
@@ -494,7 +502,7 @@ impl<'a> Tree<'a> {
         let mut with = sums;
         with.add(case, at);
         // The other slices' sets are not this one's business.
-        if slice.has(case.crowding(with.idle, with.cap), case.cpus.max(with.idle)) {
+        if slice.has(case.slack, case.crowding(with.idle, with.cap), case.cpus.max(with.idle)) {
             self.steps += self.buffers.inside.len() as u64;
             let before = self.front.changes();
             case.consider(&self.buffers.inside, self.front, self.shares);
@@ -528,7 +536,7 @@ impl<'a> Tree<'a> {
         let free = self.useful.iter().filter(|&&i| stand[i] == Stand::Free);
         let others = largest(&mut buffers.picks, slots - 1, free.map(|&i| rooms[i]));
         let least = most - room - others;
-        let least = least - (most.abs() + room.abs() + others.abs()) * SLACK;
+        let least = least - (most.abs() + room.abs() + others.abs()) * self.case.slack;
         let mut any = false;
         for &at in self.useful {
             if stand[at] == Stand::Free {
@@ -554,8 +562,8 @@ impl<'a> Tree<'a> {
             let idle = free.clone().map(|&i| nodes[i].idle);
             let idle = sums.idle + largest(&mut buffers.picks, slots, idle);
             let cap = sums.cap + largest(&mut buffers.picks, slots, free.map(|&i| nodes[i].cap));
-            reachable.idle = reachable.idle.min(idle * (1.0 + SLACK));
-            reachable.cap = reachable.cap.min(cap * (1.0 + SLACK));
+            reachable.idle = reachable.idle.min(idle * (1.0 + self.case.slack));
+            reachable.cap = reachable.cap.min(cap * (1.0 + self.case.slack));
         }
         reachable
     }
@@ -567,11 +575,11 @@ impl<'a> Tree<'a> {
         let own: f64 = buffers.inside.iter().map(|&i| bounds.most(i)).sum();
         let free = self.useful.iter().filter(|&&i| bounds.stand[i] == Stand::Free);
         let shares = largest(&mut buffers.picks, slots, free.clone().map(|&i| bounds.most(i)));
-        if own + shares < 1.0 - 2.0 * SLACK {
+        if own + shares < 1.0 - 2.0 * self.case.slack {
             return false;
         }
         let mem = largest(&mut buffers.picks, slots, free.map(|&i| self.case.nodes[i].mem));
-        (sums.mem + mem) * (1.0 + SLACK) >= self.case.need_mem
+        (sums.mem + mem) * (1.0 + self.case.slack) >= self.case.need_mem
     }
 }
 

@@ -3,8 +3,9 @@
 use super::exact;
 use super::front::{Front, limit};
 use super::problem::{Host, Request};
-use super::score::{Case, Room, Score, Shares};
+use super::score::{Case, Room, Score, Shares, rounded};
 use super::search;
+use super::sweep;
 
 /// How sure the answer is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,8 +41,14 @@ pub struct Figures {
 
 impl From<&Score> for Figures {
     fn from(score: &Score) -> Self {
-        Self { slowdown: score.micros / 1e6, near: score.near, crowding: score.crowding }
+        Self { slowdown: per_million(score.micros), near: score.near, crowding: score.crowding }
     }
+}
+
+/// Returns a slowdown in parts per million as a factor.
+#[expect(clippy::cast_precision_loss, reason = "exact up to a slowdown of 9 * 10^9")]
+pub(crate) fn per_million(slowdown_ppm: u64) -> f64 {
+    slowdown_ppm as f64 / 1e6
 }
 
 /// The chosen node set.
@@ -195,7 +202,7 @@ pub fn solve_by_sets<'w>(
     space.front.clear();
     let count = space.useful.len();
     let Workspace { front, shares, useful, search: buffers, solution, .. } = &mut *space;
-    if count <= exact::FEW {
+    if count <= exact::FEW || (count <= exact::MOST && case.is_coarse()) {
         solution.steps = exact::enumerate(&case, useful, front, shares);
     } else {
         let whole = effort(request, count);
@@ -204,7 +211,7 @@ pub fn solve_by_sets<'w>(
         solution.steps = found.steps;
         solution.proof = found.proof;
         if count <= exact::MOST && !found.complete {
-            solution.steps += search::sweep(&case, useful, front, shares, buffers)
+            solution.steps += search::sweep(&case, useful, front, shares, buffers, sweep::SLACK)
                 .unwrap_or_else(|| exact::enumerate(&case, useful, front, shares));
             solution.proof = Proof::Optimal;
         }
@@ -234,8 +241,10 @@ pub fn lone(host: &Host, request: &Request<'_>) -> Option<Lone> {
 fn ordinary(case: &Case<'_>, host: &Host) -> Option<Lone> {
     // Nothing is less crowded than all nodes together, and nothing nearer than the shortest distance.
     let crowding = case.crowding(host.total.idle, host.total.cap.max(1e-6));
-    let floor = case.slowdown(crowding, case.fabric.lowest());
-    let mut low = f64::INFINITY;
+    let floor = case.slowdown(crowding, case.fabric.lowest()) * (1.0 - case.slack);
+    // A set at the floor rounds to this or the next.
+    let floor = rounded(floor - 0.5);
+    let mut low = u64::MAX;
     for at in 0..case.nodes.len() {
         if case.holds_alone(at) {
             low = low.min(case.weigh_one(at).micros);
@@ -243,7 +252,7 @@ fn ordinary(case: &Case<'_>, host: &Host) -> Option<Lone> {
     }
     // The answer is slower than `low` by at most 2 %; where even the floor is within 2 % of `low`, only the
     // chosen node decides.
-    if low * (1.0 - 1e-9) > limit(floor) {
+    if low > limit(floor) {
         return None;
     }
     let mut best: Option<(Room, usize, Score)> = None;
@@ -260,11 +269,27 @@ fn ordinary(case: &Case<'_>, host: &Host) -> Option<Lone> {
             best = Some((room, at, score));
         }
     }
-    // 1: the floor is not rounded, and its sums may run in another order.
-    let (_, at, score) = best.filter(|(_, _, score)| score.micros <= limit(floor - 1.0))?;
+    let (_, at, score) = best.filter(|(_, _, score)| score.micros <= limit(floor))?;
     let (cpus, mem) = case.shares_of_one(at, score.crowding);
     let share = Share { node: case.nodes[at].id, cpus, mem };
-    Some(Lone { share, figures: Figures::from(&score), fastest: low / 1e6 })
+    Some(Lone { share, figures: Figures::from(&score), fastest: per_million(low) })
+}
+
+/// Returns the most steps that an answer takes on a host with up to 16 useful nodes; `None` beyond, where
+/// the request's effort limits the search.
+///
+/// Up to 10 useful nodes each set is looked at once. Up to 16 a search of 1,000 steps comes first, then two sweeps,
+/// at most 9 steps a set each, or where the figures forbid a sweep four passes over all sets.
+#[must_use]
+pub fn step_limit(host: &Host) -> Option<u64> {
+    let useful = host.useful();
+    let sets = 1u64 << useful.min(exact::MOST);
+    match useful {
+        _ if useful > exact::MOST => None,
+        _ if useful <= exact::FEW => Some(sets.max(host.nodes.len() as u64)),
+        // Effort is looked at between whole bounds and whole rows of exchanges: 1,000 covers one of each.
+        _ => Some(exact::EFFORT + 2 * search::RANGE_EFFORT + 3 * 1_000 + 22 * sets),
+    }
 }
 
 /// Says whether the useful nodes together are a candidate; if not, no set is.
@@ -291,7 +316,7 @@ fn conclude_without(case: &Case<'_>, space: &mut Workspace) {
 
 /// Writes the answer that the front has.
 fn conclude_best(case: &Case<'_>, space: &mut Workspace) {
-    space.solution.fastest = space.front.low() / 1e6;
+    space.solution.fastest = per_million(space.front.low());
     let mut set = std::mem::take(&mut space.chosen);
     set.clear();
     set.extend(space.front.best().map(|e| e.set.as_slice()).unwrap_or_default());
@@ -303,8 +328,11 @@ fn conclude_best(case: &Case<'_>, space: &mut Workspace) {
 fn conclude(case: &Case<'_>, set: &[usize], space: &mut Workspace) {
     let score = case.weigh(set, &mut space.shares);
     let (solution, shares) = (&mut space.solution, &space.shares);
-    solution.figures =
-        Some(Figures { slowdown: score.micros / 1e6, near: score.near, crowding: score.crowding });
+    solution.figures = Some(Figures {
+        slowdown: per_million(score.micros),
+        near: score.near,
+        crowding: score.crowding,
+    });
     solution.nodes.clear();
     solution.nodes.extend(set.iter().map(|&i| case.nodes[i].id));
     solution.split.clear();

@@ -7,7 +7,7 @@
 //! nothing.
 
 use super::bound::Slice;
-use super::front::Front;
+use super::front::{Front, above};
 use super::lanes::{LOW, Marks, Part, Table, Verge};
 use super::problem::Prefer;
 use super::score::{Case, Shares};
@@ -15,8 +15,8 @@ use super::score::{Case, Shares};
 /// Most useful nodes that are swept.
 pub(crate) const MOST: usize = 16;
 
-/// Room for single precision and another order of sums, relative. What [`is_plain`] asks for keeps the
-/// error below half of it.
+/// Room for single precision and another order of sums, relative: some twenty times the error that
+/// [`is_plain`] leaves, by the error budget in the module's documentation.
 pub(crate) const SLACK: f32 = 1e-4;
 
 /// The useful nodes side by side: CPUs as parts of the request's, memory as parts of its memory, distances
@@ -57,6 +57,7 @@ pub(crate) struct Sweep<'a> {
     chosen: [usize; MOST],
     quest: Quest,
     verge: Verge,
+    slack: f32,
     steps: u64,
 }
 
@@ -75,7 +76,7 @@ fn is_plain(case: &Case<'_>, useful: &[usize]) -> bool {
 
 impl<'a> Sweep<'a> {
     /// Returns a sweep of the `useful` nodes; `None` where their number or their figures forbid it.
-    pub(crate) fn new(case: &'a Case<'a>, useful: &[usize]) -> Option<Self> {
+    pub(crate) fn new(case: &'a Case<'a>, useful: &[usize], slack: f32) -> Option<Self> {
         if !is_plain(case, useful) {
             return None;
         }
@@ -100,6 +101,7 @@ impl<'a> Sweep<'a> {
             chosen: [0; MOST],
             quest: Quest::Lowest,
             verge,
+            slack,
             steps: 0,
         })
     }
@@ -115,7 +117,7 @@ impl<'a> Sweep<'a> {
     ) -> u64 {
         self.quest = quest;
         self.steps = 0;
-        self.verge = Verge::new(self.case, range);
+        self.verge = Verge::new(self.case, range, self.slack);
         self.learn(front);
         self.extend(0, LOW, &Part::default(), front, shares);
         self.steps
@@ -124,12 +126,12 @@ impl<'a> Sweep<'a> {
     /// Takes over what the best sets so far mean for others.
     fn learn(&mut self, front: &Front) {
         let (most, key) = match self.quest {
-            Quest::Lowest => (front.low(), f32::INFINITY),
+            Quest::Lowest => (above(front.low()), f32::INFINITY),
             Quest::First => {
                 let best = front.best().map(|best| best.set.as_slice()).unwrap_or_default();
                 let keys = self.at.iter().zip(&self.nodes.key).take(self.nodes.count);
                 let key: f32 = keys.filter(|(at, _)| best.contains(at)).map(|(_, key)| key).sum();
-                (front.limit(), key + SLACK)
+                (above(front.limit()), key + self.slack)
             }
         };
         self.verge.most = single(most);
@@ -227,78 +229,4 @@ pub(crate) fn single(value: f64) -> f32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::super::exact;
-    use super::super::problem::{Fabric, Host, Node, Request};
-    use super::super::search::{Buffers, sweep};
-    use super::*;
-
-    struct Dice(u64);
-
-    impl Dice {
-        fn below(&mut self, n: u32) -> u32 {
-            self.0 = self
-                .0
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            u32::try_from(self.0 >> 33).expect("31 bits") % n
-        }
-
-        fn real(&mut self, high: f64) -> f64 {
-            high * f64::from(self.below(1 << 20)) / f64::from(1 << 20)
-        }
-    }
-
-    fn host(dice: &mut Dice, count: u32) -> Host {
-        let flat = dice.below(2) == 0;
-        let mut cells = Vec::new();
-        for i in 0..count {
-            for j in 0..count {
-                let far = if flat { 21 } else { 11 + dice.below(30) };
-                cells.push(f64::from(if i == j { 10 } else { far }));
-            }
-        }
-        let full = 0.1 + dice.real(0.9);
-        let nodes = (0..count).map(|id| {
-            let (cpus, mem) = match dice.below(8) {
-                0 => (0, 65_536.0),
-                1 => (16, 0.0),
-                _ => (16, 65_536.0),
-            };
-            let cap = f64::from(cpus);
-            let (idle, free) = (dice.real(full) * cap, dice.real(full) * mem);
-            Node { id, cpus, cap, idle, mem: free, mem_total: mem }
-        });
-        let fabric = Fabric::new(cells.len().isqrt(), cells).expect("distances");
-        Host::new(nodes.collect(), Arc::new(fabric)).expect("a host")
-    }
-
-    #[test]
-    fn a_sweep_from_nothing_finds_what_the_enumeration_finds() {
-        let mut dice = Dice(1);
-        let (mut shares, mut buffers, mut swept) = (Shares::default(), Buffers::default(), 0);
-        for round in 0..600 {
-            let count = 7 + dice.below(7);
-            let host = host(&mut dice, count);
-            let mut request = Request::new(0.5 + dice.real(40.0), 1.0 + dice.real(120_000.0));
-            request.memory_bound = dice.real(1.0);
-            request.prefer = if dice.below(3) == 0 { Prefer::Pack } else { Prefer::Room };
-            let case = Case::new(&host, &request);
-            let useful: Vec<usize> =
-                (0..host.nodes.len()).filter(|&i| host.nodes[i].is_useful()).collect();
-            let (mut one, mut other) = (Front::default(), Front::default());
-            one.clear();
-            other.clear();
-            exact::enumerate(&case, &useful, &mut one, &mut shares);
-            if sweep(&case, &useful, &mut other, &mut shares, &mut buffers).is_none() {
-                continue;
-            }
-            swept += 1;
-            let answer = |front: &Front| front.best().map(|best| (best.set.clone(), best.micros));
-            assert_eq!(answer(&one), answer(&other), "round {round}: {host:?} {request:?}");
-        }
-        assert!(swept > 400, "{swept} hosts only");
-    }
-}
+mod tests;
