@@ -1,5 +1,6 @@
 //! From a snapshot and a request to an advice. Pure: no file, no clock, no global.
 
+mod caches;
 mod explain;
 mod usable;
 
@@ -27,7 +28,11 @@ pub fn advise(snapshot: &Snapshot, request: &Request) -> Result<Advice, AdviseEr
     let usable = Usable::of(snapshot, request)?;
     let host = usable.host(snapshot, request)?;
     match &request.policy {
-        Policy::Best(_) => by_best(snapshot, request, &host, &usable),
+        Policy::Best(_) => {
+            let advice = by_best(snapshot, request, &host, &usable)?;
+            caches::check_required(snapshot, request, &advice)?;
+            Ok(advice)
+        }
         Policy::Numad(rules) => {
             let nodes = by_numad(snapshot, request, rules, &usable)?;
             let ids: Vec<u32> = nodes.iter().map(|node| node.0).collect();
@@ -53,6 +58,7 @@ pub fn advise(snapshot: &Snapshot, request: &Request) -> Result<Advice, AdviseEr
 /// has to.
 pub(crate) fn prepare(snapshot: &Snapshot) {
     usable::ready_figures(snapshot, best::Rules::default().smt_percent);
+    caches::ready_offers(snapshot, best::Rules::default().smt_percent, 0);
 }
 
 /// The rules that figures are made by where the policy has none of its own.
@@ -210,12 +216,16 @@ fn describe(
         memory: bytes(share.mem),
     });
     let nodes = set(chosen.nodes);
+    let split: Vec<Share> = split.collect();
+    let inside = caches::place(snapshot, request, usable, &nodes, &split);
     Advice {
-        cpus: usable.cpus_of(snapshot, &nodes),
+        cpus: inside.cpus,
+        caches: inside.caches,
+        cache_cost: inside.cost,
         memory_nodes: usable.memory_of(snapshot, &nodes),
         nodes,
         shortfall: (!fits).then_some(short),
-        split: split.collect(),
+        split,
         slowdown: chosen.figures.map(|figures| figures.slowdown),
         near: chosen.figures.map(|figures| figures.near),
         crowding: chosen.figures.map(|figures| figures.crowding),

@@ -157,6 +157,14 @@ pub enum AdviseError {
         /// The nodes of the host.
         host: NodeSet,
     },
+    /// One last-level cache was required for the guest, and none holds it.
+    NoCache {
+        /// CPUs asked for.
+        cpus: crate::units::CpuShare,
+        /// Free CPUs of the advised nodes' cache that has most of them; `None` where the host's caches are
+        /// not known.
+        most: Option<u32>,
+    },
 }
 
 impl fmt::Display for AdviseError {
@@ -183,6 +191,14 @@ impl fmt::Display for AdviseError {
                     format!("nodes {allowed}")
                 };
                 write!(f, "nothing to choose from: {allowed} allowed, the host has nodes {host}")
+            }
+            Self::NoCache { cpus, most } => {
+                write!(f, "no last-level cache holds {cpus} CPUs: ")?;
+                match most {
+                    Some(most) => write!(f, "the one with most has {most} free")?,
+                    None => f.write_str("the host's caches are not known")?,
+                }
+                f.write_str(" (leave out --cache require)")
             }
         }
     }

@@ -51,12 +51,12 @@ pub mod store;
 mod topology;
 mod units;
 
-pub use advice::{Advice, Share, Shortfall};
+pub use advice::{Advice, CacheShare, Share, Shortfall};
 pub use advise::{Candidate, Explanation, advise, explain};
 pub use charges::{Charge, Charges};
 pub use distance::{Distance, Distances};
 pub use error::{AdviseError, SourceError};
-pub use files::{AccessFiles, CoreFiles, HostFiles, NodeFiles, TextFile};
+pub use files::{AccessFiles, CacheFiles, CoreFiles, HostFiles, NodeFiles, TextFile};
 pub use host::Host;
 pub use ids::{CpuId, Id, NodeId};
 pub use idset::{CpuSet, IdSet, NodeSet};
@@ -68,7 +68,7 @@ pub use sample::{CpuTimes, Instant, NodeHugePages, NodeMemory, Sample};
 pub use sampler::{Engine, Pace};
 pub use snapshot::{HugePages, NodeState, Snapshot, Worth};
 pub use source::SysRoot;
-pub use topology::{Latency, Node, Topology};
+pub use topology::{Cache, Latency, Node, Topology};
 pub use units::{Bytes, CpuShare};
 
 /// The programs on the user guide's page about this crate, compiled and run as tests.

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crate::ids::NodeId;
 use crate::idset::{CpuSet, NodeSet};
-use crate::policy::Policy;
+use crate::policy::{Policy, cache};
 use crate::units::{Bytes, CpuShare};
 
 /// What a guest needs, and by which rule it is placed.
@@ -41,6 +41,8 @@ pub struct Request {
     pub pages: Option<Bytes>,
     /// The node of a device that the guest should be near to. Policy `best` alone looks at it.
     pub near: Option<NodeId>,
+    /// How caches and kinds of cores count. Policy `best` alone looks at them.
+    pub cache: cache::Rules,
 }
 
 /// The part of a host that may be used. `None` is no limit.
@@ -88,6 +90,7 @@ impl Request {
             within: None,
             pages: None,
             near: None,
+            cache: cache::Rules::default(),
         }
     }
 
@@ -118,6 +121,13 @@ impl Request {
     #[must_use]
     pub fn with_pages(mut self, size: Bytes) -> Self {
         self.pages = Some(size);
+        self
+    }
+
+    /// Sets how caches and kinds of cores count.
+    #[must_use]
+    pub fn with_cache(mut self, cache: cache::Rules) -> Self {
+        self.cache = cache;
         self
     }
 

@@ -3,6 +3,7 @@
 //! Live and recorded machines go through the same [`SysRoot`] and [`HostReader`]; hwloc is a
 //! second source for what sysfs tells badly, behind the feature `hwloc`.
 
+mod caches;
 mod detail;
 pub mod device;
 mod file;
