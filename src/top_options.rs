@@ -85,7 +85,7 @@ impl Choice {
         };
         let nodes = |text: &Option<String>| -> Result<Option<NodeSet>, String> { list(text) };
         let cpus: Option<CpuSet> = list(&self.cpus)?;
-        let limits = Limits { cpus, memory_nodes: nodes(&self.nodes)? };
+        let limits = Limits { cpus, memory_nodes: nodes(&self.nodes)?, ..Limits::default() };
         Ok(Request {
             policy,
             limits,

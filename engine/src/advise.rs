@@ -205,8 +205,15 @@ fn describe(
             has += u64::from(all[at].cpus);
         }
     }
+    let mut has = CpuShare::from_cpus(has).unwrap_or_default();
+    if let Some(limit) = request.beyond_cpu_limit() {
+        has = has.min(limit.limit);
+    }
+    if let Some(limit) = request.beyond_memory_limit() {
+        free = free.min(limit.left);
+    }
     let short = Shortfall {
-        cpus: request.cpus.saturating_sub(CpuShare::from_cpus(has).unwrap_or_default()),
+        cpus: request.cpus.saturating_sub(has),
         memory: request.memory.saturating_sub(free),
     };
     let fits = short.cpus == CpuShare::ZERO && short.memory == Bytes::ZERO;

@@ -63,7 +63,7 @@ pub use idset::{CpuSet, IdSet, NodeSet};
 pub use parts::{Attached, DeviceKind, HostParts, KernelSettings, Package, SharedCache};
 pub use policy::Policy;
 pub use read::Read;
-pub use request::{Limits, Request, RequestError};
+pub use request::{CpuLimit, Limits, MemoryLimit, Request, RequestError};
 pub use sample::{CpuTimes, Instant, NodeHugePages, NodeMemory, Sample};
 pub use sampler::{Engine, Pace};
 pub use snapshot::{HugePages, NodeState, Snapshot, Worth};

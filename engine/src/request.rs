@@ -56,6 +56,36 @@ pub struct Limits {
     /// The nodes whose memory may be used. Says nothing about their CPUs: Linux lists only nodes
     /// that have memory, for every process.
     pub memory_nodes: Option<NodeSet>,
+    /// What the caller's control groups leave it of memory, over all nodes together. Bounds ordinary
+    /// pages; huge pages are not charged to it.
+    pub memory: Option<MemoryLimit>,
+    /// The CPU time that the caller's control groups leave it.
+    pub cpu_time: Option<CpuLimit>,
+}
+
+/// A memory limit of a control group: the one of the caller's group and its ancestors that leaves
+/// least.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryLimit {
+    /// The group, as `/proc/self/cgroup` names it. Print it with care.
+    pub group: String,
+    /// The file with the limit: `memory.max`, `memory.high`, `memory.limit_in_bytes`.
+    pub file: String,
+    /// The limit.
+    pub limit: Bytes,
+    /// The limit less what the group uses; file cache that the kernel gives up counts as unused.
+    pub left: Bytes,
+}
+
+/// A limit of CPU time of a control group: the lowest of the caller's group and its ancestors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CpuLimit {
+    /// The group, as `/proc/self/cgroup` names it. Print it with care.
+    pub group: String,
+    /// The file with the limit: `cpu.max`, `cpu.cfs_quota_us`.
+    pub file: String,
+    /// The limit in CPUs, at least one: less than that still runs one thread.
+    pub limit: CpuShare,
 }
 
 impl Limits {
@@ -65,6 +95,8 @@ impl Limits {
         Self {
             cpus: both(self.cpus, other.cpus),
             memory_nodes: both(self.memory_nodes, other.memory_nodes),
+            memory: least(self.memory, other.memory, |limit| limit.left),
+            cpu_time: least(self.cpu_time, other.cpu_time, |limit| limit.limit),
         }
     }
 }
@@ -79,7 +111,22 @@ fn both<T: crate::Id>(
     }
 }
 
+fn least<T, K: Ord>(a: Option<T>, b: Option<T>, key: impl Fn(&T) -> K) -> Option<T> {
+    a.into_iter().chain(b).min_by_key(key)
+}
+
 impl Request {
+    /// Returns the memory limit that the request goes beyond.
+    pub fn beyond_memory_limit(&self) -> Option<&MemoryLimit> {
+        let limit = self.limits.memory.as_ref().filter(|_| self.pages.is_none());
+        limit.filter(|limit| self.memory > limit.left)
+    }
+
+    /// Returns the limit of CPU time that the request goes beyond.
+    pub fn beyond_cpu_limit(&self) -> Option<&CpuLimit> {
+        self.limits.cpu_time.as_ref().filter(|limit| self.cpus > limit.limit)
+    }
+
     /// Returns a request for so much, by the default policy, on the whole host.
     pub fn new(cpus: CpuShare, memory: Bytes) -> Self {
         Self {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use placer_engine::backend::numad_process::NumadProcess;
 use placer_engine::claims::{ClaimId, For, PATIENCE};
 use placer_engine::policy::numad::Rules;
-use placer_engine::{Advice, Policy, Request, Shortfall, advise, explain};
+use placer_engine::{Advice, CpuLimit, MemoryLimit, Policy, Request, Shortfall, advise, explain};
 use placer_launcher::MemoryMode;
 
 use crate::args::{Advise, EmitForm, PolicyName, Via};
@@ -175,7 +175,15 @@ pub(crate) fn shortage(request: &Request, advice: &Advice, short: Shortfall) -> 
     let noun = if advice.nodes.len() == 1 { "node" } else { "nodes" };
     let (cpus, memory) = (explain::cpus(request.cpus), request.memory);
     let (nodes, parts) = (&advice.nodes, parts.join(" and "));
-    format!("{cpus} and {memory} do not fit on {noun} {nodes}: {parts} short")
+    let mut text = format!("{cpus} and {memory} do not fit on {noun} {nodes}: {parts} short");
+    if let Some(MemoryLimit { group, file, limit, left }) = request.beyond_memory_limit() {
+        text.push_str(&format!("; {file} of control group {group} is {limit}, {left} left"));
+    }
+    if let Some(CpuLimit { group, file, limit }) = request.beyond_cpu_limit() {
+        let limit = explain::cpus(*limit);
+        text.push_str(&format!("; {file} of control group {group} allows {limit}"));
+    }
+    text
 }
 
 /// Asks the real numad. It answers for the machine it runs on and nothing else.

@@ -4,7 +4,11 @@
 use std::sync::Arc;
 
 use placer_engine::claims::{Decision, For, PATIENCE};
-use placer_engine::{Bytes, CpuShare, Limits, NodeSet, Policy, Request, Snapshot, advise};
+use placer_engine::source::has_v1_cpusets;
+use placer_engine::{
+    Bytes, CpuShare, Limits, NodeSet, NodeState, Policy, Request, Snapshot, SourceError, SysRoot,
+    advise,
+};
 
 use super::Chosen;
 use super::log::Log;
@@ -51,10 +55,15 @@ pub(super) fn choose_nodes(
     if by_best && !options.count_inactive_file {
         snapshot = Arc::new(without_file_cache(&snapshot));
     }
+    let within = if by_best {
+        within(set, &snapshot, figures.root()).map_err(|error| give_up(set, &error)).ok()?
+    } else {
+        None
+    };
     let request = Request {
         policy: policy(options, set),
         limits: if by_best { limits(options, &snapshot) } else { Limits::default() },
-        within: set.advise.within.clone().filter(|_| by_best),
+        within,
         pages,
         ..Request::new(CpuShare::from_hundredths(hundredths), memory)
     };
@@ -107,12 +116,7 @@ fn log_answer(
     nodes: &NodeSet,
     log: &mut Log,
 ) {
-    let all: NodeSet = snapshot
-        .nodes()
-        .iter()
-        .filter(|node| node.memory_total.is_some_and(|total| total > Bytes::ZERO))
-        .map(|node| node.id)
-        .collect();
+    let all = with_memory(snapshot);
     super::log_reserved(log, options, &snapshot.host().numad);
     super::log_request(log, advice);
     super::log_choice(log, &all, nodes);
@@ -132,13 +136,33 @@ fn policy(options: &Options, set: &Settings) -> Policy {
     }
 }
 
+/// Returns the nodes that may be named. libvirt writes the answer to `cpuset.mems`, where cgroup v1
+/// refuses a list with a node without memory.
+fn within(
+    set: &Settings,
+    snapshot: &Snapshot,
+    root: &SysRoot,
+) -> Result<Option<NodeSet>, SourceError> {
+    let own = set.advise.within.clone();
+    let with_memory = with_memory(snapshot);
+    if with_memory.is_empty() || !has_v1_cpusets(root)? {
+        return Ok(own);
+    }
+    Ok(Some(own.map_or(with_memory.clone(), |own| own.intersection(&with_memory))))
+}
+
+fn with_memory(snapshot: &Snapshot) -> NodeSet {
+    let has = |node: &&NodeState| node.memory_total.is_some_and(|total| total > Bytes::ZERO);
+    snapshot.nodes().iter().filter(has).map(|node| node.id).collect()
+}
+
 /// `-R`: some CPUs are for nobody's guests.
 fn limits(options: &Options, snapshot: &Snapshot) -> Limits {
     let Some(list) = &options.reserved else { return Limits::default() };
     let topology = snapshot.topology();
     let all = topology.cpus_of(&topology.node_set());
     let named = snapshot.host().numad.reserve(list).named;
-    Limits { cpus: Some(all.difference(&named)), memory_nodes: None }
+    Limits { cpus: Some(all.difference(&named)), ..Limits::default() }
 }
 
 /// `-C 0`: inactive file cache is not free.

@@ -3,6 +3,7 @@
 //! Parsers take bytes, since nothing promises that a file is UTF-8, and never guess: what is not
 //! understood is a [`ParseError`] that says where, what was wanted and what was found.
 
+pub mod cgroup;
 pub mod distance;
 pub mod list;
 pub mod mask;

@@ -4,6 +4,7 @@
 //! second source for what sysfs tells badly, behind the feature `hwloc`.
 
 mod caches;
+mod cgroup;
 mod detail;
 pub mod device;
 mod file;
@@ -17,6 +18,7 @@ pub mod record;
 mod root;
 mod take;
 
+pub use cgroup::has_v1_cpusets;
 pub use huge_page::default_huge_page;
 pub use reader::{HostReader, live_clock, live_clock_id};
 pub use root::{Moment, SysRoot};

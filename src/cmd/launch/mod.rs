@@ -101,7 +101,7 @@ fn request(args: &Launch, guest: &Guest, root: &SysRoot) -> Result<Request, Box<
         request.within = Some(within);
     }
     if let CpuPlacement::Fixed(cpus) = &guest.placement {
-        let cpus = Limits { cpus: Some(cpus.clone()), memory_nodes: None };
+        let cpus = Limits { cpus: Some(cpus.clone()), ..Limits::default() };
         request.limits = request.limits.and(cpus);
     }
     Ok(request)
