@@ -17,7 +17,10 @@ pub struct Advice {
     /// Those of `nodes` that have memory which may be used. A guest's memory is bound to these: a
     /// node that is here for its CPUs alone may have no memory, or none for this caller.
     pub memory_nodes: NodeSet,
-    /// The caches that these CPUs belong to, in ascending order of nodes and CPUs; empty where the host's
+    /// All CPUs of these nodes that may be used, in any cache, owned by a claim or not: single threads
+    /// may be pinned to these.
+    pub usable_cpus: CpuSet,
+    /// The caches that `cpus` belong to, in ascending order of nodes and CPUs; empty where the host's
     /// caches are not known or not looked at (policy `numad`, a penalty of 0).
     pub caches: Vec<CacheShare>,
     /// How much slower the guest runs for its CPUs and caches inside the nodes: 1.0 is in one cache without

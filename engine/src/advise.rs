@@ -4,6 +4,7 @@ mod caches;
 mod explain;
 mod usable;
 
+pub use caches::pin_cpus;
 pub use explain::{Candidate, Explanation, explain};
 
 use crate::advice::{Advice, Share, Shortfall};
@@ -227,6 +228,7 @@ fn describe(
     let inside = caches::place(snapshot, request, usable, &nodes, &split);
     Advice {
         cpus: inside.cpus,
+        usable_cpus: inside.usable,
         caches: inside.caches,
         cache_cost: inside.cost,
         memory_nodes: usable.memory_of(snapshot, &nodes),

@@ -52,7 +52,7 @@ mod topology;
 mod units;
 
 pub use advice::{Advice, CacheShare, Share, Shortfall};
-pub use advise::{Candidate, Explanation, advise, explain};
+pub use advise::{Candidate, Explanation, advise, explain, pin_cpus};
 pub use charges::{Charge, Charges};
 pub use distance::{Distance, Distances};
 pub use error::{AdviseError, SourceError};

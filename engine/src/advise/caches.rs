@@ -3,11 +3,12 @@
 use super::usable::Usable;
 use crate::advice::{Advice, CacheShare, Share};
 use crate::error::AdviseError;
+use crate::ids::CpuId;
 use crate::idset::{CpuSet, NodeSet};
 use crate::policy::Policy;
 use crate::policy::best::Prefer;
 use crate::policy::cache::roam::{self, Offer};
-use crate::policy::cache::{Mode, Rules, free_capacity};
+use crate::policy::cache::{Core, Mode, Rules, Thread, free_capacity, pin};
 use crate::request::Request;
 use crate::snapshot::Snapshot;
 use crate::topology::{Cache, Node};
@@ -19,6 +20,8 @@ const EFFORT: u64 = 20_000;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Inside {
     pub(super) cpus: CpuSet,
+    /// All CPUs of the nodes that may be used.
+    pub(super) usable: CpuSet,
     pub(super) caches: Vec<CacheShare>,
     /// The highest cost of a node; `None` where caches were not looked at.
     pub(super) cost: Option<f64>,
@@ -33,7 +36,8 @@ pub(super) fn place(
     split: &[Share],
 ) -> Inside {
     if matches!(request.policy, Policy::Numad(_)) {
-        return Inside { cpus: usable.cpus_of(snapshot, nodes), ..Inside::default() };
+        let cpus = usable.cpus_of(snapshot, nodes);
+        return Inside { usable: cpus.clone(), cpus, ..Inside::default() };
     }
     let topology = snapshot.topology();
     let mut inside = Inside::default();
@@ -47,6 +51,7 @@ pub(super) fn place(
         let cpus = if nodes.len() == 1 { request.cpus.as_cpus() } else { share.unwrap_or(0.0) };
         let Some(chosen) = choose(snapshot, request, node, &allowed, ready, cpus) else { continue };
         inside.cpus = inside.cpus.union(&chosen.cpus);
+        inside.usable = inside.usable.union(&allowed);
         inside.caches.extend(chosen.caches);
         #[expect(clippy::cast_precision_loss, reason = "costs that matter are small")]
         let cost = chosen.cost_ppm.map(|cost| cost as f64 / 1e6);
@@ -73,6 +78,54 @@ pub(super) fn ready_offers(snapshot: &Snapshot, smt_percent: u32, at: usize) -> 
         nodes.map(of_node).collect()
     };
     snapshot.cache_offers(smt_percent, at, make)
+}
+
+/// Chooses a CPU of its own for each of `vcpus` vCPUs, in the order of preference; fewer where fewer are free.
+///
+/// `allowed` are the CPUs that may be chosen, of any nodes; those in `taken` belong to other threads. First
+/// come cores of which no thread is taken, in as few last-level caches as possible, idle ones before busy
+/// ones; see [`pin`](crate::policy::cache::pin). Slow cores of hybrid CPUs are chosen where there are not
+/// enough fast ones. Pure; takes some microseconds.
+///
+/// ```
+/// use std::time::Duration;
+/// use placer_engine::{CpuSet, Snapshot, SysRoot, pin_cpus};
+/// # let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../sysfs-fixtures/two-nodes");
+/// # if !std::path::Path::new(dir).exists() { return Ok(()); }
+/// let host = Snapshot::take(&SysRoot::at(dir), Duration::ZERO)?;
+/// let node = &host.topology().nodes()[0];
+/// // Cores of two threads: two vCPUs get a core each.
+/// let cpus = pin_cpus(&host, &node.cpus, &CpuSet::new(), 2);
+/// assert_eq!(cpus.iter().map(|cpu| cpu.0).collect::<Vec<_>>(), [0, 2]);
+/// # Ok::<(), placer_engine::SourceError>(())
+/// ```
+pub fn pin_cpus(snapshot: &Snapshot, allowed: &CpuSet, taken: &CpuSet, vcpus: usize) -> Vec<CpuId> {
+    let slow = snapshot.topology().slow_cpus();
+    let fast = allowed.difference(&slow);
+    let choice = |allowed: &CpuSet| {
+        let caches = cores_by_cache(snapshot, allowed, taken);
+        let free = allowed.difference(taken).len();
+        let vcpus = vcpus.min(usize::try_from(free).unwrap_or(usize::MAX));
+        if vcpus == 0 { None } else { pin::choose(&caches, vcpus, EFFORT) }
+    };
+    let on_fast = (!slow.is_empty()).then(|| choice(&fast)).flatten();
+    let on_fast = on_fast.filter(|choice| choice.cpus.len() == vcpus && choice.sharing == 0);
+    let cpus = on_fast.or_else(|| choice(allowed)).map(|choice| choice.cpus);
+    cpus.unwrap_or_default().into_iter().map(CpuId).collect()
+}
+
+/// Returns the cores of each cache with the threads that may be chosen or are taken.
+fn cores_by_cache(snapshot: &Snapshot, allowed: &CpuSet, taken: &CpuSet) -> Vec<Vec<Core>> {
+    let thread = |cpu: CpuId| {
+        let taken = taken.contains(cpu);
+        let there = taken || allowed.contains(cpu);
+        there.then(|| Thread { cpu: cpu.0, idle: snapshot.idle_of_cpu(cpu), taken })
+    };
+    let core = |cpus: &CpuSet| Core { threads: CpuSet::iter(cpus).filter_map(thread).collect() };
+    let caches = snapshot.topology().nodes().iter().flat_map(|node| &node.caches);
+    caches
+        .map(|cache| cache.cores.iter().map(core).filter(|c| !c.threads.is_empty()).collect())
+        .collect()
 }
 
 /// The CPUs chosen inside one node.
