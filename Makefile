@@ -64,7 +64,7 @@ lint: deps deps-lint ## Checks format, clippy, docs, Rust version and scripts; w
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets $(LOCKED) -- -D warnings
 	$(CARGO) clippy --workspace --all-targets --no-default-features $(LOCKED) -- -D warnings
-	$(CARGO) rustc -q --bin placer --profile check $(LOCKED) -- --cfg fuzzing -A dead_code -D warnings
+	$(CARGO) rustc -q --lib --profile check $(LOCKED) -- --cfg fuzzing -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps $(LOCKED)
 	ci/check-rust-version
 	ci/check-scripts

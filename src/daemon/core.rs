@@ -14,11 +14,13 @@ use super::log::Log;
 use super::metrics::Metrics;
 use super::peer::Peer;
 use super::warm::{Counted, Guests, Warm};
-use crate::cmd::advise::{Answer, Question, answer};
-use crate::figures::Figures;
-use crate::numad::{self, MachineOf, Taken};
+use crate::numad;
+use crate::output;
+use crate::service::advise::{Answer, Question, answer};
+use crate::service::figures::Figures;
+use crate::service::numad::{Begin, MachineOf, Taken};
+use crate::settings::variables;
 use crate::settings::{self, Level, Settings};
-use crate::{output, variables};
 
 /// The host kept warm, the settings, the log: all that answers share.
 #[derive(Debug)]
@@ -258,7 +260,7 @@ impl Figures for Asked<'_> {
         self.core.warm.again(&counted.snapshot, charges, pages).map(Arc::new)
     }
 
-    fn numads(&self, begin: &mut numad::Begin<'_>) -> Result<Taken, Box<dyn Error>> {
+    fn numads(&self, begin: &mut Begin<'_>) -> Result<Taken, Box<dyn Error>> {
         begin(&self.core.warm.measured(None)?.host().numad)?;
         let counted = self.core.warm.counted(Guests::Asked, self.set.claims)?;
         counted.lines.iter().for_each(|line| output::line(line));

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use placer_engine::claims::{Claim, ClaimId, Processes};
 
 use super::core::Core;
-use crate::cmd::ps::Row;
 use crate::output;
+use crate::report::claims::Row;
 
 /// A number that goes up, or up and down.
 #[derive(Debug, Default)]

@@ -15,8 +15,9 @@ use placer_engine::{
     Bytes, Charges, Engine, Host, HostParts, Pace, Snapshot, SourceError, SysRoot,
 };
 
-use crate::view::{Sources, View};
-use crate::{claiming, look, output, settings};
+use crate::report::view::{Sources, View};
+use crate::service::{claiming, look};
+use crate::{output, settings};
 
 /// What was read so short a time ago serves another answer, as long as nobody has claimed anything:
 /// a flood of questions does not become a flood of readings.

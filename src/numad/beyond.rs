@@ -13,15 +13,14 @@ use placer_engine::{
 use super::Chosen;
 use super::log::Log;
 use super::options::{Advice, Options};
-use crate::args::PolicyName;
-use crate::claiming::{self, Desk};
-use crate::cmd::advise::shortage;
-use crate::figures::Figures;
 use crate::output;
-use crate::settings::{Hold, Settings};
+use crate::service::advise::shortage;
+use crate::service::claiming::{self, Desk};
+use crate::service::figures::Figures;
+use crate::settings::{Hold, PolicyName, Settings};
 
 /// Returns whether the settings ask for anything that numad does not do.
-pub(super) fn is_asked_for(set: &Settings) -> bool {
+pub fn is_asked_for(set: &Settings) -> bool {
     set.numad.policy == PolicyName::Best || set.numad.hold == Hold::Adopt
 }
 

@@ -8,9 +8,9 @@ use placer_launcher::MemoryMode;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::args::EmitForm;
-use crate::cmd::advise::Form;
 use crate::numad;
+use crate::service::advise::Form;
+use crate::service::emit::EmitForm;
 
 /// A call as it comes.
 #[derive(Debug, Deserialize)]

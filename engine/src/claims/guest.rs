@@ -241,5 +241,4 @@ pub(super) fn adopt(
 }
 
 #[cfg(test)]
-#[path = "guest_tests.rs"]
 mod tests;

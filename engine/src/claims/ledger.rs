@@ -250,5 +250,4 @@ impl Notes {
 }
 
 #[cfg(test)]
-#[path = "ledger_tests.rs"]
 mod tests;

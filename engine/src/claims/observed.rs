@@ -393,5 +393,4 @@ fn now_ns() -> Option<i128> {
 }
 
 #[cfg(test)]
-#[path = "observed_tests.rs"]
 mod tests;

@@ -341,5 +341,4 @@ fn fnv64(text: &[u8]) -> u64 {
 }
 
 #[cfg(test)]
-#[path = "store_tests.rs"]
 mod tests;

@@ -10,11 +10,8 @@ use serde_json::value::RawValue;
 
 use super::clients::Counted;
 use super::{Served, claims, message};
-use crate::cmd::advise::{Form, Question};
-use crate::cmd::ps::Row;
 use crate::daemon::core::Gone;
 use crate::daemon::peer::Peer;
-use crate::json::HostForm;
 use crate::protocol::forms::{
     AdviceReply, AdviseForm, Call, ClaimForm, Failed, LogLine, NumadForm, NumadReply, Other,
     PrintForm, Printed, Reason, RequestForm,
@@ -23,6 +20,9 @@ use crate::protocol::wire::{Lost, Wire};
 use crate::protocol::{
     DESCRIPTION, INTERFACE, SERVICE, SERVICE_DESCRIPTION, VERSION, settings_mark,
 };
+use crate::report::claims::Row;
+use crate::report::json::HostForm;
+use crate::service::advise::{Form, Question};
 use crate::{numad, output};
 
 /// What comes after a message.

@@ -9,7 +9,7 @@ use std::fmt;
 use nix::errno::Errno;
 use nix::unistd::{getegid, geteuid};
 
-use super::ipc::{self, Id, Stat, Whose};
+use crate::numad::queue::ipc::{self, Id, Stat, Whose};
 
 /// So often somebody may come in between.
 const TRIES: usize = 16;
