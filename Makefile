@@ -55,10 +55,11 @@ test-vm: deps deps-test ## Runs the tests that boot virtual machines with many n
 	@[ -f target/placer.deb ] || $(MAKE) --no-print-directory deb
 	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture --test-threads=1
 
-fuzz: deps deps-fuzz ## Fuzzes the daemon's socket and numad's queue, FUZZ_SECONDS=60 each
-	@cp Cargo.lock fuzz/Cargo.lock && mkdir -p fuzz/corpus/socket fuzz/corpus/queue
+fuzz: deps deps-fuzz ## Fuzzes the daemon's socket, numad's queue and policy best, FUZZ_SECONDS=60 each
+	@cp Cargo.lock fuzz/Cargo.lock && mkdir -p fuzz/corpus/socket fuzz/corpus/queue fuzz/corpus/best
 	RUSTC_BOOTSTRAP=1 $(FUZZ) socket fuzz/corpus/socket fuzz/seeds/socket -- $(FUZZED) -dict=fuzz/socket.dict
 	RUSTC_BOOTSTRAP=1 $(FUZZ) queue fuzz/corpus/queue fuzz/seeds/queue -- $(FUZZED)
+	RUSTC_BOOTSTRAP=1 $(FUZZ) best fuzz/corpus/best -- $(FUZZED) -max_len=1024
 
 lint: deps deps-lint ## Checks format, clippy, docs, Rust version and scripts; warnings are errors
 	$(CARGO) fmt --all --check

@@ -12,7 +12,7 @@ use crate::error::AdviseError;
 use crate::ids::NodeId;
 use crate::idset::NodeSet;
 use crate::policy::Policy;
-use crate::policy::best::{self, Figures, Host, Proof, Solution, Workspace, place};
+use crate::policy::best::{self, Host, Prediction, Proof, Solution, Workspace, place};
 use crate::policy::numad::{self, Query};
 use crate::request::Request;
 use crate::snapshot::Snapshot;
@@ -89,7 +89,7 @@ fn by_best(
     let told = |host: &Host, chosen: &Chosen<'_>| describe(snapshot, request, usable, host, chosen);
     let plain = question(request, &[]);
     if request.near.is_none()
-        && let Some(lone) = best::lone(host, &plain)
+        && let Some(lone) = best::try_single_node(host, &plain)
     {
         let (nodes, split) = ([lone.share.node], [lone.share]);
         let (figures, proof) = (Some(lone.figures), Some(Proof::Optimal));
@@ -97,7 +97,7 @@ fn by_best(
     }
     let mut space = Workspace::new();
     let mut seed: Vec<u32> = Vec::new();
-    let certain = best::certain(host, &plain, &mut space);
+    let certain = best::prove_single_node(host, &plain, &mut space);
     // numad's own set is among the candidates of a search that cannot see all.
     if !certain && host.useful() > ALL_SETS_ARE_SEEN {
         let lenient = numad::Rules { lenient: true, ..numad::Rules::default() };
@@ -178,7 +178,7 @@ fn bytes(mib: f64) -> Bytes {
 struct Chosen<'a> {
     /// Ids, ascending.
     nodes: &'a [u32],
-    figures: Option<Figures>,
+    figures: Option<Prediction>,
     split: &'a [best::Share],
     proof: Option<Proof>,
 }

@@ -106,6 +106,16 @@ fn requests_beyond_the_hosts_memory_are_as_optimal_as_claimed() {
     assert!(unfit > 400, "{unfit}");
 }
 
+/// The stable twin of fuzz/fuzz_targets/best.rs.
+#[test]
+fn three_thousand_inputs_of_the_fuzz_target_are_as_by_brute_force() {
+    let mut dice = Dice(seed(7));
+    for _ in 0..3_000 {
+        let input: Vec<u8> = (0..dice.below(400)).map(|_| dice.next() as u8).collect();
+        common::bytes::compare(&input);
+    }
+}
+
 /// `make test-best`; `BEST_HOSTS`: how many.
 #[test]
 #[ignore = "minutes: make test-best"]

@@ -12,7 +12,7 @@ mod common;
 
 use common::{Ask, Dice, FILL, SHAPES, brute, plain, random};
 use placer_engine::policy::best::{
-    Proof, Request, Solution, Workspace, certain, lone, solve, solve_by_sets,
+    Proof, Request, Solution, Workspace, prove_single_node, solve, solve_by_sets, try_single_node,
 };
 
 /// Says what the answer claims: no set is below this, in millionths.
@@ -87,7 +87,9 @@ fn what_is_certain_is_the_rules_answer_and_no_search_says_otherwise() {
         ask.nodes.iter_mut().for_each(|node| node.idle *= idle);
         ask.cpus = dice.pick(&[0.5, 1.0, 2.0, 4.0]);
         let host = ask.host();
-        if lone(&host, &ask.request()).is_some() || !certain(&host, &ask.request(), &mut space) {
+        if try_single_node(&host, &ask.request()).is_some()
+            || !prove_single_node(&host, &ask.request(), &mut space)
+        {
             continue;
         }
         let got = space.solution();

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use placer_engine::policy::best::{Fabric, HostError, Rules};
+use placer_engine::policy::best::{DistanceMatrix, HostError, Rules};
 use placer_engine::{Bytes, CpuId, Host, NodeId, Snapshot};
 
 /// Ticks between the two readings of the CPU counters that rules see: 2 s, as numad waits.
@@ -15,7 +15,7 @@ pub(super) const CPU: i64 = 1_000_000;
 #[derive(Clone, Debug)]
 pub struct Machine {
     pub host: Arc<Host>,
-    pub fabric: Arc<Fabric>,
+    pub fabric: Arc<DistanceMatrix>,
     /// In ascending order of ids.
     pub nodes: Vec<Node>,
     /// Row by row, as policy `best` has them.

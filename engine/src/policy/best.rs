@@ -1,25 +1,25 @@
 #![doc = include_str!("best/doc.md")]
 
-mod bound;
-mod exact;
+mod bounds;
+mod branch_and_bound;
+mod enumerate;
 mod explain;
-mod front;
 mod grow;
-mod lanes;
+mod model;
+mod nodes;
+mod objective;
+mod pareto;
 mod place;
-mod problem;
 mod rules;
-mod score;
-mod search;
+mod simd_bounds;
+mod solution;
 mod solve;
 mod sweep;
 
+pub use branch_and_bound::default_effort;
 pub use explain::{Reason, Verdict, alternatives, judge};
+pub use model::{DistanceMatrix, Host, HostError, Node, Prefer, Request};
 pub use place::{Placement, place};
-pub use problem::{Fabric, Host, HostError, Node, Prefer, Request};
-pub use rules::{Rules, fabric};
-pub use search::default_effort;
-pub use solve::{
-    Figures, Lone, Proof, Share, Solution, Workspace, certain, lone, solve, solve_by_sets,
-    step_limit,
-};
+pub use rules::{Rules, distance_matrix};
+pub use solution::{Prediction, Proof, Share, SingleNode, Solution};
+pub use solve::{Workspace, prove_single_node, solve, solve_by_sets, step_limit, try_single_node};

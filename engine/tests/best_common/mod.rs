@@ -10,9 +10,10 @@
     reason = "each test file uses its own part; plain code is the point"
 )]
 
-use placer_engine::policy::best::{Fabric, Host, Node, Prefer, Request};
+use placer_engine::policy::best::{DistanceMatrix, Host, Node, Prefer, Request};
 use std::sync::Arc;
 
+pub mod bytes;
 pub mod unusual;
 
 /// A host and a request, as one line of the golden file has them.
@@ -29,7 +30,7 @@ pub struct Ask {
 impl Ask {
     pub fn host(&self) -> Host {
         let cells = self.distances.iter().flatten().copied().collect();
-        let fabric = Fabric::new(self.nodes.len(), cells).expect("square distances");
+        let fabric = DistanceMatrix::new(self.nodes.len(), cells).expect("square distances");
         Host::new(self.nodes.clone(), Arc::new(fabric)).expect("valid nodes")
     }
 
@@ -320,11 +321,4 @@ pub fn random(dice: &mut Dice, n: usize, shape: Shape, fill: (f64, f64), odd: bo
         bound: dice.pick(&[0.5, 0.5, 0.5, 0.0, 0.2, 1.0]),
         prefer: dice.pick(&[Prefer::Room, Prefer::Room, Prefer::Room, Prefer::Pack]),
     }
-}
-
-/// Returns the time that this thread has been on a CPU, in µs: other work on the machine hardly counts.
-pub fn busy_us() -> f64 {
-    let clock = nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID;
-    let now = nix::time::clock_gettime(clock).expect("a thread has a clock");
-    now.tv_sec() as f64 * 1e6 + now.tv_nsec() as f64 / 1e3
 }

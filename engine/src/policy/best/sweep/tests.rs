@@ -1,8 +1,9 @@
 use std::sync::Arc;
 
-use super::super::exact;
-use super::super::problem::{Fabric, Host, Node, Request};
-use super::super::search::{Buffers, search, sweep};
+use super::super::branch_and_bound::{Buffers, search, sweep};
+use super::super::enumerate;
+use super::super::model::{DistanceMatrix, Host, Node, Prefer, Request};
+use super::super::nodes::SLACK;
 use super::*;
 
 struct Dice(u64);
@@ -40,8 +41,8 @@ fn host(dice: &mut Dice, count: u32, far: u32) -> Host {
         let (idle, free) = (dice.real(full) * cap, dice.real(full) * mem);
         Node { id, cpus, cap, idle, mem: free, mem_total: mem }
     });
-    let fabric = Fabric::new(cells.len().isqrt(), cells).expect("distances");
-    Host::new(nodes.collect(), Arc::new(fabric)).expect("a host")
+    let distances = DistanceMatrix::new(cells.len().isqrt(), cells).expect("distances");
+    Host::new(nodes.collect(), Arc::new(distances)).expect("a host")
 }
 
 /// Sweeps `rounds` hosts with so much room for rounding and compares with the enumeration.
@@ -56,18 +57,19 @@ fn agree(mut dice: Dice, rounds: u32, far: u32, slack: f32) {
         let mut request = Request::new(0.5 + dice.real(40.0), mem);
         request.memory_bound = dice.real(1.0);
         request.prefer = if dice.below(3) == 0 { Prefer::Pack } else { Prefer::Room };
-        let case = Case::new(&host, &request);
+        let problem = Problem::new(&host, &request);
         let useful: Vec<usize> =
             (0..host.nodes.len()).filter(|&i| host.nodes[i].is_useful()).collect();
-        let (mut one, mut other) = (Front::default(), Front::default());
+        let (mut one, mut other) = (ParetoFront::default(), ParetoFront::default());
         one.clear();
         other.clear();
-        exact::enumerate(&case, &useful, &mut one, &mut shares);
-        if sweep(&case, &useful, &mut other, &mut shares, &mut buffers, slack).is_none() {
+        enumerate::enumerate(&problem, &useful, &mut one, &mut shares);
+        if sweep(&problem, &useful, &mut other, &mut shares, &mut buffers, slack).is_none() {
             continue;
         }
         swept += 1;
-        let answer = |front: &Front| front.best().map(|best| (best.set.clone(), best.micros));
+        let answer =
+            |front: &ParetoFront| front.best().map(|best| (best.set.clone(), best.slowdown_ppm));
         assert_eq!(answer(&one), answer(&other), "round {round}: {host:?} {request:?}");
     }
     assert!(swept * 3 > rounds * 2, "{swept} of {rounds} hosts only");
@@ -95,21 +97,23 @@ fn bounds_with_a_thousandth_of_the_slack_prove_what_the_enumeration_finds() {
         };
         let mem = (1.0 + dice.real(120_000.0)) * 10f64.powf(dice.real(3.0));
         let request = Request::new(0.5 + dice.real(40.0), mem);
-        let mut case = Case::new(&host, &request);
-        case.slack = 1e-12;
+        let mut problem = Problem::new(&host, &request);
+        problem.slack = 1e-12;
         let useful: Vec<usize> =
             (0..host.nodes.len()).filter(|&i| host.nodes[i].is_useful()).collect();
-        let (mut one, mut other) = (Front::default(), Front::default());
+        let (mut one, mut other) = (ParetoFront::default(), ParetoFront::default());
         one.clear();
         other.clear();
-        exact::enumerate(&Case::new(&host, &request), &useful, &mut one, &mut shares);
+        enumerate::enumerate(&Problem::new(&host, &request), &useful, &mut one, &mut shares);
         if one.best().is_none() {
             continue;
         }
-        let found = search(&case, &useful, &[], 100_000, &mut other, &mut shares, &mut buffers);
+        let found = search(&problem, &useful, &[], 100_000, &mut other, &mut shares, &mut buffers);
         if found.complete {
             complete += 1;
-            let answer = |front: &Front| front.best().map(|best| (best.set.clone(), best.micros));
+            let answer = |front: &ParetoFront| {
+                front.best().map(|best| (best.set.clone(), best.slowdown_ppm))
+            };
             assert_eq!(answer(&one), answer(&other), "round {round}: {host:?} {request:?}");
         }
     }

@@ -1,25 +1,25 @@
 //! Every set of up to 16 useful nodes, one after the other, at a few nanoseconds each.
 
-use super::front::{Front, above};
-use super::score::{Case, SLACK, SPILLED, Shares, rounded};
+use super::objective::{Problem, SLACK, SPILLED, Shares, rounded};
+use super::pareto::{ParetoFront, above};
 
 /// Most useful nodes that are enumerated.
-pub(crate) const MOST: usize = 16;
+pub(crate) const MAX_NODES: usize = 16;
 
 /// Most passes over all sets; the last one needs no answer to start from, and is always enough.
 const PASSES: u32 = 4;
 
 /// Up to that many nodes the enumeration is faster than a search.
-pub(crate) const FEW: usize = 10;
+pub(crate) const ENUMERATED_NODES: usize = 10;
 
 /// Steps of a search after which a sweep would have been faster.
-pub(crate) const EFFORT: u64 = 1_000;
+pub(crate) const SEARCH_STEPS: u64 = 1_000;
 
 /// The useful nodes side by side, and along the current set what each further node would add.
 ///
 /// `W`: lanes, at least the number of useful nodes, so that the inner loops have a fixed length.
 struct Table<'a, const W: usize> {
-    case: &'a Case<'a>,
+    problem: &'a Problem<'a>,
     /// Positions on the host, ascending.
     at: [usize; W],
     count: usize,
@@ -38,7 +38,7 @@ struct Table<'a, const W: usize> {
     chosen: [usize; W],
     /// Whether an answer was known before.
     known: bool,
-    /// Whether a set may have been left out for an answer that no longer stands.
+    /// Whether a set may have been left out because of an answer that was replaced since.
     stale: bool,
     /// Of the answer so far: its nodes, what counts as equal, and what rules it out.
     size: usize,
@@ -46,7 +46,7 @@ struct Table<'a, const W: usize> {
     goal: f64,
     /// Largest difference of a slowdown computed here and the objective's, relative.
     doubt: f64,
-    /// Slowdown of a set without crowding and with all memory at the shortest distance, in millionths.
+    /// Slowdown of a set without crowding and with all memory at the shortest distance, in parts per million.
     floor: f64,
 }
 
@@ -71,22 +71,22 @@ struct Reach<const W: usize> {
 
 /// Offers every feasible set of the useful nodes that may be the answer; returns how many it looked at.
 pub(crate) fn enumerate(
-    case: &Case<'_>,
+    problem: &Problem<'_>,
     useful: &[usize],
-    front: &mut Front,
+    front: &mut ParetoFront,
     shares: &mut Shares,
 ) -> u64 {
     match useful.len() {
-        0..=4 => Table::<4>::new(case, useful).run(front, shares),
-        5..=8 => Table::<8>::new(case, useful).run(front, shares),
-        _ => Table::<MOST>::new(case, useful).run(front, shares),
+        0..=4 => Table::<4>::new(problem, useful).run(front, shares),
+        5..=8 => Table::<8>::new(problem, useful).run(front, shares),
+        _ => Table::<MAX_NODES>::new(problem, useful).run(front, shares),
     }
 }
 
 impl<'a, const W: usize> Table<'a, W> {
-    fn new(case: &'a Case<'a>, useful: &[usize]) -> Self {
+    fn new(problem: &'a Problem<'a>, useful: &[usize]) -> Self {
         let mut table = Self {
-            case,
+            problem,
             at: [0; W],
             count: useful.len().min(W),
             cpus: [0.0; W],
@@ -103,18 +103,18 @@ impl<'a, const W: usize> Table<'a, W> {
             size: W,
             limit: f64::INFINITY,
             goal: f64::INFINITY,
-            doubt: 1e-12 + (case.slack - SLACK),
-            floor: case.slowdown(1.0, case.fabric.lowest()) * (1.0 - case.slack),
+            doubt: 1e-12 + (problem.slack - SLACK),
+            floor: problem.slowdown(1.0, problem.distances.lowest()) * (1.0 - problem.slack),
         };
         let mut tail = Sums::default();
         for (t, &at) in useful.iter().enumerate().take(W).rev() {
-            let node = &case.nodes[at];
+            let node = &problem.nodes[at];
             table.at[t] = at;
             table.cpus[t] = f64::from(node.cpus);
             table.cap[t] = node.cap;
             table.idle[t] = node.idle;
             table.mem[t] = node.mem;
-            let row = case.fabric.row(at);
+            let row = problem.distances.row(at);
             for (cell, &to) in table.distance[t].iter_mut().zip(useful) {
                 *cell = row[to];
             }
@@ -123,7 +123,7 @@ impl<'a, const W: usize> Table<'a, W> {
                 _ if node.cap > 0.0 => (f64::INFINITY, f64::INFINITY),
                 _ => (0.0, 0.0),
             };
-            table.even &= useful.iter().all(|&to| row[to] == case.fabric.distance(to, at));
+            table.even &= useful.iter().all(|&to| row[to] == problem.distances.distance(to, at));
             tail.cpus += table.cpus[t];
             tail.cap += node.cap;
             tail.idle += node.idle;
@@ -136,7 +136,7 @@ impl<'a, const W: usize> Table<'a, W> {
     /// Passes over all sets until the answer stays the same.
     ///
     /// A pass that starts without an answer leaves out only what is too slow for any, and is enough.
-    fn run(&mut self, front: &mut Front, shares: &mut Shares) -> u64 {
+    fn run(&mut self, front: &mut ParetoFront, shares: &mut Shares) -> u64 {
         let none = Reach { idle: [0.0; W], cap: [0.0; W] };
         self.known = front.best().is_some();
         let mut steps = 0;
@@ -159,7 +159,7 @@ impl<'a, const W: usize> Table<'a, W> {
         start: usize,
         sums: Sums,
         reach: &Reach<W>,
-        front: &mut Front,
+        front: &mut ParetoFront,
         shares: &mut Shares,
     ) -> u64 {
         let mut steps = 0;
@@ -207,38 +207,38 @@ impl<'a, const W: usize> Table<'a, W> {
                 mixed + 2.0 * (idle * (reach.cap[t] + cap * own) + cap * reach.idle[t]),
                 all + cap * (2.0 * reach.cap[t] + cap * own),
             ),
-            thin: (larger(sums.thin.0, thin.0), larger(sums.thin.1, thin.1)),
+            thin: (max(sums.thin.0, thin.0), max(sums.thin.1, thin.1)),
         }
     }
 
-    /// Says whether a set is a candidate that may be at most `most` slow, without a loop over its members.
+    /// Reports whether a set is a candidate that may be at most `most` slow, without a loop over its members.
     #[inline]
     fn may_count(&self, sums: Sums, most: f64) -> bool {
-        let case = self.case;
-        if sums.mem < case.need_mem || sums.cpus < case.need_cpus || sums.cap <= 0.0 {
+        let problem = self.problem;
+        if sums.mem < problem.need_mem || sums.cpus < problem.need_cpus || sums.cap <= 0.0 {
             return false;
         }
-        let more = (case.cpus - sums.idle).max(0.0) / sums.cap;
+        let more = (problem.cpus - sums.idle).max(0.0) / sums.cap;
         if (1.0 + more) * self.floor > most {
             return false;
         }
         if !self.even {
             return true;
         }
-        let width = 1.0 / case.cpus.max(sums.idle);
-        let fullest = (sums.thin.0 + more * sums.thin.1) * width * case.mem.min(sums.mem);
+        let width = 1.0 / problem.cpus.max(sums.idle);
+        let fullest = (sums.thin.0 + more * sums.thin.1) * width * problem.mem.min(sums.mem);
         // Not a number: a member without memory in a set without crowding.
-        if fullest.is_nan() || fullest > 1.0 - case.slack {
+        if fullest.is_nan() || fullest > 1.0 - problem.slack {
             return true;
         }
         // Every member holds the memory of its own threads, so the pairs are all there is.
         let (both, mixed, all) = sums.pairs;
         let near = (both + more * (mixed + more * all)) * width * width;
-        case.slowdown(1.0 + more, near) * (1.0 - case.slack) <= most
+        problem.slowdown(1.0 + more, near) * (1.0 - problem.slack) <= most
     }
 
-    /// Takes over what the best set so far means for others.
-    fn learn(&mut self, front: &Front) {
+    /// Updates the limits from the best set so far.
+    fn learn(&mut self, front: &ParetoFront) {
         let best = front.best().filter(|_| self.known);
         let (size, goal) = (best.map_or(W, |best| best.set.len()), front.goal());
         // Sets of more nodes than the answer were left out for being slower than its goal. That still
@@ -257,15 +257,15 @@ impl<'a, const W: usize> Table<'a, W> {
         if size > self.size { self.goal } else { self.limit }
     }
 
-    /// Says whether neither this set with all of `tail` nor any set between can be the answer.
+    /// Reports whether neither this set with all of `tail` nor any set between can be the answer.
     fn is_pointless(&self, sums: Sums, tail: Sums, limit: f64) -> bool {
         // Sums in another order may differ in the last digits.
-        let case = self.case;
-        let more = 1.0 + case.slack;
+        let problem = self.problem;
+        let more = 1.0 + problem.slack;
         // λ falls with every node that comes in, so all of them together have the lowest.
-        let crowd = case.cpus - (sums.idle + tail.idle) * more;
-        (sums.mem + tail.mem) * more < case.need_mem
-            || sums.cpus + tail.cpus < case.need_cpus
+        let crowd = problem.cpus - (sums.idle + tail.idle) * more;
+        (sums.mem + tail.mem) * more < problem.need_mem
+            || sums.cpus + tail.cpus < problem.need_cpus
             || crowd * self.floor > (limit - self.floor) * (sums.cap + tail.cap) * more
     }
 
@@ -275,14 +275,14 @@ impl<'a, const W: usize> Table<'a, W> {
         size: usize,
         sums: Sums,
         reach: &Reach<W>,
-        front: &mut Front,
+        front: &mut ParetoFront,
         shares: &mut Shares,
     ) {
-        let case = self.case;
-        let more = (case.cpus - sums.idle).max(0.0) / sums.cap;
+        let problem = self.problem;
+        let more = (problem.cpus - sums.idle).max(0.0) / sums.cap;
         let most = self.most(size);
-        let width = 1.0 / case.cpus.max(sums.idle);
-        let placed = 1.0 / case.mem.min(sums.mem);
+        let width = 1.0 / problem.cpus.max(sums.idle);
+        let placed = 1.0 / problem.mem.min(sums.mem);
         let (mut near, mut rest, mut nearest) = (0.0, 1.0, f64::INFINITY);
         for &t in &self.chosen[..size] {
             let share = (self.idle[t] + more * self.cap[t]) * width;
@@ -300,18 +300,18 @@ impl<'a, const W: usize> Table<'a, W> {
         if rest > SPILLED {
             // What spills over costs the nearest member's distance at least.
             let least = near + rest * nearest * width;
-            if case.slowdown(1.0 + more, least) * (1.0 - case.slack) > most {
+            if problem.slowdown(1.0 + more, least) * (1.0 - problem.slack) > most {
                 return;
             }
             let (cost, on_edge) = self.spill(size, rest, more, width, placed, reach);
             near += cost;
             edge |= on_edge;
         }
-        let micros = case.slowdown(1.0 + more, near);
-        let mut whole = rounded(micros);
-        // This sum ran in another order than the objective's: where that could change the last digit, ask it.
-        let doubt = (micros * self.doubt).max(1e-4);
-        let fraction = micros - micros.floor();
+        let slowdown_ppm = problem.slowdown(1.0 + more, near);
+        let mut whole = rounded(slowdown_ppm);
+        // The objective sums in another order: where that could change the last digit, it decides.
+        let doubt = (slowdown_ppm * self.doubt).max(1e-4);
+        let fraction = slowdown_ppm - slowdown_ppm.floor();
         if edge || (fraction - 0.5).abs() < doubt || doubt > 0.4 {
             whole = self.ask(size, shares);
         }
@@ -321,7 +321,7 @@ impl<'a, const W: usize> Table<'a, W> {
             for (at, &t) in set.iter_mut().zip(&self.chosen[..size]) {
                 *at = self.at[t];
             }
-            front.offer(case, &set[..size], whole);
+            front.offer(problem, &set[..size], whole);
             self.learn(front);
         }
     }
@@ -361,17 +361,17 @@ impl<'a, const W: usize> Table<'a, W> {
         (cost, edge)
     }
 
-    /// Returns what the objective itself says, in millionths.
+    /// Returns the slowdown by the objective itself, in parts per million.
     fn ask(&self, size: usize, shares: &mut Shares) -> u64 {
         let mut set = [0; W];
         for (at, &t) in set.iter_mut().zip(&self.chosen[..size]) {
             *at = self.at[t];
         }
-        self.case.weigh(&set[..size], shares).micros
+        self.problem.evaluate(&set[..size], shares).slowdown_ppm
     }
 }
 
-/// Says whether a part of the memory is so close to what counts as nothing that rounding decides.
+/// Reports whether a part of the memory is so close to the limit of nothing that rounding decides.
 #[inline]
 fn is_edge(rest: f64) -> bool {
     rest > 0.1 * SPILLED && rest < 10.0 * SPILLED
@@ -379,6 +379,6 @@ fn is_edge(rest: f64) -> bool {
 
 /// Returns the larger of two numbers; unlike `f64::max` one instruction.
 #[inline]
-fn larger(a: f64, b: f64) -> f64 {
+fn max(a: f64, b: f64) -> f64 {
     if a > b { a } else { b }
 }

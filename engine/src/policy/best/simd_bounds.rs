@@ -1,28 +1,28 @@
 //! Bounds on the slowdown of many sets side by side, in loops that compilers turn into vector code.
 
-use super::bound::Slice;
-use super::score::Case;
-use super::sweep::{MOST, Nodes, single};
+use super::bounds::Slice;
+use super::nodes::{MAX_NODES, Nodes, single};
+use super::objective::Problem;
 
-/// Nodes whose sets are tabled.
-pub(crate) const LOW: usize = 6;
+/// Number of nodes whose sets are in the table.
+pub(crate) const TABLE_NODES: usize = 6;
 
 /// Sets in one loop. Loops of 8 or 16 are unrolled before they are turned into vector code, which then is
 /// half as fast.
 const LANES: usize = 32;
-const ROWS: usize = (1 << LOW) / LANES;
+const ROWS: usize = (1 << TABLE_NODES) / LANES;
 
 type Lanes = [f32; LANES];
-/// A figure of each set of the first nodes; bit `t` of the index: node `t` is in.
+/// A figure of each set of the first nodes; bit `t` of the index: node `t` is a member.
 type Column = [Lanes; ROWS];
 
-/// Not 0: the set may be what is looked for.
+/// Not 0: the set is not ruled out.
 pub(crate) struct Marks(pub(crate) [[u32; LANES]; ROWS]);
 
-/// What a set must not be beyond.
+/// Limits that rule a set out.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Verge {
-    /// Slowdown in millionths.
+pub(crate) struct Thresholds {
+    /// Slowdown in parts per million.
     pub(crate) most: f32,
     pub(crate) key: f32,
     need_cpus: f32,
@@ -38,29 +38,29 @@ pub(crate) struct Verge {
     held: f32,
 }
 
-impl Verge {
-    pub(crate) fn new(case: &Case<'_>, range: &Slice, slack: f32) -> Self {
+impl Thresholds {
+    pub(crate) fn new(problem: &Problem<'_>, range: &Slice, slack: f32) -> Self {
         let (low, high) = (1.0 - slack, 1.0 + slack);
         Self {
             most: f32::INFINITY,
             key: f32::INFINITY,
-            need_cpus: single(case.need_cpus / case.cpus) * low,
-            need_mem: single(case.need_mem / case.mem) * low,
+            need_cpus: single(problem.need_cpus / problem.cpus) * low,
+            need_mem: single(problem.need_mem / problem.mem) * low,
             crowding: (single(range.crowding.0) * low, single(range.crowding.1) * high),
             width: (
-                single(range.width.0 / case.cpus) * low,
-                single(range.width.1 / case.cpus) * high,
+                single(range.width.0 / problem.cpus) * low,
+                single(range.width.1 / problem.cpus) * high,
             ),
-            base: single((1.0 - case.bound) * 1e6) * low,
-            slope: single(case.bound * 1e6) * low,
-            floor: single(case.slowdown(1.0, case.fabric.lowest())) * low,
+            base: single((1.0 - problem.bound) * 1e6) * low,
+            slope: single(problem.bound * 1e6) * low,
+            floor: single(problem.slowdown(1.0, problem.distances.lowest())) * low,
             held: low,
         }
     }
 
-    /// Says whether neither `part` nor it with any of `tail` can be what is looked for.
+    /// Reports whether `part` and all its unions with nodes of `tail` are ruled out.
     pub(crate) fn rules_out(&self, part: &Part, tail: &Part) -> bool {
-        let crowding = |idle: f32, cap: f32| 1.0 + larger(1.0 - idle, 0.0) / cap;
+        let crowding = |idle: f32, cap: f32| 1.0 + max(1.0 - idle, 0.0) / cap;
         part.mem + tail.mem < self.need_mem
             || part.cpus + tail.cpus < self.need_cpus
             || part.key > self.key
@@ -70,7 +70,7 @@ impl Verge {
     }
 }
 
-/// What some nodes come to together.
+/// Sums over some nodes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Part {
     cpus: f32,
@@ -81,10 +81,10 @@ pub(crate) struct Part {
     thin: Thin,
     pairs: Pairs,
     /// Sums of distance times idle, and times all CPUs: to the memory of each node, and both ways.
-    to_idle: [f32; MOST],
-    to_cap: [f32; MOST],
-    pair_idle: [f32; MOST],
-    pair_cap: [f32; MOST],
+    to_idle: [f32; MAX_NODES],
+    to_cap: [f32; MAX_NODES],
+    pair_idle: [f32; MAX_NODES],
+    pair_cap: [f32; MAX_NODES],
 }
 
 /// The most idle, and the most CPUs, that a member has for its memory.
@@ -103,7 +103,7 @@ struct Pairs {
 }
 
 impl Part {
-    /// Takes the node's own figures in, without what it is to others.
+    /// Adds the node's own figures, without its distances to others.
     pub(crate) fn add(&mut self, nodes: &Nodes, t: usize) {
         self.cpus += nodes.cpus[t];
         self.cap += nodes.cap[t];
@@ -112,14 +112,14 @@ impl Part {
         self.key += nodes.key[t];
         let thin = Thin::of(nodes, t);
         self.thin =
-            Thin { idle: larger(self.thin.idle, thin.idle), cap: larger(self.thin.cap, thin.cap) };
+            Thin { idle: max(self.thin.idle, thin.idle), cap: max(self.thin.cap, thin.cap) };
     }
 
     pub(crate) fn join(&mut self, nodes: &Nodes, t: usize) {
         self.add(nodes, t);
         self.pairs = self.pairs.with(nodes, t, self.pair_idle[t], self.pair_cap[t]);
         let (idle, cap) = (nodes.idle[t], nodes.cap[t]);
-        for j in 0..MOST {
+        for j in 0..MAX_NODES {
             let (distance, pair) = (nodes.distance[t][j], nodes.pair[t][j]);
             self.to_idle[j] += idle * distance;
             self.to_cap[j] += cap * distance;
@@ -153,7 +153,7 @@ impl Pairs {
     }
 }
 
-/// What each set of the first nodes comes to.
+/// Sums of each set of the first nodes.
 pub(crate) struct Table {
     cpus: Column,
     cap: Column,
@@ -165,12 +165,12 @@ pub(crate) struct Table {
     both: Column,
     mixed: Column,
     all: Column,
-    to_idle: [Column; MOST],
-    to_cap: [Column; MOST],
-    /// Memory of each of the first nodes where it is in the set, else 0.
-    hold: [Column; LOW],
-    /// 0 where it is in the set, else infinite.
-    absent: [Column; LOW],
+    to_idle: [Column; MAX_NODES],
+    to_cap: [Column; MAX_NODES],
+    /// Memory of each of the first nodes if it is in the set, else 0.
+    hold: [Column; TABLE_NODES],
+    /// 0 if it is in the set, else infinite.
+    absent: [Column; TABLE_NODES],
 }
 
 /// What the first bound leaves for the second.
@@ -183,10 +183,10 @@ struct Shape {
 
 impl Table {
     pub(crate) fn new(nodes: &Nodes) -> Self {
-        let thin: [Thin; LOW] = std::array::from_fn(|t| Thin::of(nodes, t));
+        let thin: [Thin; TABLE_NODES] = std::array::from_fn(|t| Thin::of(nodes, t));
         let (mut both, mut mixed, mut all) = (zero(), zero(), zero());
-        let mut pairs = [Pairs::default(); 1 << LOW];
-        for t in 0..LOW {
+        let mut pairs = [Pairs::default(); 1 << TABLE_NODES];
+        for t in 0..TABLE_NODES {
             let idle = sums(|i| if i < t { nodes.idle[i] * nodes.pair[i][t] } else { 0.0 });
             let cap = sums(|i| if i < t { nodes.cap[i] * nodes.pair[i][t] } else { 0.0 });
             for set in 0..1 << t {
@@ -212,8 +212,8 @@ impl Table {
             idle: sums(|t| nodes.idle[t]),
             mem: sums(|t| nodes.mem[t]),
             key: sums(|t| nodes.key[t]),
-            thin_idle: joined(larger, |t| thin[t].idle),
-            thin_cap: joined(larger, |t| thin[t].cap),
+            thin_idle: joined(max, |t| thin[t].idle),
+            thin_cap: joined(max, |t| thin[t].cap),
             both,
             mixed,
             all,
@@ -231,7 +231,7 @@ impl Table {
         nodes: &Nodes,
         part: &Part,
         chosen: &[usize],
-        verge: &Verge,
+        thresholds: &Thresholds,
     ) -> Option<Marks> {
         let both = sums(|t| nodes.idle[t] * part.pair_idle[t]);
         let mixed = sums(|t| nodes.idle[t] * part.pair_cap[t] + nodes.cap[t] * part.pair_idle[t]);
@@ -242,16 +242,16 @@ impl Table {
             let mut shape = Shape { more: [0.0; LANES], width: [0.0; LANES], placed: [0.0; LANES] };
             let cross = (&both[row], &mixed[row], &all[row]);
             let lanes = &mut marks.0[row];
-            let thin = self.by_pairs(row, part, cross, verge, &mut shape, lanes);
+            let thin = self.by_pairs(row, part, cross, thresholds, &mut shape, lanes);
             if thin {
-                self.by_memory(row, nodes, part, chosen, verge, &shape, lanes);
+                self.by_memory(row, nodes, part, chosen, thresholds, &shape, lanes);
             }
             any |= lanes.iter().fold(0, |any, mark| any | mark);
         }
         (any != 0).then_some(marks)
     }
 
-    /// Marks what the sums leave over; says whether for some of that they are no bound on the distance.
+    /// Marks the sets that the sums do not rule out; returns whether for some of them the pairs are no bound.
     ///
     /// Where every member holds the memory of its own threads, the pairs are all there is.
     fn by_pairs(
@@ -259,7 +259,7 @@ impl Table {
         row: usize,
         part: &Part,
         (cross_both, cross_mixed, cross_all): (&Lanes, &Lanes, &Lanes),
-        verge: &Verge,
+        thresholds: &Thresholds,
         shape: &mut Shape,
         marks: &mut [u32; LANES],
     ) -> bool {
@@ -268,34 +268,35 @@ impl Table {
         let (keys, thin_idle, thin_cap) =
             (&self.key[row], &self.thin_idle[row], &self.thin_cap[row]);
         let (both, mixed, all) = (&self.both[row], &self.mixed[row], &self.all[row]);
-        let (part, verge) = (*part, *verge);
+        let (part, thresholds) = (*part, *thresholds);
         let mut thins = [0; LANES];
         for l in 0..LANES {
             let idle = part.idle + idles[l];
             let mem = part.mem + mems[l];
-            let more = larger(1.0 - idle, 0.0) / (part.cap + caps[l]);
-            let wide = larger(1.0, idle);
+            let more = max(1.0 - idle, 0.0) / (part.cap + caps[l]);
+            let wide = max(1.0, idle);
             let width = 1.0 / wide;
-            let placed = smaller(1.0, mem);
+            let placed = min(1.0, mem);
             let both = part.pairs.both + both[l] + cross_both[l];
             let mixed = part.pairs.mixed + mixed[l] + cross_mixed[l];
             let all = part.pairs.all + all[l] + cross_all[l];
             let near = (both + more * (mixed + more * all)) * width * width;
             let crowding = 1.0 + more;
-            let thin_idle = larger(part.thin.idle, thin_idle[l]);
-            let thin_cap = larger(part.thin.cap, thin_cap[l]);
+            let thin_idle = max(part.thin.idle, thin_idle[l]);
+            let thin_cap = max(part.thin.cap, thin_cap[l]);
             // Not a number: a member without memory in a set without crowding.
-            let held = (thin_idle + more * thin_cap) * width * placed <= verge.held;
-            let slow = if held { verge.base + verge.slope * near } else { verge.floor };
-            let beyond = crowding * slow > verge.most;
+            let held = (thin_idle + more * thin_cap) * width * placed <= thresholds.held;
+            let slow =
+                if held { thresholds.base + thresholds.slope * near } else { thresholds.floor };
+            let beyond = crowding * slow > thresholds.most;
             let mark = !beyond
-                & (crowding >= verge.crowding.0)
-                & (crowding <= verge.crowding.1)
-                & (wide >= verge.width.0)
-                & (wide <= verge.width.1)
-                & (mem >= verge.need_mem)
-                & (part.cpus + cpus[l] >= verge.need_cpus)
-                & (part.key + keys[l] <= verge.key);
+                & (crowding >= thresholds.crowding.0)
+                & (crowding <= thresholds.crowding.1)
+                & (wide >= thresholds.width.0)
+                & (wide <= thresholds.width.1)
+                & (mem >= thresholds.need_mem)
+                & (part.cpus + cpus[l] >= thresholds.need_cpus)
+                & (part.key + keys[l] <= thresholds.key);
             shape.more[l] = more;
             shape.width[l] = width;
             shape.placed[l] = 1.0 / placed;
@@ -305,7 +306,7 @@ impl Table {
         thins.iter().fold(0, |any, thin| any | thin) != 0
     }
 
-    /// Takes the marks of sets that are too slow where what members cannot hold lies on the nearest of all.
+    /// Clears the marks of sets that are too slow even if what members cannot hold is on the nearest of them.
     #[expect(clippy::too_many_arguments, reason = "one place calls it")]
     fn by_memory(
         &self,
@@ -313,7 +314,7 @@ impl Table {
         nodes: &Nodes,
         part: &Part,
         chosen: &[usize],
-        verge: &Verge,
+        thresholds: &Thresholds,
         shape: &Shape,
         marks: &mut [u32; LANES],
     ) {
@@ -327,13 +328,13 @@ impl Table {
                 let more = shape.more[l];
                 let far = (part_idle + to_idle[l]) + more * (part_cap + to_cap[l]);
                 let share = (idle + more * cap) * shape.width[l];
-                let stored = smaller(share, hold[l] * shape.placed[l]);
+                let stored = min(share, hold[l] * shape.placed[l]);
                 near[l] += stored * far;
                 rest[l] -= stored;
-                nearest[l] = smaller(nearest[l], far + absent[l]);
+                nearest[l] = min(nearest[l], far + absent[l]);
             }
         };
-        for j in 0..LOW {
+        for j in 0..TABLE_NODES {
             put(j, &self.hold[j][row], &self.absent[j][row]);
         }
         for &j in chosen {
@@ -341,9 +342,10 @@ impl Table {
         }
         for l in 0..LANES {
             // 1e-5: what rounding may have left of the 1 at most.
-            let spilled = larger(rest[l] - 1e-5, 0.0) * nearest[l];
+            let spilled = max(rest[l] - 1e-5, 0.0) * nearest[l];
             let near = (near[l] + spilled) * shape.width[l];
-            let beyond = (1.0 + shape.more[l]) * (verge.base + verge.slope * near) > verge.most;
+            let beyond = (1.0 + shape.more[l]) * (thresholds.base + thresholds.slope * near)
+                > thresholds.most;
             marks[l] &= u32::from(!beyond);
         }
     }
@@ -361,7 +363,7 @@ fn sums(of: impl Fn(usize) -> f32) -> Column {
 fn joined(join: impl Fn(f32, f32) -> f32, of: impl Fn(usize) -> f32) -> Column {
     let mut column = zero();
     let flat = column.as_flattened_mut();
-    for t in 0..LOW {
+    for t in 0..TABLE_NODES {
         let own = of(t);
         let (known, new) = flat.split_at_mut(1 << t);
         for (to, &from) in new.iter_mut().zip(&*known) {
@@ -373,12 +375,12 @@ fn joined(join: impl Fn(f32, f32) -> f32, of: impl Fn(usize) -> f32) -> Column {
 
 /// Returns the larger of two numbers; unlike `f32::max` one instruction.
 #[inline]
-fn larger(a: f32, b: f32) -> f32 {
+fn max(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
 }
 
 /// Returns the smaller of two numbers; the second where one is not a number.
 #[inline]
-fn smaller(a: f32, b: f32) -> f32 {
+fn min(a: f32, b: f32) -> f32 {
     if a < b { a } else { b }
 }

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::super::problem::{Fabric, Host, Node, Prefer, Request};
+use super::super::model::{DistanceMatrix, Host, Node, Prefer, Request};
 use super::*;
 
 /// Nodes with that much free memory; more is more room.
@@ -13,18 +13,19 @@ fn host(mem: &[f64]) -> Host {
         mem,
         mem_total: 4096.0,
     });
-    let fabric = Fabric::new(mem.len(), vec![10.0; mem.len() * mem.len()]).expect("distances");
-    Host::new(nodes.collect(), Arc::new(fabric)).expect("a host")
+    let distances =
+        DistanceMatrix::new(mem.len(), vec![10.0; mem.len() * mem.len()]).expect("distances");
+    Host::new(nodes.collect(), Arc::new(distances)).expect("a host")
 }
 
 /// Offers the sets in turn and returns the set and slowdown of the answer.
 fn answer(mem: &[f64], offers: &[(&[usize], u64)]) -> (Vec<usize>, u64) {
-    let (host, mut front) = (host(mem), Front::default());
-    let case = Case::new(&host, &Request::new(4.0, 100.0));
+    let (host, mut front) = (host(mem), ParetoFront::default());
+    let problem = Problem::new(&host, &Request::new(4.0, 100.0));
     front.clear();
-    offers.iter().for_each(|&(set, slowdown)| front.offer(&case, set, slowdown));
+    offers.iter().for_each(|&(set, slowdown)| front.offer(&problem, set, slowdown));
     let best = front.best().expect("an answer");
-    (best.set.clone(), best.micros)
+    (best.set.clone(), best.slowdown_ppm)
 }
 
 #[test]
@@ -49,12 +50,12 @@ fn the_lowest_equal_slowdown_is_the_least_whose_limit_reaches() {
 
 #[test]
 fn the_goal_of_a_huge_slowdown_is_found_at_once() {
-    let (host, mut front) = (host(&[100.0]), Front::default());
-    let case = Case::new(&host, &Request::new(4.0, 100.0));
+    let (host, mut front) = (host(&[100.0]), ParetoFront::default());
+    let problem = Problem::new(&host, &Request::new(4.0, 100.0));
     for slowdown in [1 << 53, 1 << 60, u64::MAX] {
         front.clear();
         assert_eq!(front.goal(), f64::INFINITY);
-        front.offer(&case, &[0], slowdown);
+        front.offer(&problem, &[0], slowdown);
         let part = front.goal() / above(slowdown).min(u64::MAX as f64);
         assert!((part - 1.0 / 1.02).abs() < 1e-8, "{slowdown}: {part}");
     }
@@ -62,10 +63,10 @@ fn the_goal_of_a_huge_slowdown_is_found_at_once() {
 
 #[test]
 fn what_rounds_to_the_goal_rules_nothing_out() {
-    let (host, mut front) = (host(&[100.0]), Front::default());
-    let case = Case::new(&host, &Request::new(4.0, 100.0));
+    let (host, mut front) = (host(&[100.0]), ParetoFront::default());
+    let problem = Problem::new(&host, &Request::new(4.0, 100.0));
     front.clear();
-    front.offer(&case, &[0], 1_020_000);
+    front.offer(&problem, &[0], 1_020_000);
     // 1,000,000 leaves it equal, 999,999 does not; between them rounding decides.
     let goal = front.goal();
     assert!(goal > 999_999.5 && goal < 999_999.6, "{goal}");
@@ -103,25 +104,26 @@ fn a_set_beaten_under_one_lowest_slowdown_comes_back_under_none() {
 
 #[test]
 fn only_what_may_become_the_answer_is_kept() {
-    let (host, mut front) = (host(&[100.0, 200.0, 300.0]), Front::default());
-    let case = Case::new(&host, &Request { prefer: Prefer::Room, ..Request::new(4.0, 100.0) });
+    let (host, mut front) = (host(&[100.0, 200.0, 300.0]), ParetoFront::default());
+    let problem =
+        Problem::new(&host, &Request { prefer: Prefer::Room, ..Request::new(4.0, 100.0) });
     front.clear();
     assert_eq!((front.low(), front.changes()), (u64::MAX, 0));
-    front.offer(&case, &[1], 1_000_000);
+    front.offer(&problem, &[1], 1_000_000);
     assert_eq!((front.low(), front.limit(), front.changes()), (1_000_000, 1_020_000, 1));
     // Too slow; as fast with less room; slower with more nodes; the same again.
-    front.offer(&case, &[2], 1_020_001);
-    front.offer(&case, &[0], 1_000_000);
-    front.offer(&case, &[1, 2], 1_000_001);
-    front.offer(&case, &[1], 1_000_000);
+    front.offer(&problem, &[2], 1_020_001);
+    front.offer(&problem, &[0], 1_000_000);
+    front.offer(&problem, &[1, 2], 1_000_001);
+    front.offer(&problem, &[1], 1_000_000);
     assert_eq!((front.low(), front.changes(), front.entries().len()), (1_000_000, 1, 1));
     // Faster with more nodes: both may be the answer. The fastest is not the best.
-    front.offer(&case, &[1, 2], 999_999);
+    front.offer(&problem, &[1, 2], 999_999);
     assert_eq!((front.low(), front.entries().len()), (999_999, 2));
-    assert_eq!(front.fastest().map(|e| e.micros), Some(999_999));
-    assert_eq!(front.best().map(|e| e.micros), Some(1_000_000));
+    assert_eq!(front.fastest().map(|e| e.slowdown_ppm), Some(999_999));
+    assert_eq!(front.best().map(|e| e.slowdown_ppm), Some(1_000_000));
     // So much faster that neither counts; their buffers stay.
-    front.offer(&case, &[0, 1, 2], 900_000);
+    front.offer(&problem, &[0, 1, 2], 900_000);
     assert_eq!((front.entries().len(), front.entries.len()), (1, 2));
     // Before the first offer of the next request nothing is known.
     front.clear();

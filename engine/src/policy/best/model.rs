@@ -1,9 +1,9 @@
-//! What is asked: a host's nodes and distances, checked once, and a request.
+//! The input: a host's nodes and distances, checked once, and a request.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// How many nearest nodes of each node a [`Fabric`] keeps in order.
+/// How many nearest nodes of each node a [`DistanceMatrix`] keeps in order.
 ///
 /// Past that many the farthest kept one stands for all others, which only weakens a bound. A guest that
 /// spreads over more than 64 nodes is not worth the 16 MiB that all orders of 1,024 nodes would take.
@@ -79,7 +79,7 @@ impl std::error::Error for HostError {}
 
 /// A neighbour in the order of nearness.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Hop {
+pub(crate) struct Neighbour {
     pub(crate) distance: f64,
     pub(crate) node: u32,
 }
@@ -88,20 +88,20 @@ pub(crate) struct Hop {
 ///
 /// Cost: n² log n, about 0.2 ms at 64 nodes and 60 ms at 1,024. Room: 8 n² + 2,048 n bytes.
 #[derive(Debug)]
-pub struct Fabric {
+pub struct DistanceMatrix {
     size: usize,
     /// Row by row: from the CPUs of the row to the memory of the column; 10 is local.
     cells: Vec<f64>,
     kept: usize,
     /// For each node the nodes whose CPUs are nearest to its memory.
-    to: Vec<Hop>,
+    to: Vec<Neighbour>,
     /// For each node the nodes whose memory is nearest to its CPUs.
-    from: Vec<Hop>,
+    from: Vec<Neighbour>,
     lowest: f64,
     highest: f64,
 }
 
-impl Fabric {
+impl DistanceMatrix {
     /// Checks `cells`, `size` rows of `size` distances, and sorts the neighbours.
     ///
     /// Errors: a wrong number of cells, a distance that is not from 1 to 10^9, more than 65,535 nodes.
@@ -122,11 +122,12 @@ impl Fabric {
         }
         let kept = size.min(KEPT);
         let (mut to, mut from) = (Vec::with_capacity(size * kept), Vec::with_capacity(size * kept));
-        let mut order: Vec<Hop> = Vec::with_capacity(size);
-        let mut keep = |list: &mut Vec<Hop>, distance: &dyn Fn(usize) -> f64| {
+        let mut order: Vec<Neighbour> = Vec::with_capacity(size);
+        let mut keep = |list: &mut Vec<Neighbour>, distance: &dyn Fn(usize) -> f64| {
             order.clear();
-            order
-                .extend((0u32..).zip(0..size).map(|(node, i)| Hop { distance: distance(i), node }));
+            order.extend(
+                (0u32..).zip(0..size).map(|(node, i)| Neighbour { distance: distance(i), node }),
+            );
             order.sort_by(|a, b| a.distance.total_cmp(&b.distance).then(a.node.cmp(&b.node)));
             list.extend(order.iter().take(kept));
         };
@@ -156,13 +157,13 @@ impl Fabric {
 
     /// Returns up to 64 nodes, those whose CPUs are nearest to the memory at `j` first.
     #[inline]
-    pub(crate) fn to(&self, j: usize) -> &[Hop] {
+    pub(crate) fn to(&self, j: usize) -> &[Neighbour] {
         &self.to[j * self.kept..(j + 1) * self.kept]
     }
 
     /// Returns up to 64 nodes, those whose memory is nearest to the CPUs at `i` first.
     #[inline]
-    pub(crate) fn from(&self, i: usize) -> &[Hop] {
+    pub(crate) fn from(&self, i: usize) -> &[Neighbour] {
         &self.from[i * self.kept..(i + 1) * self.kept]
     }
 
@@ -177,11 +178,11 @@ impl Fabric {
     }
 }
 
-/// A host at one instant: its nodes' figures on a shared [`Fabric`]; made once for a Snapshot, O(n).
+/// A host at one instant: its nodes' figures on a shared [`DistanceMatrix`]; made once for a Snapshot, O(n).
 #[derive(Clone, Debug)]
 pub struct Host {
     pub(crate) nodes: Vec<Node>,
-    pub(crate) fabric: Arc<Fabric>,
+    pub(crate) distances: Arc<DistanceMatrix>,
     pub(crate) total: Total,
 }
 
@@ -203,15 +204,15 @@ impl Host {
     ///
     /// Errors: another number of nodes than the fabric has, ids that do not ascend, negative or absurd
     /// figures.
-    pub fn new(nodes: Vec<Node>, fabric: Arc<Fabric>) -> Result<Self, HostError> {
-        let mut host = Self { nodes, fabric, total: Total::default() };
+    pub fn new(nodes: Vec<Node>, distances: Arc<DistanceMatrix>) -> Result<Self, HostError> {
+        let mut host = Self { nodes, distances, total: Total::default() };
         host.check()?;
         Ok(host)
     }
 
     /// Takes new figures for the same nodes without allocating.
     ///
-    /// Errors: as [`Host::new`]; the host then must not be asked before a successful renewal.
+    /// Errors: as [`Host::new`]; the host must then not be used before a successful renewal.
     pub fn renew(&mut self, nodes: &[Node]) -> Result<(), HostError> {
         self.nodes.clear();
         self.nodes.extend_from_slice(nodes);
@@ -231,8 +232,8 @@ impl Host {
     }
 
     fn check(&mut self) -> Result<(), HostError> {
-        if self.nodes.len() != self.fabric.size {
-            return Err(HostError::Shape(self.fabric.size, self.nodes.len()));
+        if self.nodes.len() != self.distances.size {
+            return Err(HostError::Shape(self.distances.size, self.nodes.len()));
         }
         let mut total = Total { fullest: 1.0, ..Total::default() };
         let mut last = None;
@@ -268,7 +269,7 @@ impl Host {
 }
 
 impl Node {
-    /// Says whether the node has CPUs or memory to give.
+    /// Reports whether the node has CPUs or memory to give.
     #[inline]
     pub(crate) fn is_useful(&self) -> bool {
         self.cap > 0.0 || self.mem > 0.0

@@ -1,7 +1,7 @@
-//! The sets that may yet be the answer, under the rule: within 2 % of the fastest the fewest nodes, then
-//! most room, then lowest ids.
+//! The Pareto front: the sets that may yet be the answer by the rule, which is, within 2 % of the fastest,
+//! the fewest nodes, then most room, then lowest ids.
 
-use super::score::{Case, Room};
+use super::objective::{Problem, Room, Shares, Sums};
 
 /// Returns the largest slowdown that counts as equal to `low`, both in parts per million: 2 % above it.
 #[inline]
@@ -25,20 +25,20 @@ pub(crate) fn above(slowdown_ppm: u64) -> f64 {
     if slowdown_ppm == u64::MAX { f64::INFINITY } else { slowdown_ppm as f64 + 1.0 }
 }
 
-/// A set seen, with the keys that order it.
+/// A set offered, with the keys that order it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Entry {
-    pub(crate) micros: u64,
+    pub(crate) slowdown_ppm: u64,
     pub(crate) room: Room,
     /// Ascending positions.
     pub(crate) set: Vec<usize>,
 }
 
-/// The sets seen that no other one seen beats in both slowdown and rule.
+/// The sets offered that no other one beats in both slowdown and rule.
 ///
 /// Whatever the lowest slowdown turns out to be, the right answer among the sets offered is in here.
 #[derive(Debug, Default)]
-pub(crate) struct Front {
+pub(crate) struct ParetoFront {
     /// The first `used` are valid; the others keep their buffers for reuse.
     entries: Vec<Entry>,
     used: usize,
@@ -46,7 +46,7 @@ pub(crate) struct Front {
     changes: u64,
 }
 
-impl Front {
+impl ParetoFront {
     /// Forgets everything but the buffers.
     pub(crate) fn clear(&mut self) {
         self.used = 0;
@@ -74,26 +74,52 @@ impl Front {
         self.entries.get(..self.used).unwrap_or_default()
     }
 
-    /// Takes a feasible set (ascending positions) with its slowdown, if it may become the answer.
-    pub(crate) fn offer(&mut self, case: &Case<'_>, set: &[usize], micros: u64) {
-        if micros > self.limit() {
+    /// Offers `set` (ascending positions) if it is a candidate, and returns its slowdown in parts per million.
+    pub(crate) fn evaluate_and_offer(
+        &mut self,
+        problem: &Problem<'_>,
+        set: &[usize],
+        shares: &mut Shares,
+    ) -> Option<u64> {
+        // In the order of ids: the last digit may decide whether the memory suffices.
+        let mut sums = Sums::default();
+        for &at in set {
+            sums.add(problem, at);
+        }
+        if !problem.is_candidate(sums) {
+            return None;
+        }
+        let slowdown_ppm = problem.evaluate(set, shares).slowdown_ppm;
+        self.offer(problem, set, slowdown_ppm);
+        Some(slowdown_ppm)
+    }
+
+    /// Takes a candidate (ascending positions) with its slowdown, if it may become the answer.
+    pub(crate) fn offer(&mut self, problem: &Problem<'_>, set: &[usize], slowdown_ppm: u64) {
+        if slowdown_ppm > self.limit() {
             return;
         }
         // Slower and with more nodes than a known one: most offers end here, before the room is computed.
-        if self.entries().iter().any(|e| e.micros <= micros && e.set.len() < set.len()) {
-            return;
-        }
-        let room = case.room(set);
-        if self.entries().iter().any(|e| e.micros <= micros && e.rank(set.len(), room, set).is_le())
+        if self.entries().iter().any(|e| e.slowdown_ppm <= slowdown_ppm && e.set.len() < set.len())
         {
             return;
         }
-        self.low = self.low.min(micros);
+        let room = problem.room(set);
+        if self
+            .entries()
+            .iter()
+            .any(|e| e.slowdown_ppm <= slowdown_ppm && e.rank(set.len(), room, set).is_le())
+        {
+            return;
+        }
+        self.low = self.low.min(slowdown_ppm);
         let most = self.limit();
         let mut at = 0;
         while at < self.used {
             let e = &self.entries[at];
-            if e.micros > most || (micros <= e.micros && e.rank(set.len(), room, set).is_gt()) {
+            if e.slowdown_ppm > most
+                || (slowdown_ppm <= e.slowdown_ppm && e.rank(set.len(), room, set).is_gt())
+            {
                 self.used -= 1;
                 self.entries.swap(at, self.used);
             } else {
@@ -105,7 +131,7 @@ impl Front {
             self.entries.push(Entry { set: Vec::with_capacity(64), ..Entry::default() });
         }
         if let Some(e) = self.entries.get_mut(self.used) {
-            e.micros = micros;
+            e.slowdown_ppm = slowdown_ppm;
             e.room = room;
             e.set.clear();
             e.set.extend_from_slice(set);
@@ -119,14 +145,14 @@ impl Front {
     pub(crate) fn goal(&self) -> f64 {
         let Some(best) = self.best() else { return f64::INFINITY };
         #[expect(clippy::cast_precision_loss, reason = "the margin is larger than the last digit")]
-        let low = lowest_equal(best.micros) as f64;
+        let low = lowest_equal(best.slowdown_ppm) as f64;
         // What is above `low` − 1/2 rounds to `low` at least. The margin keeps that so in double precision.
         low - 0.5 + (low * 1e-9).max(1e-3)
     }
 
     /// Returns the fastest set offered.
     pub(crate) fn fastest(&self) -> Option<&Entry> {
-        self.entries().iter().min_by_key(|entry| entry.micros)
+        self.entries().iter().min_by_key(|entry| entry.slowdown_ppm)
     }
 
     /// Returns the answer among the sets offered.

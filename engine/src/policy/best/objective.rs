@@ -1,12 +1,12 @@
-//! The objective in one place: how a guest would live on a node set, and how much room the set has.
+//! The objective in one place: the slowdown of a guest on a node set, and how much room the set has.
 
-use super::problem::{Fabric, Host, Node, Prefer, Request};
+use super::model::{DistanceMatrix, Host, Node, Prefer, Request};
 
 /// A request on a host with everything derived from the two that no set changes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Case<'a> {
+pub(crate) struct Problem<'a> {
     pub(crate) nodes: &'a [Node],
-    pub(crate) fabric: &'a Fabric,
+    pub(crate) distances: &'a DistanceMatrix,
     /// CPUs and MiB requested, at least 0.01 and 1.
     pub(crate) cpus: f64,
     pub(crate) mem: f64,
@@ -22,7 +22,7 @@ pub(crate) struct Case<'a> {
     /// Room for rounding in every comparison of a bound, relative: see the module's documentation.
     pub(crate) slack: f64,
     /// Most memory that a set can place, in MiB: the request, or all there is.
-    pub(crate) most_mem: f64,
+    pub(crate) max_placed: f64,
     magnitude: Magnitude,
 }
 
@@ -33,15 +33,47 @@ struct Magnitude {
     mem: u64,
 }
 
-/// How a guest would live on one node set.
+/// What one node set means for a guest.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Score {
     /// Slowdown in parts per million: what sets are compared by. The largest value stands for all from there.
-    pub(crate) micros: u64,
+    pub(crate) slowdown_ppm: u64,
     /// λ: runnable threads for each CPU.
     pub(crate) crowding: f64,
     /// Mean distance of the memory used, 10 is local.
     pub(crate) near: f64,
+}
+
+/// Sums of the figures of some nodes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sums {
+    pub(crate) cpus: f64,
+    pub(crate) cap: f64,
+    pub(crate) idle: f64,
+    pub(crate) mem: f64,
+}
+
+impl Sums {
+    pub(crate) fn add(&mut self, problem: &Problem<'_>, at: usize) {
+        let node = &problem.nodes[at];
+        self.cpus += f64::from(node.cpus);
+        self.cap += node.cap;
+        self.idle += node.idle;
+        self.mem += node.mem;
+    }
+
+    /// Subtracts a node's figures, up to rounding.
+    pub(crate) fn subtract(&mut self, problem: &Problem<'_>, at: usize) {
+        let node = &problem.nodes[at];
+        self.cpus -= f64::from(node.cpus);
+        self.cap -= node.cap;
+        self.idle -= node.idle;
+        self.mem -= node.mem;
+        // Below any capacity of a node: a rest of rounding.
+        if self.cap < 1e-7 {
+            self.cap = 0.0;
+        }
+    }
 }
 
 /// Shares of the members of one set, in the order of the set; reused from set to set.
@@ -58,7 +90,7 @@ pub(crate) struct Shares {
     pub(crate) placed: f64,
 }
 
-impl<'a> Case<'a> {
+impl<'a> Problem<'a> {
     pub(crate) fn new(host: &'a Host, request: &Request<'_>) -> Self {
         let cpus = within(request.cpus, 0.01, 1e9);
         let mem = within(request.memory, 1.0, 1e15);
@@ -66,7 +98,7 @@ impl<'a> Case<'a> {
         let short = (all.mem - mem / 64.0).max(1.0);
         Self {
             nodes: &host.nodes,
-            fabric: &host.fabric,
+            distances: &host.distances,
             cpus,
             mem,
             need_cpus: cpus.min(all.cpus),
@@ -77,28 +109,28 @@ impl<'a> Case<'a> {
             all_installed: if all.installed > 0.0 { all.installed } else { 1.0 },
             fits: all.mem >= mem && all.cpus >= cpus,
             slack: slack(host, cpus),
-            most_mem: mem.min(all.mem).max(1.0),
+            max_placed: mem.min(all.mem).max(1.0),
             magnitude: Magnitude { cpus: whole((cpus * 100.0).round_ties_even()), mem: whole(mem) },
         }
     }
 
-    /// Says whether rounding may exceed what bounds are worth: then only trying all sets is safe.
+    /// Reports whether rounding may exceed what bounds are worth: then only trying all sets is safe.
     pub(crate) fn is_coarse(&self) -> bool {
         self.slack > 1e-3
     }
 
-    /// Returns the slowdown in millionths, not rounded, of a crowding and a mean distance.
+    /// Returns the slowdown in parts per million, not rounded, of a crowding and a mean distance.
     #[inline]
     pub(crate) fn slowdown(&self, crowding: f64, near: f64) -> f64 {
         crowding * (1.0 - self.bound + self.bound * near / 10.0) * 1e6
     }
 
-    /// Returns the mean distance at which that crowding comes to `micros`; infinite where µ is 0.
-    pub(crate) fn near(&self, crowding: f64, micros: f64) -> f64 {
+    /// Returns the mean distance at which that crowding comes to `slowdown_ppm`; infinite where µ is 0.
+    pub(crate) fn near(&self, crowding: f64, slowdown_ppm: f64) -> f64 {
         if self.bound <= 0.0 {
             return f64::INFINITY;
         }
-        10.0 * (micros / 1e6 / crowding - 1.0 + self.bound) / self.bound
+        10.0 * (slowdown_ppm / 1e6 / crowding - 1.0 + self.bound) / self.bound
     }
 
     /// Returns λ for a set with that much idle and whole capacity.
@@ -113,26 +145,31 @@ impl<'a> Case<'a> {
         self.crowding(0.0, caps.fold(f64::INFINITY, f64::min))
     }
 
-    /// Says whether one node is a candidate by itself.
+    /// Reports whether nodes with these sums are a candidate.
+    pub(crate) fn is_candidate(&self, sums: Sums) -> bool {
+        sums.mem >= self.need_mem && sums.cpus >= self.need_cpus && sums.cap > 0.0
+    }
+
+    /// Reports whether one node is a candidate by itself.
     #[inline]
-    pub(crate) fn holds_alone(&self, at: usize) -> bool {
+    pub(crate) fn single_fits(&self, at: usize) -> bool {
         let node = &self.nodes[at];
         node.mem >= self.need_mem && f64::from(node.cpus) >= self.need_cpus && node.cap > 0.0
     }
 
     /// Scores one node that has CPUs and all the memory: [`Case::weigh`] without its loops.
     #[inline]
-    pub(crate) fn weigh_one(&self, at: usize) -> Score {
+    pub(crate) fn evaluate_single(&self, at: usize) -> Score {
         let node = &self.nodes[at];
         let crowding = self.crowding(node.idle, node.cap);
         let share = (node.idle + (crowding - 1.0) * node.cap) / self.cpus.max(node.idle);
         let stored = share.min(node.mem / self.mem.min(node.mem));
-        let near = stored * (share * self.fabric.distance(at, at));
-        Score { micros: rounded(self.slowdown(crowding, near)), crowding, near }
+        let near = stored * (share * self.distances.distance(at, at));
+        Score { slowdown_ppm: rounded(self.slowdown(crowding, near)), crowding, near }
     }
 
     /// Returns the CPUs and the MiB of the guest on one node that has all of it.
-    pub(crate) fn shares_of_one(&self, at: usize, crowding: f64) -> (f64, f64) {
+    pub(crate) fn shares_of_single(&self, at: usize, crowding: f64) -> (f64, f64) {
         let node = &self.nodes[at];
         let placed = self.mem.min(node.mem);
         let share = (node.idle + (crowding - 1.0) * node.cap) / self.cpus.max(node.idle);
@@ -146,7 +183,7 @@ impl<'a> Case<'a> {
     ///
     /// Threads roam, memory follows them, what finds no room there goes to the nearest member with room.
     /// Sums run in id order, so the last digit is the same everywhere.
-    pub(crate) fn weigh(&self, set: &[usize], shares: &mut Shares) -> Score {
+    pub(crate) fn evaluate(&self, set: &[usize], shares: &mut Shares) -> Score {
         let (mut idle, mut cap, mut mem) = (0.0, 0.0, 0.0);
         for &i in set {
             let node = &self.nodes[i];
@@ -166,9 +203,9 @@ impl<'a> Case<'a> {
         shares.mem.clear();
         shares.reach.clear();
         shares.reach.resize(set.len(), 0.0);
-        // Row by row, as the distances lie in memory: each sum still runs in the order of ids.
+        // Row by row, as the distances are stored: each sum still runs in the order of ids.
         for (&i, &share) in set.iter().zip(&shares.cpu) {
-            let row = self.fabric.row(i);
+            let row = self.distances.row(i);
             for (reach, &j) in shares.reach.iter_mut().zip(set) {
                 *reach += share * row[j];
             }
@@ -181,7 +218,7 @@ impl<'a> Case<'a> {
         }
         self.spill(set, 1.0 - stored, shares);
         let near = shares.mem.iter().zip(&shares.reach).map(|(y, d)| y * d).sum();
-        Score { micros: rounded(self.slowdown(crowding, near)), crowding, near }
+        Score { slowdown_ppm: rounded(self.slowdown(crowding, near)), crowding, near }
     }
 
     /// Puts the part `rest` of the memory on the members with room, nearest first.
@@ -254,7 +291,7 @@ impl Room {
     }
 }
 
-/// A part of the memory up to this is no more than rounding, and lies nowhere.
+/// A part of the memory up to this is no more than rounding, and is placed nowhere.
 pub(crate) const SPILLED: f64 = 1e-12;
 
 /// Room for the rounding of a bound where nothing is extreme, relative.
@@ -267,7 +304,7 @@ pub(crate) const SLACK: f64 = 1e-9;
 #[expect(clippy::cast_precision_loss, reason = "at most 65,535 nodes")]
 fn slack(host: &Host, cpus: f64) -> f64 {
     let (nodes, total) = (host.nodes.len() as f64, &host.total);
-    let extreme = nodes * (host.fabric.spread() + total.fullest - 1.0) + total.cap / cpus;
+    let extreme = nodes * (host.distances.spread() + total.fullest - 1.0) + total.cap / cpus;
     (SLACK + 1e-15 * extreme).min(1.0)
 }
 
@@ -278,7 +315,7 @@ pub(crate) fn rounded(slowdown: f64) -> u64 {
     slowdown.round_ties_even() as u64
 }
 
-/// Returns `value`, or the bound it is beyond; `low` for NaN, which `clamp` would keep.
+/// Returns `value` limited to the range; `low` for NaN, which `clamp` would keep.
 fn within(value: f64, low: f64, high: f64) -> f64 {
     if value > low { value.min(high) } else { low }
 }
