@@ -7,7 +7,7 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, ValueEnum};
 use placer_engine::{Bytes, Request};
 
-use crate::settings::duration;
+use crate::duration;
 
 #[derive(Debug, clap::Args)]
 #[command(long_about = "\
@@ -42,96 +42,96 @@ counted. hottest: load of the hottest node divided by that of the host.
 
 The same stream, host and seed give the same results, except decision times.
 Exit status: 0 success; 2 usage error or failure.")]
-pub struct Replay {
+pub(crate) struct Replay {
     /// CSV file of guests, or - for stdin [default: generated].
-    pub stream: Option<PathBuf>,
+    pub(crate) stream: Option<PathBuf>,
     /// Simulate the host recorded in DIR instead of this one.
     #[arg(long, value_name = "DIR", env = "PLACER_ROOT", hide_env = true)]
     #[arg(conflicts_with = "host")]
-    pub root: Option<PathBuf>,
+    pub(crate) root: Option<PathBuf>,
     /// Simulate NODESxCPUSxMEMORY, such as 4x16x128G.
     #[arg(long, value_name = "SIZE", env = "PLACER_HOST", hide_env = true)]
     #[arg(value_parser = host_size)]
-    pub host: Option<HostSize>,
+    pub(crate) host: Option<HostSize>,
     /// Distances between the nodes of --host.
     #[arg(long, env = "PLACER_SHAPE", hide_env = true, default_value = "ring")]
-    pub shape: ShapeName,
+    pub(crate) shape: ShapeName,
     /// Number of generated guests.
     #[arg(long, value_name = "N", env = "PLACER_GUESTS", hide_env = true)]
     #[arg(default_value = "20000", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
-    pub guests: u32,
+    pub(crate) guests: u32,
     /// Random seed.
     #[arg(long, value_name = "N", env = "PLACER_SEED", hide_env = true)]
     #[arg(default_value = "1")]
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// Fraction of free memory that generated guests request, on average.
     #[arg(long, value_name = "PART", env = "PLACER_FILL", hide_env = true)]
     #[arg(default_value = "0.8", value_parser = positive, hide_short_help = true)]
-    pub fill: f64,
+    pub(crate) fill: f64,
     /// Average runnable threads per CPU [default: 0.7].
     ///
     /// Above 1, the host is overcommitted. With a STREAM, the default is half the guests' CPUs.
     #[arg(long, value_name = "N", env = "PLACER_LOAD", hide_env = true)]
     #[arg(value_parser = positive)]
-    pub load: Option<f64>,
+    pub(crate) load: Option<f64>,
     /// Fraction of generated guests that start in storms.
     #[arg(long, value_name = "PART", env = "PLACER_STORMS", hide_env = true)]
     #[arg(default_value = "0.25", value_parser = super::part, hide_short_help = true)]
-    pub storms: f64,
+    pub(crate) storms: f64,
     /// Number of guests that start together in a storm.
     #[arg(long, value_name = "N", env = "PLACER_STORM_SIZE", hide_env = true)]
     #[arg(hide_short_help = true)]
     #[arg(default_value = "16", value_parser = clap::value_parser!(u32).range(2..=10_000))]
-    pub storm_size: u32,
+    pub(crate) storm_size: u32,
     /// Memory scale of generated guests: what counts as 1 GiB.
     #[arg(long, value_name = "SIZE", env = "PLACER_UNIT", hide_env = true)]
     #[arg(default_value = "1G", value_parser = unit, hide_short_help = true)]
-    pub unit: u32,
+    pub(crate) unit: u32,
     /// Average time before a guest touches its memory.
     #[arg(long, value_name = "DURATION", env = "PLACER_TOUCH", hide_env = true)]
     #[arg(default_value = "20s", value_parser = duration::parse_hold_or_zero)]
     #[arg(hide_short_help = true)]
-    pub touch: Duration,
+    pub(crate) touch: Duration,
     /// Rules, such as best,numad [default: all].
     #[arg(long, value_name = "LIST", env = "PLACER_RULES", hide_env = true)]
     #[arg(value_delimiter = ',')]
-    pub rules: Vec<RuleName>,
+    pub(crate) rules: Vec<RuleName>,
     /// Run rules with claims, without, or both.
     #[arg(long, env = "PLACER_CLAIMS", hide_env = true, default_value = "both")]
-    pub claims: ClaimsName,
+    pub(crate) claims: ClaimsName,
     /// Fraction of run time guests are stalled on memory, 0 to 1.
     #[arg(long, value_name = "PART", env = "PLACER_MEMORY_BOUND", hide_env = true)]
     #[arg(default_value = "0.5", value_parser = super::part, hide_short_help = true)]
-    pub memory_bound: f64,
+    pub(crate) memory_bound: f64,
     /// Limit of search steps on hosts with more than 16 nodes.
     ///
     /// It is lower than that of placer advise: more steps take longer and change no result.
     #[arg(long, value_name = "STEPS", env = "PLACER_EFFORT", hide_env = true)]
     #[arg(default_value = "20000", hide_short_help = true)]
-    pub effort: u64,
+    pub(crate) effort: u64,
     /// Rules simulated in parallel; 0: one per CPU.
     #[arg(long, value_name = "N", env = "PLACER_THREADS", hide_env = true)]
     #[arg(default_value = "0", hide_short_help = true)]
-    pub threads: usize,
+    pub(crate) threads: usize,
     /// Report decision times, which differ between runs [default: yes].
     #[arg(long, value_name = "yes|no", env = "PLACER_TIMES", hide_env = true)]
     #[arg(hide_short_help = true)]
     #[arg(default_value = "yes", default_missing_value = "yes", hide_default_value = true)]
     #[arg(num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
     #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
-    pub times: bool,
+    pub(crate) times: bool,
     /// Print everything as JSON.
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
     /// Also write a report with charts to FILE; - is stdout.
     ///
     /// The page needs no network.
     #[arg(long, value_name = "FILE")]
-    pub html: Option<PathBuf>,
+    pub(crate) html: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ShapeName {
+pub(crate) enum ShapeName {
     /// All remote nodes at equal distance.
     Flat,
     /// Two nodes per package.
@@ -143,7 +143,7 @@ pub enum ShapeName {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum RuleName {
+pub(crate) enum RuleName {
     /// Policy best, most free capacity first.
     Best,
     /// Policy best, fullest nodes first.
@@ -162,12 +162,12 @@ pub enum RuleName {
 
 /// The size of a host made up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HostSize {
-    pub nodes: u32,
+pub(crate) struct HostSize {
+    pub(crate) nodes: u32,
     /// Of each node.
-    pub cpus: u32,
+    pub(crate) cpus: u32,
     /// Of each node.
-    pub memory: Bytes,
+    pub(crate) memory: Bytes,
 }
 
 /// The most nodes, and CPUs of each: a table of more distances is of no use.
@@ -206,7 +206,7 @@ fn amount(text: &str) -> Option<Bytes> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ClaimsName {
+pub(crate) enum ClaimsName {
     /// Each rule once without and once with claims.
     Both,
     /// With claims.

@@ -10,13 +10,13 @@ Examples:
   placer schema advise
   placer schema show
   placer schema replay")]
-pub struct Schema {
+pub(crate) struct Schema {
     /// Command whose output the schema describes.
-    pub of: Form,
+    pub(crate) of: Form,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Form {
+pub(crate) enum Form {
     /// placer advise --json.
     Advise,
     /// placer show --json.

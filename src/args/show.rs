@@ -15,21 +15,21 @@ Examples:
   placer show --svg host.svg
   placer show --html - | ssh desk 'cat >host.html'
   placer show --root sysfs-fixtures/ring-4")]
-pub struct Show {
+pub(crate) struct Show {
     /// Print everything as JSON.
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
     /// Write a picture of the host to FILE as SVG; - is stdout.
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
-    pub svg: Option<PathBuf>,
+    pub(crate) svg: Option<PathBuf>,
     /// Write a web page with all figures to FILE; - is stdout.
     ///
     /// The page needs no network.
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
-    pub html: Option<PathBuf>,
+    pub(crate) html: Option<PathBuf>,
     /// Print hwloc's devices, caches and memory attributes too.
     #[arg(long)]
-    pub devices: bool,
+    pub(crate) devices: bool,
     #[command(flatten)]
-    pub host: HostArgs,
+    pub(crate) host: HostArgs,
 }

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::report::escape::is_plain;
+use crate::escape::is_plain;
 use crate::settings::Level;
-use crate::settings::variables;
+use crate::variables;
 
 /// So many lines wait to be written.
 const WAITING: usize = 1024;
@@ -28,7 +28,7 @@ const LAST: Duration = Duration::from_millis(100);
 
 /// Where events are told to. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Log {
+pub(crate) struct Log {
     lines: Sender<Line>,
     shared: Arc<Shared>,
 }
@@ -95,7 +95,7 @@ impl Log {
     }
 
     /// Lets lines begin with the local time from now on, as in numad's log.
-    pub fn stamp(&self) {
+    pub(crate) fn stamp(&self) {
         self.shared.stamped.store(true, Ordering::Relaxed);
     }
 

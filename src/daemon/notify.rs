@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-use crate::settings::variables;
+use crate::variables;
 
 /// The socket that the service manager listens on; none when this is no service.
 #[derive(Debug)]

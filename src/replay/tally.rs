@@ -2,43 +2,43 @@
 
 /// A distribution, as three of its figures.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Spread {
-    pub mean: f64,
-    pub p50: f64,
-    pub p99: f64,
+pub(crate) struct Spread {
+    pub(crate) mean: f64,
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
 }
 
 /// What came of one rule.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Outcome {
-    pub arrivals: u64,
-    pub refused: u64,
+pub(crate) struct Outcome {
+    pub(crate) arrivals: u64,
+    pub(crate) refused: u64,
     /// Guests that were placed and have departed: all of them, in the end.
-    pub departed: u64,
+    pub(crate) departed: u64,
     /// Memory that was promised to guests, in MiB.
-    pub promised: u64,
+    pub(crate) promised: u64,
     /// What of it was not there, other promises counted.
-    pub beyond: u64,
+    pub(crate) beyond: u64,
     /// How many guests were promised such memory.
-    pub beyond_guests: u64,
+    pub(crate) beyond_guests: u64,
     /// Memory that found no room where it was promised and went elsewhere, in MiB.
-    pub spilled: u64,
+    pub(crate) spilled: u64,
     /// Memory that found no room anywhere.
-    pub swapped: u64,
+    pub(crate) swapped: u64,
     /// Mean distance of the memory from the CPUs that use it, weighted by memory; 10 is local.
-    pub distance: f64,
+    pub(crate) distance: f64,
     /// The part of the guests that were given one node.
-    pub one_node: f64,
+    pub(crate) one_node: f64,
     /// Load for each CPU of the hottest node over that of the host, averaged over the arrivals.
-    pub hottest: f64,
+    pub(crate) hottest: f64,
     /// Load for each CPU of the host, averaged over the arrivals.
-    pub load: f64,
+    pub(crate) load: f64,
     /// Of guests that did any work.
-    pub slowdown: Spread,
+    pub(crate) slowdown: Spread,
     /// Slowdown of each hundredth of the guests, from the fastest to the slowest: 101 figures.
-    pub quantiles: Vec<f64>,
+    pub(crate) quantiles: Vec<f64>,
     /// Time of a decision in nanoseconds: half and 99 of 100 take no longer.
-    pub decision: Option<(u64, u64)>,
+    pub(crate) decision: Option<(u64, u64)>,
 }
 
 impl Outcome {

@@ -242,4 +242,5 @@ fn read(path: &Path) -> Result<String, Errno> {
 }
 
 #[cfg(test)]
+#[path = "make_tests.rs"]
 mod tests;

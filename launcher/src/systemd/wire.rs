@@ -295,4 +295,5 @@ impl Message {
 }
 
 #[cfg(test)]
+#[path = "wire_tests.rs"]
 mod tests;

@@ -2,7 +2,7 @@
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::numad::queue::ipc::Id;
+use super::ipc::Id;
 
 /// Where the queue is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

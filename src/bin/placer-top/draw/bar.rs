@@ -5,7 +5,7 @@ use placer_engine::Bytes;
 use super::Pen;
 use crate::look::Paint;
 use crate::sheet::{Item, Memory};
-use placer::report::view::count;
+use crate::view::count;
 
 impl Pen<'_> {
     /// Draws what CPUs do: busy, claimed, idle. Returns where it ends.

@@ -1,0 +1,40 @@
+//! `placer advise --emit FORM`: the same decision as settings for another program.
+
+use std::error::Error;
+
+use placer_engine::{Advice, Request, Snapshot};
+use placer_launcher::{Binding, MemoryMode, emit, qemu};
+
+use crate::args::EmitForm;
+use crate::output;
+
+/// Returns the settings. What a program has no setting for is said in a warning.
+pub(super) fn text(
+    form: EmitForm,
+    mode: MemoryMode,
+    request: &Request,
+    advice: &Advice,
+    snapshot: &Snapshot,
+) -> Result<String, Box<dyn Error>> {
+    let binding = Binding::of(advice, mode);
+    let vcpus = u32::try_from(request.cpus.hundredths().div_ceil(100)).unwrap_or(u32::MAX).max(1);
+    let settings = match form {
+        EmitForm::Numactl => emit::numactl(&binding),
+        EmitForm::Systemd => emit::systemd(&binding),
+        EmitForm::Lxc => emit::lxc(&binding),
+        EmitForm::LibvirtXml => emit::libvirt(&binding, vcpus),
+        EmitForm::Qemu => {
+            let lines = qemu::emit(request, advice, snapshot, mode)?;
+            let unbound =
+                matches!(mode, MemoryMode::PreferredMany | MemoryMode::WeightedInterleave);
+            let notes = unbound.then(|| {
+                format!(
+                    "QEMU has no option for memory mode {mode}: placer launch sets it as a policy"
+                )
+            });
+            emit::Settings { text: lines.join("\n") + "\n", notes: notes.into_iter().collect() }
+        }
+    };
+    settings.notes.iter().for_each(|note| output::warn(note));
+    Ok(settings.text)
+}
