@@ -22,7 +22,7 @@ export PREFIX DESTDIR ZSH_COMPLETIONS
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run build test test-vm test-daemon fuzz lint bench bench-peers fixtures pictures \
+.PHONY: help run build test test-best test-vm test-daemon fuzz lint bench bench-peers fixtures pictures \
 	book extras install uninstall deb pack test-deb test-packed test-start deps deps-test deps-lint deps-deb \
 	deps-fuzz deps-book clean
 
@@ -48,20 +48,24 @@ test-daemon: deps ## Abuses the daemon for a minute, kills it under 500 launches
 	PLACER_SOAK_SECONDS=60 $(CARGO) test --release --test daemon --test abuse $(LOCKED) -- --nocapture \
 		--test-threads=1 socket_and_queue killed_again memory_stays
 
+test-best: deps ## Compares policy best with brute force on BEST_HOSTS=100000 hosts of unusual shape (3 minutes)
+	$(CARGO) test --release -p placer-engine --test best_brute $(LOCKED) -- --ignored --nocapture
+
 test-vm: deps deps-test ## Runs the tests that boot virtual machines with many nodes
 	@[ -f target/placer.deb ] || $(MAKE) --no-print-directory deb
 	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture --test-threads=1
 
-fuzz: deps deps-fuzz ## Fuzzes the daemon's socket and numad's queue, FUZZ_SECONDS=60 each
-	@cp Cargo.lock fuzz/Cargo.lock && mkdir -p fuzz/corpus/socket fuzz/corpus/queue
+fuzz: deps deps-fuzz ## Fuzzes the daemon's socket, numad's queue and policy best, FUZZ_SECONDS=60 each
+	@cp Cargo.lock fuzz/Cargo.lock && mkdir -p fuzz/corpus/socket fuzz/corpus/queue fuzz/corpus/best
 	RUSTC_BOOTSTRAP=1 $(FUZZ) socket fuzz/corpus/socket fuzz/seeds/socket -- $(FUZZED) -dict=fuzz/socket.dict
 	RUSTC_BOOTSTRAP=1 $(FUZZ) queue fuzz/corpus/queue fuzz/seeds/queue -- $(FUZZED)
+	RUSTC_BOOTSTRAP=1 $(FUZZ) best fuzz/corpus/best -- $(FUZZED) -max_len=1024
 
 lint: deps deps-lint ## Checks format, clippy, docs, Rust version and scripts; warnings are errors
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets $(LOCKED) -- -D warnings
 	$(CARGO) clippy --workspace --all-targets --no-default-features $(LOCKED) -- -D warnings
-	$(CARGO) rustc -q --bin placer --profile check $(LOCKED) -- --cfg fuzzing -A dead_code -D warnings
+	$(CARGO) rustc -q --lib --profile check $(LOCKED) -- --cfg fuzzing -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps $(LOCKED)
 	ci/check-rust-version
 	ci/check-scripts

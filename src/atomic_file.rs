@@ -16,7 +16,7 @@ use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
 /// Why a file was not written.
 #[derive(Debug)]
-pub(crate) enum ReplaceError {
+pub enum ReplaceError {
     /// Something other than a regular file has this name.
     NotAFile {
         /// The path.
@@ -64,7 +64,7 @@ impl std::error::Error for ReplaceError {
 ///
 /// Errors: the name belongs to a link, directory, pipe, device or socket; a system call failed.
 /// The old file is unchanged then.
-pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), ReplaceError> {
+pub fn replace(path: &Path, content: &[u8]) -> Result<(), ReplaceError> {
     let failed = |errno: Errno| ReplaceError::Io { path: path.to_owned(), source: errno.into() };
     let not_a_file = |found| ReplaceError::NotAFile { path: path.to_owned(), found };
     let name = path.file_name().ok_or_else(|| not_a_file("a directory"))?;
@@ -143,7 +143,7 @@ fn create_temporary(
 
 /// Returns a name for a temporary file that other users cannot predict: `.NAME.` and 64 random
 /// bits. A long name is cut, since a file name has at most 255 bytes.
-pub(crate) fn temporary_name(name: &OsStr) -> OsString {
+pub fn temporary_name(name: &OsStr) -> OsString {
     let bytes = name.as_encoded_bytes();
     let name = std::str::from_utf8(bytes).ok().filter(|name| name.len() <= 200).unwrap_or("file");
     // The standard library keys each of these from the kernel's random numbers.

@@ -4,7 +4,8 @@ use std::cell::RefCell;
 use std::error::Error;
 use std::io::{self, ErrorKind, Write};
 
-use crate::{escape, trouble};
+use crate::report::escape;
+use crate::trouble;
 
 thread_local! {
     /// The lines for stderr of an answer that is given to somebody else's terminal.
@@ -12,7 +13,7 @@ thread_local! {
 }
 
 /// Writes the answer. A reader that has gone away (`placer show | head -1`) is no failure.
-pub(crate) fn answer(text: &[u8]) -> io::Result<()> {
+pub fn answer(text: &[u8]) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text).and_then(|()| stdout.flush()) {
         Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(()),
@@ -24,7 +25,7 @@ pub(crate) fn answer(text: &[u8]) -> io::Result<()> {
 
 /// Writes one line to stderr: a line end in a path or a name does not make it two, and no other
 /// control character reaches the terminal. Nobody can be told if that fails.
-pub(crate) fn line(text: &str) {
+pub fn line(text: &str) {
     let mut line = escape::terminal(text).into_owned();
     let for_others = KEPT.with_borrow_mut(|kept| match kept {
         Some(lines) => {
@@ -49,17 +50,17 @@ pub(crate) fn kept<T>(work: impl FnOnce() -> T) -> (T, Vec<String>) {
 }
 
 /// Writes a warning: an answer follows, and this should be known about it.
-pub(crate) fn warn(text: &str) {
+pub fn warn(text: &str) {
     line(&format!("placer: warning: {text}"));
 }
 
 /// Writes an error with its causes.
-pub(crate) fn complain(program: &str, error: &dyn Error) {
+pub fn complain(program: &str, error: &dyn Error) {
     line(&format!("{program}: {}", chain(error)));
 }
 
 /// Returns an error and its causes, the outermost first.
-pub(crate) fn chain(error: &dyn Error) -> String {
+pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -33,7 +33,7 @@ pub(crate) fn note(effect: Effect, text: String) {
 }
 
 /// Says the worst of what was noted, in one line. To be called when an answer is out.
-pub(crate) fn tell() {
+pub fn tell() {
     if let Some((_, text)) = WORST.take() {
         output::warn(&text);
     }

@@ -81,7 +81,6 @@ const CLAIMS_ENDS: &[&str] = &[
     "claims/proc.rs",
     "claims/proc_dir.rs",
     "claims/store.rs",
-    "claims/store_tests.rs",
 ];
 
 #[test]
@@ -142,31 +141,6 @@ fn crates_depend_one_way() {
     assert_eq!(ours("engine/Cargo.toml"), [""; 0]);
     assert_eq!(ours("launcher/Cargo.toml"), ["placer-engine"]);
     assert_eq!(ours("Cargo.toml"), ["placer-engine", "placer-launcher"]);
-}
-
-/// What is fuzzed is the program's own source, in a workspace of its own (`fuzz/`).
-#[test]
-fn the_fuzz_targets_are_built_of_what_the_program_is_built_of() {
-    let read = |name: &str| {
-        std::fs::read_to_string(common::project().join(name)).expect("a manifest of the project")
-    };
-    let program = read("Cargo.toml");
-    let section = |name: &str| {
-        let after = program.split_once(&format!("\n{name}\n")).expect("a section").1;
-        let lines = after.lines().take_while(|line| !line.starts_with('['));
-        let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
-        let lines = lines.map(|line| line.replace("path = \"", "path = \"../") + "\n");
-        format!("\n{name}\n{}", lines.collect::<String>())
-    };
-    let wanted = section("[workspace.dependencies]") + &section("[dependencies]");
-    let fuzz = read("fuzz/Cargo.toml");
-    let (own, found) = fuzz.split_at(fuzz.find("\n[workspace.dep").unwrap_or(fuzz.len()));
-    if std::env::var_os("UPDATE_EXPECT").is_some() {
-        let path = common::project().join("fuzz/Cargo.toml");
-        std::fs::write(path, own.to_owned() + &wanted).expect("written");
-    } else {
-        assert_eq!(found, wanted, "UPDATE_EXPECT=1 cargo test --test architecture writes it");
-    }
 }
 
 #[test]

@@ -495,7 +495,7 @@ fn the_decision_is_emitted_as_settings_for_other_programs() {
     assert_eq!(emit(&["--emit", "numad"]).0, Some(2));
 }
 
-/// Each library more is found, mapped and bound at every start; see `src/start_up.rs`.
+/// Each library more is found, mapped and bound at every start; see `src/bin/placer/start_up.rs`.
 #[test]
 fn the_program_loads_the_c_library_and_no_other() {
     if cfg!(not(all(target_os = "linux", target_env = "gnu"))) {

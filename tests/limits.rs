@@ -96,3 +96,244 @@ fn the_shipped_host_with_a_memoryless_node_gives_all_its_cpus() {
     let advised = on(&fixture("memless"), &["advise", "6:100"]);
     assert_eq!(advised, answered("0-2"));
 }
+
+/// Two nodes of 4 CPUs and 6 GiB, and a process in control groups: their files below the root.
+fn grouped(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let host = Machine::new().node(0, 0..4, 8 * GIB, 6 * GIB).node(1, 4..8, 8 * GIB, 6 * GIB);
+    let host = written(&host.allowed("0-7", "0-1"));
+    for (path, text) in files {
+        machine::put_file(host.path(), path, text);
+    }
+    host
+}
+
+const MIB: u64 = 1 << 20;
+
+/// Asserts that 400 MiB are refused, by `advise --strict` and by `launch`, with these words.
+fn refuses_400_mib(root: &Path, words: &str) {
+    let (code, stdout, stderr) = on(root, &["advise", "--strict", "2:400"]);
+    assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
+    assert!(stderr.contains(words), "{stderr}");
+    let (code, stdout, stderr) = launched(root, "2", "400M");
+    assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
+    assert!(
+        stderr.starts_with("placer: nothing is started: ") && stderr.contains(words),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_memory_limit_of_the_own_group_is_kept() {
+    let max = (200 * MIB).to_string();
+    let host = grouped(&[
+        ("proc/self/cgroup", "0::/job\n"),
+        ("sys/fs/cgroup/job/memory.max", &max),
+        ("sys/fs/cgroup/job/memory.current", "1048576\n"),
+    ]);
+    let words = "201.0 MiB short; memory.max of control group /job is 200.0 MiB, 199.0 MiB left";
+    refuses_400_mib(host.path(), words);
+    assert_eq!(on(host.path(), &["advise", "--strict", "2:199"]), answered("0"));
+    // The nodes have it; whoever asks for the whole machine is not in the group.
+    assert_eq!(on(host.path(), &["advise", "--strict", "--machine-wide", "2:400"]), answered("0"));
+    // Guests of libvirt are started elsewhere.
+    assert_eq!(on(host.path(), &["numad", "-w", "2:400"]).0, Some(0));
+    let why = on(host.path(), &["advise", "2:400", "--explain"]);
+    assert!(
+        why.1.contains("it would fit with a higher memory.max of control group /job"),
+        "{why:?}"
+    );
+}
+
+#[test]
+fn a_memory_limit_of_any_ancestor_is_kept() {
+    let max = (200 * MIB).to_string();
+    let host = grouped(&[
+        ("proc/self/cgroup", "0::/slice/step/task\n"),
+        ("sys/fs/cgroup/slice/step/task/memory.max", "max\n"),
+        ("sys/fs/cgroup/slice/step/memory.max", "1073741824\n"),
+        ("sys/fs/cgroup/slice/step/memory.current", "0\n"),
+        ("sys/fs/cgroup/slice/memory.high", &max),
+        ("sys/fs/cgroup/slice/memory.max", "max\n"),
+        // 50 MiB, of which 30 are file cache that the kernel gives up.
+        ("sys/fs/cgroup/slice/memory.current", "52428800\n"),
+        (
+            "sys/fs/cgroup/slice/memory.stat",
+            "anon 1\ninactive_file 20971520\nactive_file 10485760\n",
+        ),
+    ]);
+    let words = "220.0 MiB short; memory.high of control group /slice is 200.0 MiB, 180.0 MiB left";
+    refuses_400_mib(host.path(), words);
+    assert_eq!(on(host.path(), &["advise", "--strict", "2:180"]), answered("0"));
+}
+
+#[test]
+fn a_memory_limit_of_cgroup_v1_is_kept() {
+    let limit = (200 * MIB).to_string();
+    let job = "sys/fs/cgroup/memory/job";
+    let all = [
+        ("proc/self/cgroup".to_owned(), "5:memory:/job/step\n4:cpu,cpuacct:/\n0::/\n"),
+        (format!("{job}/step/memory.limit_in_bytes"), "9223372036854771712\n"),
+        (format!("{job}/step/memory.usage_in_bytes"), "1048576\n"),
+        (format!("{job}/step/memory.use_hierarchy"), "1\n"),
+        (format!("{job}/memory.limit_in_bytes"), &limit),
+        (format!("{job}/memory.usage_in_bytes"), "31457280\n"),
+        (format!("{job}/memory.use_hierarchy"), "1\n"),
+        (
+            format!("{job}/memory.stat"),
+            "inactive_file 0\nactive_file 0\ntotal_inactive_file 10485760\ntotal_active_file 0\n",
+        ),
+        ("sys/fs/cgroup/memory/memory.limit_in_bytes".to_owned(), "9223372036854771712\n"),
+    ];
+    let all: Vec<(&str, &str)> = all.iter().map(|(path, text)| (path.as_str(), *text)).collect();
+    let host = grouped(&all);
+    let words = "memory.limit_in_bytes of control group /job is 200.0 MiB, 180.0 MiB left";
+    refuses_400_mib(host.path(), words);
+    // Where groups are not charged for those below them, only the own limit counts.
+    machine::put_file(host.path(), &format!("{job}/memory.use_hierarchy"), "0\n");
+    assert_eq!(on(host.path(), &["advise", "--strict", "2:400"]), answered("0"));
+    // The lowest limit above, of groups that a container does not see.
+    let hidden = "hierarchical_memory_limit 209715200\n";
+    machine::put_file(host.path(), &format!("{job}/step/memory.stat"), hidden);
+    refuses_400_mib(
+        host.path(),
+        "hierarchical_memory_limit of control group /job/step is 200.0 MiB",
+    );
+}
+
+#[test]
+fn groups_are_found_where_they_are_mounted() {
+    let max = (200 * MIB).to_string();
+    // A container without a cgroup namespace sees its own group at the mount point.
+    let mounts = "31 1 0:27 /docker/c1 /sys/fs/cgroup ro - cgroup2 cgroup rw,nsdelegate\n";
+    let host = grouped(&[
+        ("proc/self/cgroup", "0::/docker/c1\n"),
+        ("proc/self/mountinfo", mounts),
+        ("sys/fs/cgroup/memory.max", &max),
+        ("sys/fs/cgroup/memory.current", "0\n"),
+    ]);
+    refuses_400_mib(host.path(), "memory.max of control group /docker/c1 is 200.0 MiB");
+    // A hybrid host: v1 for memory, v2 elsewhere and without controllers.
+    let mounts = "30 1 0:26 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n\
+        31 1 0:27 / /cg/mem\\040ory rw - cgroup cgroup rw,memory\n";
+    let host = grouped(&[
+        ("proc/self/cgroup", "3:memory:/a\n0::/b\n"),
+        ("proc/self/mountinfo", mounts),
+        ("cg/mem ory/a/memory.limit_in_bytes", &max),
+        ("cg/mem ory/a/memory.usage_in_bytes", "0\n"),
+    ]);
+    refuses_400_mib(host.path(), "memory.limit_in_bytes of control group /a is 200.0 MiB");
+    // A path that leads out of the recording leads nowhere.
+    let host = grouped(&[
+        ("proc/self/cgroup", "0::/../../job\n"),
+        ("job/memory.max", &max),
+        ("job/memory.current", "0\n"),
+    ]);
+    assert_eq!(on(host.path(), &["advise", "--strict", "2:400"]), answered("0"));
+}
+
+#[test]
+fn a_limit_of_cpu_time_caps_the_cpus_that_can_be_asked_for() {
+    let v2 = grouped(&[
+        ("proc/self/cgroup", "0::/a/b\n"),
+        ("sys/fs/cgroup/a/cpu.max", "200000 100000\n"),
+        ("sys/fs/cgroup/a/b/cpu.max", "max 100000\n"),
+    ]);
+    let v1 = grouped(&[
+        ("proc/self/cgroup", "3:cpu,cpuacct:/a\n"),
+        ("sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_quota_us", "200000\n"),
+        ("sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_period_us", "100000\n"),
+    ]);
+    for (host, file) in [(&v2, "cpu.max"), (&v1, "cpu.cfs_quota_us")] {
+        assert_eq!(on(host.path(), &["advise", "--strict", "2:100"]), answered("0"));
+        let (code, _, stderr) = on(host.path(), &["advise", "--strict", "3:100"]);
+        let words = format!("1 CPU short; {file} of control group /a allows 2 CPUs");
+        assert!(code == Some(1) && stderr.contains(&words), "{stderr}");
+    }
+    // Less than a CPU still runs a command of one thread.
+    let half =
+        grouped(&[("proc/self/cgroup", "0::/\n"), ("sys/fs/cgroup/cpu.max", "50000 100000\n")]);
+    assert_eq!(launched(half.path(), "1", "100M").0, Some(0));
+    assert_eq!(launched(half.path(), "2", "100M").0, Some(1));
+}
+
+#[test]
+fn a_damaged_limit_is_no_freedom() {
+    for (file, text) in [("memory.max", "12k\n"), ("cpu.max", "1\n"), ("memory.max", "5\n")] {
+        let path = format!("sys/fs/cgroup/a/{file}");
+        let host = grouped(&[("proc/self/cgroup", "0::/a\n"), (&path, text)]);
+        let (code, stdout, stderr) = on(host.path(), &["advise", "2:400"]);
+        assert_eq!((code, stdout.as_str()), (Some(2), ""), "{stderr}");
+        // A limit without the usage beside it cannot be counted either.
+        assert!(stderr.contains("sys/fs/cgroup/a/"), "{stderr}");
+    }
+}
+
+/// A recording has no names of groups in it, and answers as its host does.
+#[test]
+fn a_recording_keeps_the_limits_of_its_groups() {
+    let max = (200 * MIB).to_string();
+    let v2 = grouped(&[
+        ("proc/self/cgroup", "0::/user.slice/job\n"),
+        ("sys/fs/cgroup/user.slice/memory.max", &max),
+        ("sys/fs/cgroup/user.slice/memory.current", "52428800\n"),
+        ("sys/fs/cgroup/user.slice/memory.stat", "sock 7\ninactive_file 31457280\nactive_file 0\n"),
+        ("sys/fs/cgroup/user.slice/job/cpu.max", "300000 100000\n"),
+    ]);
+    let v1 = grouped(&[
+        ("proc/self/cgroup", "9:memory:/user.slice\n8:cpu,cpuacct:/user.slice/job\n"),
+        ("sys/fs/cgroup/memory/user.slice/memory.limit_in_bytes", &max),
+        ("sys/fs/cgroup/memory/user.slice/memory.usage_in_bytes", "20971520\n"),
+        ("sys/fs/cgroup/cpu/user.slice/job/cpu.cfs_quota_us", "300000\n"),
+        ("sys/fs/cgroup/cpu/user.slice/job/cpu.cfs_period_us", "100000\n"),
+    ]);
+    let mounts = "31 1 0:27 /docker/c1 /sys/fs/cgroup ro - cgroup2 cgroup rw\n";
+    let container = grouped(&[
+        ("proc/self/cgroup", "0::/docker/c1\n"),
+        ("proc/self/mountinfo", mounts),
+        ("sys/fs/cgroup/memory.max", &max),
+        ("sys/fs/cgroup/memory.current", "20971520\n"),
+        ("sys/fs/cgroup/cpu.max", "300000 100000\n"),
+    ]);
+    for host in [v2, v1, container] {
+        let copies = machine::scratch();
+        let (copy, again) = (copies.path().join("copy"), copies.path().join("again"));
+        let (host, copy) = (host.path(), copy.as_path());
+        let recorded = on(host, &["record", copy.to_str().expect("plain")]);
+        assert_eq!(recorded.0, Some(0), "{}", recorded.2);
+        assert_eq!(on(copy, &["record", again.to_str().expect("plain")]).0, Some(0));
+        for root in [copy, again.as_path()] {
+            assert_eq!(on(root, &["advise", "--strict", "3:180"]), answered("0"));
+            for ask in ["3:181", "4:100"] {
+                let plain = |root: &Path| {
+                    let (code, stdout, stderr) = on(root, &["advise", "--strict", ask]);
+                    let (what, _) = stderr.split_once("; ").expect("a group is named");
+                    (code, stdout, what.to_owned())
+                };
+                assert_eq!(plain(root), plain(host), "{ask}");
+                assert!(!on(root, &["advise", ask]).2.contains("slice"));
+            }
+        }
+    }
+}
+
+/// libvirt writes numad's answer to `cpuset.mems`, where cgroup v1 takes no node without memory.
+#[test]
+fn by_numads_name_best_names_no_memoryless_node_on_cgroup_v1() {
+    let host = Machine::new().node(0, 0..2, 8 * GIB, 6 * GIB).node(1, 2..4, 0, 0).node(
+        2,
+        4..6,
+        8 * GIB,
+        6 * GIB,
+    );
+    let host = written(&host);
+    let settings = host.path().join("placer.toml");
+    std::fs::write(&settings, "[numad]\npolicy = \"best\"\n").expect("written");
+    let ask = |groups: &str| {
+        machine::put_file(host.path(), "proc/self/cgroup", groups);
+        let mut numad = common::placer();
+        numad.args(["numad", "-w", "6:100"]).env("PLACER_ROOT", host.path());
+        text(&common::run(numad.env("PLACER_CONFIG", &settings)).stdout)
+    };
+    assert_eq!(ask("5:cpuset:/\n0::/\n"), "0,2\n");
+    assert_eq!(ask("0::/\n"), "0-2\n");
+}

@@ -53,8 +53,11 @@ fn limits() -> impl Strategy<Value = Limits> {
         prop::option::of(prop::collection::vec(0..of, 0..20))
             .prop_map(|ids| ids.map(|ids| ids.into_iter().map(T::from_number).collect()))
     }
-    (some::<CpuId>(70), some::<NodeId>(20))
-        .prop_map(|(cpus, nodes)| Limits { cpus, memory_nodes: nodes })
+    (some::<CpuId>(70), some::<NodeId>(20)).prop_map(|(cpus, nodes)| Limits {
+        cpus,
+        memory_nodes: nodes,
+        ..Limits::default()
+    })
 }
 
 fn within<T: Id>(ids: &IdSet<T>, allowed: Option<&IdSet<T>>) -> bool {

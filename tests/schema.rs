@@ -1,6 +1,6 @@
-//! The JSON that others rely on, against the schemas that the program ships: `src/schema/*.json`.
+//! The JSON that others rely on, against the schemas that the program ships: `src/report/schema/*.json`.
 //!
-//! That those are what the types say is held by a test beside the types, in `src/json.rs`.
+//! That those are what the types say is held by a test beside the types, in `src/report/json.rs`.
 
 #![allow(clippy::panic, reason = "a test that cannot go on says why")]
 
@@ -21,7 +21,7 @@ fn of(command: &str) -> Value {
 #[test]
 fn the_program_prints_the_schemas_that_lie_in_the_source() {
     for command in ["advise", "show", "replay"] {
-        let shipped = common::project().join(format!("src/schema/{command}.json"));
+        let shipped = common::project().join(format!("src/report/schema/{command}.json"));
         let shipped = std::fs::read_to_string(shipped).expect("a schema");
         assert_eq!(text(&run(placer().args(["schema", command])).stdout), shipped);
     }

@@ -1,7 +1,7 @@
 //! How long policy `best` takes for one whole answer, by the size of the host: median, 99th percentile
 //! and maximum over thousands of different hosts and requests, beside what trying all subsets takes.
 //!
-//!     cargo bench --bench best                    the table of the README
+//!     cargo bench --bench best                    the table in docs/src/benchmarks.md
 //!     cargo bench --bench best -- 64 --seed 7     lines with "64" in their name, other hosts
 //!
 //! An answer is `advise` on a ready Snapshot, from the request to the Advice with its CPUs and split.

@@ -11,11 +11,21 @@ use crate::units::{Bytes, CpuShare};
 pub struct Advice {
     /// The nodes.
     pub nodes: NodeSet,
-    /// Their CPUs that may be used.
+    /// The CPUs that the guest's threads may roam over: those of the chosen caches of these nodes that may
+    /// be used and that no claim owns.
     pub cpus: CpuSet,
     /// Those of `nodes` that have memory which may be used. A guest's memory is bound to these: a
     /// node that is here for its CPUs alone may have no memory, or none for this caller.
     pub memory_nodes: NodeSet,
+    /// All CPUs of these nodes that may be used, in any cache, owned by a claim or not: single threads
+    /// may be pinned to these.
+    pub usable_cpus: CpuSet,
+    /// The caches that `cpus` belong to, in ascending order of nodes and CPUs; empty where the host's
+    /// caches are not known or not looked at (policy `numad`, a penalty of 0).
+    pub caches: Vec<CacheShare>,
+    /// How much slower the guest runs for its CPUs and caches inside the nodes: 1.0 is in one cache without
+    /// contention. `None` where no caches were chosen.
+    pub cache_cost: Option<f64>,
     /// What is short when the request does not fit; `None` when it fits.
     pub shortfall: Option<Shortfall>,
     /// What each node is expected to carry, in ascending order of ids; empty where the nodes have
@@ -64,4 +74,17 @@ pub struct Share {
     pub cpus: f64,
     /// Memory.
     pub memory: Bytes,
+}
+
+/// The part of one cache that a guest gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheShare {
+    /// The node.
+    pub node: NodeId,
+    /// The level of the cache; 0 where it is not known.
+    pub level: u8,
+    /// The size of the cache, where it is known.
+    pub size: Option<Bytes>,
+    /// Its CPUs that the guest may use.
+    pub cpus: CpuSet,
 }

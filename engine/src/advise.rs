@@ -1,8 +1,10 @@
 //! From a snapshot and a request to an advice. Pure: no file, no clock, no global.
 
+mod caches;
 mod explain;
 mod usable;
 
+pub use caches::pin_cpus;
 pub use explain::{Candidate, Explanation, explain};
 
 use crate::advice::{Advice, Share, Shortfall};
@@ -10,7 +12,7 @@ use crate::error::AdviseError;
 use crate::ids::NodeId;
 use crate::idset::NodeSet;
 use crate::policy::Policy;
-use crate::policy::best::{self, Figures, Host, Proof, Solution, Workspace, place};
+use crate::policy::best::{self, Host, Prediction, Proof, Solution, Workspace, place};
 use crate::policy::numad::{self, Query};
 use crate::request::Request;
 use crate::snapshot::Snapshot;
@@ -21,16 +23,17 @@ use usable::Usable;
 ///
 /// A request that does not fit is answered too; [`Advice::shortfall`] says what is short. The same
 /// snapshot and request always give the same advice.
-/// Errors: the request is larger than any host; no node may be used; numad's rules have no answer for the host; huge pages that were not
+/// Errors: no node may be used; numad's rules have no answer for the host; huge pages that were not
 /// read.
 pub fn advise(snapshot: &Snapshot, request: &Request) -> Result<Advice, AdviseError> {
-    if request.is_beyond_any_host() {
-        return Err(AdviseError::BeyondAnyHost);
-    }
     let usable = Usable::of(snapshot, request)?;
     let host = usable.host(snapshot, request)?;
     match &request.policy {
-        Policy::Best(_) => by_best(snapshot, request, &host, &usable),
+        Policy::Best(_) => {
+            let advice = by_best(snapshot, request, &host, &usable)?;
+            caches::check_required(snapshot, request, &advice)?;
+            Ok(advice)
+        }
         Policy::Numad(rules) => {
             let nodes = by_numad(snapshot, request, rules, &usable)?;
             let ids: Vec<u32> = nodes.iter().map(|node| node.0).collect();
@@ -56,6 +59,7 @@ pub fn advise(snapshot: &Snapshot, request: &Request) -> Result<Advice, AdviseEr
 /// has to.
 pub(crate) fn prepare(snapshot: &Snapshot) {
     usable::ready_figures(snapshot, best::Rules::default().smt_percent);
+    caches::ready_offers(snapshot, best::Rules::default().smt_percent, 0);
 }
 
 /// The rules that figures are made by where the policy has none of its own.
@@ -85,7 +89,7 @@ fn by_best(
     let told = |host: &Host, chosen: &Chosen<'_>| describe(snapshot, request, usable, host, chosen);
     let plain = question(request, &[]);
     if request.near.is_none()
-        && let Some(lone) = best::lone(host, &plain)
+        && let Some(lone) = best::try_single_node(host, &plain)
     {
         let (nodes, split) = ([lone.share.node], [lone.share]);
         let (figures, proof) = (Some(lone.figures), Some(Proof::Optimal));
@@ -93,7 +97,7 @@ fn by_best(
     }
     let mut space = Workspace::new();
     let mut seed: Vec<u32> = Vec::new();
-    let certain = best::certain(host, &plain, &mut space);
+    let certain = best::prove_single_node(host, &plain, &mut space);
     // numad's own set is among the candidates of a search that cannot see all.
     if !certain && host.useful() > ALL_SETS_ARE_SEEN {
         let lenient = numad::Rules { lenient: true, ..numad::Rules::default() };
@@ -174,7 +178,7 @@ fn bytes(mib: f64) -> Bytes {
 struct Chosen<'a> {
     /// Ids, ascending.
     nodes: &'a [u32],
-    figures: Option<Figures>,
+    figures: Option<Prediction>,
     split: &'a [best::Share],
     proof: Option<Proof>,
 }
@@ -202,8 +206,15 @@ fn describe(
             has += u64::from(all[at].cpus);
         }
     }
+    let mut has = CpuShare::from_cpus(has).unwrap_or_default();
+    if let Some(limit) = request.beyond_cpu_limit() {
+        has = has.min(limit.limit);
+    }
+    if let Some(limit) = request.beyond_memory_limit() {
+        free = free.min(limit.left);
+    }
     let short = Shortfall {
-        cpus: request.cpus.saturating_sub(CpuShare::from_cpus(has).unwrap_or_default()),
+        cpus: request.cpus.saturating_sub(has),
         memory: request.memory.saturating_sub(free),
     };
     let fits = short.cpus == CpuShare::ZERO && short.memory == Bytes::ZERO;
@@ -213,12 +224,17 @@ fn describe(
         memory: bytes(share.mem),
     });
     let nodes = set(chosen.nodes);
+    let split: Vec<Share> = split.collect();
+    let inside = caches::place(snapshot, request, usable, &nodes, &split);
     Advice {
-        cpus: usable.cpus_of(snapshot, &nodes),
+        cpus: inside.cpus,
+        usable_cpus: inside.usable,
+        caches: inside.caches,
+        cache_cost: inside.cost,
         memory_nodes: usable.memory_of(snapshot, &nodes),
         nodes,
         shortfall: (!fits).then_some(short),
-        split: split.collect(),
+        split,
         slowdown: chosen.figures.map(|figures| figures.slowdown),
         near: chosen.figures.map(|figures| figures.near),
         crowding: chosen.figures.map(|figures| figures.crowding),

@@ -132,9 +132,6 @@ impl std::error::Error for SourceError {
 /// Why no advice could be given for a host that was read.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AdviseError {
-    /// The request is beyond [`Request::MAX_CPUS`](crate::Request::MAX_CPUS) or
-    /// [`Request::MAX_MEMORY`](crate::Request::MAX_MEMORY).
-    BeyondAnyHost,
     /// numad's rules have no answer for this host; the text is numad's own where it has one.
     Numad(crate::policy::numad::Failure),
     /// A distance of zero: nothing is nearer than a node to itself.
@@ -160,14 +157,19 @@ pub enum AdviseError {
         /// The nodes of the host.
         host: NodeSet,
     },
+    /// One last-level cache was required for the guest, and none holds it.
+    NoCache {
+        /// CPUs asked for.
+        cpus: crate::units::CpuShare,
+        /// Free CPUs of the advised nodes' cache that has most of them; `None` where the host's caches are
+        /// not known.
+        most: Option<u32>,
+    },
 }
 
 impl fmt::Display for AdviseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::BeyondAnyHost => {
-                f.write_str("expected at most 1000000 CPUs and 2^56 bytes of memory, found more")
-            }
             Self::Numad(failure) => {
                 write!(f, "numad's rules have no answer for this host: {failure}")
             }
@@ -189,6 +191,14 @@ impl fmt::Display for AdviseError {
                     format!("nodes {allowed}")
                 };
                 write!(f, "nothing to choose from: {allowed} allowed, the host has nodes {host}")
+            }
+            Self::NoCache { cpus, most } => {
+                write!(f, "no last-level cache holds {cpus} CPUs: ")?;
+                match most {
+                    Some(most) => write!(f, "the one with most has {most} free")?,
+                    None => f.write_str("the host's caches are not known")?,
+                }
+                f.write_str(" (leave out --cache require)")
             }
         }
     }

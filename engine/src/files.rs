@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use crate::error::SourceError;
 use crate::ids::{CpuId, NodeId};
+use crate::idset::CpuSet;
 use crate::parse::ParseError;
+use crate::units::Bytes;
 
 /// One file's text, and where it was read, for error messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +59,24 @@ pub struct CoreFiles {
     pub siblings: Vec<(CpuId, TextFile)>,
     /// Whether every online CPU is in one of them, or `smt/active` is 0.
     pub complete: bool,
+    /// The caches that several CPUs share, of one CPU each; see [`CacheFiles`].
+    pub caches: Vec<CacheFiles>,
+    /// CPUs slower than the host's fastest, with their capacity in 1/1024 of it.
+    pub slow: Vec<(CpuId, u32)>,
+}
+
+/// The highest-level cache of some CPU that it shares with CPUs of another core, or that is of level 3
+/// or higher.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheFiles {
+    /// The CPU whose directory was read.
+    pub cpu: CpuId,
+    /// `cpu<N>/cache/index<M>/level`.
+    pub level: u8,
+    /// `cpu<N>/cache/index<M>/size`; `None` where it is missing or not understood.
+    pub size: Option<Bytes>,
+    /// `cpu<N>/cache/index<M>/shared_cpu_list`, or `shared_cpu_map` understood.
+    pub cpus: CpuSet,
 }
 
 /// The files that tell how a host is built. A file that is not there is `None`.

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use crate::error::SourceError;
 use crate::files::HostFiles;
 use crate::idset::{CpuSet, NodeSet};
-use crate::policy::best::{self, Fabric, HostError};
+use crate::policy::best::{self, DistanceMatrix, HostError};
 use crate::policy::numad;
 use crate::read::Read;
 use crate::topology::Topology;
@@ -19,7 +19,7 @@ pub struct Host {
     pub numad: numad::Machine,
     sets: Sets,
     /// Made when it is first asked for: sorting 1,024 nodes takes 60 ms.
-    fabric: OnceLock<Result<Arc<Fabric>, HostError>>,
+    fabric: OnceLock<Result<Arc<DistanceMatrix>, HostError>>,
 }
 
 /// The sets that every answer without limits needs.
@@ -78,7 +78,7 @@ impl Host {
     /// Returns what the distances come to for policy `best`.
     ///
     /// Errors: a distance of zero.
-    pub fn fabric(&self) -> Result<Arc<Fabric>, HostError> {
-        self.fabric.get_or_init(|| best::fabric(&self.topology)).clone()
+    pub fn fabric(&self) -> Result<Arc<DistanceMatrix>, HostError> {
+        self.fabric.get_or_init(|| best::distance_matrix(&self.topology)).clone()
     }
 }

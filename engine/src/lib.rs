@@ -51,25 +51,25 @@ pub mod store;
 mod topology;
 mod units;
 
-pub use advice::{Advice, Share, Shortfall};
-pub use advise::{Candidate, Explanation, advise, explain};
+pub use advice::{Advice, CacheShare, Share, Shortfall};
+pub use advise::{Candidate, Explanation, advise, explain, pin_cpus};
 pub use charges::{Charge, Charges};
 pub use distance::{Distance, Distances};
 pub use error::{AdviseError, SourceError};
-pub use files::{AccessFiles, CoreFiles, HostFiles, NodeFiles, TextFile};
+pub use files::{AccessFiles, CacheFiles, CoreFiles, HostFiles, NodeFiles, TextFile};
 pub use host::Host;
 pub use ids::{CpuId, Id, NodeId};
 pub use idset::{CpuSet, IdSet, NodeSet};
 pub use parts::{Attached, DeviceKind, HostParts, KernelSettings, Package, SharedCache};
 pub use policy::Policy;
 pub use read::Read;
-pub use request::{Limits, Request, RequestError};
+pub use request::{CpuLimit, Limits, MemoryLimit, Request, RequestError};
 pub use sample::{CpuTimes, Instant, NodeHugePages, NodeMemory, Sample};
 pub use sampler::{Engine, Pace};
 pub use snapshot::{HugePages, NodeState, Snapshot, Worth};
 pub use source::SysRoot;
-pub use topology::{Latency, Node, Topology};
-pub use units::{Bytes, CpuShare, split_by_weight};
+pub use topology::{Cache, Latency, Node, Topology};
+pub use units::{Bytes, CpuShare};
 
 /// The programs on the user guide's page about this crate, compiled and run as tests.
 #[cfg(doctest)]

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crate::ids::NodeId;
 use crate::idset::{CpuSet, NodeSet};
-use crate::policy::Policy;
+use crate::policy::{Policy, cache};
 use crate::units::{Bytes, CpuShare};
 
 /// What a guest needs, and by which rule it is placed.
@@ -41,6 +41,8 @@ pub struct Request {
     pub pages: Option<Bytes>,
     /// The node of a device that the guest should be near to. Policy `best` alone looks at it.
     pub near: Option<NodeId>,
+    /// How caches and kinds of cores count. Policy `best` alone looks at them.
+    pub cache: cache::Rules,
 }
 
 /// The part of a host that may be used. `None` is no limit.
@@ -54,6 +56,36 @@ pub struct Limits {
     /// The nodes whose memory may be used. Says nothing about their CPUs: Linux lists only nodes
     /// that have memory, for every process.
     pub memory_nodes: Option<NodeSet>,
+    /// What the caller's control groups leave it of memory, over all nodes together. Bounds ordinary
+    /// pages; huge pages are not charged to it.
+    pub memory: Option<MemoryLimit>,
+    /// The CPU time that the caller's control groups leave it.
+    pub cpu_time: Option<CpuLimit>,
+}
+
+/// A memory limit of a control group: the one of the caller's group and its ancestors that leaves
+/// least.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryLimit {
+    /// The group, as `/proc/self/cgroup` names it. Print it with care.
+    pub group: String,
+    /// The file with the limit: `memory.max`, `memory.high`, `memory.limit_in_bytes`.
+    pub file: String,
+    /// The limit.
+    pub limit: Bytes,
+    /// The limit less what the group uses; file cache that the kernel gives up counts as unused.
+    pub left: Bytes,
+}
+
+/// A limit of CPU time of a control group: the lowest of the caller's group and its ancestors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CpuLimit {
+    /// The group, as `/proc/self/cgroup` names it. Print it with care.
+    pub group: String,
+    /// The file with the limit: `cpu.max`, `cpu.cfs_quota_us`.
+    pub file: String,
+    /// The limit in CPUs, at least one: less than that still runs one thread.
+    pub limit: CpuShare,
 }
 
 impl Limits {
@@ -63,6 +95,8 @@ impl Limits {
         Self {
             cpus: both(self.cpus, other.cpus),
             memory_nodes: both(self.memory_nodes, other.memory_nodes),
+            memory: least(self.memory, other.memory, |limit| limit.left),
+            cpu_time: least(self.cpu_time, other.cpu_time, |limit| limit.limit),
         }
     }
 }
@@ -77,15 +111,20 @@ fn both<T: crate::Id>(
     }
 }
 
-impl Request {
-    /// The most CPUs that can be asked for: more than any host has.
-    pub const MAX_CPUS: CpuShare = CpuShare::from_hundredths(100_000_000);
-    /// The most memory that can be asked for, 2^56 bytes: more than any host has.
-    pub const MAX_MEMORY: Bytes = Bytes::new(1 << 56);
+fn least<T, K: Ord>(a: Option<T>, b: Option<T>, key: impl Fn(&T) -> K) -> Option<T> {
+    a.into_iter().chain(b).min_by_key(key)
+}
 
-    /// Returns whether no host is as large as the request.
-    pub fn is_beyond_any_host(&self) -> bool {
-        self.cpus > Self::MAX_CPUS || self.memory > Self::MAX_MEMORY
+impl Request {
+    /// Returns the memory limit that the request goes beyond.
+    pub fn beyond_memory_limit(&self) -> Option<&MemoryLimit> {
+        let limit = self.limits.memory.as_ref().filter(|_| self.pages.is_none());
+        limit.filter(|limit| self.memory > limit.left)
+    }
+
+    /// Returns the limit of CPU time that the request goes beyond.
+    pub fn beyond_cpu_limit(&self) -> Option<&CpuLimit> {
+        self.limits.cpu_time.as_ref().filter(|limit| self.cpus > limit.limit)
     }
 
     /// Returns a request for so much, by the default policy, on the whole host.
@@ -98,6 +137,7 @@ impl Request {
             within: None,
             pages: None,
             near: None,
+            cache: cache::Rules::default(),
         }
     }
 
@@ -128,6 +168,13 @@ impl Request {
     #[must_use]
     pub fn with_pages(mut self, size: Bytes) -> Self {
         self.pages = Some(size);
+        self
+    }
+
+    /// Sets how caches and kinds of cores count.
+    #[must_use]
+    pub fn with_cache(mut self, cache: cache::Rules) -> Self {
+        self.cache = cache;
         self
     }
 
@@ -163,16 +210,15 @@ impl fmt::Display for RequestError {
 
 impl std::error::Error for RequestError {}
 
-/// The largest number of any unit of memory.
-const MAX_AMOUNT: u64 = 1 << 46;
+/// No request has so many CPUs, or so much of any unit.
+const MOST: u64 = 1 << 32;
 
 impl FromStr for Request {
     type Err = RequestError;
 
     fn from_str(text: &str) -> Result<Self, RequestError> {
         let mut scan = Scan { text, at: 0 };
-        let most = Self::MAX_CPUS.hundredths() / 100;
-        let whole = scan.number("a number of CPUs", most)?;
+        let whole = scan.number("a number of CPUs")?;
         let mut hundredths = whole * 100;
         if scan.skip(b'.') {
             for scale in [10, 1] {
@@ -190,10 +236,6 @@ impl FromStr for Request {
             }
         }
         let cpus = CpuShare::from_hundredths(hundredths);
-        if cpus > Self::MAX_CPUS {
-            scan.at = 0;
-            return Err(scan.wanted(&format!("a number of CPUs of at most {most}")));
-        }
         let mut memory = Bytes::ZERO;
         if scan.skip(b':') {
             memory = scan.memory()?;
@@ -254,22 +296,22 @@ impl Scan<'_> {
         }
     }
 
-    fn number(&mut self, what: &str, most: u64) -> Result<u64, RequestError> {
+    fn number(&mut self, what: &str) -> Result<u64, RequestError> {
         if !self.peek().is_some_and(|b| b.is_ascii_digit()) {
             return Err(self.wanted(what));
         }
         match crate::parse::number(self.rest()) {
-            Some((value, digits)) if value <= most => {
+            Some((value, digits)) if value <= MOST => {
                 self.at += digits;
                 Ok(value)
             }
-            _ => Err(self.wanted(&format!("{what} of at most {most}"))),
+            _ => Err(self.wanted(&format!("{what} of at most {MOST}"))),
         }
     }
 
     fn memory(&mut self) -> Result<Bytes, RequestError> {
         let start = self.at;
-        let amount = self.number("an amount of memory", MAX_AMOUNT)?;
+        let amount = self.number("an amount of memory")?;
         let digits = &self.text[start..self.at];
         let shift = match self.peek() {
             Some(b'K') => 10,
@@ -290,10 +332,11 @@ impl Scan<'_> {
             });
         }
         match amount.checked_mul(1 << shift) {
-            Some(bytes) if bytes <= Request::MAX_MEMORY.get() => Ok(Bytes::new(bytes)),
+            // Room for sums: no host has an exbibyte.
+            Some(bytes) if bytes <= 1 << 60 => Ok(Bytes::new(bytes)),
             _ => {
                 self.at = start;
-                Err(self.wanted("at most 2^56 bytes of memory"))
+                Err(self.wanted("at most 2^60 bytes of memory"))
             }
         }
     }
@@ -329,9 +372,7 @@ mod tests {
             ("0.25:4K", 25, 4096),
             ("0:1T", 0, 1 << 40),
             ("007:010M", 700, 10 << 20),
-            ("1000000", 100_000_000, 0),
-            ("1:65536T", 100, 1 << 56),
-            ("1:70368744177664K", 100, 1 << 56),
+            ("4294967296", 429_496_729_600, 0),
         ] {
             assert_eq!(read(text), Ok((cpus, memory)), "{text:?}");
         }
@@ -351,20 +392,16 @@ mod tests {
             ("4 :500", format!("request \"4 :500\": byte 2: expected the end, found \" :500\"; {FORM}")),
             ("4x", format!("request \"4x\": byte 2: expected \":\" and the memory, or the end, found \"x\"; {FORM}")),
             (
-                "1000001",
-                format!("request \"1000001\": byte 1: expected a number of CPUs of at most 1000000, found \"1000001\"; {FORM}"),
+                "4294967297",
+                format!("request \"4294967297\": byte 1: expected a number of CPUs of at most 4294967296, found \"4294967297\"; {FORM}"),
             ),
             (
-                "1000000.01",
-                format!("request \"1000000.01\": byte 1: expected a number of CPUs of at most 1000000, found \"1000000.01\"; {FORM}"),
+                "1:4294967297",
+                format!("request \"1:4294967297\": byte 3: expected an amount of memory of at most 4294967296, found \"4294967297\"; {FORM}"),
             ),
             (
-                "1:70368744177665",
-                format!("request \"1:70368744177665\": byte 3: expected an amount of memory of at most 70368744177664, found \"70368744177665\"; {FORM}"),
-            ),
-            (
-                "1:65537T",
-                format!("request \"1:65537T\": byte 3: expected at most 2^56 bytes of memory, found \"65537T\"; {FORM}"),
+                "1:4294967296T",
+                format!("request \"1:4294967296T\": byte 3: expected at most 2^60 bytes of memory, found \"4294967296T\"; {FORM}"),
             ),
             ("4:500MB", "request \"4:500MB\": byte 6: expected a unit K, M, G or T, found \"MB\"; write 4:500M".to_owned()),
             ("4:8GiB", "request \"4:8GiB\": byte 4: expected a unit K, M, G or T, found \"GiB\"; write 4:8G".to_owned()),
@@ -386,7 +423,7 @@ mod tests {
         }
 
         #[test]
-        fn written_amounts_read_back(cpus in 0u64..1_000_000, part in 0u64..100, mib in 0u64..1 << 36) {
+        fn written_amounts_read_back(cpus in 0u64..1 << 32, part in 0u64..100, mib in 0u64..1 << 32) {
             let wanted = (cpus * 100 + part, mib << 20);
             prop_assert_eq!(read(&format!("{cpus}.{part:02}:{mib}")), Ok(wanted));
             prop_assert_eq!(read(&format!("{cpus}.{part:02}:{mib}M")), Ok(wanted));

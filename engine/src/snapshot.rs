@@ -4,9 +4,10 @@ use std::sync::{Arc, OnceLock};
 
 use crate::charges::Charges;
 use crate::host::Host;
-use crate::ids::NodeId;
+use crate::ids::{CpuId, NodeId};
 use crate::idset::CpuSet;
 use crate::policy::best;
+use crate::policy::cache::roam::Offer;
 use crate::sample::{CpuTimes, NodeHugePages, NodeMemory, Sample};
 use crate::topology::{Node, Topology};
 use crate::units::Bytes;
@@ -51,6 +52,15 @@ pub struct Snapshot {
     told: usize,
     /// Made by the first question, or before anyone can ask; then read without a lock.
     figures: OnceLock<Option<Arc<Figures>>>,
+    /// What the caches of each node offer a guest without limits, made like the figures.
+    offers: OnceLock<Arc<CacheOffers>>,
+}
+
+/// What the caches of each node offer, by position in the topology.
+#[derive(Debug)]
+struct CacheOffers {
+    smt_percent: u32,
+    nodes: Vec<Vec<Offer>>,
 }
 
 /// What policy `best` decides on, for questions about the whole host in ordinary pages.
@@ -116,9 +126,21 @@ impl Snapshot {
             })
             .collect();
         let charges = Charges::default();
-        let figures = OnceLock::new();
+        let (figures, offers) = (OnceLock::new(), OnceLock::new());
         let (huge_pages, generation, told) = (None, 0, 0);
-        Self { host, nodes, before, now, charges, huge_pages, generation, notes, told, figures }
+        Self {
+            host,
+            nodes,
+            before,
+            now,
+            charges,
+            huge_pages,
+            generation,
+            notes,
+            told,
+            figures,
+            offers,
+        }
     }
 
     /// Sets the running number by which readers tell snapshots apart.
@@ -161,6 +183,7 @@ impl Snapshot {
     pub fn with_charges(mut self, charges: Charges) -> Self {
         self.charges = charges;
         self.figures = OnceLock::new();
+        self.offers = OnceLock::new();
         self
     }
 
@@ -175,6 +198,21 @@ impl Snapshot {
         let made = || make().map(|host| Arc::new(Figures { smt_percent, host }));
         let figures = self.figures.get_or_init(made).as_ref()?;
         (figures.smt_percent == smt_percent).then_some(&figures.host)
+    }
+
+    /// Returns what the caches of the node at a position offer a guest without limits: what `make` made of
+    /// this snapshot when it was asked the first time. `None` where it was made for another worth of hardware
+    /// threads.
+    pub(crate) fn cache_offers(
+        &self,
+        smt_percent: u32,
+        at: usize,
+        make: impl FnOnce() -> Vec<Vec<Offer>>,
+    ) -> Option<&[Offer]> {
+        let made = || Arc::new(CacheOffers { smt_percent, nodes: make() });
+        let offers = self.offers.get_or_init(made);
+        let nodes = (offers.smt_percent == smt_percent).then_some(&offers.nodes)?;
+        nodes.get(at).map(Vec::as_slice)
     }
 
     /// Returns what claims take from the nodes; nothing, unless it was told.
@@ -217,6 +255,16 @@ impl Snapshot {
     /// is not told counts as busy.
     pub fn idle_of(&self, cpus: &CpuSet) -> Option<f64> {
         self.before.as_ref().map(|before| idle(before, &self.now.cpu, cpus))
+    }
+
+    /// Returns the share of time that one CPU idled, from 0 to 1; 1 where the load is unknown.
+    #[expect(clippy::cast_precision_loss, reason = "ticks of one window are far below 2^53")]
+    pub fn idle_of_cpu(&self, cpu: CpuId) -> f64 {
+        let Some(before) = &self.before else { return 1.0 };
+        let window = self.now.cpu.at().since(before.at()).map_or(0.0, |ns| ns as f64 / 1e7);
+        let ticks = before.idle(cpu).zip(self.now.cpu.idle(cpu));
+        let gained = ticks.map_or(0, |(earlier, now)| now.saturating_sub(earlier));
+        if window > 0.0 { (gained as f64 / window).min(1.0) } else { 0.0 }
     }
 
     /// Returns the huge pages that were read; `None` when nobody asked for any.
@@ -302,7 +350,6 @@ fn idle(before: &CpuTimes, now: &CpuTimes, cpus: &CpuSet) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::CpuId;
     use crate::sample::Instant;
 
     fn times(cs: u64, idle: &[(u32, u64)]) -> CpuTimes {
@@ -324,7 +371,7 @@ mod tests {
                 distance: Some(text("10")),
                 access: None,
             }],
-            cores: Some(CoreFiles { siblings, complete: true }),
+            cores: Some(CoreFiles { siblings, complete: true, ..CoreFiles::default() }),
             ..HostFiles::default()
         };
         Arc::new(Host::from_files(&files).expect("a good host").value)

@@ -6,6 +6,7 @@ use crate::files::{HostFiles, NodeFiles};
 use crate::ids::{CpuId, NodeId};
 use crate::idset::{CpuSet, NodeSet};
 use crate::parse;
+use crate::units::Bytes;
 
 /// One NUMA node. It may have CPUs without memory, memory without CPUs, or neither.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +23,32 @@ pub struct Node {
     pub cores: Vec<CpuSet>,
     /// Whether the node is the memory of a GPU.
     pub is_gpu: bool,
+    /// Its CPUs by the highest-level cache that they share, in ascending order of first CPUs. One of level
+    /// 0 where none is known; empty on a node without CPUs.
+    pub caches: Vec<Cache>,
+}
+
+/// CPUs of one node that share their highest-level cache.
+///
+/// Source: `cpu<N>/cache/index<M>/{level,size,shared_cpu_list}`. Clusters without an L3 (some arm64 CPUs,
+/// low-power modules) go by the highest level that more than one core shares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cache {
+    /// The level; 0 for the CPUs of a node that share no cache that is known.
+    pub level: u8,
+    /// The size of the whole cache, also where it reaches into other nodes.
+    pub size: Option<Bytes>,
+    /// The online CPUs of the node that share it.
+    pub cpus: CpuSet,
+    /// The same by cores, those of one thread too.
+    pub(crate) cores: Vec<CpuSet>,
+}
+
+impl Node {
+    /// Returns whether it is known which of its CPUs share a cache.
+    pub fn knows_caches(&self) -> bool {
+        self.caches.iter().any(|cache| cache.level > 0)
+    }
 }
 
 /// A host's nodes, CPUs and distances.
@@ -47,6 +74,8 @@ pub struct Topology {
     latencies: Vec<Latency>,
     /// How many threads every core is taken to run where the cores are not told; 1 where they are.
     threads: u64,
+    /// CPUs slower than the fastest, ascending, with their capacity in 1/1024.
+    slow: Vec<(CpuId, u32)>,
 }
 
 /// What HMAT tells of a node's memory.
@@ -95,9 +124,18 @@ impl Topology {
             shared = shared.union(&listed.intersection(&taken));
             taken = taken.union(&listed);
             let is_gpu = files.gpu_nodes.contains(&dir.id);
-            nodes.push(Node { id: dir.id, listed, cpus, cores: Vec::new(), is_gpu });
+            nodes.push(Node {
+                id: dir.id,
+                listed,
+                cpus,
+                cores: Vec::new(),
+                is_gpu,
+                caches: Vec::new(),
+            });
         }
         let threads = share_cores(files, &mut nodes, &mut notes)?;
+        share_caches(files, &mut nodes);
+        let slow = files.cores.as_ref().map(|cores| cores.slow.clone()).unwrap_or_default();
         if !from_masks.is_empty() {
             notes.push(format!("nodes {from_masks} have no cpulist file: their cpumap is used"));
         }
@@ -110,7 +148,7 @@ impl Topology {
         let distances = distances(&dirs, &columns, &mut notes)?;
         let isolated = isolated.unwrap_or_default();
         let latencies = latencies(&dirs)?;
-        let value = Self { nodes, distances, isolated, latencies, threads };
+        let value = Self { nodes, distances, isolated, latencies, threads, slow };
         Ok(crate::read::Read { value, notes })
     }
 
@@ -151,6 +189,20 @@ impl Topology {
         self.threads
     }
 
+    /// Returns what a CPU is worth beside the host's fastest: 1, or less for a slow core of a hybrid CPU.
+    ///
+    /// Source: `cpu<N>/cpu_capacity`; 0.6 for the CPUs of `/sys/devices/cpu_atom/cpus`.
+    pub fn capacity_of(&self, cpu: CpuId) -> f64 {
+        let found = self.slow.binary_search_by_key(&cpu, |&(slow, _)| slow).ok();
+        let capacity = found.and_then(|at| self.slow.get(at));
+        capacity.map_or(1.0, |&(_, capacity)| f64::from(capacity) / 1024.0)
+    }
+
+    /// Returns the CPUs that are slower than the host's fastest; none on most hosts.
+    pub fn slow_cpus(&self) -> CpuSet {
+        self.slow.iter().map(|&(cpu, _)| cpu).collect()
+    }
+
     /// Returns the CPUs of some nodes.
     pub fn cpus_of(&self, nodes: &NodeSet) -> CpuSet {
         self.nodes
@@ -188,6 +240,33 @@ fn share_cores(
         }
     }
     Ok(1)
+}
+
+/// Sorts the shared caches to the nodes, cut to each. CPUs that are in none share what is not known.
+fn share_caches(files: &HostFiles, nodes: &mut [Node]) {
+    let caches = files.cores.as_ref().map(|cores| cores.caches.as_slice()).unwrap_or_default();
+    for node in nodes {
+        let mut left = node.cpus.clone();
+        for cache in caches {
+            let cpus = cache.cpus.intersection(&left);
+            if !cpus.is_empty() {
+                left = left.difference(&cpus);
+                let (level, size) = (cache.level, cache.size);
+                node.caches.push(Cache { level, size, cpus, cores: Vec::new() });
+            }
+        }
+        if !left.is_empty() {
+            node.caches.push(Cache { level: 0, size: None, cpus: left, cores: Vec::new() });
+        }
+        node.caches.sort_by_key(|cache| cache.cpus.first());
+        for cache in &mut node.caches {
+            let here = node.cores.iter().map(|core| core.intersection(&cache.cpus));
+            cache.cores = here.filter(|core| !core.is_empty()).collect();
+            let shared = cache.cores.iter().fold(CpuSet::new(), |all, core| all.union(core));
+            let single = cache.cpus.difference(&shared);
+            cache.cores.extend(CpuSet::iter(&single).map(|cpu| std::iter::once(cpu).collect()));
+        }
+    }
 }
 
 fn latencies(dirs: &[&NodeFiles]) -> Result<Vec<Latency>, SourceError> {

@@ -12,7 +12,7 @@ mod common;
 
 use common::{Ask, Dice, FILL, SHAPES, brute, plain, random};
 use placer_engine::policy::best::{
-    Proof, Request, Solution, Workspace, certain, lone, solve, solve_by_sets,
+    Proof, Request, Solution, Workspace, prove_single_node, solve, solve_by_sets, try_single_node,
 };
 
 /// Says what the answer claims: no set is below this, in millionths.
@@ -33,7 +33,7 @@ fn lowest_of_three(ask: &Ask) -> f64 {
     let mut low = f64::INFINITY;
     let mut look = |set: &[usize]| {
         if let Some(p) = plain(ask, set) {
-            low = low.min(p.micros);
+            low = low.min(p.slowdown_ppm as f64);
         }
     };
     for a in 0..n {
@@ -63,7 +63,10 @@ fn every_set_of_17_and_18_nodes_is_above_the_claim() {
         let got = solve(&host, &Request { effort, ..ask.request() }, &mut space);
         let Some(want) = brute(&ask) else { continue };
         rounds += 1;
-        assert!(want.low >= claim(got).floor(), "round {round}: {got:?} {want:?} {ask:?}");
+        assert!(
+            want.lowest_ppm as f64 >= claim(got).floor(),
+            "round {round}: {got:?} {want:?} {ask:?}"
+        );
         certified += usize::from(got.proof == Proof::Optimal);
         equal += usize::from(got.nodes == want.nodes);
     }
@@ -84,7 +87,9 @@ fn what_is_certain_is_the_rules_answer_and_no_search_says_otherwise() {
         ask.nodes.iter_mut().for_each(|node| node.idle *= idle);
         ask.cpus = dice.pick(&[0.5, 1.0, 2.0, 4.0]);
         let host = ask.host();
-        if lone(&host, &ask.request()).is_some() || !certain(&host, &ask.request(), &mut space) {
+        if try_single_node(&host, &ask.request()).is_some()
+            || !prove_single_node(&host, &ask.request(), &mut space)
+        {
             continue;
         }
         let got = space.solution();
@@ -141,7 +146,7 @@ fn a_limited_search_is_never_slower_than_its_seeds() {
         let request = Request { effort: Some(0), seeds: &seeds, ..ask.request() };
         let host = ask.host();
         let got = solve(&host, &request, &mut space);
-        assert!(got.figures.unwrap().slowdown * 1e6 <= own.micros * 1.02 + 0.5);
+        assert!(got.figures.unwrap().slowdown * 1e6 <= own.slowdown_ppm as f64 * 1.02 + 0.5);
     }
 }
 

@@ -7,14 +7,16 @@
     reason = "a test may stop where it stands"
 )]
 
-use placer_engine::policy::best::{Fabric, Host, Node, Proof, Request, Solution, Workspace, solve};
+use placer_engine::policy::best::{
+    DistanceMatrix, Host, Node, Proof, Request, Solution, Workspace, solve,
+};
 use std::sync::Arc;
 
 /// Answers a request on nodes of (CPUs, idle CPUs, free MiB), 21 apart.
 fn answer(nodes: &[(u32, f64, f64)], cpus: f64, mem: f64) -> Solution {
     let count = nodes.len();
     let cells = (0..count * count).map(|at| if at / count == at % count { 10.0 } else { 21.0 });
-    let fabric = Arc::new(Fabric::new(count, cells.collect()).unwrap());
+    let fabric = Arc::new(DistanceMatrix::new(count, cells.collect()).unwrap());
     let nodes = (0u32..)
         .zip(nodes)
         .map(|(id, &(cpus, idle, mem))| Node {
@@ -97,12 +99,50 @@ fn an_empty_host_is_answered() {
 
 #[test]
 fn bad_figures_are_refused_by_name() {
-    let fabric = Arc::new(Fabric::new(1, vec![10.0]).unwrap());
+    let fabric = Arc::new(DistanceMatrix::new(1, vec![10.0]).unwrap());
     let node = Node { id: 3, cpus: 4, cap: 4.0, idle: f64::NAN, mem: 1.0, mem_total: 1.0 };
     let error = Host::new(vec![node], fabric).unwrap_err();
-    assert_eq!(error.to_string(), "node 3: expected idle from 0 to 1e15, found NaN");
-    assert!(Fabric::new(2, vec![10.0]).is_err());
-    assert!(Fabric::new(1, vec![0.0]).is_err());
+    assert_eq!(error.to_string(), "node 3: expected idle from 0 to 1e9, found NaN");
+    assert!(DistanceMatrix::new(2, vec![10.0]).is_err());
+    for bad in [0.0, 0.99, -10.0, 1.1e9, f64::NAN, f64::INFINITY] {
+        let error = DistanceMatrix::new(1, vec![bad]).unwrap_err().to_string();
+        let want = format!("distance in row 0, column 0: expected 1 to 1e9, found {bad}");
+        assert_eq!(error, want);
+    }
+    assert!(DistanceMatrix::new(1, vec![1.0]).is_ok() && DistanceMatrix::new(1, vec![1e9]).is_ok());
+}
+
+/// Code review A2: `ParetoFront::goal` counted down by 1 in double precision from 2^53 on, and never came down.
+#[test]
+fn a_slowdown_of_ten_thousand_million_ends() {
+    let fabric = Arc::new(DistanceMatrix::new(2, vec![10.0, 254.0, 254.0, 10.0]).unwrap());
+    let node = |id, cpus, mem| Node {
+        id,
+        cpus,
+        cap: f64::from(cpus),
+        idle: f64::from(cpus),
+        mem,
+        mem_total: mem,
+    };
+    let host = Host::new(vec![node(0, 1, 0.0), node(1, 0, 4096.0)], fabric).unwrap();
+    let got = solve(&host, &Request::new(1e9, 100.0), &mut Workspace::new()).clone();
+    assert_eq!((got.nodes.as_slice(), got.fits), ([0, 1].as_slice(), false));
+    assert_eq!(got.figures.unwrap().slowdown, 1.32e10);
+}
+
+/// Where every set is slower than 64 bits of parts per million hold, they are equal, and the rest decides.
+#[test]
+fn slowdowns_beyond_all_measure_are_equal() {
+    let fabric = Arc::new(DistanceMatrix::new(12, vec![1e9; 144]).unwrap());
+    let node = |id| Node { id, cpus: 1, cap: 1e-6, idle: 0.0, mem: 100.0, mem_total: 100.0 };
+    let host = Host::new((0..12).map(node).collect(), fabric).unwrap();
+    let mut request = Request::new(12.0, 100.0);
+    let got = solve(&host, &request, &mut Workspace::new()).clone();
+    assert_eq!(got.nodes.len(), 12);
+    request.cpus = 1e9;
+    request.memory = 1e6;
+    let got = solve(&host, &request, &mut Workspace::new()).clone();
+    assert_eq!((got.nodes.len(), got.fits, got.proof), (12, false, Proof::Optimal));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use placer::fuzzing::Daemon;
+use placer::daemon::fuzzing::Daemon;
 
 /// Returns a daemon that lasts as long as the program.
 pub(crate) fn daemon() -> Daemon {

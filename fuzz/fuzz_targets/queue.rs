@@ -8,7 +8,7 @@
 mod machine;
 
 use libfuzzer_sys::fuzz_target;
-use placer::fuzzing::{Daemon, Queue};
+use placer::daemon::fuzzing::{Daemon, Queue};
 use std::sync::{Mutex, OnceLock};
 
 static QUEUE: OnceLock<(Daemon, Mutex<Queue>)> = OnceLock::new();

@@ -9,7 +9,8 @@ use placer_engine::Request;
 use placer_launcher::MemoryMode;
 
 use super::{Choice, HostArgs};
-use crate::duration;
+use crate::service::emit::EmitForm;
+use crate::settings::duration;
 
 #[derive(Debug, clap::Args)]
 #[command(long_about = "\
@@ -34,75 +35,61 @@ The CPUs and nodes that this process is limited to (taskset, cpusets, Slurm,
 containers) bound the answer, unless --machine-wide is given.
 Exit status: 0 success; 1 --strict and the request does not fit; 2 usage error
 or failure.")]
-pub(crate) struct Advise {
+pub struct Advise {
     /// CPUs and memory, such as 4:500 (MiB) or 2.5:8G.
     ///
     /// Memory is in MiB, or has a suffix K, M, G or T.
-    pub(crate) request: Request,
+    pub request: Request,
     /// Print the reasons, the runners-up and numad's answer.
     #[arg(long, conflicts_with_all = ["cpus", "json"])]
-    pub(crate) explain: bool,
+    pub explain: bool,
     /// Print the whole answer as JSON.
     #[arg(long, conflicts_with = "cpus")]
-    pub(crate) json: bool,
+    pub json: bool,
     /// Print the CPUs of the nodes instead of the nodes.
     #[arg(long)]
-    pub(crate) cpus: bool,
+    pub cpus: bool,
     /// Print the placement as settings for another program.
     #[arg(long, value_name = "FORM", conflicts_with_all = ["cpus", "json", "explain"])]
-    pub(crate) emit: Option<EmitForm>,
+    pub emit: Option<EmitForm>,
     /// Memory policy in those settings, such as preferred or interleave.
     #[arg(long, value_name = "MODE", default_value = "strict", hide_short_help = true)]
     #[arg(env = "PLACER_MODE", hide_env = true)]
-    pub(crate) mode: MemoryMode,
+    pub mode: MemoryMode,
     /// Exit with status 1 if the request does not fit.
     #[arg(long, value_name = "yes|no", env = "PLACER_STRICT", hide_env = true)]
     #[arg(default_value = "no", default_missing_value = "yes", hide_default_value = true)]
     #[arg(num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
     #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
-    pub(crate) strict: bool,
+    pub strict: bool,
     /// Reserve the result for this long, such as 30s.
     ///
     /// 0 disables. Other requests do not get the reserved CPUs and memory in the meantime.
     #[arg(long, value_name = "DURATION", env = "PLACER_HOLD", hide_env = true)]
     #[arg(value_parser = duration::parse_hold_or_zero)]
-    pub(crate) hold: Option<Duration>,
+    pub hold: Option<Duration>,
     #[command(flatten)]
-    pub(crate) choice: Choice,
+    pub choice: Choice,
     #[command(flatten)]
-    pub(crate) host: HostArgs,
+    pub host: HostArgs,
     /// With --explain: write a picture of the explanation to FILE; - is stdout.
     #[arg(long, value_name = "FILE", requires = "explain", hide_short_help = true)]
-    pub(crate) svg: Option<PathBuf>,
+    pub svg: Option<PathBuf>,
     /// With --explain: write a web page to FILE; - is stdout.
     #[arg(long, value_name = "FILE", requires = "explain", hide_short_help = true)]
-    pub(crate) html: Option<PathBuf>,
+    pub html: Option<PathBuf>,
     /// The program that answers.
     #[arg(long, env = "PLACER_VIA", hide_env = true, default_value = "auto")]
     #[arg(hide_short_help = true)]
-    pub(crate) via: Via,
+    pub via: Via,
     /// Path of the numad that --via numad runs.
     #[arg(long, value_name = "PATH", env = "PLACER_NUMAD", hide_env = true)]
     #[arg(default_value = "numad", hide_short_help = true)]
-    pub(crate) numad: PathBuf,
+    pub numad: PathBuf,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum EmitForm {
-    /// numactl options, on one line.
-    Numactl,
-    /// Lines for the [Service] section of a unit.
-    Systemd,
-    /// QEMU options, one per line.
-    Qemu,
-    /// The vcpu and numatune elements of a domain.
-    LibvirtXml,
-    /// Lines of a container configuration.
-    Lxc,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Via {
+pub enum Via {
     /// The daemon if it runs, otherwise this process.
     Auto,
     /// The daemon; fail if it does not run.

@@ -16,13 +16,13 @@ used: the part of the claimed memory that the guest uses; the rest is reserved.
 there: the part of its memory that is on the chosen nodes, marked with ! below
 90 % (numastat -p PID shows where the rest is). Only root sees where the memory
 of other users' guests is. by: the user and the program that made the claim.")]
-pub(crate) struct Ps {
+pub struct Ps {
     /// List the claims of the host recorded in DIR.
     #[arg(long, value_name = "DIR", env = "PLACER_ROOT", hide_env = true)]
-    pub(crate) root: Option<PathBuf>,
+    pub root: Option<PathBuf>,
     /// Print everything as JSON.
     #[arg(long)]
-    pub(crate) json: bool,
+    pub json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -35,13 +35,13 @@ Examples:
 #[command(after_long_help = "\
 placer ps lists claims and their ids. The guest keeps running; memory it has not
 touched yet can be given to others.")]
-pub(crate) struct Release {
+pub struct Release {
     /// Id of the claim, as placer ps prints it.
-    pub(crate) id: ClaimId,
+    pub id: ClaimId,
     /// End a claim on the host recorded in DIR.
     #[arg(long, value_name = "DIR", env = "PLACER_ROOT", hide_env = true)]
-    pub(crate) root: Option<PathBuf>,
+    pub root: Option<PathBuf>,
     /// Print the ended claim as JSON.
     #[arg(long)]
-    pub(crate) json: bool,
+    pub json: bool,
 }

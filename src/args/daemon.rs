@@ -16,8 +16,8 @@ The daemon answers varlink calls on the socket placer.sock in the state
 directory (/run/placer for root). Section daemon of /etc/placer.toml limits what
 users can claim. SIGHUP reloads the settings; SIGTERM stops the daemon. Claims
 outlive it.")]
-pub(crate) struct Daemon {
+pub struct Daemon {
     /// Answer for the host recorded in DIR instead of this one.
     #[arg(long, value_name = "DIR", env = "PLACER_ROOT", hide_env = true)]
-    pub(crate) root: Option<PathBuf>,
+    pub root: Option<PathBuf>,
 }

@@ -13,7 +13,7 @@ const BESTS: [&str; 4] = ["memory_bound", "smt_percent", "prefer", "effort"];
 /// Refuses a command line with a flag that would be passed over.
 ///
 /// Errors: the first of them, and what it would need.
-pub(crate) fn refuse(args: &Args, matches: &ArgMatches) -> Result<(), String> {
+pub fn refuse(args: &Args, matches: &ArgMatches) -> Result<(), String> {
     let Some((_, given)) = matches.subcommand() else { return Ok(()) };
     let typed = |id: &&str| given.value_source(id) == Some(ValueSource::CommandLine);
     let flag = |id: &str| format!("--{}", id.replace('_', "-"));

@@ -33,32 +33,32 @@ The CPUs and nodes that this process is limited to bound the choice for a
 command. For a guest definition, the whole host is available.
 Exit status: that of the guest; 1 the request does not fit and nothing was
 started; 2 usage error or failure.")]
-pub(crate) struct Launch {
+pub struct Launch {
     /// Guest definition: TOML, or libvirt domain XML; - is stdin.
     #[arg(value_name = "GUEST", conflicts_with = "command")]
-    pub(crate) guest: Option<PathBuf>,
+    pub guest: Option<PathBuf>,
     /// CPUs, such as 4 or 2.5 [default: 1].
     ///
     /// For a guest definition, the default is the number of its vCPUs.
     #[arg(long, value_name = "CPUS", value_parser = cpus)]
     #[arg(env = "PLACER_CPUS", hide_env = true)]
-    pub(crate) cpus: Option<CpuShare>,
+    pub cpus: Option<CpuShare>,
     /// Memory in MiB, or with a suffix K, M, G or T.
     #[arg(long, value_name = "MEMORY", value_parser = memory)]
     #[arg(env = "PLACER_MEMORY", hide_env = true)]
-    pub(crate) memory: Option<Bytes>,
+    pub memory: Option<Bytes>,
     /// Memory policy [default: strict].
     ///
     /// One of strict, preferred, preferred-many, interleave, weighted-interleave, none.
     #[arg(long, value_name = "MODE")]
     #[arg(env = "PLACER_MODE", hide_env = true)]
-    pub(crate) mode: Option<MemoryMode>,
+    pub mode: Option<MemoryMode>,
     /// Pin vCPU threads to nodes or cores [default: nodes].
     ///
     /// With cores, each vCPU thread has a core of its own.
     #[arg(long, value_name = "HOW")]
     #[arg(env = "PLACER_PIN", hide_env = true)]
-    pub(crate) pin: Option<ThreadPin>,
+    pub pin: Option<ThreadPin>,
     /// Control group of the guest [default: auto].
     ///
     /// none: no group of its own. own: placer creates and removes the group. systemd: systemd creates a scope. auto: none for
@@ -66,13 +66,13 @@ pub(crate) struct Launch {
     /// containers own if possible, otherwise systemd.
     #[arg(long, value_name = "MODE")]
     #[arg(env = "PLACER_CGROUP", hide_env = true)]
-    pub(crate) cgroup: Option<CgroupMode>,
+    pub cgroup: Option<CgroupMode>,
     /// Print the steps without performing them.
     #[arg(long, value_name = "yes|no", env = "PLACER_DRY_RUN", hide_env = true)]
     #[arg(default_value = "no", default_missing_value = "yes", hide_default_value = true)]
     #[arg(num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
     #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
-    pub(crate) dry_run: bool,
+    pub dry_run: bool,
     /// Start even if the request does not fit.
     ///
     /// Memory policy strict is replaced by preferred in that case.
@@ -80,28 +80,28 @@ pub(crate) struct Launch {
     #[arg(default_value = "no", default_missing_value = "yes", hide_default_value = true)]
     #[arg(num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
     #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
-    pub(crate) force: bool,
+    pub force: bool,
     #[command(flatten)]
-    pub(crate) choice: Choice,
+    pub choice: Choice,
     #[command(flatten)]
-    pub(crate) host: HostArgs,
+    pub host: HostArgs,
     /// Print the libvirt domain with the placement filled in, and start nothing.
     #[arg(long, hide_short_help = true)]
-    pub(crate) print_xml: bool,
+    pub print_xml: bool,
     /// Parent of the control group: a path, or a slice for --cgroup systemd.
     #[arg(long, value_name = "PATH", hide_short_help = true)]
     #[arg(env = "PLACER_CGROUP_PARENT", hide_env = true)]
-    pub(crate) cgroup_parent: Option<String>,
+    pub cgroup_parent: Option<String>,
     /// Use isolated CPUs (isolcpus) for vCPUs, with --pin cores.
     #[arg(long, value_name = "yes|no", env = "PLACER_ISOLATED", hide_env = true)]
     #[arg(hide_short_help = true)]
     #[arg(default_value = "no", default_missing_value = "yes", hide_default_value = true)]
     #[arg(num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
     #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
-    pub(crate) isolated: bool,
+    pub isolated: bool,
     /// Command to start, with its arguments.
     #[arg(last = true, required_unless_present = "guest", value_name = "COMMAND")]
-    pub(crate) command: Vec<OsString>,
+    pub command: Vec<OsString>,
 }
 
 fn cpus(text: &str) -> Result<CpuShare, String> {

@@ -8,7 +8,7 @@ use clap::{Arg, ArgMatches, Args, Command, Error, FromArgMatches};
 /// The flags of a command, which clap knows only once that command was named. All commands' flags
 /// together are some 150 values of 600 bytes, made for each question and thrown away.
 #[derive(Debug)]
-pub(crate) struct Lazily<T>(Box<T>);
+pub struct Lazily<T>(Box<T>);
 
 impl<T: Args> Args for Lazily<T> {
     fn augment_args(command: Command) -> Command {
@@ -50,7 +50,7 @@ impl<T> DerefMut for Lazily<T> {
 
 /// Leaves out variables that are set and empty: they are as good as none. That is how service files
 /// and scripts take one back.
-pub(crate) fn without_empty(command: Command) -> Command {
+pub fn without_empty(command: Command) -> Command {
     let empty = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
         value.is_empty() && name.as_encoded_bytes().starts_with(b"PLACER_")
     };

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::duration;
+use crate::settings::duration;
 
 #[derive(Debug, clap::Args)]
 #[command(long_about = "\
@@ -16,14 +16,14 @@ Examples:
 #[command(after_long_help = "\
 The directory must be empty or not exist. The recording contains no user names
 and no host names.")]
-pub(crate) struct Record {
+pub struct Record {
     /// Directory to write.
-    pub(crate) dir: PathBuf,
+    pub dir: PathBuf,
     /// Copy the host recorded in DIR instead of this one.
     #[arg(long, value_name = "DIR", env = "PLACER_ROOT", hide_env = true)]
-    pub(crate) root: Option<PathBuf>,
+    pub root: Option<PathBuf>,
     /// Time between the two readings.
     #[arg(long, value_name = "DURATION", env = "PLACER_WINDOW", hide_env = true)]
     #[arg(default_value = "2s", value_parser = duration::parse)]
-    pub(crate) window: Duration,
+    pub window: Duration,
 }

@@ -7,7 +7,7 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, ValueEnum};
 use placer_engine::{Bytes, Request};
 
-use crate::duration;
+use crate::settings::duration;
 
 #[derive(Debug, clap::Args)]
 #[command(long_about = "\
@@ -42,96 +42,96 @@ counted. hottest: load of the hottest node divided by that of the host.
 
 The same stream, host and seed give the same results, except decision times.
 Exit status: 0 success; 2 usage error or failure.")]
-pub(crate) struct Replay {
+pub struct Replay {
     /// CSV file of guests, or - for stdin [default: generated].
-    pub(crate) stream: Option<PathBuf>,
+    pub stream: Option<PathBuf>,
     /// Simulate the host recorded in DIR instead of this one.
     #[arg(long, value_name = "DIR", env = "PLACER_ROOT", hide_env = true)]
     #[arg(conflicts_with = "host")]
-    pub(crate) root: Option<PathBuf>,
+    pub root: Option<PathBuf>,
     /// Simulate NODESxCPUSxMEMORY, such as 4x16x128G.
     #[arg(long, value_name = "SIZE", env = "PLACER_HOST", hide_env = true)]
     #[arg(value_parser = host_size)]
-    pub(crate) host: Option<HostSize>,
+    pub host: Option<HostSize>,
     /// Distances between the nodes of --host.
     #[arg(long, env = "PLACER_SHAPE", hide_env = true, default_value = "ring")]
-    pub(crate) shape: ShapeName,
+    pub shape: ShapeName,
     /// Number of generated guests.
     #[arg(long, value_name = "N", env = "PLACER_GUESTS", hide_env = true)]
     #[arg(default_value = "20000", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
-    pub(crate) guests: u32,
+    pub guests: u32,
     /// Random seed.
     #[arg(long, value_name = "N", env = "PLACER_SEED", hide_env = true)]
     #[arg(default_value = "1")]
-    pub(crate) seed: u64,
+    pub seed: u64,
     /// Fraction of free memory that generated guests request, on average.
     #[arg(long, value_name = "PART", env = "PLACER_FILL", hide_env = true)]
     #[arg(default_value = "0.8", value_parser = positive, hide_short_help = true)]
-    pub(crate) fill: f64,
+    pub fill: f64,
     /// Average runnable threads per CPU [default: 0.7].
     ///
     /// Above 1, the host is overcommitted. With a STREAM, the default is half the guests' CPUs.
     #[arg(long, value_name = "N", env = "PLACER_LOAD", hide_env = true)]
     #[arg(value_parser = positive)]
-    pub(crate) load: Option<f64>,
+    pub load: Option<f64>,
     /// Fraction of generated guests that start in storms.
     #[arg(long, value_name = "PART", env = "PLACER_STORMS", hide_env = true)]
     #[arg(default_value = "0.25", value_parser = super::part, hide_short_help = true)]
-    pub(crate) storms: f64,
+    pub storms: f64,
     /// Number of guests that start together in a storm.
     #[arg(long, value_name = "N", env = "PLACER_STORM_SIZE", hide_env = true)]
     #[arg(hide_short_help = true)]
     #[arg(default_value = "16", value_parser = clap::value_parser!(u32).range(2..=10_000))]
-    pub(crate) storm_size: u32,
+    pub storm_size: u32,
     /// Memory scale of generated guests: what counts as 1 GiB.
     #[arg(long, value_name = "SIZE", env = "PLACER_UNIT", hide_env = true)]
     #[arg(default_value = "1G", value_parser = unit, hide_short_help = true)]
-    pub(crate) unit: u32,
+    pub unit: u32,
     /// Average time before a guest touches its memory.
     #[arg(long, value_name = "DURATION", env = "PLACER_TOUCH", hide_env = true)]
     #[arg(default_value = "20s", value_parser = duration::parse_hold_or_zero)]
     #[arg(hide_short_help = true)]
-    pub(crate) touch: Duration,
+    pub touch: Duration,
     /// Rules, such as best,numad [default: all].
     #[arg(long, value_name = "LIST", env = "PLACER_RULES", hide_env = true)]
     #[arg(value_delimiter = ',')]
-    pub(crate) rules: Vec<RuleName>,
+    pub rules: Vec<RuleName>,
     /// Run rules with claims, without, or both.
     #[arg(long, env = "PLACER_CLAIMS", hide_env = true, default_value = "both")]
-    pub(crate) claims: ClaimsName,
+    pub claims: ClaimsName,
     /// Fraction of run time guests are stalled on memory, 0 to 1.
     #[arg(long, value_name = "PART", env = "PLACER_MEMORY_BOUND", hide_env = true)]
     #[arg(default_value = "0.5", value_parser = super::part, hide_short_help = true)]
-    pub(crate) memory_bound: f64,
+    pub memory_bound: f64,
     /// Limit of search steps on hosts with more than 16 nodes.
     ///
     /// It is lower than that of placer advise: more steps take longer and change no result.
     #[arg(long, value_name = "STEPS", env = "PLACER_EFFORT", hide_env = true)]
     #[arg(default_value = "20000", hide_short_help = true)]
-    pub(crate) effort: u64,
+    pub effort: u64,
     /// Rules simulated in parallel; 0: one per CPU.
     #[arg(long, value_name = "N", env = "PLACER_THREADS", hide_env = true)]
     #[arg(default_value = "0", hide_short_help = true)]
-    pub(crate) threads: usize,
+    pub threads: usize,
     /// Report decision times, which differ between runs [default: yes].
     #[arg(long, value_name = "yes|no", env = "PLACER_TIMES", hide_env = true)]
     #[arg(hide_short_help = true)]
     #[arg(default_value = "yes", default_missing_value = "yes", hide_default_value = true)]
     #[arg(num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
     #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
-    pub(crate) times: bool,
+    pub times: bool,
     /// Print everything as JSON.
     #[arg(long)]
-    pub(crate) json: bool,
+    pub json: bool,
     /// Also write a report with charts to FILE; - is stdout.
     ///
     /// The page needs no network.
     #[arg(long, value_name = "FILE")]
-    pub(crate) html: Option<PathBuf>,
+    pub html: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ShapeName {
+pub enum ShapeName {
     /// All remote nodes at equal distance.
     Flat,
     /// Two nodes per package.
@@ -143,7 +143,7 @@ pub(crate) enum ShapeName {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum RuleName {
+pub enum RuleName {
     /// Policy best, most free capacity first.
     Best,
     /// Policy best, fullest nodes first.
@@ -162,12 +162,12 @@ pub(crate) enum RuleName {
 
 /// The size of a host made up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct HostSize {
-    pub(crate) nodes: u32,
+pub struct HostSize {
+    pub nodes: u32,
     /// Of each node.
-    pub(crate) cpus: u32,
+    pub cpus: u32,
     /// Of each node.
-    pub(crate) memory: Bytes,
+    pub memory: Bytes,
 }
 
 /// The most nodes, and CPUs of each: a table of more distances is of no use.
@@ -206,7 +206,7 @@ fn amount(text: &str) -> Option<Bytes> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ClaimsName {
+pub enum ClaimsName {
     /// Each rule once without and once with claims.
     Both,
     /// With claims.

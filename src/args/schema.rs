@@ -10,13 +10,13 @@ Examples:
   placer schema advise
   placer schema show
   placer schema replay")]
-pub(crate) struct Schema {
+pub struct Schema {
     /// Command whose output the schema describes.
-    pub(crate) of: Form,
+    pub of: Form,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Form {
+pub enum Form {
     /// placer advise --json.
     Advise,
     /// placer show --json.

@@ -15,21 +15,21 @@ Examples:
   placer show --svg host.svg
   placer show --html - | ssh desk 'cat >host.html'
   placer show --root sysfs-fixtures/ring-4")]
-pub(crate) struct Show {
+pub struct Show {
     /// Print everything as JSON.
     #[arg(long)]
-    pub(crate) json: bool,
+    pub json: bool,
     /// Write a picture of the host to FILE as SVG; - is stdout.
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
-    pub(crate) svg: Option<PathBuf>,
+    pub svg: Option<PathBuf>,
     /// Write a web page with all figures to FILE; - is stdout.
     ///
     /// The page needs no network.
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
-    pub(crate) html: Option<PathBuf>,
+    pub html: Option<PathBuf>,
     /// Print hwloc's devices, caches and memory attributes too.
     #[arg(long)]
-    pub(crate) devices: bool,
+    pub devices: bool,
     #[command(flatten)]
-    pub(crate) host: HostArgs,
+    pub host: HostArgs,
 }

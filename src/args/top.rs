@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Choice;
-use crate::duration;
+use crate::settings::duration;
 
 #[derive(Debug, clap::Args)]
 #[command(long_about = "\
@@ -19,18 +19,18 @@ Examples:
 Keys: ? lists them, q quits. A terminal of 80 columns and 24 lines is enough.
 The screen is plain ASCII if the locale is not UTF-8, and has no colour if
 NO_COLOR is set. placer show prints the same once, for pipes and files.")]
-pub(crate) struct Top {
+pub struct Top {
     /// Request to start with: CPUs and memory, such as 4:8G.
-    pub(crate) request: Option<String>,
+    pub request: Option<String>,
     /// Show the host recorded in DIR instead of this one.
     #[arg(long, value_name = "DIR", env = "PLACER_ROOT", hide_env = true)]
-    pub(crate) root: Option<PathBuf>,
+    pub root: Option<PathBuf>,
     /// Time between readings, from 100ms to 1m.
     #[arg(long, value_name = "DURATION", env = "PLACER_INTERVAL", hide_env = true)]
     #[arg(default_value = "1s", value_parser = interval)]
-    pub(crate) interval: Duration,
+    pub interval: Duration,
     #[command(flatten)]
-    pub(crate) choice: Choice,
+    pub choice: Choice,
 }
 
 fn interval(text: &str) -> Result<Duration, String> {

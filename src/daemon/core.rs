@@ -2,8 +2,8 @@
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -14,11 +14,13 @@ use super::log::Log;
 use super::metrics::Metrics;
 use super::peer::Peer;
 use super::warm::{Counted, Guests, Warm};
-use crate::cmd::advise::{Answer, Question, answer};
-use crate::figures::Figures;
-use crate::numad::{self, MachineOf, Taken};
+use crate::numad;
+use crate::output;
+use crate::service::advise::{Answer, Question, answer};
+use crate::service::figures::Figures;
+use crate::service::numad::{Begin, MachineOf, Taken};
+use crate::settings::variables;
 use crate::settings::{self, Level, Settings};
-use crate::{output, variables};
 
 /// The host kept warm, the settings, the log: all that answers share.
 #[derive(Debug)]
@@ -29,8 +31,6 @@ pub(crate) struct Core {
     log: Log,
     decisions: AtomicU64,
     metrics: Metrics,
-    /// What was logged last about the ledger.
-    ledger_notes: Mutex<Vec<String>>,
 }
 
 /// An answer, and the lines for stderr beside it.
@@ -62,7 +62,6 @@ impl Core {
             log,
             decisions: AtomicU64::new(0),
             metrics: Metrics::default(),
-            ledger_notes: Mutex::default(),
         })
     }
 
@@ -101,17 +100,6 @@ impl Core {
         let fields: [(&str, &dyn std::fmt::Display); 4] =
             [("claim", &claim.id), ("way", &way), ("uid", &uid), ("pid", &pid)];
         self.log.tell(Level::Info, "released", &fields);
-    }
-
-    /// Logs what is wrong with the ledger, once.
-    pub(super) fn ledger_has(&self, notes: Vec<String>) {
-        let mut last = self.ledger_notes.lock().unwrap_or_else(PoisonError::into_inner);
-        if *last != notes {
-            for why in &notes {
-                self.log.tell(Level::Warning, "the ledger is damaged", &[("why", why)]);
-            }
-            *last = notes;
-        }
     }
 
     pub(super) fn warm(&self) -> &Warm {
@@ -272,7 +260,7 @@ impl Figures for Asked<'_> {
         self.core.warm.again(&counted.snapshot, charges, pages).map(Arc::new)
     }
 
-    fn numads(&self, begin: &mut numad::Begin<'_>) -> Result<Taken, Box<dyn Error>> {
+    fn numads(&self, begin: &mut Begin<'_>) -> Result<Taken, Box<dyn Error>> {
         begin(&self.core.warm.measured(None)?.host().numad)?;
         let counted = self.core.warm.counted(Guests::Asked, self.set.claims)?;
         counted.lines.iter().for_each(|line| output::line(line));

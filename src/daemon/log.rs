@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::escape::is_plain;
+use crate::report::escape::is_plain;
 use crate::settings::Level;
-use crate::variables;
+use crate::settings::variables;
 
 /// So many lines wait to be written.
 const WAITING: usize = 1024;
@@ -28,7 +28,7 @@ const LAST: Duration = Duration::from_millis(100);
 
 /// Where events are told to. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Log {
+pub struct Log {
     lines: Sender<Line>,
     shared: Arc<Shared>,
 }
@@ -95,7 +95,7 @@ impl Log {
     }
 
     /// Lets lines begin with the local time from now on, as in numad's log.
-    pub(crate) fn stamp(&self) {
+    pub fn stamp(&self) {
         self.shared.stamped.store(true, Ordering::Relaxed);
     }
 

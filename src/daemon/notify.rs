@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-use crate::variables;
+use crate::settings::variables;
 
 /// The socket that the service manager listens on; none when this is no service.
 #[derive(Debug)]

@@ -4,20 +4,23 @@
 use std::sync::Arc;
 
 use placer_engine::claims::{Decision, For, PATIENCE};
-use placer_engine::{Bytes, CpuShare, Limits, NodeSet, Policy, Request, Snapshot, advise};
+use placer_engine::source::has_v1_cpusets;
+use placer_engine::{
+    Bytes, CpuShare, Limits, NodeSet, NodeState, Policy, Request, Snapshot, SourceError, SysRoot,
+    advise,
+};
 
 use super::Chosen;
 use super::log::Log;
 use super::options::{Advice, Options};
-use crate::args::PolicyName;
-use crate::claiming::{self, Desk};
-use crate::cmd::advise::shortage_of;
-use crate::figures::Figures;
 use crate::output;
-use crate::settings::{Hold, Settings};
+use crate::service::advise::shortage;
+use crate::service::claiming::{self, Desk};
+use crate::service::figures::Figures;
+use crate::settings::{Hold, PolicyName, Settings};
 
 /// Returns whether the settings ask for anything that numad does not do.
-pub(super) fn is_asked_for(set: &Settings) -> bool {
+pub fn is_asked_for(set: &Settings) -> bool {
     set.numad.policy == PolicyName::Best || set.numad.hold == Hold::Adopt
 }
 
@@ -51,10 +54,15 @@ pub(super) fn choose_nodes(
     if by_best && !options.count_inactive_file {
         snapshot = Arc::new(without_file_cache(&snapshot));
     }
+    let within = if by_best {
+        within(set, &snapshot, figures.root()).map_err(|error| give_up(set, &error)).ok()?
+    } else {
+        None
+    };
     let request = Request {
         policy: policy(options, set),
         limits: if by_best { limits(options, &snapshot) } else { Limits::default() },
-        within: set.advise.within.clone().filter(|_| by_best),
+        within,
         pages,
         ..Request::new(CpuShare::from_hundredths(hundredths), memory)
     };
@@ -72,11 +80,10 @@ pub(super) fn choose_nodes(
     for note in snapshot.notes().iter().chain(&answer.notes) {
         output::warn(note);
     }
-    let holds = decision.is_some();
-    if let Some(short) = answer.shortfall.filter(|_| by_best || holds) {
-        output::warn(&shortage_of(holds, &request, &answer, short));
+    if let (true, Some(short)) = (by_best, answer.shortfall) {
+        output::warn(&shortage(&request, &answer, short));
     }
-    let claim = decision.filter(|_| answer.fits()).and_then(|decision| {
+    let claim = decision.and_then(|decision| {
         let who = For::Hold(set.claims.hold);
         claiming::claim_as_asked(decision, &request, &answer, who, figures)
     });
@@ -108,12 +115,7 @@ fn log_answer(
     nodes: &NodeSet,
     log: &mut Log,
 ) {
-    let all: NodeSet = snapshot
-        .nodes()
-        .iter()
-        .filter(|node| node.memory_total.is_some_and(|total| total > Bytes::ZERO))
-        .map(|node| node.id)
-        .collect();
+    let all = with_memory(snapshot);
     super::log_reserved(log, options, &snapshot.host().numad);
     super::log_request(log, advice);
     super::log_choice(log, &all, nodes);
@@ -133,13 +135,33 @@ fn policy(options: &Options, set: &Settings) -> Policy {
     }
 }
 
+/// Returns the nodes that may be named. libvirt writes the answer to `cpuset.mems`, where cgroup v1
+/// refuses a list with a node without memory.
+fn within(
+    set: &Settings,
+    snapshot: &Snapshot,
+    root: &SysRoot,
+) -> Result<Option<NodeSet>, SourceError> {
+    let own = set.advise.within.clone();
+    let with_memory = with_memory(snapshot);
+    if with_memory.is_empty() || !has_v1_cpusets(root)? {
+        return Ok(own);
+    }
+    Ok(Some(own.map_or(with_memory.clone(), |own| own.intersection(&with_memory))))
+}
+
+fn with_memory(snapshot: &Snapshot) -> NodeSet {
+    let has = |node: &&NodeState| node.memory_total.is_some_and(|total| total > Bytes::ZERO);
+    snapshot.nodes().iter().filter(has).map(|node| node.id).collect()
+}
+
 /// `-R`: some CPUs are for nobody's guests.
 fn limits(options: &Options, snapshot: &Snapshot) -> Limits {
     let Some(list) = &options.reserved else { return Limits::default() };
     let topology = snapshot.topology();
     let all = topology.cpus_of(&topology.node_set());
     let named = snapshot.host().numad.reserve(list).named;
-    Limits { cpus: Some(all.difference(&named)), memory_nodes: None }
+    Limits { cpus: Some(all.difference(&named)), ..Limits::default() }
 }
 
 /// `-C 0`: inactive file cache is not free.

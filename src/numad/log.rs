@@ -8,17 +8,18 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 use placer_engine::SysRoot;
 
-use crate::{output, variables};
+use crate::output;
+use crate::settings::variables;
 
 /// syslog's levels, of which numad uses these.
 pub(super) const CRITICAL: i32 = 2;
 pub(super) const NOTICE: i32 = 5;
 
-pub(super) const FILE: &str = "/var/log/numad.log";
+pub const FILE: &str = "/var/log/numad.log";
 
 /// Where lines go.
 #[derive(Debug)]
-pub(crate) struct Log {
+pub struct Log {
     level: i32,
     to: Target,
 }
@@ -39,7 +40,7 @@ impl Log {
     /// everybody's every question. Here the file has to be an ordinary one of the caller's own,
     /// and stderr is used only if more than the default level was asked for. A recorded machine
     /// leaves the log of this one alone. `PLACER_NUMAD_LOG` names another file.
-    pub(super) fn open(root: &SysRoot, level: i32) -> Self {
+    pub fn open(root: &SysRoot, level: i32) -> Self {
         let other = variables::value("PLACER_NUMAD_LOG");
         let path = match other {
             Some(path) => Some(PathBuf::from(path)),
@@ -89,7 +90,7 @@ impl Log {
 /// Opens a log file of the caller's own for appending. `None` if it belongs to another user, is not
 /// a regular file, has a second name (a hard link into a place that the caller did not mean), or
 /// cannot be opened.
-pub(super) fn open(path: &Path) -> Option<File> {
+pub fn open(path: &Path) -> Option<File> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     let file = File::options()
         .append(true)

@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 
 /// What a command line comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub enum Outcome {
     /// The program has nothing more to do.
     Exit(Exit),
     /// The program does what the options say.
@@ -20,64 +20,64 @@ pub(crate) enum Outcome {
 
 /// How the program ends when the command line alone decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Exit {
+pub struct Exit {
     /// The exit status: 0 for `-V`, else 1.
-    pub(crate) status: u8,
+    pub status: u8,
     /// What goes to stdout, to the byte.
-    pub(crate) stdout: Vec<u8>,
+    pub stdout: Vec<u8>,
     /// What goes to stderr, to the byte; outside text stands in it as it came.
-    pub(crate) stderr: Vec<u8>,
+    pub stderr: Vec<u8>,
 }
 
 /// The options that were given, and numad's defaults for the rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Options {
+pub struct Options {
     /// Whether `Inactive(file)` counts as free memory (`-C`); default yes.
-    pub(crate) count_inactive_file: bool,
+    pub count_inactive_file: bool,
     /// The highest syslog level that is logged (`-l`, `-d`, `-v`), any number; default 5.
-    pub(crate) log_level: i32,
+    pub log_level: i32,
     /// The sleep between two scans for huge pages (`-H`), in ms: 0 (leave alone) or 10..=1000000;
     /// default 1000.
-    pub(crate) thp_scan_ms: u32,
+    pub thp_scan_ms: u32,
     /// The shortest time between two passes of a daemon (`-i`), in s, below 2³¹; default 5.
-    pub(crate) min_interval_s: u32,
+    pub min_interval_s: u32,
     /// The longest time between two passes of a daemon (`-i`), in s, below 2³¹, never below the
     /// shortest unless it is 0 (no daemon is wanted); default 15.
-    pub(crate) max_interval_s: u32,
+    pub max_interval_s: u32,
     /// Whether interleaved memory stays spread over the nodes (`-K`); default no.
-    pub(crate) keep_interleaved: bool,
+    pub keep_interleaved: bool,
     /// The share of a process's memory to have on its nodes (`-m`), in %, 50..=100; default 90.
-    pub(crate) memory_locality: u8,
+    pub memory_locality: u8,
     /// The processes to manage in any case (`-p`); numbers as given, so not all need be process
     /// ids.
-    pub(crate) inclusion_pids: BTreeSet<i64>,
+    pub inclusion_pids: BTreeSet<i64>,
     /// The processes to leave alone (`-x`); none is in `inclusion_pids` as well.
-    pub(crate) exclusion_pids: BTreeSet<i64>,
+    pub exclusion_pids: BTreeSet<i64>,
     /// The value of the last `-p`, `-r` or `-x`: numad tells a daemon only this one, with each of
     /// the three given.
-    pub(crate) last_pid: Option<i64>,
+    pub last_pid: Option<i64>,
     /// The CPUs kept from guests (`-R`): the raw text of the last one, which may be no list at all.
-    pub(crate) reserved: Option<Vec<u8>>,
+    pub reserved: Option<Vec<u8>>,
     /// Whether a daemon looks at all processes, not only at the listed ones (`-S`); default yes.
-    pub(crate) scan_all: bool,
+    pub scan_all: bool,
     /// What an extra hardware thread is worth (`-t`), in % of a core, 0..=100; default 20.
-    pub(crate) thread_percent: u8,
+    pub thread_percent: u8,
     /// How far a node is to be used (`-u`), in %, 10..=130; default 85.
-    pub(crate) target_utilisation: u8,
+    pub target_utilisation: u8,
     /// The request for advice (`-w`).
-    pub(crate) advice: Option<Advice>,
+    pub advice: Option<Advice>,
     /// The letters of the options a running daemon is to be told of: those of `CHiKlmprStuwx` that
     /// were given and whose value was not ignored. `-d` and `-v` count as `l`.
-    pub(crate) given: BTreeSet<u8>,
+    pub given: BTreeSet<u8>,
 }
 
 /// How much a guest needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Advice {
+pub struct Advice {
     /// Hundredths of a CPU; negative where numad's arithmetic wraps.
-    pub(crate) cpus_hundredths: i32,
+    pub cpus_hundredths: i32,
     /// MiB, 0 or more.
-    pub(crate) megabytes: i32,
+    pub megabytes: i32,
 }
 
 /// Returns what `args`, the arguments after the program name `argv0`, come to.
@@ -87,7 +87,7 @@ pub(crate) struct Advice {
 /// intervals. `posixly_correct` tells whether the environment has `POSIXLY_CORRECT`; then no option
 /// may follow an operand.
 /// Example: `-vw 2.5:4096` → log level 6, 250 hundredths of a CPU, 4096 MiB.
-pub(crate) fn parse(argv0: &OsStr, args: &[OsString], posixly_correct: bool) -> Outcome {
+pub fn parse(argv0: &OsStr, args: &[OsString], posixly_correct: bool) -> Outcome {
     match read(argv0.as_bytes(), args, posixly_correct) {
         Ok(options) => Outcome::Run(options),
         Err(exit) => Outcome::Exit(exit),

@@ -1,14 +1,16 @@
 //! The forms of calls and replies, and what they mean in placer's own terms.
 
 use placer_engine::policy::{best, numad as rules};
-use placer_engine::{Bytes, CpuShare, Id, IdSet, Limits, NodeId, Policy, Request, parse};
+use placer_engine::{
+    Bytes, CpuLimit, CpuShare, Id, IdSet, Limits, MemoryLimit, NodeId, Policy, Request, parse,
+};
 use placer_launcher::MemoryMode;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::args::EmitForm;
-use crate::cmd::advise::Form;
 use crate::numad;
+use crate::service::advise::Form;
+use crate::service::emit::EmitForm;
 
 /// A call as it comes.
 #[derive(Debug, Deserialize)]
@@ -65,6 +67,58 @@ pub(crate) struct RequestForm {
     allowed_cpus: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     allowed_nodes: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    memory_limit: Option<MemoryLimitForm>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cpu_limit: Option<CpuLimitForm>,
+}
+
+/// `MemoryLimit` of the interface.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MemoryLimitForm {
+    group: String,
+    file: String,
+    limit: u64,
+    left: u64,
+}
+
+/// `CpuLimit` of the interface.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CpuLimitForm {
+    group: String,
+    file: String,
+    limit: f64,
+}
+
+impl MemoryLimitForm {
+    fn of(limit: &MemoryLimit) -> Self {
+        let MemoryLimit { group, file, limit, left } = limit;
+        let (group, file) = (group.clone(), file.clone());
+        Self { group, file, limit: limit.get(), left: left.get() }
+    }
+
+    fn read(self) -> MemoryLimit {
+        let (limit, left) = (Bytes::new(self.limit), Bytes::new(self.left));
+        MemoryLimit { group: self.group, file: self.file, limit, left }
+    }
+}
+
+impl CpuLimitForm {
+    fn of(limit: &CpuLimit) -> Self {
+        let CpuLimit { group, file, limit } = limit;
+        let (group, file) = (group.clone(), file.clone());
+        Self { group, file, limit: limit.as_cpus() }
+    }
+
+    fn read(self) -> Result<CpuLimit, &'static str> {
+        if !(0.0..=MOST_CPUS).contains(&self.limit) {
+            return Err("cpu_limit");
+        }
+        let limit = CpuShare::from_hundredths(hundredths(self.limit));
+        Ok(CpuLimit { group: self.group, file: self.file, limit })
+    }
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -83,6 +137,8 @@ enum PreferForm {
 
 /// The most steps that a stranger may have searched for.
 const MOST_EFFORT: u64 = 1_000_000;
+/// No request has so many CPUs.
+const MOST_CPUS: f64 = 4_294_967_296.0;
 
 impl RequestForm {
     /// Puts a request in its form.
@@ -108,6 +164,8 @@ impl RequestForm {
             effort: rules.and_then(|rules| rules.effort),
             allowed_cpus: request.limits.cpus.as_ref().map(ToString::to_string),
             allowed_nodes: text(&request.limits.memory_nodes),
+            memory_limit: request.limits.memory.as_ref().map(MemoryLimitForm::of),
+            cpu_limit: request.limits.cpu_time.as_ref().map(CpuLimitForm::of),
         }
     }
 
@@ -115,13 +173,10 @@ impl RequestForm {
     ///
     /// Errors: the name of a parameter that is not as it has to be.
     pub(crate) fn read(self) -> Result<Request, &'static str> {
-        if !(0.0..=Request::MAX_CPUS.as_cpus()).contains(&self.cpus) {
+        if !(0.0..=MOST_CPUS).contains(&self.cpus) {
             return Err("cpus");
         }
         let memory = u64::try_from(self.memory).map_err(|_| "memory")?;
-        if memory > Request::MAX_MEMORY.get() {
-            return Err("memory");
-        }
         let pages = match self.pages {
             Some(size) if !size.is_power_of_two() => return Err("pages"),
             pages => pages.map(Bytes::new),
@@ -129,6 +184,8 @@ impl RequestForm {
         let limits = Limits {
             cpus: ids(self.allowed_cpus, "allowed_cpus")?,
             memory_nodes: ids(self.allowed_nodes, "allowed_nodes")?,
+            memory: self.memory_limit.map(MemoryLimitForm::read),
+            cpu_time: self.cpu_limit.map(CpuLimitForm::read).transpose()?,
         };
         let within = ids(self.within, "within")?;
         let near = self.near.map(NodeId);
@@ -414,6 +471,17 @@ mod tests {
             limits: Limits {
                 cpus: ids(Some("0-7,9".to_owned()), "x").expect("a list"),
                 memory_nodes: nodes("1"),
+                memory: Some(MemoryLimit {
+                    group: "/job".to_owned(),
+                    file: "memory.max".to_owned(),
+                    limit: Bytes::new(200 << 20),
+                    left: Bytes::new((1 << 52) + 1),
+                }),
+                cpu_time: Some(CpuLimit {
+                    group: "/".to_owned(),
+                    file: "cpu.max".to_owned(),
+                    limit: CpuShare::from_hundredths(151),
+                }),
             },
             within: nodes("0-3"),
             pages: Some(Bytes::new(2 << 20)),
@@ -434,10 +502,7 @@ mod tests {
         for (text, name) in [
             (r#"{"cpus":-1,"memory":0}"#, "cpus"),
             (r#"{"cpus":1e300,"memory":0}"#, "cpus"),
-            (r#"{"cpus":1000000.01,"memory":0}"#, "cpus"),
-            (r#"{"cpus":4294967296,"memory":0}"#, "cpus"),
             (r#"{"cpus":1,"memory":-1}"#, "memory"),
-            (r#"{"cpus":1,"memory":72057594037927937}"#, "memory"),
             (r#"{"cpus":1,"memory":1,"within":""}"#, "within"),
             (r#"{"cpus":1,"memory":1,"within":"0-4294967295"}"#, "within"),
             (r#"{"cpus":1,"memory":1,"allowed_nodes":"x"}"#, "allowed_nodes"),

@@ -16,7 +16,7 @@ const LAST_SECOND: u64 = 31_557_600_000;
 
 /// Why a text is no stream of guests.
 #[derive(Debug)]
-pub(crate) enum CsvError {
+pub enum CsvError {
     Read(io::Error),
     /// Line and column from 1, what was wanted, what was found.
     Text {
@@ -51,7 +51,7 @@ impl std::error::Error for CsvError {
 ///
 /// Errors: what is not a header and then lines of four numbers; a guest that departs before it
 /// arrives; more than ten million guests; no guest.
-pub(crate) fn read(mut text: impl BufRead) -> Result<Stream, CsvError> {
+pub fn read(mut text: impl BufRead) -> Result<Stream, CsvError> {
     let mut guests = Vec::new();
     let mut line = Vec::with_capacity(LONGEST);
     for number in 1.. {

@@ -16,17 +16,17 @@ use super::machine::Machine;
 
 /// What is made.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Plan {
-    pub(crate) seed: u64,
-    pub(crate) guests: u32,
+pub struct Plan {
+    pub seed: u64,
+    pub guests: u32,
     /// The part of the free memory that guests ask for, on the average.
-    pub(crate) fill: f64,
+    pub fill: f64,
     /// The part of the guests that arrives in storms.
-    pub(crate) storms: f64,
+    pub storms: f64,
     /// So many guests start within a second.
-    pub(crate) storm: u32,
+    pub storm: u32,
     /// What counts as a GiB, in MiB.
-    pub(crate) unit: u32,
+    pub unit: u32,
 }
 
 /// Share in percent, CPUs, GiB.
@@ -43,7 +43,7 @@ const SHORTEST: f64 = 60.0;
 const LONGEST: f64 = 30.0 * 24.0 * HOUR;
 
 /// Makes a stream for a host. The same plan and host make the same stream.
-pub(crate) fn generate(plan: &Plan, machine: &Machine) -> Stream {
+pub fn generate(plan: &Plan, machine: &Machine) -> Stream {
     let mut dice = Dice::new(plan.seed);
     let mut guests: Vec<Guest> = (0..plan.guests)
         .map(|_| {

@@ -7,15 +7,15 @@ pub(crate) const SECOND: u64 = 1_000_000;
 
 /// One guest, as a stream tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Guest {
+pub struct Guest {
     /// Microseconds.
-    pub(crate) arrival: u64,
+    pub arrival: u64,
     /// Later than the arrival.
-    pub(crate) departure: u64,
+    pub departure: u64,
     /// Hundredths of a CPU.
-    pub(crate) cpus: u32,
+    pub cpus: u32,
     /// Memory in MiB.
-    pub(crate) mib: u32,
+    pub mib: u32,
 }
 
 impl Guest {
@@ -26,12 +26,12 @@ impl Guest {
 
 /// How guests behave, beyond what a stream tells.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Habits {
-    pub(crate) seed: u64,
+pub struct Habits {
+    pub seed: u64,
     /// How long a guest has not touched its memory, on the average, in microseconds.
-    pub(crate) touch: u64,
+    pub touch: u64,
     /// The part of its CPUs that is busy, on the average.
-    pub(crate) busy: f64,
+    pub busy: f64,
 }
 
 /// How often a guest's load changes in its life, on the average.
@@ -64,17 +64,17 @@ fn micros(time: u64, part: f64) -> u64 {
 
 /// All guests, in the order of their arrival.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Stream {
+pub struct Stream {
     guests: Vec<Guest>,
 }
 
 /// What all guests of a stream together ask for, on the average from the first arrival to the last.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Demand {
+pub struct Demand {
     /// CPUs of guests that are there.
-    pub(crate) cpus: f64,
+    pub cpus: f64,
     /// MiB of guests that are there.
-    pub(crate) mib: f64,
+    pub mib: f64,
 }
 
 impl Stream {
@@ -84,13 +84,13 @@ impl Stream {
         Self { guests }
     }
 
-    pub(crate) fn guests(&self) -> &[Guest] {
+    pub fn guests(&self) -> &[Guest] {
         &self.guests
     }
 
     /// Returns the time from the first arrival to the last, or of the longest life where all
     /// arrive at once, in seconds.
-    pub(crate) fn seconds(&self) -> f64 {
+    pub fn seconds(&self) -> f64 {
         let (from, to) = self.span();
         seconds(to - from)
     }
@@ -105,7 +105,7 @@ impl Stream {
     }
 
     /// Returns what the guests ask for, refused or not.
-    pub(crate) fn demand(&self) -> Demand {
+    pub fn demand(&self) -> Demand {
         let (from, to) = self.span();
         let mut all = Demand::default();
         for guest in &self.guests {
@@ -120,7 +120,7 @@ impl Stream {
 
 /// Returns a time in seconds.
 #[expect(clippy::cast_precision_loss, reason = "a time of at most 2^53 us is 285 years")]
-pub(crate) fn seconds(micros: u64) -> f64 {
+pub fn seconds(micros: u64) -> f64 {
     micros as f64 / 1e6
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use placer_engine::policy::best::{Fabric, HostError, Rules};
+use placer_engine::policy::best::{DistanceMatrix, HostError, Rules};
 use placer_engine::{Bytes, CpuId, Host, NodeId, Snapshot};
 
 /// Ticks between the two readings of the CPU counters that rules see: 2 s, as numad waits.
@@ -13,42 +13,42 @@ pub(super) const CPU: i64 = 1_000_000;
 
 /// A host as the replay uses it.
 #[derive(Clone, Debug)]
-pub(crate) struct Machine {
-    pub(super) host: Arc<Host>,
-    pub(super) fabric: Arc<Fabric>,
+pub struct Machine {
+    pub host: Arc<Host>,
+    pub fabric: Arc<DistanceMatrix>,
     /// In ascending order of ids.
-    pub(super) nodes: Vec<Node>,
+    pub nodes: Vec<Node>,
     /// Row by row, as policy `best` has them.
-    pub(super) distances: Vec<f64>,
+    pub distances: Vec<f64>,
     /// What a further hardware thread of a core is worth, as a part of a CPU.
-    pub(super) further: f64,
+    pub further: f64,
 }
 
 /// One node.
 #[derive(Clone, Debug)]
-pub(super) struct Node {
-    pub(super) id: NodeId,
+pub struct Node {
+    pub id: NodeId,
     /// CPUs that threads may roam over.
-    pub(super) cpus: u32,
+    pub cpus: u32,
     /// The same, first threads of all cores before the others.
-    pub(super) order: Vec<CpuId>,
+    pub order: Vec<CpuId>,
     /// CPUs that the kernel keeps threads away from: idle, and only numad counts them.
-    pub(super) isolated: Vec<CpuId>,
+    pub isolated: Vec<CpuId>,
     /// Cores.
-    pub(super) cores: f64,
+    pub cores: f64,
     /// In CPUs weighted for hardware threads.
-    pub(super) cap: f64,
+    pub cap: f64,
     /// What runs already, in millionths of a CPU.
-    pub(super) busy: i64,
+    pub busy: i64,
     /// All memory.
-    pub(super) total: Bytes,
+    pub total: Bytes,
     /// What guests of the stream may have, in whole MiB.
-    pub(super) there: u64,
+    pub there: u64,
 }
 
 /// Why a host cannot be used.
 #[derive(Debug)]
-pub(crate) enum MachineError {
+pub enum MachineError {
     /// A distance of zero.
     Distances(HostError),
     /// No CPUs, or no free memory, anywhere.
@@ -70,7 +70,7 @@ impl Machine {
     /// Takes what is needed of a snapshot.
     ///
     /// Errors: a distance of zero, or nothing that a guest could be given.
-    pub(crate) fn of(snapshot: &Snapshot) -> Result<Self, MachineError> {
+    pub fn of(snapshot: &Snapshot) -> Result<Self, MachineError> {
         let host = Arc::clone(snapshot.host());
         let fabric = host.fabric().map_err(MachineError::Distances)?;
         let percent = Rules::default().smt_percent;
@@ -120,7 +120,7 @@ impl Machine {
     }
 
     /// Returns the capacity of all CPUs.
-    pub(crate) fn capacity(&self) -> f64 {
+    pub fn capacity(&self) -> f64 {
         self.nodes.iter().map(|node| node.cap).sum()
     }
 

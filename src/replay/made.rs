@@ -11,7 +11,7 @@ use placer_engine::{
 
 /// How the nodes of a host are joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shape {
+pub enum Shape {
     /// All others at 21.
     Flat,
     /// Two nodes a package: the other at 12, all others at 22.
@@ -24,17 +24,17 @@ pub(crate) enum Shape {
 
 /// A host of equal nodes, idle and empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Made {
-    pub(crate) nodes: u32,
-    pub(crate) cpus: u32,
-    pub(crate) memory: Bytes,
+pub struct Made {
+    pub nodes: u32,
+    pub cpus: u32,
+    pub memory: Bytes,
 }
 
 impl Made {
     /// Returns the host, with all its CPUs idle and all its memory free.
     ///
     /// Errors: none are known; the texts are made to be good.
-    pub(crate) fn snapshot(self, shape: Shape) -> Result<Snapshot, SourceError> {
+    pub fn snapshot(self, shape: Shape) -> Result<Snapshot, SourceError> {
         let file = |text: String| TextFile { path: "made".into(), text: text.into_bytes() };
         let nodes = (0..self.nodes).map(|id| {
             let mut row = String::new();

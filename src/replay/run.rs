@@ -11,15 +11,15 @@ use super::tally::{Outcome, Times};
 
 /// What is replayed, beside the stream.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Course {
-    pub(crate) rule: Rule,
-    pub(crate) claims: bool,
-    pub(crate) tuning: Tuning,
-    pub(crate) habits: Habits,
+pub struct Course {
+    pub rule: Rule,
+    pub claims: bool,
+    pub tuning: Tuning,
+    pub habits: Habits,
 }
 
 /// What a replay tells and asks of those around it.
-pub(crate) trait Watch {
+pub trait Watch {
     /// Returns nanoseconds since some moment; the same always where no times are wanted.
     fn now(&self) -> u64;
     /// Hears that so many more guests have arrived.
@@ -53,12 +53,7 @@ struct Place {
 const WORD: u64 = 256;
 
 /// Replays a stream by one rule.
-pub(crate) fn replay(
-    machine: &Machine,
-    stream: &Stream,
-    course: &Course,
-    watch: &impl Watch,
-) -> Outcome {
+pub fn replay(machine: &Machine, stream: &Stream, course: &Course, watch: &impl Watch) -> Outcome {
     let mut run = Run::new(machine, stream, course);
     let mut unsaid = 0;
     for (number, guest) in (0u32..).zip(stream.guests()) {

@@ -2,43 +2,43 @@
 
 /// A distribution, as three of its figures.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Spread {
-    pub(crate) mean: f64,
-    pub(crate) p50: f64,
-    pub(crate) p99: f64,
+pub struct Spread {
+    pub mean: f64,
+    pub p50: f64,
+    pub p99: f64,
 }
 
 /// What came of one rule.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Outcome {
-    pub(crate) arrivals: u64,
-    pub(crate) refused: u64,
+pub struct Outcome {
+    pub arrivals: u64,
+    pub refused: u64,
     /// Guests that were placed and have departed: all of them, in the end.
-    pub(crate) departed: u64,
+    pub departed: u64,
     /// Memory that was promised to guests, in MiB.
-    pub(crate) promised: u64,
+    pub promised: u64,
     /// What of it was not there, other promises counted.
-    pub(crate) beyond: u64,
+    pub beyond: u64,
     /// How many guests were promised such memory.
-    pub(crate) beyond_guests: u64,
+    pub beyond_guests: u64,
     /// Memory that found no room where it was promised and went elsewhere, in MiB.
-    pub(crate) spilled: u64,
+    pub spilled: u64,
     /// Memory that found no room anywhere.
-    pub(crate) swapped: u64,
+    pub swapped: u64,
     /// Mean distance of the memory from the CPUs that use it, weighted by memory; 10 is local.
-    pub(crate) distance: f64,
+    pub distance: f64,
     /// The part of the guests that were given one node.
-    pub(crate) one_node: f64,
+    pub one_node: f64,
     /// Load for each CPU of the hottest node over that of the host, averaged over the arrivals.
-    pub(crate) hottest: f64,
+    pub hottest: f64,
     /// Load for each CPU of the host, averaged over the arrivals.
-    pub(crate) load: f64,
+    pub load: f64,
     /// Of guests that did any work.
-    pub(crate) slowdown: Spread,
+    pub slowdown: Spread,
     /// Slowdown of each hundredth of the guests, from the fastest to the slowest: 101 figures.
-    pub(crate) quantiles: Vec<f64>,
+    pub quantiles: Vec<f64>,
     /// Time of a decision in nanoseconds: half and 99 of 100 take no longer.
-    pub(crate) decision: Option<(u64, u64)>,
+    pub decision: Option<(u64, u64)>,
 }
 
 impl Outcome {

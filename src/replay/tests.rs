@@ -246,7 +246,7 @@ fn the_same_stream_gives_the_same_figures() {
     assert_eq!(outcomes(&machine, &plan, 1.2, &all), outcomes(&machine, &plan, 1.2, &all));
 }
 
-/// What README shows in full: claims decide storms.
+/// What docs/src/replay.md shows in full: claims decide storms.
 #[test]
 fn claims_decide_storms() {
     let machine = made((4, 16, 128), Shape::Ring);
@@ -262,7 +262,7 @@ fn claims_decide_storms() {
     }
 }
 
-/// What README shows in full: numad's guests live slower where CPUs are overcommitted.
+/// What docs/src/replay.md shows in full: numad's guests live slower where CPUs are overcommitted.
 #[test]
 fn numads_guests_live_slower_on_overcommitted_cpus() {
     let machine = made((4, 16, 128), Shape::Ring);

@@ -10,32 +10,32 @@ use toml::de::DeValue;
 use super::error::Fault;
 use super::section::Section;
 use super::{name, optional, whole, yes_or_no};
-use crate::duration;
+use crate::settings::duration;
 
 /// `[daemon]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Daemon {
+pub struct Daemon {
     /// The time between two readings of the host.
-    pub(crate) interval: Duration,
+    pub interval: Duration,
     /// The most connections at once, of all users and of one who is not root.
-    pub(crate) clients: u32,
-    pub(crate) clients_per_user: u32,
+    pub clients: u32,
+    pub clients_per_user: u32,
     /// How long a connection may say nothing.
-    pub(crate) idle: Duration,
+    pub idle: Duration,
     /// What one user who is not root may have claimed: how many, how much, for how long.
-    pub(crate) user_claims: u32,
-    pub(crate) user_memory: Part,
-    pub(crate) user_hold: Duration,
+    pub user_claims: u32,
+    pub user_memory: Part,
+    pub user_hold: Duration,
     /// Whether numad's message queue is served.
-    pub(crate) queue: bool,
+    pub queue: bool,
     /// A port of this machine that tells metrics.
-    pub(crate) metrics: Option<SocketAddr>,
-    pub(crate) log: Level,
+    pub metrics: Option<SocketAddr>,
+    pub log: Level,
 }
 
 /// A part of a host's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
+pub enum Part {
     Percent(u32),
     Amount(Bytes),
 }
@@ -55,7 +55,7 @@ impl Part {
 
 /// What is logged, the gravest first; the numbers are syslog's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-pub(crate) enum Level {
+pub enum Level {
     Error = 3,
     Warning = 4,
     Notice = 5,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Why a settings file cannot be used: which one, where in it, what was wanted and what was found.
 #[derive(Debug)]
-pub(crate) struct SettingsError {
+pub struct SettingsError {
     path: PathBuf,
     fault: Fault,
 }

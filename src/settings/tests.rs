@@ -4,8 +4,8 @@ use clap::FromArgMatches;
 use proptest::prelude::*;
 
 use super::*;
-use crate::args::{Args, Command};
-use crate::{output, variables};
+use crate::args::{self, Args, Command};
+use crate::output;
 
 /// The file that is shipped: every setting with its built-in value, behind a "#".
 const SHIPPED: &str = include_str!("placer.toml");
@@ -56,7 +56,7 @@ fn the_shipped_file_holds_every_setting_and_changes_nothing() {
 
 #[test]
 fn the_defaults_of_flags_and_settings_are_the_same() {
-    let mut command = variables::command();
+    let mut command = args::command();
     // Flags are made when their command is named: now, so that no variable here counts.
     command.build();
     let matches = command

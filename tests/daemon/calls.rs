@@ -26,7 +26,7 @@ const METHODS: [&str; 9] = [
 ];
 
 /// Keys of parameters, of all methods and of what is in them.
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 25] = [
     "cpus",
     "memory",
     "policy",
@@ -36,6 +36,11 @@ const KEYS: [&str; 20] = [
     "effort",
     "prefer",
     "allowed_nodes",
+    "memory_limit",
+    "cpu_limit",
+    "group",
+    "file",
+    "limit",
     "hold_ms",
     "pid",
     "caller",

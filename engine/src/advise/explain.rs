@@ -6,7 +6,7 @@ use crate::ids::NodeId;
 use crate::idset::NodeSet;
 use crate::policy::best::{self, Reason, Verdict};
 use crate::policy::numad;
-use crate::request::Request;
+use crate::request::{Limits, Request};
 use crate::snapshot::Snapshot;
 use crate::units::{Bytes, CpuShare};
 
@@ -96,6 +96,18 @@ fn remedies(
     let Some(short) = advice.shortfall else { return Vec::new() };
     let mut remedies = Vec::new();
     let fits = |request: &Request| super::advise(snapshot, request).is_ok_and(|a| a.fits());
+    let mut roomy = request.clone();
+    if let Some(limit) = request.beyond_memory_limit() {
+        remedies.push(format!("a higher {} of control group {}", limit.file, limit.group));
+        roomy.limits.memory = None;
+    }
+    if let Some(limit) = request.beyond_cpu_limit() {
+        remedies.push(format!("a higher {} of control group {}", limit.file, limit.group));
+        roomy.limits.cpu_time = None;
+    }
+    if !remedies.is_empty() && fits(&roomy) {
+        return remedies;
+    }
     if short.memory > Bytes::ZERO {
         let roomiest = usable.host(snapshot, request).ok().and_then(|host| {
             let most = host.nodes().iter().max_by(|a, b| a.mem.total_cmp(&b.mem))?;
@@ -116,7 +128,7 @@ fn remedies(
     if request.within.is_some() && fits(&Request { within: None, ..request.clone() }) {
         remedies.push("other nodes (leave out --within)".to_owned());
     }
-    let own = crate::request::Limits::default();
+    let own = Limits { cpus: None, memory_nodes: None, ..request.limits.clone() };
     if request.limits != own && fits(&Request { limits: own, ..request.clone() }) {
         remedies.push("the whole machine (--machine-wide)".to_owned());
     }

@@ -7,6 +7,7 @@ use crate::ids::NodeId;
 use crate::idset::{CpuSet, NodeSet};
 use crate::policy::Policy;
 use crate::policy::best::{self, Host, HostError, Node};
+use crate::policy::cache::Cores;
 use crate::request::Request;
 use crate::snapshot::{NodeState, Snapshot};
 use crate::units::{Bytes, CpuShare};
@@ -55,6 +56,15 @@ impl<'a> Usable<'a> {
         }
         if let Some(allowed) = request.limits.cpus.as_ref().filter(|all| !cpus.is_subset(all)) {
             cpus = Cow::Owned(cpus.intersection(allowed));
+        }
+        let slow = || whole.topology.slow_cpus();
+        let wanted = match (&request.policy, request.cache.cores) {
+            (Policy::Numad(_), _) | (_, Cores::Any) => None,
+            (_, Cores::Fast) => Some(whole.cpus().difference(&slow())),
+            (_, Cores::Efficient) => Some(slow()),
+        };
+        if let Some(wanted) = wanted.filter(|wanted| !cpus.is_subset(wanted)) {
+            cpus = Cow::Owned(cpus.intersection(&wanted));
         }
         let limited = [matches!(nodes, Cow::Owned(_)), matches!(memory, Cow::Owned(_))];
         let limited = limited.contains(&true) || matches!(cpus, Cow::Owned(_));
@@ -158,6 +168,11 @@ impl<'a> Usable<'a> {
             mem,
             mem_total,
         })
+    }
+
+    /// Returns whether the host's CPUs may all be used.
+    pub(super) fn all_cpus(&self) -> bool {
+        self.ready.is_some() && !self.limited
     }
 
     /// Returns the CPUs of some nodes that may be used.

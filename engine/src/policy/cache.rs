@@ -10,6 +10,74 @@
 pub mod pin;
 pub mod roam;
 
+/// What a request may say about caches and kinds of cores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Rules {
+    /// How much slower two threads on different caches share data, in percent. Default 20; 0 switches the
+    /// choice of caches off.
+    pub penalty_percent: u32,
+    /// How strictly a guest is kept in one cache.
+    pub mode: Mode,
+    /// Which kind of cores a guest may have, on hosts with several kinds.
+    pub cores: Cores,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { penalty_percent: 20, mode: Mode::Prefer, cores: Cores::Any }
+    }
+}
+
+impl Rules {
+    /// Sets the penalty for two threads on different caches, in percent.
+    #[must_use]
+    pub fn with_penalty(mut self, percent: u32) -> Self {
+        self.penalty_percent = percent;
+        self
+    }
+
+    /// Sets how strictly a guest is kept in one cache.
+    #[must_use]
+    pub fn with_mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Sets which kind of cores a guest may have.
+    #[must_use]
+    pub fn with_cores(mut self, cores: Cores) -> Self {
+        self.cores = cores;
+        self
+    }
+}
+
+/// How strictly a guest is kept in one last-level cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// In one cache where that costs at most 2 % of speed.
+    #[default]
+    Prefer,
+    /// In one cache, or not at all.
+    Require,
+    /// In the caches with most bytes, where they have enough CPUs.
+    Largest,
+    /// Caches are not looked at: all CPUs of the nodes.
+    Ignore,
+}
+
+/// Kinds of cores of a hybrid CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cores {
+    /// Fast ones first, slow ones where those do not suffice.
+    #[default]
+    Any,
+    /// Fast ones alone.
+    Fast,
+    /// Slow ones alone.
+    Efficient,
+}
+
 /// One hardware thread of a core.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Thread {
@@ -26,9 +94,6 @@ pub struct Thread {
 pub struct Core {
     /// Its threads, in any order.
     pub threads: Vec<Thread>,
-    /// What its first thread is worth, in CPUs: 1 on most hosts, `cpu_capacity / 1024` of a slow
-    /// core on hybrid ones.
-    pub capacity: f64,
 }
 
 /// How far an answer is known to be the best one.
@@ -44,19 +109,15 @@ pub enum Proof {
 
 /// The capacity and the idle part of what is free in a core, in CPUs.
 ///
-/// The first thread counts whole, each further one `smt_percent` percent and is idle last. Beside a
-/// taken thread all others are further ones.
+/// `threads` of its hardware threads are free and together `busy` CPUs busy; `owned` says whether a claim
+/// owns another one. The first thread counts whole, each further one the part `further` and is idle last.
+/// Beside an owned thread all others are further ones.
 #[must_use]
-pub fn free_capacity(core: &Core, smt_percent: u32) -> (f64, f64) {
-    let further = f64::from(smt_percent.min(100)) / 100.0;
-    let free = core.threads.iter().filter(|thread| !thread.taken);
-    let (count, busy) =
-        free.fold((0.0, 0.0), |(count, busy), thread| (count + 1.0, busy + (1.0 - thread.idle)));
-    let none_taken = count > 0.0 && core.threads.iter().all(|thread| !thread.taken);
-    let whole = if none_taken { 1.0 } else { 0.0 };
-    let capacity = whole + (count - whole) * further;
+pub fn free_capacity(threads: u32, busy: f64, owned: bool, further: f64) -> (f64, f64) {
+    let whole = if threads > 0 && !owned { 1.0 } else { 0.0 };
+    let capacity = whole + (f64::from(threads) - whole) * further;
     let used = f64::min(busy, whole) + (busy - whole).max(0.0) * further;
-    (capacity * core.capacity, (capacity - used).max(0.0) * core.capacity)
+    (capacity, (capacity - used).max(0.0))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What is read beside the lean files: cores, HMAT, GPU memory. A file for each core and node.
 
+use super::caches;
 use super::file;
 use super::reader::{CPUS, NODES};
 use super::root::SysRoot;
@@ -14,7 +15,13 @@ const MOST_INITIATORS: usize = 4096;
 const MOST_GPUS: usize = 1024;
 
 pub(super) fn read(root: &SysRoot, mut files: HostFiles) -> Result<HostFiles, SourceError> {
-    files.cores = Some(cores(root, &files)?);
+    let mut cores = cores(root, &files)?;
+    let online = files.cpu_online.as_ref().map(|file| parse::list::parse(&file.text));
+    if let Some(Ok(online)) = online {
+        cores.caches = caches::shared(root, &online, &cores.siblings)?;
+        cores.slow = caches::slow_cpus(root, &online)?;
+    }
+    files.cores = Some(cores);
     for node in &mut files.nodes {
         let dir = format!("{NODES}/node{}", node.id);
         // access1 counts CPUs alone; access0, the only one before Linux 5.17, also devices.
@@ -37,11 +44,11 @@ fn text(root: &SysRoot, relative: &str) -> Result<Option<TextFile>, SourceError>
 fn cores(root: &SysRoot, files: &HostFiles) -> Result<CoreFiles, SourceError> {
     let smt = file::read(&root.path(&format!("{CPUS}/smt/active")))?;
     if smt.is_some_and(|text| parse::trim_end(&text) == b"0") {
-        return Ok(CoreFiles { siblings: Vec::new(), complete: true });
+        return Ok(CoreFiles { complete: true, ..CoreFiles::default() });
     }
     let online = files.cpu_online.as_ref().map(|file| parse::list::parse(&file.text));
     let Some(Ok(online)) = online else { return Ok(CoreFiles::default()) };
-    let mut cores = CoreFiles { siblings: Vec::new(), complete: true };
+    let mut cores = CoreFiles { complete: true, ..CoreFiles::default() };
     let mut seen = CpuSet::new();
     for cpu in CpuSet::iter(&online) {
         if seen.contains(cpu) {

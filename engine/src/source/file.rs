@@ -85,9 +85,18 @@ impl Buffer {
 
 /// Reads a whole small file. `None` when it is not there.
 pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, SourceError> {
+    read_at_most(path, SMALL)
+}
+
+/// Reads a whole file that may be long: a host of ten thousand containers has megabytes of mounts.
+pub(super) fn read_large(path: &Path) -> Result<Option<Vec<u8>>, SourceError> {
+    read_at_most(path, LARGE)
+}
+
+fn read_at_most(path: &Path, limit: usize) -> Result<Option<Vec<u8>>, SourceError> {
     let Some(file) = open(path)? else { return Ok(None) };
     let mut buffer = Buffer::default();
-    match buffer.fill(&file, path, SMALL, |_| false) {
+    match buffer.fill(&file, path, limit, |_| false) {
         Ok(()) => Ok(Some(buffer.text().to_vec())),
         // It left between the opening and the reading: as if it had never been there.
         Err(e) if e.is_gone() => Ok(None),

@@ -3,6 +3,7 @@
 //! Two lines of `/proc/self/status` are read here and not by procfs: its reader refuses the whole
 //! file for a process name that is not UTF-8, and takes a damaged list for no limit at all.
 
+use super::cgroup::Groups;
 use super::{SysRoot, file};
 use crate::error::SourceError;
 use crate::ids::Id;
@@ -15,9 +16,11 @@ impl Limits {
     /// `proc/self/status` has no limits, and a kernel without cpusets none of nodes.
     ///
     /// Source: `Cpus_allowed_list` and `Mems_allowed_list` of `/proc/self/status`, which already
-    /// hold the effective cpuset of cgroup v1 and v2.
-    /// Errors: the file cannot be read; a list in it is damaged or empty: nobody knows then what is
-    /// allowed, and no kernel writes that.
+    /// hold the effective cpuset of cgroup v1 and v2; the limits of memory and CPU time of the
+    /// control groups that `/proc/self/cgroup` names and of all their ancestors that can be seen:
+    /// `memory.max`, `memory.high`, `cpu.max` (v2), `memory.limit_in_bytes`, `cpu.cfs_quota_us` (v1).
+    /// Errors: a file cannot be read; one is damaged, or a list is empty: what is allowed is not
+    /// known then, and no kernel writes that.
     ///
     /// ```no_run
     /// use placer_engine::{Limits, SysRoot};
@@ -27,12 +30,27 @@ impl Limits {
     /// ```
     pub fn read(root: &SysRoot) -> Result<Self, SourceError> {
         let path = root.path("proc/self/status");
-        let Some(text) = file::read(&path)? else { return Ok(Self::default()) };
         let error = |e| SourceError::parse(&path, e);
+        let text = file::read(&path)?.unwrap_or_default();
+        let groups = Groups::read(root)?;
         Ok(Self {
             cpus: allowed(&text, b"Cpus_allowed_list:").map_err(error)?,
             memory_nodes: allowed(&text, b"Mems_allowed_list:").map_err(error)?,
+            memory: groups.memory(root)?,
+            cpu_time: groups.cpu(root)?,
         })
+    }
+
+    /// Reads what this process could use if it gave itself the widest affinity: what its control
+    /// groups leave it, whatever `taskset` has narrowed it to. What it starts cannot have more
+    /// without leaving the group.
+    ///
+    /// Source: as [`read`](Self::read), with `cpuset.cpus.effective` (v2) or
+    /// `cpuset.effective_cpus` (v1) in place of `Cpus_allowed_list`.
+    /// Errors: as there.
+    pub fn of_group(root: &SysRoot) -> Result<Self, SourceError> {
+        let cpus = Groups::read(root)?.cpuset(root)?;
+        Ok(Self { cpus, ..Self::read(root)? })
     }
 }
 

@@ -63,7 +63,7 @@ fn text(root: &SysRoot, relative: &str) -> Option<Vec<u8>> {
     file::read(&root.path(relative)).unwrap_or_default()
 }
 
-fn number(text: &[u8]) -> Option<u64> {
+pub(super) fn number(text: &[u8]) -> Option<u64> {
     let body = parse::trim_end(text);
     parse::number(body).filter(|(_, digits)| *digits == body.len()).map(|(number, _)| number)
 }
@@ -132,7 +132,7 @@ fn caches(root: &SysRoot, online: &CpuSet) -> Vec<SharedCache> {
 }
 
 /// Reads the size of a cache: `32K`, `36608K`.
-fn size(text: &[u8]) -> Option<Bytes> {
+pub(super) fn size(text: &[u8]) -> Option<Bytes> {
     let body = parse::trim_end(text);
     let (number, digits) = parse::number(body)?;
     let shift = match &body[digits..] {

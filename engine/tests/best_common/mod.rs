@@ -1,6 +1,7 @@
 //! The objective once more, plainly, by trying every set; and random hosts to ask about.
 #![allow(
     dead_code,
+    clippy::cast_sign_loss,
     unreachable_pub,
     missing_docs,
     clippy::cast_possible_truncation,
@@ -9,8 +10,11 @@
     reason = "each test file uses its own part; plain code is the point"
 )]
 
-use placer_engine::policy::best::{Fabric, Host, Node, Prefer, Request};
+use placer_engine::policy::best::{DistanceMatrix, Host, Node, Prefer, Request};
 use std::sync::Arc;
+
+pub mod bytes;
+pub mod unusual;
 
 /// A host and a request, as one line of the golden file has them.
 #[derive(Clone, Debug)]
@@ -26,7 +30,7 @@ pub struct Ask {
 impl Ask {
     pub fn host(&self) -> Host {
         let cells = self.distances.iter().flatten().copied().collect();
-        let fabric = Fabric::new(self.nodes.len(), cells).expect("square distances");
+        let fabric = DistanceMatrix::new(self.nodes.len(), cells).expect("square distances");
         Host::new(self.nodes.clone(), Arc::new(fabric)).expect("valid nodes")
     }
 
@@ -43,20 +47,21 @@ impl Ask {
 #[derive(Clone, Debug, Default)]
 pub struct Answer {
     pub nodes: Vec<u32>,
-    pub micros: f64,
-    /// Lowest slowdown of any set, in millionths.
-    pub low: f64,
+    /// Slowdown in parts per million, and the lowest of any set.
+    pub slowdown_ppm: u64,
+    pub lowest_ppm: u64,
     pub split: Vec<(f64, f64)>,
 }
 
 pub struct Plain {
-    pub micros: f64,
+    pub slowdown_ppm: u64,
     pub split: Vec<(f64, f64)>,
 }
 
 fn needs(ask: &Ask) -> (f64, f64, f64, f64) {
-    let cpus = ask.cpus.max(0.01);
-    let mem = ask.mem.max(1.0);
+    // What the policy takes a request beyond all measure for.
+    let cpus = ask.cpus.clamp(0.01, 1e9);
+    let mem = ask.mem.clamp(1.0, 1e15);
     let all_cpus: f64 = ask.nodes.iter().map(|n| f64::from(n.cpus)).sum();
     let all_mem: f64 = ask.nodes.iter().map(|n| n.mem).sum();
     let need_mem = if all_mem >= mem { mem } else { (all_mem - mem / 64.0).max(1.0) };
@@ -115,8 +120,9 @@ pub fn plain(ask: &Ask, set: &[usize]) -> Option<Plain> {
     for j in 0..k {
         near += y[j] * d[j];
     }
-    let micros = (lam * (1.0 - ask.bound + ask.bound * near / 10.0) * 1e6).round_ties_even();
-    Some(Plain { micros, split: (0..k).map(|a| (x[a] * c, y[a] * m)).collect() })
+    let slowdown = lam * (1.0 - ask.bound + ask.bound * near / 10.0) * 1e6;
+    let slowdown_ppm = slowdown.round_ties_even() as u64;
+    Some(Plain { slowdown_ppm, split: (0..k).map(|a| (x[a] * c, y[a] * m)).collect() })
 }
 
 fn magnitude(n: &Node, c: f64, m: f64) -> i128 {
@@ -133,22 +139,23 @@ pub fn brute(ask: &Ask) -> Option<Answer> {
     let (c, m, _, _) = needs(ask);
     let useful: Vec<usize> = (0..n.len()).filter(|&i| n[i].cap > 0.0 || n[i].mem > 0.0).collect();
     let mut set = Vec::new();
-    let mut scores = vec![f64::INFINITY; 1 << useful.len()];
-    let mut low = f64::INFINITY;
+    let mut scores = vec![None; 1 << useful.len()];
+    let mut low = u64::MAX;
     for mask in 1usize..1 << useful.len() {
         set.clear();
         set.extend((0..useful.len()).filter(|t| mask >> t & 1 == 1).map(|t| useful[t]));
         if let Some(p) = plain(ask, &set) {
-            scores[mask] = p.micros;
-            low = low.min(p.micros);
+            scores[mask] = Some(p.slowdown_ppm);
+            low = low.min(p.slowdown_ppm);
         }
     }
     let tc: f64 = n.iter().map(|n| n.cap).sum();
     let tm: f64 = n.iter().map(|n| n.mem_total).sum();
     let (tc, tm) = (if tc == 0.0 { 1.0 } else { tc }, if tm == 0.0 { 1.0 } else { tm });
-    let mut best: Option<(usize, i128, f64, Vec<usize>, f64)> = None;
-    for (mask, &s) in scores.iter().enumerate() {
-        if s > low * 1.02 || s == f64::INFINITY {
+    let mut best: Option<(usize, i128, f64, Vec<usize>, u64)> = None;
+    for (mask, &score) in scores.iter().enumerate() {
+        let Some(s) = score else { continue };
+        if u128::from(s) * 50 > u128::from(low) * 51 {
             continue;
         }
         let size = mask.count_ones() as usize;
@@ -172,9 +179,10 @@ pub fn brute(ask: &Ask) -> Option<Answer> {
             best = Some(key);
         }
     }
-    let (_, _, _, set, micros) = best?;
+    let (_, _, _, set, slowdown_ppm) = best?;
     let split = plain(ask, &set).unwrap().split;
-    Some(Answer { nodes: set.iter().map(|&i| n[i].id).collect(), micros, low, split })
+    let nodes = set.iter().map(|&i| n[i].id).collect();
+    Some(Answer { nodes, slowdown_ppm, lowest_ppm: low, split })
 }
 
 /// A small generator of even random numbers (splitmix64), so that tests need no crate for it.
@@ -313,11 +321,4 @@ pub fn random(dice: &mut Dice, n: usize, shape: Shape, fill: (f64, f64), odd: bo
         bound: dice.pick(&[0.5, 0.5, 0.5, 0.0, 0.2, 1.0]),
         prefer: dice.pick(&[Prefer::Room, Prefer::Room, Prefer::Room, Prefer::Pack]),
     }
-}
-
-/// Returns the time that this thread has been on a CPU, in µs: other work on the machine hardly counts.
-pub fn busy_us() -> f64 {
-    let clock = nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID;
-    let now = nix::time::clock_gettime(clock).expect("a thread has a clock");
-    now.tv_sec() as f64 * 1e6 + now.tv_nsec() as f64 / 1e3
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use nix::errno::Errno;
-use placer_engine::{Advice, CpuId, CpuSet, NodeSet, Snapshot};
+use placer_engine::{Advice, CpuId, CpuSet, NodeSet, Snapshot, pin_cpus};
 
 use super::shape::Shape;
 use crate::error::LaunchError;
@@ -29,12 +29,11 @@ pub struct ThreadCpus {
 impl ThreadCpus {
     /// Says where the threads of a guest run.
     ///
-    /// What was named by hand goes first. Then by [`ThreadPin::Nodes`] a vCPU runs on all CPUs of
-    /// its node's host node; by [`ThreadPin::Cores`] on one CPU, of a core that has no other vCPU
-    /// while there are such, of this guest or another that claimed it, idle cores before busy ones,
-    /// isolated ones first where they are wanted. vCPUs that find no CPU of their own run on all of their node. I/O threads and the
-    /// others run on what no vCPU has, cores without a vCPU before threads beside one; on all where
-    /// nothing is left.
+    /// CPUs named in the definition come first. With [`ThreadPin::Nodes`] a vCPU runs on the advised CPUs
+    /// of its host node. With [`ThreadPin::Cores`] it gets one CPU by [`pin_cpus`], isolated ones first
+    /// where they are wanted; vCPUs for which no CPU is left run on all of their node. I/O threads and the
+    /// others run on what no vCPU has, cores without a vCPU before threads beside one; on all CPUs of the
+    /// guest where nothing is left.
     ///
     /// Errors: CPUs named by hand that this host does not have.
     pub fn of(
@@ -49,6 +48,10 @@ impl ThreadCpus {
             CpuPlacement::Fixed(cpus) => there(cpus, &host, "the guest")?,
             CpuPlacement::All => roaming(&host, snapshot),
             CpuPlacement::Advised { .. } => match advice {
+                // Pinned vCPUs are chosen among all, and leave the rest to the other threads.
+                Some(advice) if guest.pin == ThreadPin::Cores && !advice.cpus.is_empty() => {
+                    advice.usable_cpus.clone()
+                }
                 Some(advice) if !advice.cpus.is_empty() => advice.cpus.clone(),
                 _ => roaming(&host, snapshot),
             },
@@ -70,20 +73,30 @@ impl ThreadCpus {
             });
         }
         if guest.pin == ThreadPin::Cores {
-            let cores = Cores::of(snapshot);
             let mut without = BTreeSet::new();
             // Those that are there at the start before those that may come.
-            for vcpu in (0..guest.cpus.maximum).filter(|vcpu| !named.contains_key(vcpu)) {
-                let Some(cpus) = vcpus.get_mut(at(vcpu)) else { continue };
-                let isolated = guest.isolated.then(|| isolated(shape, vcpu, &process, snapshot));
-                match cores.next(cpus, &isolated.unwrap_or_default(), &taken) {
-                    Some(cpu) => {
-                        taken.insert(cpu);
-                        own.insert(cpu);
-                        *cpus = std::iter::once(cpu).collect();
+            for range in [0..guest.cpus.current, guest.cpus.current..guest.cpus.maximum] {
+                let unnamed = range.filter(|vcpu| !named.contains_key(vcpu));
+                for (allowed, members) in by_cpus(unnamed, &vcpus) {
+                    let own_cpus = |vcpu: &u32| {
+                        guest.isolated.then(|| isolated(shape, *vcpu, &process, snapshot))
+                    };
+                    let isolated = members.first().and_then(own_cpus).unwrap_or_default();
+                    let picks = pick(snapshot, &isolated, &allowed, &taken, members.len());
+                    for (nth, vcpu) in members.into_iter().enumerate() {
+                        let Some(cpus) = vcpus.get_mut(at(vcpu)) else { continue };
+                        match picks.get(nth) {
+                            Some(&cpu) => {
+                                taken.insert(cpu);
+                                own.insert(cpu);
+                                *cpus = std::iter::once(cpu).collect();
+                            }
+                            None if vcpu < guest.cpus.current => {
+                                without.insert(CpuId(vcpu));
+                            }
+                            None => {}
+                        }
                     }
-                    None if vcpu < guest.cpus.current => drop(without.insert(CpuId(vcpu))),
-                    None => {}
                 }
             }
             if !without.is_empty() {
@@ -175,52 +188,36 @@ fn left(process: &CpuSet, used: &CpuSet, others: &CpuSet, snapshot: &Snapshot) -
     process.clone()
 }
 
-/// The cores of a host, the idlest first.
-struct Cores {
-    cores: Vec<CpuSet>,
-}
-
-impl Cores {
-    fn of(snapshot: &Snapshot) -> Self {
-        let mut cores: Vec<CpuSet> = Vec::new();
-        for node in snapshot.topology().nodes() {
-            cores.extend(node.cores.iter().cloned());
-            let shared = node.cores.iter().fold(CpuSet::new(), |all, core| all.union(core));
-            cores.extend(
-                node.cpus.difference(&shared).iter().map(|cpu| [cpu].into_iter().collect()),
-            );
+/// Groups vCPUs by the CPUs that they may run on.
+fn by_cpus(which: impl Iterator<Item = u32>, cpus: &[CpuSet]) -> Vec<(CpuSet, Vec<u32>)> {
+    let mut groups: Vec<(CpuSet, Vec<u32>)> = Vec::new();
+    for vcpu in which {
+        let Some(allowed) = cpus.get(at(vcpu)) else { continue };
+        match groups.iter_mut().find(|(cpus, _)| cpus == allowed) {
+            Some((_, members)) => members.push(vcpu),
+            None => groups.push((allowed.clone(), vec![vcpu])),
         }
-        cores.sort_by_key(|core| (busy_quarters(core, snapshot), core.first()));
-        Self { cores }
     }
-
-    /// Returns the next CPU of `cpus` or `isolated`: isolated before others, then one whose core
-    /// has nothing taken before one that shares.
-    fn next(&self, cpus: &CpuSet, isolated: &CpuSet, taken: &CpuSet) -> Option<CpuId> {
-        let free = |allowed: &CpuSet, whole: bool| {
-            let core = |core: &&CpuSet| !whole || core.intersection(taken).is_empty();
-            let cpu = |core: &CpuSet| core.intersection(allowed).difference(taken).first();
-            self.cores.iter().filter(core).find_map(cpu)
-        };
-        free(isolated, true)
-            .or_else(|| free(cpus, true))
-            .or_else(|| free(isolated, false))
-            .or_else(|| free(cpus, false))
-    }
+    groups
 }
 
-/// Returns how busy the busiest thread of a core was, in quarters: a short look at the load is not
-/// worth more. Zero where the load is unknown.
-fn busy_quarters(core: &CpuSet, snapshot: &Snapshot) -> u64 {
-    let (Some(before), now) = (snapshot.before(), &snapshot.sample().cpu) else { return 0 };
-    let Some(ns) = now.at().since(before.at()).filter(|&ns| ns > 0) else { return 0 };
-    let busy = |cpu: CpuId| {
-        let ticks = now.idle(cpu)?.checked_sub(before.idle(cpu)?)?;
-        // A tick is 10 ms.
-        let idle = u128::from(ticks) * 10_000_000 * 4 / u128::from(ns);
-        Some(4 - u64::try_from(idle.min(4)).unwrap_or(4))
-    };
-    core.iter().filter_map(busy).max().unwrap_or(0)
+/// Returns a CPU for each of `vcpus` vCPUs: isolated ones first, then the others; fewer where there are
+/// no more.
+fn pick(
+    snapshot: &Snapshot,
+    isolated: &CpuSet,
+    allowed: &CpuSet,
+    taken: &CpuSet,
+    vcpus: usize,
+) -> Vec<CpuId> {
+    let mut picks = pin_cpus(snapshot, isolated, taken, vcpus);
+    let taken = picks.iter().copied().fold(taken.clone(), |mut taken, cpu| {
+        taken.insert(cpu);
+        taken
+    });
+    let left = vcpus.saturating_sub(picks.len());
+    picks.extend(pin_cpus(snapshot, allowed, &taken, left));
+    picks
 }
 
 #[cfg(test)]

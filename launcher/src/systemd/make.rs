@@ -242,5 +242,4 @@ fn read(path: &Path) -> Result<String, Errno> {
 }
 
 #[cfg(test)]
-#[path = "make_tests.rs"]
 mod tests;

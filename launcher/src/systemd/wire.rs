@@ -295,5 +295,4 @@ impl Message {
 }
 
 #[cfg(test)]
-#[path = "wire_tests.rs"]
 mod tests;

@@ -5,15 +5,6 @@
 //! run this. It reads the flags by the program's own modules, so that they may use nothing but each
 //! other and the libraries; a program of its own keeps the two generators out of `placer`.
 
-#[allow(dead_code, unused_imports, reason = "the flags are described here and never read")]
-#[path = "../../../src/args/mod.rs"]
-mod args;
-#[allow(dead_code, reason = "some of it serves the program only")]
-#[path = "../../../src/atomic_file.rs"]
-mod atomic_file;
-#[allow(dead_code, reason = "its other half serves the program")]
-#[path = "../../../src/duration.rs"]
-mod duration;
 mod page;
 mod settings;
 #[cfg(test)]
@@ -28,6 +19,7 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 use clap_complete::Shell;
+use placer::{args, atomic_file};
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);

@@ -150,7 +150,7 @@ fn header(model: &Model, pen: &mut Pen<'_>) {
     let area = model.plan.header;
     let (y, right) = (area.y, area.right());
     let end = pen.put(0, y, right, "placer top", Paint::Title);
-    let source = format!("  {}", crate::escape::terminal(&model.view.name));
+    let source = format!("  {}", placer::report::escape::terminal(&model.view.name));
     let total = &model.total;
     let nodes = total.nodes.len();
     let mut facts = vec![
@@ -247,7 +247,7 @@ fn keys(model: &Model, pen: &mut Pen<'_>) {
     let area = model.plan.keys;
     if let Some((message, bad)) = &model.message {
         let paint = if *bad { Paint::Alert } else { Paint::Plain };
-        let message = crate::escape::terminal(message);
+        let message = placer::report::escape::terminal(message);
         pen.put(1, area.y, area.right(), &message, paint);
         return;
     }

@@ -10,12 +10,6 @@
 
 mod answer;
 mod draw;
-#[path = "../../escape.rs"]
-#[allow(dead_code, reason = "markup is for pictures")]
-mod escape;
-#[path = "../../explain.rs"]
-#[allow(dead_code, reason = "the table of all nodes is for placer advise")]
-mod explain;
 mod field;
 mod grid;
 mod look;
@@ -23,23 +17,18 @@ mod look;
 #[path = "../../../tests/common/machine.rs"]
 mod machine;
 mod model;
-#[path = "../../top_options.rs"]
-#[allow(dead_code, reason = "the other end of it is in placer")]
-mod options;
 mod plan;
 mod run;
 #[cfg(test)]
 mod screens;
 mod sheet;
 mod terminal;
-#[path = "../../view/mod.rs"]
-#[allow(dead_code, reason = "what is shown elsewhere is not all shown here")]
-mod view;
 mod watch;
 
 use std::process::ExitCode;
 
-use options::Options;
+use placer::protocol::top::Options;
+use placer::report::escape;
 
 fn main() -> ExitCode {
     match options().and_then(|options| run::run(&options)) {

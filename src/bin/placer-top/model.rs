@@ -11,7 +11,7 @@ use crate::answer::Answer;
 use crate::field::{Edit, Field};
 use crate::plan::{self, Plan};
 use crate::sheet::{self, Item};
-use crate::view::{Guest, Sources, View};
+use placer::report::view::{Guest, Sources, View};
 
 /// What happens.
 #[derive(Clone, Debug)]

@@ -20,9 +20,9 @@ use signal_hook::low_level::emulate_default_handler;
 use crate::draw::draw;
 use crate::look::Look;
 use crate::model::{Event, Key, Model, Order};
-use crate::options::Options;
 use crate::terminal::{self, Screen};
 use crate::watch;
+use placer::protocol::top::Options;
 
 /// How long the terminal may take to take its last output before the program ends without.
 const LAST_WORDS: Duration = Duration::from_secs(1);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use placer_engine::{Bytes, CpuSet, NodeId, NodeSet};
 
-use crate::view::{self, Guest, Node, View, count};
+use placer::report::view::{self, Guest, Node, View, count};
 
 /// One box: a node, or the nodes of a package.
 #[derive(Clone, Debug, PartialEq)]
@@ -168,7 +168,9 @@ fn item(view: &View, nodes: NodeSet, what: What) -> Item {
 /// Returns what a guest is called, without anything that moves a cursor.
 pub(crate) fn name(guest: &Guest) -> String {
     match (guest.pid, &guest.program) {
-        (Some(pid), Some(program)) => format!("{pid} {}", crate::escape::terminal(program)),
+        (Some(pid), Some(program)) => {
+            format!("{pid} {}", placer::report::escape::terminal(program))
+        }
         (Some(pid), None) => pid.to_string(),
         (None, _) => format!("hold {}", guest.id),
     }

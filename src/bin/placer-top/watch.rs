@@ -10,7 +10,7 @@ use placer_engine::source::HostReader;
 use placer_engine::{Bytes, Charges, HostParts, NodeId, SysRoot, Topology};
 
 use crate::model::Around;
-use crate::options::Options;
+use placer::protocol::top::Options;
 
 /// Where a guest's memory is is read for one guest at a time and not more often than this: the kernel
 /// holds the guest up meanwhile, for ms where it is large.

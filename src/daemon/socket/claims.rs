@@ -3,12 +3,12 @@
 use nix::unistd::geteuid;
 use placer_engine::claims::{Claim, ClaimId, Claims, For, PATIENCE, ProcessId, Processes};
 
-use crate::claiming;
-use crate::cmd::ps::Row;
 use crate::daemon::core::Core;
 use crate::daemon::peer::Peer;
 use crate::output;
 use crate::protocol::forms::ClaimForm;
+use crate::report::claims::Row;
+use crate::service::claiming;
 use std::time::Duration;
 
 /// The longest that anything is held.

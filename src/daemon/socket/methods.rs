@@ -10,11 +10,8 @@ use serde_json::value::RawValue;
 
 use super::clients::Counted;
 use super::{Served, claims, message};
-use crate::cmd::advise::{Form, Question};
-use crate::cmd::ps::Row;
 use crate::daemon::core::Gone;
 use crate::daemon::peer::Peer;
-use crate::json::HostForm;
 use crate::protocol::forms::{
     AdviceReply, AdviseForm, Call, ClaimForm, Failed, LogLine, NumadForm, NumadReply, Other,
     PrintForm, Printed, Reason, RequestForm,
@@ -23,6 +20,9 @@ use crate::protocol::wire::{Lost, Wire};
 use crate::protocol::{
     DESCRIPTION, INTERFACE, SERVICE, SERVICE_DESCRIPTION, VERSION, settings_mark,
 };
+use crate::report::claims::Row;
+use crate::report::json::HostForm;
+use crate::service::advise::{Form, Question};
 use crate::{numad, output};
 
 /// What comes after a message.
@@ -170,9 +170,9 @@ fn ours(name: &str, call: &Call<'_>, peer: &Peer, served: &Served, gone: Gone<'_
         "Guests" => {
             let host = served.core.host().map_err(|e| failed(&e))?;
             let mut look = Processes::look().map_err(|e| failed(&e))?;
-            // Each row may take milliseconds: no more of them once the client has gone.
-            let rows = host.claims.iter().flatten().take_while(|_| !gone());
-            let rows: Vec<Row> = rows.map(|claim| claims::row(claim, &mut look, peer)).collect();
+            let rows =
+                host.claims.iter().flatten().map(|claim| claims::row(claim, &mut look, peer));
+            let rows: Vec<Row> = rows.collect();
             reply(&serde_json::json!({ "claims": rows }))
         }
         "Host" => reply(&serde_json::json!({ "host": host(served, peer, true)? })),

@@ -8,11 +8,11 @@ use placer_engine::{NodeSet, parse};
 
 use super::Shared;
 use super::desk::Job;
-use super::fit::fit;
-use super::message::{LONGEST_TEXT, Message};
 use super::post::{Answer, Mail};
-use super::process::{Process, user_of};
 use crate::daemon::peer::{Peer, Way};
+use crate::numad::queue::fit::fit;
+use crate::numad::queue::message::{LONGEST_TEXT, Message};
+use crate::numad::queue::process::{Process, user_of};
 use crate::settings::Level;
 
 /// What could not be answered is tried so many times more, so much later: the host is read anew four

@@ -14,10 +14,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 
 use super::Shared;
-use super::letters::{Order, Setting, Standing, order};
-use super::message::Message;
-use super::process::Process;
 use super::receivers::{Arrived, Watch};
+use crate::numad::queue::letters::{Order, Setting, Standing, order};
+use crate::numad::queue::message::Message;
+use crate::numad::queue::process::Process;
 use crate::numad::{Advice, Options};
 use crate::settings::Level;
 

@@ -6,15 +6,15 @@ use crossbeam_channel::{Receiver, bounded};
 use placer_engine::{NodeId, NodeSet, parse};
 
 use super::desk::{Desk, Job};
-use super::fit::fit;
-use super::letters::Standing;
 use super::line::Line;
-use super::message::{LONGEST_TEXT, Message};
 use super::post::Mail;
 use super::receivers::{Arrived, pass_on};
 use super::{ANSWERING, MOST_ARRIVED, Shared};
 use crate::daemon::fuzzing::Daemon;
 use crate::daemon::peer::{Peer, Way};
+use crate::numad::queue::fit::fit;
+use crate::numad::queue::letters::Standing;
+use crate::numad::queue::message::{LONGEST_TEXT, Message};
 
 /// The desk, and who answers.
 #[derive(Debug)]

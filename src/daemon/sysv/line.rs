@@ -2,7 +2,7 @@
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::ipc::Id;
+use crate::numad::queue::ipc::Id;
 
 /// Where the queue is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

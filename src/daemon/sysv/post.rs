@@ -12,11 +12,11 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use nix::errno::Errno;
 
 use super::Shared;
-use super::ipc::{self, Buffer, Id, Whose};
 use super::line::Now;
-use super::message::Message;
-use super::process::Process;
 use super::queue::{self, NoQueue, Shape};
+use crate::numad::queue::ipc::{self, Buffer, Id, Whose};
+use crate::numad::queue::message::Message;
+use crate::numad::queue::process::Process;
 use crate::settings::Level;
 
 /// What the thread is told.

@@ -14,12 +14,12 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::unistd::gettid;
 
-use super::ipc::{self, Buffer, Whose};
-use super::letters::{Order, order};
 use super::line::Now;
-use super::message::{Malformed, Message};
-use super::process::{Process, user_of};
 use super::{MOST_ARRIVED, Shared};
+use crate::numad::queue::ipc::{self, Buffer, Whose};
+use crate::numad::queue::letters::{Order, order};
+use crate::numad::queue::message::{Malformed, Message};
+use crate::numad::queue::process::{Process, user_of};
 
 /// How many there are; never more.
 const RECEIVERS: usize = 64;

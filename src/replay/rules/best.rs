@@ -74,7 +74,7 @@ impl Best {
         let at = |id| view.machine.nodes.binary_search_by_key(&id, |node| node.id.0).unwrap_or(0);
         let part =
             |share: &best::Share| Part { at: at(share.node), cpus: share.cpus, mib: share.mem };
-        if !best::certain(host, &plain, &mut self.space) {
+        if !best::prove_single_node(host, &plain, &mut self.space) {
             self.search(view, want, named);
         }
         let solution = self.space.solution();

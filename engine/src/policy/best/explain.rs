@@ -1,10 +1,9 @@
-//! What other sets lack or cost beside the answer: for `--explain`, off the way of a plain answer.
+//! What other sets lack or cost compared with the answer, for `--explain`.
 
-use super::bound::Sums;
-use super::front::limit;
-use super::problem::{Host, Request};
-use super::score::{Case, Room, Shares};
-use super::solve::{Figures, Solution};
+use super::model::{Host, Request};
+use super::objective::{Problem, Room, Shares, Sums, rounded};
+use super::pareto::limit;
+use super::solution::{Prediction, Solution, per_million};
 
 /// Up to that many useful nodes every set is a candidate to show.
 const ALL_SETS: usize = 10;
@@ -40,30 +39,30 @@ pub enum Reason {
 pub struct Verdict {
     /// Ids, ascending; ids that the host does not have are left out.
     pub nodes: Vec<u32>,
-    /// How the guest would live there; `None` where the set has no CPUs or no memory.
-    pub figures: Option<Figures>,
+    /// What it means for the guest; `None` where the set has no CPUs or no memory.
+    pub figures: Option<Prediction>,
     /// numad's magnitude of the set with placer's figures, or its free share under `prefer pack`.
     pub room: f64,
     /// Why it is not the answer.
     pub reason: Reason,
 }
 
-/// A set's standing among the candidates.
+/// A candidate with the keys that order it.
 struct Rank {
-    micros: f64,
+    slowdown_ppm: u64,
     room: Room,
     set: Vec<usize>,
 }
 
-/// Says how the guest would live on `nodes`, and why they are not the answer `solution`.
+/// Returns what `nodes` mean for the guest, and why they are not the answer `solution`.
 ///
 /// `nodes` may be any set, such as numad's own answer; ids in any order.
 #[must_use]
 pub fn judge(host: &Host, request: &Request<'_>, solution: &Solution, nodes: &[u32]) -> Verdict {
-    let case = Case::new(host, request);
+    let problem = Problem::new(host, request);
     let set: Vec<usize> = positions(host, nodes);
-    let fastest = solution.fastest * 1e6;
-    verdict(&case, solution, fastest, &set)
+    let fastest = rounded(solution.fastest * 1e6);
+    verdict(&problem, solution, fastest, &set)
 }
 
 /// Returns up to `count` candidates that come next after the answer, best first.
@@ -78,17 +77,17 @@ pub fn alternatives(
     solution: &Solution,
     count: usize,
 ) -> Vec<Verdict> {
-    let case = Case::new(host, request);
-    let fastest = solution.fastest * 1e6;
+    let problem = Problem::new(host, request);
+    let fastest = rounded(solution.fastest * 1e6);
     let answer = positions(host, &solution.nodes);
     let mut shares = Shares::default();
     let mut ranks: Vec<Rank> = Vec::new();
     let mut look = |set: &[usize]| {
         let mut sums = Sums::default();
-        set.iter().for_each(|&i| sums.add(&case, i));
-        if set != answer && case.holds(sums) {
-            let micros = case.weigh(set, &mut shares).micros;
-            ranks.push(Rank { micros, room: case.room(set), set: set.to_vec() });
+        set.iter().for_each(|&i| sums.add(&problem, i));
+        if set != answer && problem.is_candidate(sums) {
+            let slowdown_ppm = problem.evaluate(set, &mut shares).slowdown_ppm;
+            ranks.push(Rank { slowdown_ppm, room: problem.room(set), set: set.to_vec() });
         }
     };
     let useful: Vec<usize> = (0..host.nodes.len()).filter(|&i| host.nodes[i].is_useful()).collect();
@@ -102,29 +101,34 @@ pub fn alternatives(
             look(&set);
         }
     } else {
-        neighbours(&case, &useful, &answer, &mut look);
+        neighbours(&problem, &useful, &answer, &mut look);
     }
     let equal = limit(fastest);
     ranks.sort_by(|a, b| {
-        let class = |r: &Rank| r.micros > equal;
+        let class = |r: &Rank| r.slowdown_ppm > equal;
         let by_rule = || {
             a.set.len().cmp(&b.set.len()).then(b.room.cmp(&a.room)).then_with(|| a.set.cmp(&b.set))
         };
         match (class(a), class(b)) {
             (false, false) => by_rule(),
-            (true, true) => a.micros.total_cmp(&b.micros).then_with(by_rule),
+            (true, true) => a.slowdown_ppm.cmp(&b.slowdown_ppm).then_with(by_rule),
             (a, b) => a.cmp(&b),
         }
     });
     ranks.dedup_by(|a, b| a.set == b.set);
-    ranks.iter().take(count).map(|r| verdict(&case, solution, fastest, &r.set)).collect()
+    ranks.iter().take(count).map(|r| verdict(&problem, solution, fastest, &r.set)).collect()
 }
 
 /// Looks at single nodes, pairs of the roomiest nodes, and what differs from the answer by one node.
-fn neighbours(case: &Case<'_>, useful: &[usize], answer: &[usize], look: &mut dyn FnMut(&[usize])) {
+fn neighbours(
+    problem: &Problem<'_>,
+    useful: &[usize],
+    answer: &[usize],
+    look: &mut dyn FnMut(&[usize]),
+) {
     useful.iter().for_each(|&i| look(&[i]));
     let mut roomy = useful.to_vec();
-    roomy.sort_by_key(|&i| (std::cmp::Reverse(case.room(&[i])), i));
+    roomy.sort_by_key(|&i| (std::cmp::Reverse(problem.room(&[i])), i));
     roomy.truncate(PAIRED);
     roomy.sort_unstable();
     for (t, &a) in roomy.iter().enumerate() {
@@ -151,28 +155,32 @@ fn positions(host: &Host, nodes: &[u32]) -> Vec<usize> {
     (0..host.nodes.len()).filter(|&i| nodes.contains(&host.nodes[i].id)).collect()
 }
 
-fn verdict(case: &Case<'_>, solution: &Solution, fastest: f64, set: &[usize]) -> Verdict {
+fn verdict(problem: &Problem<'_>, solution: &Solution, fastest: u64, set: &[usize]) -> Verdict {
     let mut sums = Sums::default();
-    set.iter().for_each(|&i| sums.add(case, i));
-    let score = (sums.cap > 0.0 && sums.mem > 0.0).then(|| case.weigh(set, &mut Shares::default()));
-    let nodes: Vec<u32> = set.iter().map(|&i| case.nodes[i].id).collect();
-    let answer: Vec<usize> =
-        (0..case.nodes.len()).filter(|&i| solution.nodes.contains(&case.nodes[i].id)).collect();
-    let (own, best) = (case.room(set), case.room(&answer));
+    set.iter().for_each(|&i| sums.add(problem, i));
+    let score =
+        (sums.cap > 0.0 && sums.mem > 0.0).then(|| problem.evaluate(set, &mut Shares::default()));
+    let nodes: Vec<u32> = set.iter().map(|&i| problem.nodes[i].id).collect();
+    let answer: Vec<usize> = (0..problem.nodes.len())
+        .filter(|&i| solution.nodes.contains(&problem.nodes[i].id))
+        .collect();
+    let (own, best) = (problem.room(set), problem.room(&answer));
     let reason = match score {
         _ if nodes == solution.nodes => Reason::Chosen,
         _ if sums.cap <= 0.0 => Reason::NoCpus,
-        _ if sums.mem < case.need_mem => Reason::LacksMemory(case.need_mem - sums.mem),
-        _ if sums.cpus < case.need_cpus => Reason::LacksCpus(case.need_cpus - sums.cpus),
-        None => Reason::LacksMemory(case.need_mem),
-        Some(score) if score.micros > limit(fastest) => Reason::Slower(score.micros / fastest),
+        _ if sums.mem < problem.need_mem => Reason::LacksMemory(problem.need_mem - sums.mem),
+        _ if sums.cpus < problem.need_cpus => Reason::LacksCpus(problem.need_cpus - sums.cpus),
+        None => Reason::LacksMemory(problem.need_mem),
+        Some(score) if score.slowdown_ppm > limit(fastest) => {
+            Reason::Slower(per_million(score.slowdown_ppm) / per_million(fastest))
+        }
         Some(_) if set.len() > answer.len() => Reason::MoreNodes(set.len() - answer.len()),
         Some(_) if set.len() < answer.len() || own > best => Reason::Unseen,
         Some(_) if own < best => {
-            Reason::LessRoom(case.room_figure(set) / case.room_figure(&answer))
+            Reason::LessRoom(problem.room_figure(set) / problem.room_figure(&answer))
         }
         Some(_) => Reason::HigherIds,
     };
-    let figures = score.map(|s| Figures::from(&s));
-    Verdict { nodes, figures, room: case.room_figure(set), reason }
+    let figures = score.map(|s| Prediction::from(&s));
+    Verdict { nodes, figures, room: problem.room_figure(set), reason }
 }

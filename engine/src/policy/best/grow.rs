@@ -1,11 +1,10 @@
 //! Good sets quickly: grown from one node by the neighbour that helps most, then improved by exchange.
 
-use super::bound::Sums;
-use super::front::Front;
-use super::score::{Case, Shares};
+use super::objective::{Problem, Shares, Sums};
+use super::pareto::ParetoFront;
 
 /// Most members a set is grown to.
-const MOST: usize = 64;
+const MAX_MEMBERS: usize = 64;
 
 /// Sums over the pairs of a growing set, so that one more node is judged without a loop.
 #[derive(Debug, Default)]
@@ -30,13 +29,13 @@ impl Growth {
     /// Grows a set from `anchor` and offers each stage of it; returns its steps.
     pub(crate) fn grow(
         &mut self,
-        case: &Case<'_>,
+        problem: &Problem<'_>,
         anchor: usize,
         useful: &[usize],
-        front: &mut Front,
+        front: &mut ParetoFront,
         shares: &mut Shares,
     ) -> u64 {
-        let count = case.nodes.len();
+        let count = problem.nodes.len();
         for list in [&mut self.idle, &mut self.cap] {
             list.clear();
             list.resize(count, 0.0);
@@ -46,17 +45,17 @@ impl Growth {
         self.set.clear();
         let mut pairs = Pairs::default();
         let mut next = anchor;
-        let mut lowest = f64::INFINITY;
+        let mut lowest = u64::MAX;
         let mut worse = 0;
         let mut steps = 0;
-        while self.set.len() < MOST {
-            pairs = self.with(case, pairs, next);
-            self.join(case, next, useful);
+        while self.set.len() < MAX_MEMBERS {
+            pairs = self.with(problem, pairs, next);
+            self.join(problem, next, useful);
             steps += 1 + useful.len() as u64 / 4;
-            if let Some(micros) = case.consider(&self.set, front, shares) {
+            if let Some(slowdown_ppm) = front.evaluate_and_offer(problem, &self.set, shares) {
                 // Two stages in a row that do not help end the growth.
-                worse = if micros < lowest { 0 } else { worse + 1 };
-                lowest = lowest.min(micros);
+                worse = if slowdown_ppm < lowest { 0 } else { worse + 1 };
+                lowest = lowest.min(slowdown_ppm);
                 if worse == 2 {
                     break;
                 }
@@ -64,7 +63,7 @@ impl Growth {
             let mut best = (f64::INFINITY, None);
             for &at in useful {
                 if !self.member[at] {
-                    let score = self.judge(case, self.with(case, pairs, at));
+                    let score = self.judge(problem, self.with(problem, pairs, at));
                     if score < best.0 {
                         best = (score, Some(at));
                     }
@@ -76,10 +75,10 @@ impl Growth {
         steps
     }
 
-    fn with(&self, case: &Case<'_>, mut pairs: Pairs, at: usize) -> Pairs {
-        let node = &case.nodes[at];
-        let own = case.fabric.distance(at, at);
-        pairs.sums.add(case, at);
+    fn with(&self, problem: &Problem<'_>, mut pairs: Pairs, at: usize) -> Pairs {
+        let node = &problem.nodes[at];
+        let own = problem.distances.distance(at, at);
+        pairs.sums.add(problem, at);
         pairs.idle += node.idle * (self.idle[at] + node.idle * own);
         pairs.mixed +=
             node.idle * self.cap[at] + node.cap * (self.idle[at] + 2.0 * node.idle * own);
@@ -87,10 +86,10 @@ impl Growth {
         pairs
     }
 
-    fn join(&mut self, case: &Case<'_>, at: usize, useful: &[usize]) {
-        let node = &case.nodes[at];
+    fn join(&mut self, problem: &Problem<'_>, at: usize, useful: &[usize]) {
+        let node = &problem.nodes[at];
         for &j in useful {
-            let both = case.fabric.distance(at, j) + case.fabric.distance(j, at);
+            let both = problem.distances.distance(at, j) + problem.distances.distance(j, at);
             self.idle[j] += node.idle * both;
             self.cap[j] += node.cap * both;
         }
@@ -100,28 +99,28 @@ impl Growth {
     }
 
     /// Returns the slowdown as if memory lay where the threads run, worse for what the set lacks.
-    fn judge(&self, case: &Case<'_>, pairs: Pairs) -> f64 {
+    fn judge(&self, problem: &Problem<'_>, pairs: Pairs) -> f64 {
         let sums = pairs.sums;
         if sums.cap <= 0.0 {
             return f64::MAX;
         }
-        let more = (case.cpus - sums.idle).max(0.0) / sums.cap;
-        let width = case.cpus.max(sums.idle);
+        let more = (problem.cpus - sums.idle).max(0.0) / sums.cap;
+        let width = problem.cpus.max(sums.idle);
         let near = (pairs.idle + more * (pairs.mixed + more * pairs.cap)) / (width * width);
-        let lack = (case.need_mem - sums.mem).max(0.0) / case.need_mem
-            + (case.need_cpus - sums.cpus).max(0.0) / case.need_cpus;
-        case.slowdown(1.0 + more, near) * (1.0 + lack)
+        let lack = (problem.need_mem - sums.mem).max(0.0) / problem.need_mem
+            + (problem.need_cpus - sums.cpus).max(0.0) / problem.need_cpus;
+        problem.slowdown(1.0 + more, near) * (1.0 + lack)
     }
 
     /// Offers every set that differs from `set` by one node less, one more or another one, until `most` steps are
     /// done; returns its steps.
     pub(crate) fn vary(
         &mut self,
-        case: &Case<'_>,
+        problem: &Problem<'_>,
         set: &[usize],
         useful: &[usize],
         most: u64,
-        front: &mut Front,
+        front: &mut ParetoFront,
         shares: &mut Shares,
     ) -> u64 {
         let mut steps = 0;
@@ -142,36 +141,9 @@ impl Growth {
                     self.trial.insert(place, new);
                 }
                 steps += 4 + self.trial.len() as u64 / 2;
-                case.consider(&self.trial, front, shares);
+                front.evaluate_and_offer(problem, &self.trial, shares);
             }
         }
         steps
-    }
-}
-
-impl Case<'_> {
-    /// Says whether nodes with these sums are a candidate.
-    pub(crate) fn holds(&self, sums: Sums) -> bool {
-        sums.mem >= self.need_mem && sums.cpus >= self.need_cpus && sums.cap > 0.0
-    }
-
-    /// Offers `set` (ascending positions) if it is a candidate; returns its slowdown in millionths.
-    pub(crate) fn consider(
-        &self,
-        set: &[usize],
-        front: &mut Front,
-        shares: &mut Shares,
-    ) -> Option<f64> {
-        // In id order: a last digit may decide whether the memory is enough.
-        let mut sums = Sums::default();
-        for &at in set {
-            sums.add(self, at);
-        }
-        if !self.holds(sums) {
-            return None;
-        }
-        let micros = self.weigh(set, shares).micros;
-        front.offer(self, set, micros);
-        Some(micros)
     }
 }

@@ -1,21 +1,21 @@
-//! How a guest would live on a set that somebody else has chosen.
+//! The cost of a set that was chosen elsewhere.
 
-use super::problem::{Host, Request};
-use super::score::{Case, Shares};
-use super::solve::{Figures, Share};
+use super::model::{Host, Request};
+use super::objective::{Problem, Shares};
+use super::solution::{Prediction, Share};
 
-/// How a guest would live on a set of nodes, and what each of them carries.
+/// What a set of nodes means for a guest, and what each of them carries.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Placement {
     /// What it means for the guest.
-    pub figures: Figures,
+    pub figures: Prediction,
     /// One for each node of the set, in ascending order of ids.
     pub split: Vec<Share>,
 }
 
 /// Places a guest on nodes given by their ids. `None` when they have no CPUs or no memory.
 pub fn place(host: &Host, request: &Request<'_>, nodes: &[u32]) -> Option<Placement> {
-    let case = Case::new(host, request);
+    let problem = Problem::new(host, request);
     let position = |id: &u32| host.nodes().binary_search_by_key(id, |node| node.id).ok();
     let mut set: Vec<usize> = nodes.iter().filter_map(position).collect();
     set.sort_unstable();
@@ -27,12 +27,12 @@ pub fn place(host: &Host, request: &Request<'_>, nodes: &[u32]) -> Option<Placem
         return None;
     }
     let mut shares = Shares::default();
-    let score = case.weigh(&set, &mut shares);
+    let score = problem.evaluate(&set, &mut shares);
     let parts = set.iter().zip(shares.cpu.iter().zip(&shares.mem));
     let split = parts.map(|(&at, (x, y))| Share {
         node: host.nodes()[at].id,
-        cpus: x * case.cpus,
+        cpus: x * problem.cpus,
         mem: y * shares.placed,
     });
-    Some(Placement { figures: Figures::from(&score), split: split.collect() })
+    Some(Placement { figures: Prediction::from(&score), split: split.collect() })
 }

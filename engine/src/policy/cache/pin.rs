@@ -60,7 +60,7 @@ struct Supply {
 ///
 /// ```
 /// use placer_engine::policy::cache::{Core, Thread, pin};
-/// let core = |cpu| Core { threads: vec![Thread { cpu, idle: 1.0, taken: false }], capacity: 1.0 };
+/// let core = |cpu| Core { threads: vec![Thread { cpu, idle: 1.0, taken: false }] };
 /// let caches = vec![vec![core(0), core(1)], vec![core(2), core(3), core(4)]];
 /// let choice = pin::choose(&caches, 3, 20_000).expect("five CPUs are free");
 /// assert_eq!((choice.caches, choice.cpus), (vec![1], vec![2, 3, 4]));

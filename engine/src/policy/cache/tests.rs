@@ -35,10 +35,17 @@ impl Question {
 }
 
 fn offer(cores: &[Core]) -> Offer {
-    let free = cores.iter().flat_map(|core| &core.threads).filter(|thread| !thread.taken).count();
-    let sums = cores.iter().map(|core| free_capacity(core, 20));
-    let (capacity, idle) = sums.fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
-    Offer { cpus: u32::try_from(free).expect("few CPUs"), capacity, idle }
+    let mut offer = Offer { cpus: 0, capacity: 0.0, idle: 0.0 };
+    for core in cores {
+        let free: Vec<&Thread> = core.threads.iter().filter(|thread| !thread.taken).collect();
+        let busy = free.iter().map(|thread| 1.0 - thread.idle).sum();
+        let owned = free.len() < core.threads.len();
+        let (capacity, idle) = free_capacity(free.len() as u32, busy, owned, 0.2);
+        offer.cpus += free.len() as u32;
+        offer.capacity += capacity;
+        offer.idle += idle;
+    }
+    offer
 }
 
 fn parse_core(text: &str) -> Core {
@@ -48,7 +55,7 @@ fn parse_core(text: &str) -> Core {
         let idle = percent.parse::<f64>().expect("a number") / 100.0;
         Thread { cpu: cpu.parse().expect("a CPU"), idle, taken }
     };
-    Core { threads: text.split(',').map(thread).collect(), capacity: 1.0 }
+    Core { threads: text.split(',').map(thread).collect() }
 }
 
 fn list(items: impl IntoIterator<Item = impl ToString>) -> String {
@@ -216,7 +223,7 @@ fn questions(most: usize) -> impl Strategy<Value = Question> {
                         let cpu = u32::try_from(place + nth * total).expect("few CPUs");
                         all.push(Thread { cpu, idle: f64::from(idle) / 100.0, taken });
                     }
-                    cores.push(Core { threads: all, capacity: 1.0 });
+                    cores.push(Core { threads: all });
                 }
                 caches.push(cores);
             }
@@ -367,7 +374,7 @@ fn many_unequal_caches_are_answered_within_the_step_limit() {
         let cpus_of_set = 8 * choice.caches.len();
         assert!(cpus_of_set as f64 >= cpus.min(512.0), "{cpus}: {choice:?}");
     }
-    let core = |cpu| Core { threads: vec![Thread { cpu, idle: 1.0, taken: false }], capacity: 1.0 };
+    let core = |cpu| Core { threads: vec![Thread { cpu, idle: 1.0, taken: false }] };
     let caches: Vec<Vec<Core>> =
         (0..64).map(|n| (0..8).map(|c| core(n * 8 + c)).collect()).collect();
     for vcpus in [1, 8, 9, 64, 100, 511, 512] {

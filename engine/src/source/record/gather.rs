@@ -5,6 +5,7 @@ use super::reduce;
 use super::tree::{Entry, Tree};
 use super::view::View;
 use crate::parse::list::MAX_ID;
+use crate::source::cgroup::{self, Groups};
 
 pub(super) const NODES: &str = "sys/devices/system/node";
 const CPUS: &str = "sys/devices/system/cpu";
@@ -100,8 +101,36 @@ pub(super) fn structure(view: &View<'_>, tree: &mut Tree) -> Result<(), RecordEr
     for (path, need, reduced) in proc {
         copy_reduced(view, tree, path, need, reduce::whole, reduced)?;
     }
+    groups(view, tree)?;
     let first = reduce::has_first_cpu;
     copy_reduced(view, tree, "proc/cpuinfo", Need::Detail, first, reduce::cpuinfo)
+}
+
+/// Reads what limits the control groups of this process. Names are taken out, as in
+/// `proc/self/cgroup`: each group is called `x`, in the usual place of its hierarchy.
+fn groups(view: &View<'_>, tree: &mut Tree) -> Result<(), RecordError> {
+    let root = view.root;
+    let groups = Groups::read(root)
+        .map_err(|source| RecordError::Source { root: root.dir().to_owned(), source })?;
+    let v1 = groups
+        .v1
+        .iter()
+        .zip(cgroup::V1)
+        .map(|(all, (_, places, files))| (all, format!("sys/fs/cgroup/{}", places[0]), files));
+    let v2 = (&groups.v2, "sys/fs/cgroup".to_owned(), cgroup::V2_FILES);
+    for (hierarchy, at, files) in std::iter::once(v2).chain(v1) {
+        for group in hierarchy {
+            let dir = format!("{at}{}", "/x".repeat(group.depth));
+            for name in files {
+                let Some(text) = view.read(&format!("{}/{name}", group.dir), reduce::whole)? else {
+                    continue;
+                };
+                let text = if *name == "memory.stat" { reduce::memory_stat(&text) } else { text };
+                add(view, tree, &format!("{dir}/{name}"), Entry::Text(text))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn nodes(view: &View<'_>) -> Result<Vec<String>, RecordError> {

@@ -71,6 +71,21 @@ pub(super) fn status(text: &[u8]) -> Vec<u8> {
     })
 }
 
+/// Keeps the lines of a group's `memory.stat` that bear on its limit.
+pub(super) fn memory_stat(text: &[u8]) -> Vec<u8> {
+    const KEPT: [&[u8]; 5] = [
+        b"inactive_file",
+        b"active_file",
+        b"total_inactive_file",
+        b"total_active_file",
+        b"hierarchical_memory_limit",
+    ];
+    each_line(text, |line, out| {
+        let name = line.split(|&b| b == b' ').next().unwrap_or_default();
+        KEPT.contains(&name) && keep(line, out)
+    })
+}
+
 /// Takes the names out of the paths of `/proc/self/cgroup`, which are those of users, containers
 /// and jobs: `9:cpuset:/user.slice/user-1000.slice` becomes `9:cpuset:/x/x`.
 pub(super) fn cgroup(text: &[u8]) -> Vec<u8> {

@@ -31,6 +31,7 @@ fn advice(snapshot: &Snapshot, nodes: &[u32]) -> Advice {
     let mut advice = advise(snapshot, &request).expect("an answer");
     let topology = snapshot.topology();
     advice.cpus = topology.cpus_of(&nodes).difference(topology.isolated());
+    advice.usable_cpus = advice.cpus.clone();
     let share = |node| Share { node, cpus: 1.0, memory: Bytes::from_mib(64).unwrap() };
     advice.split = nodes.iter().map(share).collect();
     advice.nodes = nodes;

@@ -5,7 +5,7 @@ use placer_engine::Bytes;
 use super::Pen;
 use crate::look::Paint;
 use crate::sheet::{Item, Memory};
-use crate::view::count;
+use placer::report::view::count;
 
 impl Pen<'_> {
     /// Draws what CPUs do: busy, claimed, idle. Returns where it ends.

@@ -7,7 +7,7 @@ use crate::look::Paint;
 use crate::model::Model;
 use crate::plan::{Detail, GAP, cells};
 use crate::sheet::{self, Item, What};
-use crate::view::count;
+use placer::report::view::count;
 
 /// Room for the figures behind a bar.
 const FIGURES: u16 = 18;

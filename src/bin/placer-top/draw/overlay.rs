@@ -46,8 +46,10 @@ pub(super) fn help(pen: &mut Pen<'_>) {
 pub(super) fn notes(model: &Model, pen: &mut Pen<'_>) {
     let notes = model.notes();
     let room = usize::from(pen.area.width).saturating_sub(8);
-    let mut lines: Vec<String> =
-        notes.iter().flat_map(|note| wrapped(&crate::escape::terminal(note), room)).collect();
+    let mut lines: Vec<String> = notes
+        .iter()
+        .flat_map(|note| wrapped(&placer::report::escape::terminal(note), room))
+        .collect();
     if lines.is_empty() {
         lines.push("nothing is assumed, unknown or wrong".to_owned());
     }

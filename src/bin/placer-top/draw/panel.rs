@@ -4,11 +4,11 @@ use ratatui::layout::Rect;
 
 use super::{Pen, counted, short};
 use crate::answer::{Advised, Answer};
-use crate::explain;
 use crate::look::Paint;
 use crate::model::Model;
 use crate::sheet;
-use crate::view::{Guest, MATCHES_AT};
+use placer::report::explain;
+use placer::report::view::{Guest, MATCHES_AT};
 
 /// Draws the answer or the guests, or both side by side.
 pub(super) fn draw(model: &Model, pen: &mut Pen<'_>) {

@@ -1,0 +1,321 @@
+//! Which caches, and so which CPUs, of the chosen nodes a guest's threads may roam over.
+
+use super::usable::Usable;
+use crate::advice::{Advice, CacheShare, Share};
+use crate::error::AdviseError;
+use crate::ids::CpuId;
+use crate::idset::{CpuSet, NodeSet};
+use crate::policy::Policy;
+use crate::policy::best::Prefer;
+use crate::policy::cache::roam::{self, Offer};
+use crate::policy::cache::{Core, Mode, Rules, Thread, free_capacity, pin};
+use crate::request::Request;
+use crate::snapshot::Snapshot;
+use crate::topology::{Cache, Node};
+
+/// Search nodes for one node's caches: some 100 µs at most.
+const EFFORT: u64 = 20_000;
+
+/// The CPUs chosen inside the nodes of an advice.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Inside {
+    pub(super) cpus: CpuSet,
+    /// All CPUs of the nodes that may be used.
+    pub(super) usable: CpuSet,
+    pub(super) caches: Vec<CacheShare>,
+    /// The highest cost of a node; `None` where caches were not looked at.
+    pub(super) cost: Option<f64>,
+}
+
+/// Chooses the CPUs inside some nodes: in each node for the part of the guest that runs there.
+pub(super) fn place(
+    snapshot: &Snapshot,
+    request: &Request,
+    usable: &Usable<'_>,
+    nodes: &NodeSet,
+    split: &[Share],
+) -> Inside {
+    if matches!(request.policy, Policy::Numad(_)) {
+        let cpus = usable.cpus_of(snapshot, nodes);
+        return Inside { usable: cpus.clone(), cpus, ..Inside::default() };
+    }
+    let topology = snapshot.topology();
+    let mut inside = Inside::default();
+    for id in nodes.iter() {
+        let Some(at) = topology.nodes().iter().position(|node| node.id == id) else { continue };
+        let Some(node) = topology.nodes().get(at) else { continue };
+        let allowed = usable.cpus_of(snapshot, &std::iter::once(id).collect());
+        let smt_percent = super::rules(request).smt_percent;
+        let ready = usable.all_cpus().then(|| ready_offers(snapshot, smt_percent, at)).flatten();
+        let share = split.iter().find(|share| share.node == id).map(|share| share.cpus);
+        let cpus = if nodes.len() == 1 { request.cpus.as_cpus() } else { share.unwrap_or(0.0) };
+        let Some(chosen) = choose(snapshot, request, node, &allowed, ready, cpus) else { continue };
+        inside.cpus = inside.cpus.union(&chosen.cpus);
+        inside.usable = inside.usable.union(&allowed);
+        inside.caches.extend(chosen.caches);
+        #[expect(clippy::cast_precision_loss, reason = "costs that matter are small")]
+        let cost = chosen.cost_ppm.map(|cost| cost as f64 / 1e6);
+        inside.cost = match (inside.cost, cost) {
+            (Some(a), Some(b)) => Some(a.max(b)),
+            (a, b) => a.or(b),
+        };
+    }
+    inside
+}
+
+/// Returns what the caches of the node at a position offer a guest without limits; made for all nodes the
+/// first time a snapshot is asked.
+pub(super) fn ready_offers(snapshot: &Snapshot, smt_percent: u32, at: usize) -> Option<&[Offer]> {
+    let make = || {
+        let owned = snapshot.charges().pinned();
+        let nodes = snapshot.topology().nodes().iter().enumerate();
+        let of_node = |(at, node): (usize, &Node)| {
+            let roaming = snapshot.host().roaming_of(at).unwrap_or(&node.cpus);
+            let free = roaming.difference(owned);
+            let free = if free.is_empty() { roaming } else { &free };
+            offers(snapshot, node, free, smt_percent)
+        };
+        nodes.map(of_node).collect()
+    };
+    snapshot.cache_offers(smt_percent, at, make)
+}
+
+/// Chooses a CPU of its own for each of `vcpus` vCPUs, in the order of preference; fewer where fewer are free.
+///
+/// `allowed` are the CPUs that may be chosen, of any nodes; those in `taken` belong to other threads. First
+/// come cores of which no thread is taken, in as few last-level caches as possible, idle ones before busy
+/// ones; see [`pin`](crate::policy::cache::pin). Slow cores of hybrid CPUs are chosen where there are not
+/// enough fast ones. Pure; takes some microseconds.
+///
+/// ```
+/// use std::time::Duration;
+/// use placer_engine::{CpuSet, Snapshot, SysRoot, pin_cpus};
+/// # let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../sysfs-fixtures/two-nodes");
+/// # if !std::path::Path::new(dir).exists() { return Ok(()); }
+/// let host = Snapshot::take(&SysRoot::at(dir), Duration::ZERO)?;
+/// let node = &host.topology().nodes()[0];
+/// // Cores of two threads: two vCPUs get a core each.
+/// let cpus = pin_cpus(&host, &node.cpus, &CpuSet::new(), 2);
+/// assert_eq!(cpus.iter().map(|cpu| cpu.0).collect::<Vec<_>>(), [0, 2]);
+/// # Ok::<(), placer_engine::SourceError>(())
+/// ```
+pub fn pin_cpus(snapshot: &Snapshot, allowed: &CpuSet, taken: &CpuSet, vcpus: usize) -> Vec<CpuId> {
+    let slow = snapshot.topology().slow_cpus();
+    let fast = allowed.difference(&slow);
+    let choice = |allowed: &CpuSet| {
+        let caches = cores_by_cache(snapshot, allowed, taken);
+        let free = allowed.difference(taken).len();
+        let vcpus = vcpus.min(usize::try_from(free).unwrap_or(usize::MAX));
+        if vcpus == 0 { None } else { pin::choose(&caches, vcpus, EFFORT) }
+    };
+    let on_fast = (!slow.is_empty()).then(|| choice(&fast)).flatten();
+    let on_fast = on_fast.filter(|choice| choice.cpus.len() == vcpus && choice.sharing == 0);
+    let cpus = on_fast.or_else(|| choice(allowed)).map(|choice| choice.cpus);
+    cpus.unwrap_or_default().into_iter().map(CpuId).collect()
+}
+
+/// Returns the cores of each cache with the threads that may be chosen or are taken.
+fn cores_by_cache(snapshot: &Snapshot, allowed: &CpuSet, taken: &CpuSet) -> Vec<Vec<Core>> {
+    let thread = |cpu: CpuId| {
+        let taken = taken.contains(cpu);
+        let there = taken || allowed.contains(cpu);
+        there.then(|| Thread { cpu: cpu.0, idle: snapshot.idle_of_cpu(cpu), taken })
+    };
+    let core = |cpus: &CpuSet| Core { threads: CpuSet::iter(cpus).filter_map(thread).collect() };
+    let caches = snapshot.topology().nodes().iter().flat_map(|node| &node.caches);
+    caches
+        .map(|cache| cache.cores.iter().map(core).filter(|c| !c.threads.is_empty()).collect())
+        .collect()
+}
+
+/// The CPUs chosen inside one node.
+#[derive(Clone, Debug, Default)]
+struct Placement {
+    cpus: CpuSet,
+    caches: Vec<CacheShare>,
+    /// The cost, in parts per million; `None` where the node's caches are not looked at.
+    cost_ppm: Option<u64>,
+}
+
+/// Chooses the caches of one node for the part of a guest that runs there.
+///
+/// `allowed` are the CPUs that may be used at all; `ready` what the node's caches offer if all of them may be.
+/// `None` where the node has no usable CPUs.
+fn choose(
+    snapshot: &Snapshot,
+    request: &Request,
+    node: &Node,
+    allowed: &CpuSet,
+    ready: Option<&[Offer]>,
+    cpus: f64,
+) -> Option<Placement> {
+    let owned = snapshot.charges().pinned();
+    let usable = node.cpus.intersection(allowed);
+    let mut free = usable.difference(owned);
+    if free.is_empty() {
+        // Claims own every CPU: all count again.
+        free = usable;
+    }
+    if free.is_empty() {
+        return None;
+    }
+    let cost_of = |free: &CpuSet, ready: Option<&[Offer]>| {
+        let offers = match ready {
+            Some(ready) => ready.to_vec(),
+            None => offers(snapshot, node, free, super::rules(request).smt_percent),
+        };
+        roam_over(request, node, offers, cpus)
+    };
+    let mut best = cost_of(&free, ready);
+    // Slow cores are used where fast ones alone would make the guest slower.
+    let slow = snapshot.topology().slow_cpus();
+    if !slow.is_empty() {
+        let fast = free.difference(&slow);
+        if fast.len() < free.len() && count(&fast) >= cpus {
+            let on_fast = cost_of(&fast, None);
+            // Within 2 %.
+            if on_fast.cost_ppm.saturating_mul(100) <= best.cost_ppm.saturating_mul(102) {
+                (best, free) = (on_fast, fast);
+            }
+        }
+    }
+    if !looks_at_caches(request, node) {
+        return Some(Placement { cpus: free, ..Placement::default() });
+    }
+    let mut placement = Placement { cost_ppm: Some(best.cost_ppm), ..Placement::default() };
+    for cache in best.caches.iter().filter_map(|&at| node.caches.get(at)) {
+        let cpus = cache.cpus.intersection(&free);
+        placement.cpus = placement.cpus.union(&cpus);
+        let (level, size) = (cache.level, cache.size);
+        placement.caches.push(CacheShare { node: node.id, level, size, cpus });
+    }
+    Some(placement)
+}
+
+/// Returns whether caches decide which CPUs of a node a guest gets.
+fn looks_at_caches(request: &Request, node: &Node) -> bool {
+    let Rules { penalty_percent, mode, .. } = request.cache;
+    penalty_percent > 0 && mode != Mode::Ignore && node.knows_caches()
+}
+
+fn roam_over(request: &Request, node: &Node, mut offers: Vec<Offer>, cpus: f64) -> roam::Choice {
+    if !looks_at_caches(request, node) {
+        let none = Offer { cpus: 0, capacity: 0.0, idle: 0.0 };
+        offers = vec![offers.iter().fold(none, |all, one| Offer {
+            cpus: all.cpus.saturating_add(one.cpus),
+            capacity: all.capacity + one.capacity,
+            idle: all.idle + one.idle,
+        })];
+    } else if request.cache.mode == Mode::Largest {
+        only_largest(&node.caches, &mut offers, cpus);
+    }
+    let rules = roam::Rules {
+        cpus,
+        penalty_percent: request.cache.penalty_percent,
+        pack: super::rules(request).prefer == Prefer::Pack,
+        effort: EFFORT,
+    };
+    if looks_at_caches(request, node) && request.cache.mode == Mode::Require {
+        return one_cache(&offers, &rules).unwrap_or_else(|| roam::choose(&offers, &rules));
+    }
+    roam::choose(&offers, &rules)
+}
+
+/// Chooses the one cache with enough CPUs that costs least, then by idle CPUs and position.
+fn one_cache(offers: &[Offer], rules: &roam::Rules) -> Option<roam::Choice> {
+    let none = Offer { cpus: 0, capacity: 0.0, idle: 0.0 };
+    let holds = |at: &usize| offers.get(*at).is_some_and(|o| f64::from(o.cpus) >= rules.cpus);
+    let alone = |at: usize| {
+        let only = |(other, offer): (usize, &Offer)| if other == at { *offer } else { none };
+        roam::choose(&offers.iter().enumerate().map(only).collect::<Vec<_>>(), rules)
+    };
+    let idle = |choice: &roam::Choice| {
+        choice.caches.first().and_then(|&at| offers.get(at)).map_or(0.0, |offer| offer.idle)
+    };
+    (0..offers.len()).filter(holds).map(alone).min_by(|a, b| {
+        let by_idle = idle(b).total_cmp(&idle(a));
+        let by_idle = if rules.pack { by_idle.reverse() } else { by_idle };
+        a.cost_ppm.cmp(&b.cost_ppm).then(by_idle).then(a.caches.cmp(&b.caches))
+    })
+}
+
+/// Checks that a guest for which one cache is required has got one.
+///
+/// Errors: [`AdviseError::NoCache`].
+pub(super) fn check_required(
+    snapshot: &Snapshot,
+    request: &Request,
+    advice: &Advice,
+) -> Result<(), AdviseError> {
+    let by_numad = matches!(request.policy, Policy::Numad(_));
+    if by_numad || request.cache.mode != Mode::Require || advice.caches.len() == 1 {
+        return Ok(());
+    }
+    let nodes = snapshot.topology().nodes().iter();
+    let here = nodes.filter(|node| advice.nodes.contains(node.id) && node.knows_caches());
+    let free = |cache: &Cache| cache.cpus.difference(snapshot.charges().pinned()).len();
+    let most = here.flat_map(|node| node.caches.iter().map(free)).max();
+    let most = most.map(|most| u32::try_from(most).unwrap_or(u32::MAX));
+    Err(AdviseError::NoCache { cpus: request.cpus, most })
+}
+
+/// Takes the offers of all but the largest caches away, if those have enough CPUs.
+fn only_largest(caches: &[Cache], offers: &mut [Offer], cpus: f64) {
+    let Some(most) = caches.iter().filter_map(|cache| cache.size).max() else { return };
+    let largest = |cache: &Cache| cache.size == Some(most);
+    let there = caches.iter().zip(offers.iter()).filter(|(cache, _)| largest(cache));
+    if there.map(|(_, offer)| f64::from(offer.cpus)).sum::<f64>() < cpus {
+        return;
+    }
+    for (cache, offer) in caches.iter().zip(offers) {
+        if !largest(cache) {
+            *offer = Offer { cpus: 0, capacity: 0.0, idle: 0.0 };
+        }
+    }
+}
+
+/// Returns what each cache of a node offers of some free CPUs. CPUs that claims own are busy neighbours;
+/// what other claims charge is taken from the idle time of all caches alike.
+fn offers(snapshot: &Snapshot, node: &Node, free: &CpuSet, smt_percent: u32) -> Vec<Offer> {
+    let (topology, charges) = (snapshot.topology(), snapshot.charges());
+    let further = f64::from(smt_percent.min(100)) / 100.0;
+    let offer = |cache: &Cache| {
+        let mut offer = Offer { cpus: 0, capacity: 0.0, idle: 0.0 };
+        for core in &cache.cores {
+            let (mut threads, mut busy, mut owned, mut worth) = (0u32, 0.0, false, 1.0);
+            for cpu in CpuSet::iter(core) {
+                if free.contains(cpu) {
+                    threads += 1;
+                    busy += 1.0 - snapshot.idle_of_cpu(cpu);
+                    worth = topology.capacity_of(cpu);
+                } else {
+                    owned |= charges.pinned().contains(cpu);
+                }
+            }
+            let (capacity, idle) = free_capacity(threads, busy, owned, further);
+            offer.cpus = offer.cpus.saturating_add(threads);
+            offer.capacity += capacity * worth;
+            offer.idle += idle * worth;
+        }
+        offer
+    };
+    let mut offers: Vec<Offer> = node.caches.iter().map(offer).collect();
+    let owned = count(&node.cpus.intersection(charges.pinned()));
+    let charged = (charges.of(node.id).cpus.as_cpus() - owned).max(0.0);
+    let idle: f64 = offers.iter().map(|offer| offer.idle).sum();
+    let left = if idle > 0.0 { (1.0 - charged / idle).max(0.0) } else { 0.0 };
+    for offer in &mut offers {
+        // Millionths, so that the order of summing can never show.
+        offer.capacity = (offer.capacity * 1e6).round() / 1e6;
+        offer.idle = (offer.idle * left * 1e6).round() / 1e6;
+    }
+    offers
+}
+
+#[expect(clippy::cast_precision_loss, reason = "no host has 2^53 CPUs")]
+fn count(cpus: &CpuSet) -> f64 {
+    cpus.len() as f64
+}
+
+#[cfg(test)]
+mod tests;

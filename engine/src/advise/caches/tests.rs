@@ -1,0 +1,160 @@
+//! The choice of caches through `advise`, on hosts made of the kernel's texts.
+
+#![allow(clippy::panic, reason = "a test may stop where it stands")]
+
+use std::sync::Arc;
+
+use crate::files::{CacheFiles, CoreFiles, HostFiles, NodeFiles, TextFile};
+use crate::ids::{CpuId, NodeId};
+use crate::idset::CpuSet;
+use crate::parse::meminfo::NodeMeminfo;
+use crate::policy::best::{Prefer, Rules};
+use crate::policy::cache;
+use crate::policy::cache::{Cores, Mode};
+use crate::sample::{CpuTimes, Instant, NodeMemory, Sample};
+use crate::units::Bytes;
+use crate::{AdviseError, Charges, CpuShare, Host, Policy, Request, Snapshot, advise};
+
+/// A thread as a recorded question writes it: CPU, idle percent, whether a claim owns it.
+type Thread = (u32, u64, bool);
+
+/// A host of one node whose caches have these cores.
+fn host(caches: &[Vec<Vec<Thread>>], slow: &[u32]) -> Snapshot {
+    let set = |cpus: &[Thread]| -> CpuSet { cpus.iter().map(|thread| CpuId(thread.0)).collect() };
+    let text = |text: String| TextFile { path: "a file".into(), text: text.into_bytes() };
+    let all: Vec<Thread> = caches.iter().flatten().flatten().copied().collect();
+    let siblings = caches
+        .iter()
+        .flatten()
+        .filter_map(|core| Some((CpuId(core.first()?.0), text(set(core).to_string()))));
+    let shared = caches.iter().map(|cores| {
+        let cpus = set(&cores.concat());
+        let cpu = cpus.first().expect("a CPU");
+        CacheFiles { cpu, level: 3, size: Some(Bytes::new(32 << 20)), cpus }
+    });
+    let cores = CoreFiles {
+        siblings: siblings.collect(),
+        complete: true,
+        caches: shared.collect(),
+        slow: slow.iter().map(|&cpu| (CpuId(cpu), 614)).collect(),
+    };
+    let files = HostFiles {
+        nodes: vec![NodeFiles {
+            id: NodeId(0),
+            dir: "node0".into(),
+            cpulist: Some(text(set(&all).to_string())),
+            cpumap: None,
+            distance: Some(text("10".to_owned())),
+            access: None,
+        }],
+        cores: Some(cores),
+        ..HostFiles::default()
+    };
+    let host = Arc::new(Host::from_files(&files).expect("a good host").value);
+    let times = |at: u64, idle: fn(u64) -> u64| {
+        let counters = all.iter().map(|&(cpu, percent, _)| (CpuId(cpu), idle(percent)));
+        CpuTimes::new(Instant::from_centiseconds(at), counters)
+    };
+    let gib = |n: u64| Some(Bytes::new(n << 30));
+    let meminfo = NodeMeminfo { total: gib(64), free: gib(60), ..NodeMeminfo::default() };
+    let memory = vec![NodeMemory { node: NodeId(0), meminfo: Some(meminfo) }];
+    let sample = Sample { cpu: times(100, |percent| percent), memory };
+    let mut charges = Charges::default();
+    let taken = all.iter().filter(|thread| thread.2).map(|thread| CpuId(thread.0));
+    charges.add_pinned(&taken.collect());
+    Snapshot::new(host, Some(times(0, |_| 0)), sample).with_charges(charges)
+}
+
+fn request(cpus: f64, prefer: Prefer) -> Request {
+    let hundredths = format!("{cpus:.2}").parse::<f64>().expect("a number") * 100.0;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few CPUs")]
+    let cpus = CpuShare::from_hundredths(hundredths.round() as u64);
+    let rules = Rules { prefer, ..Rules::default() };
+    Request::new(cpus, Bytes::new(1 << 20)).with_policy(Policy::Best(rules))
+}
+
+fn idle_core(cpu: u32) -> Vec<Thread> {
+    vec![(cpu, 100, false)]
+}
+
+#[test]
+fn every_golden_row_is_advised_alike() {
+    let rows = include_str!("../../../tests/golden/caches.txt");
+    let mut asked = 0;
+    for row in rows.lines().filter(|row| row.starts_with("nodes")) {
+        let parts: Vec<&str> = row.split(" | ").collect();
+        let [_, cpus, prefer, caches, answer] = parts[..] else { panic!("five parts in {row}") };
+        let thread = |text: &str| {
+            let (text, taken) = text.strip_suffix('!').map_or((text, false), |text| (text, true));
+            let (cpu, percent) = text.split_once('=').expect("CPU=percent");
+            (cpu.parse().expect("a CPU"), percent.parse().expect("percent"), taken)
+        };
+        let caches: Vec<Vec<Vec<Thread>>> = caches
+            .split(" / ")
+            .map(|cores| {
+                cores.split_whitespace().map(|core| core.split(',').map(thread).collect()).collect()
+            })
+            .collect();
+        let prefer = if prefer == "pack" { Prefer::Pack } else { Prefer::Room };
+        let snapshot = host(&caches, &[]);
+        let request = request(cpus.parse().expect("a number"), prefer);
+        let advice = advise(&snapshot, &request).expect("an answer");
+        let wanted: Vec<&str> = answer.split(' ').collect();
+        let wanted_cpus: CpuSet =
+            wanted[2].split(',').map(|cpu| CpuId(cpu.parse().expect("a CPU"))).collect();
+        assert_eq!(advice.cpus, wanted_cpus, "{row}");
+        assert_eq!(advice.cache_cost, wanted[1].parse().ok(), "{row}");
+        assert_eq!(advice.caches.len(), wanted[0].split(',').count(), "{row}");
+        asked += 1;
+    }
+    assert!(asked > 150, "{asked} rows");
+}
+
+#[test]
+fn eight_vcpus_get_the_idle_cache_of_four() {
+    // Three caches half busy, one idle: looking at the node alone, all 32 CPUs would do.
+    let cache = |first: u32, idle: u64| -> Vec<Vec<Thread>> {
+        (first..first + 8).map(|cpu| vec![(cpu, idle, false)]).collect()
+    };
+    let snapshot = host(&[cache(0, 50), cache(8, 50), cache(16, 50), cache(24, 100)], &[]);
+    let advice = advise(&snapshot, &request(8.0, Prefer::Room)).expect("an answer");
+    assert_eq!(advice.cpus.to_string(), "24-31");
+    assert_eq!(advice.cache_cost, Some(1.0));
+    let ignoring =
+        request(8.0, Prefer::Room).with_cache(cache::Rules::default().with_mode(Mode::Ignore));
+    let advice = advise(&snapshot, &ignoring).expect("an answer");
+    assert_eq!((advice.cpus.to_string(), advice.caches.len()), ("0-31".to_owned(), 0));
+}
+
+#[test]
+fn a_guest_that_no_cache_holds_is_refused_where_one_is_required() {
+    let cache = |first: u32| (first..first + 4).map(idle_core).collect::<Vec<_>>();
+    let snapshot = host(&[cache(0), cache(4)], &[]);
+    let required = |cpus| {
+        request(cpus, Prefer::Room).with_cache(cache::Rules::default().with_mode(Mode::Require))
+    };
+    assert_eq!(advise(&snapshot, &required(4.0)).expect("one cache").caches.len(), 1);
+    let error = advise(&snapshot, &required(5.0)).expect_err("no cache has 5 CPUs");
+    assert!(matches!(error, AdviseError::NoCache { .. }), "{error}");
+    assert_eq!(
+        error.to_string(),
+        "no last-level cache holds 5 CPUs: the one with most has 4 free (leave out --cache require)"
+    );
+}
+
+#[test]
+fn slow_cores_are_used_last() {
+    // Four fast cores, eight slow ones behind the same cache.
+    let cores: Vec<Vec<Thread>> = (0..12).map(idle_core).collect();
+    let slow: Vec<u32> = (4..12).collect();
+    let snapshot = host(&[cores], &slow);
+    let cpus = |cpus, kind| {
+        let rules = cache::Rules::default().with_cores(kind);
+        let request = request(cpus, Prefer::Room).with_cache(rules);
+        advise(&snapshot, &request).expect("an answer").cpus.to_string()
+    };
+    assert_eq!(cpus(4.0, Cores::Any), "0-3");
+    assert_eq!(cpus(6.0, Cores::Any), "0-11");
+    assert_eq!(cpus(4.0, Cores::Efficient), "4-11");
+    assert_eq!(cpus(2.0, Cores::Fast), "0-3");
+}

@@ -1,0 +1,44 @@
+//! Claims: what was promised to guests and is not yet visible as used.
+//!
+//! Free memory says nothing about a guest that started a moment ago. So what is advised can be
+//! claimed, in the same step under one lock, and every later advice counts it as used.
+//!
+//! ```text
+//! ledger text -> Ledger - the dead -> Charges -> (Snapshot -> Policy -> Advice) -> Claim -> ledger text
+//! ```
+//!
+//! Guests that nobody asked about (`observed.rs` finds them, `qemu.rs` and `libvirt.rs` understand
+//! them, `guest.rs` says what of their memory is missing) count beside them, and take over the holds
+//! that were made for them.
+//!
+//! [`Ledger`], [`Claim`] and [`Charges`](crate::Charges) are values: the time, the boot, who lives and what is
+//! resident come in from outside. [`ClaimFile`] (the file and its lock), [`Processes`] and
+//! [`Claims`], which joins them, are the end.
+
+mod charge;
+mod claim;
+mod desk;
+mod error;
+mod fates;
+mod guest;
+mod ledger;
+mod libvirt;
+mod look;
+mod numa_maps;
+mod observed;
+mod owners;
+mod proc;
+mod proc_dir;
+mod proc_text;
+mod qemu;
+mod store;
+mod tried;
+
+pub use crate::charges::Overcommit;
+pub use claim::{Caller, Cgroup, Claim, ClaimId, Origin, Owner, ProcessId, Promise, Seen};
+pub use desk::{Claims, Decision, For, MOST_LOOKS, Place, View};
+pub use error::ClaimError;
+pub use ledger::{Fate, Ledger, MOST_CLAIMS};
+pub use owners::{OwnerProcess, owners};
+pub use proc::{Processes, Standing};
+pub use store::{ClaimFile, Locked, PATIENCE, System};

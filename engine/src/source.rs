@@ -1,0 +1,25 @@
+//! Where a host is read from: the only modules that open anything of the host.
+//!
+//! Live and recorded machines go through the same [`SysRoot`] and [`HostReader`]; hwloc is a
+//! second source for what sysfs tells badly, behind the feature `hwloc`.
+
+mod caches;
+mod cgroup;
+mod detail;
+pub mod device;
+mod file;
+mod huge_page;
+#[cfg(feature = "hwloc")]
+pub mod hwloc;
+mod limits;
+mod parts;
+mod reader;
+pub mod record;
+mod root;
+mod take;
+
+pub use cgroup::has_v1_cpusets;
+pub use huge_page::default_huge_page;
+pub use reader::{HostReader, live_clock, live_clock_id};
+pub use root::{Moment, SysRoot};
+pub use take::{SnapshotReader, two_samples};

@@ -1,0 +1,144 @@
+//! Reads which CPUs share their highest-level cache, and which CPUs are slow ones.
+//!
+//! One `shared_cpu_list` for each cache, found by its first CPU; which index holds the highest level is
+//! found once and tried first for the others. Neither file is needed: what is missing or damaged is left
+//! out, and the node counts as one cache.
+
+use super::file;
+use super::parts;
+use super::reader::CPUS;
+use super::root::SysRoot;
+use crate::error::SourceError;
+use crate::files::{CacheFiles, TextFile};
+use crate::ids::CpuId;
+use crate::idset::CpuSet;
+use crate::parse;
+
+/// Levels of cache that a CPU has at most, counting instruction and data caches apart.
+const MAX_INDEXES: u32 = 10;
+/// CPUs without a shared cache that are looked at before the rest is taken to have none either.
+const MAX_PRIVATE: u32 = 64;
+/// From this level on a cache counts even if only one core has it.
+const LAST_LEVEL: u8 = 3;
+/// Capacity of the fastest CPU, `SCHED_CAPACITY_SCALE`.
+const FULL_CAPACITY: u32 = 1024;
+/// Capacity of an Intel efficiency core, for which the kernel gives no figure.
+const EFFICIENCY_CORE: u32 = 614;
+
+/// Returns the highest-level caches that online CPUs share, each once.
+///
+/// Source: `cpu<N>/cache/index<M>/{level,type,shared_cpu_list,shared_cpu_map,size}`.
+pub(super) fn shared(
+    root: &SysRoot,
+    online: &CpuSet,
+    siblings: &[(CpuId, TextFile)],
+) -> Result<Vec<CacheFiles>, SourceError> {
+    let cores: Vec<CpuSet> =
+        siblings.iter().filter_map(|(_, file)| parse::list::parse(&file.text).ok()).collect();
+    let one_core = |cpus: &CpuSet| cpus.len() == 1 || cores.iter().any(|core| cpus.is_subset(core));
+    let counts = |cache: &CacheFiles| cache.level >= LAST_LEVEL || !one_core(&cache.cpus);
+    let mut caches = Vec::new();
+    let mut seen = CpuSet::new();
+    let mut likely: Option<(u32, u8)> = None;
+    let mut private = 0;
+    for cpu in CpuSet::iter(online) {
+        if seen.contains(cpu) {
+            continue;
+        }
+        let mut found = None;
+        if let Some((index, level)) = likely {
+            found = cache(root, online, cpu, index, level)?.filter(counts);
+        }
+        if found.is_none() {
+            for (index, level) in levels(root, cpu)?.into_iter().rev() {
+                found = cache(root, online, cpu, index, level)?.filter(counts);
+                if found.is_some() {
+                    likely = Some((index, level));
+                    break;
+                }
+            }
+        }
+        match found {
+            Some(found) => {
+                seen = seen.union(&found.cpus);
+                caches.push(found);
+            }
+            None => private += 1,
+        }
+        if private > MAX_PRIVATE {
+            break;
+        }
+    }
+    Ok(caches)
+}
+
+/// Returns index and level of a CPU's caches, the lowest level first; instruction caches left out.
+fn levels(root: &SysRoot, cpu: CpuId) -> Result<Vec<(u32, u8)>, SourceError> {
+    let mut levels = Vec::new();
+    for index in 0..MAX_INDEXES {
+        let dir = format!("{CPUS}/cpu{cpu}/cache/index{index}");
+        let Some(level) = file::read(&root.path(&format!("{dir}/level")))? else { break };
+        let kind = file::read(&root.path(&format!("{dir}/type")))?.unwrap_or_default();
+        let level = parts::number(&level).and_then(|level| u8::try_from(level).ok());
+        if let Some(level) = level.filter(|_| parse::trim_end(&kind) != b"Instruction") {
+            levels.push((index, level));
+        }
+    }
+    levels.sort_by_key(|&(_, level)| level);
+    Ok(levels)
+}
+
+/// Reads one cache of a CPU; `None` where its CPUs are not known.
+fn cache(
+    root: &SysRoot,
+    online: &CpuSet,
+    cpu: CpuId,
+    index: u32,
+    level: u8,
+) -> Result<Option<CacheFiles>, SourceError> {
+    let dir = format!("{CPUS}/cpu{cpu}/cache/index{index}");
+    let cpus = match file::read(&root.path(&format!("{dir}/shared_cpu_list")))? {
+        Some(text) => parse::list::parse(&text).ok(),
+        None => match file::read(&root.path(&format!("{dir}/shared_cpu_map")))? {
+            Some(text) => parse::mask::parse(&text).ok(),
+            None => None,
+        },
+    };
+    let cpus: Option<CpuSet> = cpus.map(|cpus: CpuSet| cpus.intersection(online));
+    let Some(cpus) = cpus.filter(|cpus| cpus.contains(cpu)) else { return Ok(None) };
+    let size = file::read(&root.path(&format!("{dir}/size")))?;
+    let size = size.and_then(|text| parts::size(&text));
+    Ok(Some(CacheFiles { cpu, level, size, cpus }))
+}
+
+/// Returns the CPUs that are slower than the fastest, with their capacity in 1/1024 of it.
+///
+/// Source: `cpu<N>/cpu_capacity` (arm64 and others), `/sys/devices/cpu_atom/cpus` (Intel hybrid CPUs, where
+/// a capacity of 0.6 is assumed).
+pub(super) fn slow_cpus(root: &SysRoot, online: &CpuSet) -> Result<Vec<(CpuId, u32)>, SourceError> {
+    let atoms = file::read(&root.path("sys/devices/cpu_atom/cpus"))?;
+    if let Some(Ok(atoms)) = atoms.map(|text| parse::list::parse::<CpuId>(&text)) {
+        // A host of such cores alone has no faster ones to be compared with.
+        let atoms = atoms.intersection(online);
+        let all = online.is_subset(&atoms);
+        return Ok(atoms.iter().filter(|_| !all).map(|cpu| (cpu, EFFICIENCY_CORE)).collect());
+    }
+    let mut capacities = Vec::new();
+    for cpu in CpuSet::iter(online) {
+        let Some(text) = file::read(&root.path(&format!("{CPUS}/cpu{cpu}/cpu_capacity")))? else {
+            return Ok(Vec::new());
+        };
+        let capacity = parts::number(&text).and_then(|number| u32::try_from(number).ok());
+        let Some(capacity) = capacity.filter(|&capacity| capacity > 0) else {
+            return Ok(Vec::new());
+        };
+        capacities.push((cpu, capacity));
+    }
+    let most = capacities.iter().map(|&(_, capacity)| capacity).max().unwrap_or(FULL_CAPACITY);
+    let of_fastest = |capacity: u32| {
+        let scaled = u64::from(capacity) * u64::from(FULL_CAPACITY) / u64::from(most);
+        u32::try_from(scaled).unwrap_or(FULL_CAPACITY).max(1)
+    };
+    let slow = capacities.into_iter().filter(|&(_, capacity)| capacity < most);
+    Ok(slow.map(|(cpu, capacity)| (cpu, of_fastest(capacity))).collect())
+}

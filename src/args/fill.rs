@@ -1,0 +1,53 @@
+//! Puts the settings of a host where neither a variable nor a flag has said anything.
+
+use clap::ArgMatches;
+use clap::parser::ValueSource;
+
+use super::{Args, Choice, Command, Via};
+use crate::settings::{self, Settings};
+
+impl Settings {
+    /// Fills what was left open.
+    pub fn fill(&self, args: &mut Args, matches: &ArgMatches) {
+        let Some((_, given)) = matches.subcommand() else { return };
+        let open =
+            |id: &str| matches!(given.value_source(id), None | Some(ValueSource::DefaultValue));
+        let Self { advise: set, .. } = self;
+        match &mut args.command {
+            // The real numad is asked as it is.
+            Command::Advise(args) if args.via != Via::Numad => {
+                put(open("window"), &mut args.host.window, &set.window);
+                set.choose(&open, &mut args.choice);
+                put(open("hold"), &mut args.hold, &set.hold);
+                put(open("strict"), &mut args.strict, &set.strict);
+                // `--hold 0` takes back what is set.
+                args.hold = args.hold.filter(|time| !time.is_zero());
+            }
+            Command::Launch(args) => {
+                put(open("window"), &mut args.host.window, &set.window);
+                set.choose(&open, &mut args.choice);
+            }
+            Command::Top(args) => set.choose(&open, &mut args.choice),
+            Command::Show(args) => put(open("window"), &mut args.host.window, &set.window),
+            _ => {}
+        }
+    }
+}
+
+impl settings::Advise {
+    fn choose(&self, open: &impl Fn(&str) -> bool, choice: &mut Choice) {
+        put(open("policy"), &mut choice.policy, &self.policy);
+        put(open("within"), &mut choice.within, &self.within);
+        put(open("memory_bound"), &mut choice.memory_bound, &self.memory_bound);
+        put(open("smt_percent"), &mut choice.smt_percent, &self.smt_percent);
+        put(open("prefer"), &mut choice.prefer, &self.prefer);
+        put(open("effort"), &mut choice.effort, &self.effort);
+        put(open("machine_wide"), &mut choice.machine_wide, &self.machine_wide);
+    }
+}
+
+fn put<T: Clone>(open: bool, place: &mut T, value: &T) {
+    if open {
+        place.clone_from(value);
+    }
+}

@@ -1,0 +1,13 @@
+//! The commands, a file each.
+
+pub(crate) mod advise;
+pub(crate) mod daemon;
+pub(crate) mod launch;
+pub(crate) mod numad;
+pub(crate) mod ps;
+pub(crate) mod record;
+pub(crate) mod release;
+pub(crate) mod replay;
+pub(crate) mod schema;
+pub(crate) mod show;
+pub(crate) mod top;

@@ -1,0 +1,103 @@
+//! `placer advise`: where should a guest run?
+
+mod drawn;
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use placer_engine::backend::numad_process::NumadProcess;
+use placer_engine::claims::For;
+use placer_engine::policy::numad::Rules;
+
+use crate::plan;
+use placer::args::{Advise, Via};
+use placer::output;
+use placer::protocol::client::{self as via, Asked};
+use placer::service::advise::{Form, Question, answer};
+use placer::service::figures::Local;
+use placer::service::sampling::Window;
+use placer::settings::{PolicyName, Settings};
+
+/// How long the real numad may take: it sleeps two seconds.
+const NUMAD_TIME: Duration = Duration::from_secs(10);
+
+pub(crate) fn run(args: &Advise, set: &Settings) -> Result<ExitCode, Box<dyn Error>> {
+    if args.via == Via::Numad {
+        return ask_numad(args);
+    }
+    if args.explain && args.choice.policy == PolicyName::Numad {
+        let why = "numad's rules know nothing of it";
+        return Err(format!("--explain needs --policy best: {why}").into());
+    }
+    let root = plan::root(&args.host);
+    if args.svg.is_some() || args.html.is_some() {
+        return drawn::run(args, set.claims, &root);
+    }
+    let question = Question {
+        request: plan::request(&args.request, &args.choice, &root)?,
+        claim: args.hold.map(For::Hold),
+        strict: args.strict,
+        form: form(args),
+    };
+    if args.via == Via::Daemon && !root.is_live() {
+        let why = "the daemon answers for the machine it runs on";
+        return Err(format!("--root and --via daemon exclude each other: {why}").into());
+    }
+    if root.is_live() && matches!(args.via, Via::Auto | Via::Daemon) {
+        match via::advise(&question, set) {
+            Asked::Answered(answer) => {
+                output::answer(&answer.text)?;
+                return Ok(ExitCode::from(answer.status));
+            }
+            Asked::Failed(reason) => return Err(reason.into()),
+            Asked::Nobody(why) if args.via == Via::Daemon => {
+                let hint = "(--via auto answers without one)";
+                return Err(format!("no daemon answers: {why} {hint}").into());
+            }
+            Asked::Nobody(_) => {}
+        }
+    }
+    let set = set.claims;
+    let figures = Local::new(&root, set, Window::Recent(args.host.window));
+    let answer = answer(&question, &figures)?;
+    output::answer(&answer.text)?;
+    Ok(ExitCode::from(answer.status))
+}
+
+fn form(args: &Advise) -> Form {
+    match args.emit {
+        Some(form) => Form::Emit(form, args.mode),
+        None if args.explain => Form::Explain,
+        None if args.json => Form::Json,
+        None if args.cpus => Form::Cpus,
+        None => Form::Nodes,
+    }
+}
+
+/// Asks the real numad. It answers for the machine it runs on and nothing else.
+fn ask_numad(args: &Advise) -> Result<ExitCode, Box<dyn Error>> {
+    let refused = [
+        (args.host.root.is_some(), "--root"),
+        (args.choice.within.is_some(), "--within"),
+        (args.json, "--json"),
+        (args.cpus, "--cpus"),
+        (args.strict, "--strict"),
+        (args.hold.is_some(), "--hold"),
+        (args.explain, "--explain"),
+        (args.emit.is_some(), "--emit"),
+        (args.choice.pages.is_some(), "--pages"),
+        (args.choice.near.is_some(), "--near"),
+    ];
+    if let Some((_, flag)) = refused.iter().find(|(given, _)| *given) {
+        return Err(format!(
+            "{flag} and --via numad exclude each other: numad gives a node list for this machine \
+             and nothing more"
+        )
+        .into());
+    }
+    let numad = NumadProcess { program: args.numad.clone(), timeout: NUMAD_TIME };
+    let nodes = numad.ask(args.request.cpus, args.request.memory, &Rules::default())?;
+    output::answer(format!("{nodes}\n").as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}

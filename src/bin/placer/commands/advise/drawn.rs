@@ -1,0 +1,53 @@
+//! `placer advise --explain --svg FILE`: why, with a picture.
+
+use std::error::Error;
+use std::path::Path;
+use std::process::ExitCode;
+
+use placer_engine::{SysRoot, advise, explain};
+
+use crate::plan;
+use placer::args::Advise;
+use placer::report::svg::{self, Marks, Picture};
+use placer::report::{explain, save};
+use placer::service::advise::shortage;
+use placer::service::look::Look;
+use placer::service::sampling::Window;
+use placer::{output, settings};
+
+/// Answers, draws what was answered, and says why unless standard output has the picture.
+pub(super) fn run(
+    args: &Advise,
+    set: settings::Claims,
+    root: &SysRoot,
+) -> Result<ExitCode, Box<dyn Error>> {
+    if args.hold.is_some() {
+        let why = "a picture claims nothing";
+        return Err(format!("--hold excludes --svg and --html: {why}").into());
+    }
+    let request = plan::request(&args.request, &args.choice, root)?;
+    let look = Look::at(root, set, Window::Recent(args.host.window), request.pages)?;
+    let advice = advise(&look.snapshot, &request)?;
+    let why = explain(&look.snapshot, &request, &advice)?;
+    for note in look.snapshot.notes().iter().chain(&advice.notes) {
+        output::warn(note);
+    }
+    if let Some(short) = advice.shortfall {
+        output::warn(&shortage(&request, &advice, short));
+    }
+    if args.strict && !advice.fits() {
+        return Ok(ExitCode::from(1));
+    }
+    let (view, marks) = (look.view(), Marks::of(&request, &advice, &why));
+    if let Some(file) = &args.svg {
+        save::save(file, Picture::of(&view, Some(&marks)).svg().as_bytes())?;
+    }
+    if let Some(file) = &args.html {
+        save::save(file, svg::page(&view, Some(&marks)).as_bytes())?;
+    }
+    let taken = [&args.svg, &args.html].iter().any(|file| file.as_deref() == Some(Path::new("-")));
+    if !taken {
+        output::answer(explain::text(&request, &advice, &why).as_bytes())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

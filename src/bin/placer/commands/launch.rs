@@ -1,0 +1,110 @@
+//! `placer launch`: starts a guest where the advice says.
+
+mod definition;
+mod start;
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use placer_engine::source::{default_huge_page, device};
+use placer_engine::{Limits, Request, SysRoot, advise};
+use placer_launcher::domain::{self, Outcome};
+use placer_launcher::guest::{CpuPlacement, Guest, NodeChoice, Pages};
+use placer_launcher::{Binding, MemoryMode};
+
+use crate::plan;
+use placer::args::Launch;
+use placer::service::advise::shortage;
+use placer::service::claiming::{self, Desk};
+use placer::service::sampling::Window;
+use placer::{output, settings};
+use start::{Claimant, Plan};
+
+/// How long any one other launcher may have the ledger. An answer has no time to lose, see
+/// `claiming`; a guest that starts may well wait, rather than have its memory promised twice.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Nothing was started, since it does not fit.
+const UNFIT: u8 = 1;
+
+pub(crate) fn run(args: &Launch, set: settings::Claims) -> Result<ExitCode, Box<dyn Error>> {
+    let only_shown = args.dry_run || args.print_xml;
+    if args.host.root.is_some() && !only_shown {
+        return Err("--root needs --dry-run or --print-xml: a guest runs on this machine".into());
+    }
+    let root = plan::root(&args.host);
+    let mut guest = definition::guest(args)?;
+    let request = request(args, &guest, &root)?;
+    let window = Window::Recent(args.host.window);
+    // Who only looks leaves the ledger alone, and waits for no lock.
+    let desk = (!only_shown).then(|| Desk::open(&root, set));
+    let (decision, snapshot) = match &desk {
+        Some(desk) => desk.begin(&root, window, request.pages, PATIENCE)?,
+        None => (None, Arc::new(claiming::snapshot(&root, set, window, request.pages)?)),
+    };
+    let advice = advise(&snapshot, &request)?;
+    snapshot.notes().iter().chain(&advice.notes).for_each(|note| output::warn(note));
+    if let Some(short) = advice.shortfall {
+        let what = shortage(&request, &advice, short);
+        if !args.force {
+            let force = "--force starts it all the same";
+            output::line(&format!("placer: nothing is started: {what}; {force}"));
+            return Ok(ExitCode::from(UNFIT));
+        }
+        output::warn(&what);
+        if guest.mode == MemoryMode::Strict {
+            // Bound to a full node the kernel would end it.
+            guest.mode = MemoryMode::Preferred;
+        }
+    }
+    let binding = Binding::of_guest(&guest, &snapshot, &advice);
+    if args.print_xml {
+        let outcome = Outcome {
+            cpus: binding.cpus.clone(),
+            nodes: binding.memory.clone(),
+            ..Outcome::default()
+        };
+        output::answer(domain::print(&guest, Some(&outcome))?.as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let plan = Plan::new(&guest, &binding, &advice, &snapshot, &root)?;
+    let Some(desk) = &desk else {
+        output::answer(plan.text().as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    plan.perform(Claimant { desk, decision, request: &request, advice: &advice })
+}
+
+/// Returns what is asked for the guest. Where its definition fixes CPUs or nodes by hand, the rest
+/// is chosen among those.
+fn request(args: &Launch, guest: &Guest, root: &SysRoot) -> Result<Request, Box<dyn Error>> {
+    let ask = guest.ask();
+    let mut request = plan::request(&Request::new(ask.cpus, ask.memory), &args.choice, root)?;
+    if args.guest.is_some() {
+        // A service that starts guests may itself be held to a few CPUs.
+        request.limits = Limits::default();
+    }
+    request.pages = match guest.pages {
+        Pages::Ordinary => None,
+        Pages::Huge(size) => Some(size),
+        Pages::HugeDefault => match default_huge_page(root)? {
+            Some(size) => Some(size),
+            None => return Err("huge pages: this kernel has none (/proc/meminfo)".into()),
+        },
+    };
+    if let Some(name) = &guest.near {
+        request.near = Some(device::node_of(root, name)?);
+    }
+    if let NodeChoice::Fixed(nodes) = &guest.nodes
+        && guest.mode != MemoryMode::None
+    {
+        let within = request.within.map_or(nodes.clone(), |within| within.intersection(nodes));
+        request.within = Some(within);
+    }
+    if let CpuPlacement::Fixed(cpus) = &guest.placement {
+        let cpus = Limits { cpus: Some(cpus.clone()), ..Limits::default() };
+        request.limits = request.limits.and(cpus);
+    }
+    Ok(request)
+}

@@ -1,0 +1,92 @@
+//! The guest that is to be started: from its file, or from a command line.
+
+use std::error::Error;
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use nix::fcntl::OFlag;
+use placer_launcher::definition::read_at_most;
+use placer_launcher::guest::{CpuCount, Guest, MemorySize, Pages, Program, ThreadPin};
+use placer_launcher::{domain, guest_file};
+
+use placer::args::Launch;
+use placer::output;
+
+/// Reads the guest, and puts what flags and variables say in place of what its file says.
+pub(super) fn guest(args: &Launch) -> Result<Guest, Box<dyn Error>> {
+    let mut guest = match &args.guest {
+        Some(path) => read(path)?,
+        None => command(args)?,
+    };
+    if let Some(cpus) = args.cpus {
+        let whole = u32::try_from(cpus.hundredths().div_ceil(100)).unwrap_or(u32::MAX).max(1);
+        if matches!(guest.program, Program::Qemu(_)) {
+            if u64::from(whole) * 100 != cpus.hundredths() {
+                return Err(format!("--cpus: a machine has whole CPUs, found {cpus}").into());
+            }
+            guest.required.cpus = None;
+        } else {
+            guest.required.cpus = Some(cpus);
+        }
+        guest.cpus = CpuCount { maximum: whole, current: whole };
+    }
+    if let Some(memory) = args.memory {
+        guest.memory = MemorySize { maximum: memory, current: memory };
+        guest.required.memory = None;
+    }
+    guest.mode = args.mode.unwrap_or(guest.mode);
+    guest.near = args.choice.near.clone().or(guest.near);
+    if let Some(mode) = args.cgroup {
+        guest.cgroup.mode = mode;
+    }
+    if let Some(parent) = &args.cgroup_parent {
+        guest.cgroup.parent = Some(parent.clone());
+    }
+    guest.pin = args.pin.unwrap_or(guest.pin);
+    guest.isolated |= args.isolated;
+    if !matches!(guest.program, Program::Qemu(_))
+        && (guest.pin != ThreadPin::Nodes || guest.isolated)
+    {
+        output::warn("pin and isolated are for machines, whose threads are known: not used");
+    }
+    if let Some(size) = args.choice.pages {
+        guest.pages = Pages::Huge(size);
+    }
+    Ok(guest)
+}
+
+fn command(args: &Launch) -> Result<Guest, Box<dyn Error>> {
+    let program = args.command.first().map(Path::new).and_then(Path::file_name);
+    let name = program.unwrap_or_default().to_string_lossy();
+    // A name for messages alone: whatever is in it that a name cannot have is left out.
+    let name: String = name.chars().filter(char::is_ascii_alphanumeric).take(32).collect();
+    let name = if name.is_empty() { "command".to_owned() } else { name };
+    Ok(Guest::new(name.parse()?, Program::Command(args.command.clone())))
+}
+
+/// Reads a guest's file, a domain definition or TOML: the first character tells.
+fn read(path: &Path) -> Result<Guest, Box<dyn Error>> {
+    let name = path.display().to_string();
+    let cannot = |e: std::io::Error| format!("cannot read {name}: {e}");
+    let bytes = if path == Path::new("-") {
+        read_at_most(std::io::stdin().lock(), domain::MAX_BYTES).map_err(cannot)?
+    } else {
+        // Never waits for somebody to write into a pipe.
+        let flags = OFlag::O_NONBLOCK.bits();
+        let file = File::options().read(true).custom_flags(flags).open(path).map_err(cannot)?;
+        if !file.metadata().map_err(cannot)?.is_file() {
+            return Err(format!("{name}: expected an ordinary file, found something else").into());
+        }
+        read_at_most(&file, domain::MAX_BYTES).map_err(cannot)?
+    };
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    let first = text.iter().find(|b| !b.is_ascii_whitespace());
+    let read = if first == Some(&b'<') {
+        domain::parse(&name, &bytes)?
+    } else {
+        guest_file::parse(&name, &bytes)?
+    };
+    read.notes.iter().for_each(|note| output::warn(note));
+    Ok(read.value)
+}

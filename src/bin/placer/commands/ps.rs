@@ -1,0 +1,35 @@
+//! `placer ps`: guests and their claims, and where their memory is now.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use placer::args::Ps;
+use placer::report::claims::{Form, Row, table};
+use placer::report::json;
+use placer::service::claiming;
+use placer::{output, settings};
+use placer_engine::claims::{Processes, owners};
+
+use crate::plan;
+
+pub(crate) fn run(args: &Ps, set: settings::Claims) -> Result<ExitCode, Box<dyn Error>> {
+    let root = plan::root_at(args.root.as_ref());
+    let Some(view) = claiming::view(&root, set) else { return Ok(ExitCode::from(2)) };
+    let mut look = Processes::look()?;
+    let mut rows: Vec<Row> = view.claims.iter().map(|claim| Row::of(claim, &mut look)).collect();
+    if !root.is_live() {
+        // Guests that were recorded with a machine do not run here.
+        let mut recorded = owners(&root, &view.claims);
+        for (row, claim) in rows.iter_mut().zip(&view.claims) {
+            let owner = || recorded.remove(&claim.id)?.program;
+            row.program = row.program.take().or_else(owner);
+        }
+    }
+    let answer = if args.json {
+        json::text(&Form { version: 1, claims: &rows })?
+    } else {
+        table(&rows).into_bytes()
+    };
+    output::answer(&answer)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,169 @@
+//! `placer replay`: guests that come and go, by several rules side by side.
+
+mod crew;
+mod progress;
+
+use std::error::Error;
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use placer_engine::Snapshot;
+use placer_engine::source::SnapshotReader;
+
+use crate::plan;
+use placer::args::{ClaimsName, Replay, RuleName, ShapeName};
+use placer::output;
+use placer::replay::{
+    Course, Habits, Machine, Made, Plan, Rule, Shape, Stream, Tuning, generate, read, report,
+};
+use placer::report::json;
+use placer::report::save::save;
+use placer::service::sampling::{self, Window};
+
+/// The load of guests made up, for each CPU.
+const LOAD: f64 = 0.7;
+/// The part of the CPUs of other guests that is busy.
+const BUSY: f64 = 0.5;
+
+pub(crate) fn run(args: &Replay) -> Result<ExitCode, Box<dyn Error>> {
+    let (snapshot, host) = host(args)?;
+    for note in snapshot.notes() {
+        output::warn(note);
+    }
+    let machine = Machine::of(&snapshot).map_err(|error| format!("{host}: {error}"))?;
+    let (stream, guests, made) = stream(args, &machine)?;
+    let busy = busy(args, &stream, &machine)?;
+    let touch = u64::try_from(args.touch.as_micros()).unwrap_or(u64::MAX);
+    let habits = Habits { seed: args.seed, touch, busy };
+    let tuning = Tuning { memory_bound: args.memory_bound, effort: Some(args.effort) };
+    let courses = courses(args, tuning, habits);
+    let outcomes = crew::work(&machine, &stream, &courses, args.threads, args.times);
+    let outcomes = courses.into_iter().zip(outcomes).collect();
+    let report =
+        report::Report { machine, host, guests, stream, habits, tuning, plan: made, outcomes };
+    if let Some(path) = &args.html {
+        save(path, report::html::page(&report).as_bytes())?;
+    }
+    let answer = if args.json {
+        json::text(&report::ReplayForm::new(&report))?
+    } else {
+        report::table::text(&report).into_bytes()
+    };
+    output::answer(&answer)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the host, idle or as it is now, and says which it is.
+fn host(args: &Replay) -> Result<(Snapshot, String), Box<dyn Error>> {
+    if let Some(size) = args.host {
+        let made = Made { nodes: size.nodes, cpus: size.cpus, memory: size.memory };
+        let shape = format!("{:?}", args.shape).to_lowercase();
+        let name = format!(
+            "made up: {} nodes of {} CPUs and {} in a {shape}",
+            made.nodes, made.cpus, made.memory
+        );
+        return Ok((made.snapshot(shape_of(args.shape))?, name));
+    }
+    let root = plan::root_at(args.root.as_ref());
+    let window = Window::Recent(Duration::from_millis(100));
+    let name = match &args.root {
+        Some(dir) => dir.display().to_string(),
+        None => "this host as it is now".to_owned(),
+    };
+    let mut host = SnapshotReader::open(&root, None)?;
+    Ok((sampling::snapshot(&mut host, window)?, name))
+}
+
+fn stream(
+    args: &Replay,
+    machine: &Machine,
+) -> Result<(Stream, String, Option<Plan>), Box<dyn Error>> {
+    let Some(path) = &args.stream else {
+        let plan = Plan {
+            seed: args.seed,
+            guests: args.guests,
+            fill: args.fill,
+            storms: args.storms,
+            storm: args.storm_size,
+            unit: args.unit,
+        };
+        let name = format!("made up, seed {}", args.seed);
+        return Ok((generate(&plan, machine), name, Some(plan)));
+    };
+    if path == Path::new("-") {
+        let stream = read(io::stdin().lock()).map_err(|e| told("standard input", &e))?;
+        return Ok((stream, "standard input".to_owned(), None));
+    }
+    let name = path.display().to_string();
+    let file = File::open(path).map_err(|e| format!("cannot open {name}: {e}"))?;
+    let stream = read(BufReader::new(file)).map_err(|e| told(&name, &e))?;
+    Ok((stream, name, None))
+}
+
+fn told(name: &str, error: &placer::replay::CsvError) -> String {
+    let cause = error.source().map_or_else(String::new, |cause| format!(": {cause}"));
+    match error {
+        placer::replay::CsvError::Read(_) => format!("{name} {error}{cause}"),
+        placer::replay::CsvError::Text { .. } => format!("{name}:{error}"),
+    }
+}
+
+/// Returns the part of the guests' CPUs that has to be busy for the load that is wanted.
+fn busy(args: &Replay, stream: &Stream, machine: &Machine) -> Result<f64, String> {
+    let Some(load) = args.load.or(args.stream.is_none().then_some(LOAD)) else { return Ok(BUSY) };
+    let most = stream.demand().cpus / machine.capacity();
+    if args.load.is_none() {
+        return Ok((load / most).min(1.0));
+    }
+    if load > most {
+        let more = match args.stream {
+            Some(_) => String::new(),
+            None => format!(", or let more of them come (--fill {:.2})", args.fill * load / most),
+        };
+        return Err(format!(
+            "--load {load}: the guests have {most:.2} CPUs for each of the host's, and cannot keep more \
+             busy; lower it{more}"
+        ));
+    }
+    Ok(load / most)
+}
+
+fn courses(args: &Replay, tuning: Tuning, habits: Habits) -> Vec<Course> {
+    let mut rules: Vec<Rule> = args.rules.iter().copied().map(rule_of).collect();
+    if rules.is_empty() {
+        rules = Rule::all().to_vec();
+    }
+    rules.sort_unstable();
+    rules.dedup();
+    let claims: &[bool] = match args.claims {
+        ClaimsName::Both => &[false, true],
+        ClaimsName::Yes => &[true],
+        ClaimsName::No => &[false],
+    };
+    let each = |rule| claims.iter().map(move |&claims| Course { rule, claims, tuning, habits });
+    rules.into_iter().flat_map(each).collect()
+}
+
+fn shape_of(name: ShapeName) -> Shape {
+    match name {
+        ShapeName::Flat => Shape::Flat,
+        ShapeName::Pairs => Shape::Pairs,
+        ShapeName::Ring => Shape::Ring,
+        ShapeName::Mesh => Shape::Mesh,
+    }
+}
+
+fn rule_of(name: RuleName) -> Rule {
+    match name {
+        RuleName::Best => Rule::Best,
+        RuleName::Pack => Rule::Pack,
+        RuleName::Numad => Rule::Numad,
+        RuleName::FirstFit => Rule::FirstFit,
+        RuleName::MostFree => Rule::MostFree,
+        RuleName::Narrowest => Rule::Narrowest,
+        RuleName::Xen => Rule::Xen,
+    }
+}

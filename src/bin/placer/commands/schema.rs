@@ -1,0 +1,18 @@
+//! `placer schema`: what the JSON of other commands is made of, as a JSON Schema.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use placer::args::{Form, Schema};
+use placer::output;
+use placer::report::schema::{ADVISE, REPLAY, SHOW};
+
+pub(crate) fn run(args: &Schema) -> Result<ExitCode, Box<dyn Error>> {
+    let text = match args.of {
+        Form::Advise => ADVISE,
+        Form::Show => SHOW,
+        Form::Replay => REPLAY,
+    };
+    output::answer(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}

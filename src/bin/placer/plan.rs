@@ -1,0 +1,57 @@
+//! From flags as typed to what the engine is asked.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+use placer_engine::policy::best;
+use placer_engine::policy::numad;
+use placer_engine::source::device;
+use placer_engine::{Limits, Policy, Request, SysRoot};
+
+use placer::args::{Choice, HostArgs};
+use placer::settings::PolicyName;
+
+/// Returns the host that is asked about.
+pub(crate) fn root(args: &HostArgs) -> SysRoot {
+    root_at(args.root.as_ref())
+}
+
+/// Returns the machine recorded in a directory, or this one.
+pub(crate) fn root_at(dir: Option<&PathBuf>) -> SysRoot {
+    dir.map_or_else(SysRoot::live, SysRoot::at)
+}
+
+/// Returns the request with its policy and with what may be used.
+///
+/// Errors: a device that is not there or whose node is not told; what numad's rules never ask is
+/// asked of them.
+pub(crate) fn request(
+    asked: &Request,
+    choice: &Choice,
+    root: &SysRoot,
+) -> Result<Request, Box<dyn Error>> {
+    let limits = if choice.machine_wide { Limits::default() } else { Limits::read(root)? };
+    let near = choice.near.as_ref().map(|name| device::node_of(root, name)).transpose()?;
+    let (within, pages) = (choice.within.clone(), choice.pages);
+    Ok(Request { policy: policy(choice)?, limits, within, pages, near, ..asked.clone() })
+}
+
+fn policy(choice: &Choice) -> Result<Policy, Box<dyn Error>> {
+    match choice.policy {
+        PolicyName::Best => Ok(Policy::Best(best::Rules {
+            memory_bound: choice.memory_bound,
+            prefer: choice.prefer.into(),
+            effort: choice.effort,
+            smt_percent: choice.smt_percent,
+        })),
+        PolicyName::Numad => {
+            let refused = [(choice.pages.is_some(), "--pages"), (choice.near.is_some(), "--near")];
+            if let Some((_, flag)) = refused.iter().find(|(given, _)| *given) {
+                let why = "numad's rules know nothing of it";
+                return Err(format!("{flag} needs --policy best: {why}").into());
+            }
+            // An answer on every host: numad's own end for want of a file serves nobody here.
+            Ok(Policy::Numad(numad::Rules { lenient: true, ..numad::Rules::default() }))
+        }
+    }
+}

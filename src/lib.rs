@@ -1,0 +1,16 @@
+//! What placer's programs share. Not a public API: embedders use `placer-engine` and
+//! `placer-launcher`.
+
+#![allow(missing_docs, reason = "shared by placer's own programs")]
+
+pub mod args;
+pub mod atomic_file;
+pub mod daemon;
+pub mod numad;
+pub mod output;
+pub mod protocol;
+pub mod replay;
+pub mod report;
+pub mod service;
+pub mod settings;
+pub mod trouble;

@@ -1,0 +1,264 @@
+//! A client of a daemon that listens on numad's queue: numad's own, or placer's.
+//!
+//! It speaks as numad's does, with three differences: it leaves alone what lies in the queue for
+//! others, it believes only the daemon's own user, and it waits for so long and no longer.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use placer_engine::{NodeSet, parse};
+
+use super::ipc::{self, Buffer, Id, Whose};
+use super::message::Message;
+use super::pid_file;
+use super::process::{Process, user_of};
+use crate::numad::{Advice, Options};
+
+/// So long is an answer waited for: as long as numad takes where there is no daemon.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
+/// When a question is asked again: another client that started may have taken it away.
+const AGAIN: [Duration; 2] = [Duration::from_millis(400), Duration::from_secs(1)];
+/// A full queue is tried again so often.
+const FULL: Duration = Duration::from_millis(5);
+/// Messages that are left in the queue for a process that had our pid.
+const LEFT_OVER: usize = 64;
+
+/// The order in which numad sends its options.
+const ORDER: &[u8] = b"CHiKlmprStux";
+
+/// A daemon that lives.
+#[derive(Debug)]
+pub struct Daemon {
+    process: Process,
+}
+
+/// Why a daemon that lives has not answered.
+#[derive(Debug)]
+pub enum NoAnswer {
+    /// It has no queue.
+    NoQueue,
+    /// The queue is not this user's to use.
+    NotAllowed,
+    /// The queue belongs to somebody who could answer in the daemon's place.
+    Foreign(u32),
+    /// There was no room in the queue.
+    Full,
+    /// Nothing came.
+    Silent,
+    /// It answered with an empty line.
+    Nothing,
+    Io(Errno),
+}
+
+/// Returns the daemon that lives on this host, if there is one.
+pub fn find() -> Option<Daemon> {
+    pid_file::daemon(Path::new(pid_file::PLACE)).map(|process| Daemon { process })
+}
+
+impl Daemon {
+    /// Returns its pid.
+    pub fn pid(&self) -> i32 {
+        self.process.pid
+    }
+
+    /// Returns whether it is placer's own, which has a better way to be asked.
+    pub fn is_placer(&self) -> bool {
+        self.process.is_placer()
+    }
+
+    /// Sends the options that were given, as numad would: in its order, and without waiting.
+    ///
+    /// Errors: the queue cannot be used.
+    pub fn tell(&self, options: &Options) -> Result<(), NoAnswer> {
+        let given = |letter: &&u8| options.given.contains(letter);
+        let mut orders = ORDER.iter().filter(given).peekable();
+        if orders.peek().is_none() {
+            return Ok(());
+        }
+        let id = self.queue()?;
+        let deadline = Instant::now() + PATIENCE;
+        for &letter in orders {
+            let (first, second) = arguments(options, letter);
+            self.send(id, &Message::new(own_pid(), letter, first, second), deadline)?;
+        }
+        Ok(())
+    }
+
+    /// Asks for nodes. Of all that a client may be told only the question is sent: a numad would let
+    /// options beside it count for everybody.
+    ///
+    /// Errors: no answer within [`PATIENCE`].
+    pub fn ask(&self, advice: Advice) -> Result<NodeSet, NoAnswer> {
+        let id = self.queue()?;
+        let own = own_pid();
+        ipc::discard(id, Whose::Of(own), LEFT_OVER);
+        let answers = self.listen(id)?;
+        let question =
+            Message::new(own, b'w', i64::from(advice.cpus_hundredths), i64::from(advice.megabytes));
+        let since = Instant::now();
+        let mut again = AGAIN.iter().copied().chain([PATIENCE]);
+        self.send(id, &question, since + PATIENCE)?;
+        let answer = loop {
+            let Some(next) = again.next() else { break Err(NoAnswer::Silent) };
+            match answers.recv_timeout(next.saturating_sub(since.elapsed())) {
+                Ok(text) => break nodes(&text),
+                Err(RecvTimeoutError::Timeout) if next < PATIENCE => {
+                    self.send(id, &question, since + PATIENCE)?;
+                }
+                Err(_) => break Err(NoAnswer::Silent),
+            }
+        };
+        ipc::discard(id, Whose::Of(own), LEFT_OVER);
+        answer
+    }
+
+    /// Returns the queue, if nobody but the daemon can answer on it.
+    fn queue(&self) -> Result<Id, NoAnswer> {
+        let id = ipc::find().map_err(NoAnswer::Io)?.ok_or(NoAnswer::NoQueue)?;
+        let stat = ipc::stat(id).map_err(|error| match error {
+            Errno::EACCES => NoAnswer::NotAllowed,
+            other => NoAnswer::Io(other),
+        })?;
+        let user = user_of(self.process.pid).ok_or(NoAnswer::Silent)?;
+        match stat.uids.iter().find(|&&uid| uid != user) {
+            Some(&other) => Err(NoAnswer::Foreign(other)),
+            None => Ok(id),
+        }
+    }
+
+    fn send(&self, id: Id, message: &Message, deadline: Instant) -> Result<(), NoAnswer> {
+        let bytes = message.encode();
+        loop {
+            match ipc::send(id, self.process.pid, &bytes) {
+                Ok(()) => return Ok(()),
+                Err(Errno::EAGAIN) if Instant::now() < deadline => std::thread::sleep(FULL),
+                Err(Errno::EAGAIN) => return Err(NoAnswer::Full),
+                Err(Errno::EACCES) => return Err(NoAnswer::NotAllowed),
+                Err(error) => return Err(NoAnswer::Io(error)),
+            }
+        }
+    }
+
+    /// Lets a thread wait in the queue: to one that waits an answer is handed without lying where
+    /// others can take it. The thread ends with this process, at the latest.
+    fn listen(&self, id: Id) -> Result<mpsc::Receiver<String>, NoAnswer> {
+        let (send, answers) = mpsc::channel();
+        let daemon = self.process.pid;
+        let listen = move || {
+            let mut buffer = Buffer::new();
+            loop {
+                let bytes = match ipc::receive(id, Whose::Of(own_pid()), true, &mut buffer) {
+                    Ok((_, bytes)) => bytes,
+                    Err(Errno::EINTR) => continue,
+                    Err(_) => return,
+                };
+                match Message::decode(bytes) {
+                    Ok(Message { sender, letter: b'w', text, .. }) if sender == daemon => {
+                        let _ = send.send(text);
+                        return;
+                    }
+                    _ => {}
+                }
+            }
+        };
+        std::thread::Builder::new()
+            .name("placer-listen".to_owned())
+            .spawn(listen)
+            .map_err(|_| NoAnswer::Io(Errno::EAGAIN))?;
+        Ok(answers)
+    }
+}
+
+fn own_pid() -> i32 {
+    nix::unistd::getpid().as_raw()
+}
+
+fn nodes(text: &str) -> Result<NodeSet, NoAnswer> {
+    let nodes: NodeSet = parse::list::parse(text.as_bytes()).map_err(|_| NoAnswer::Nothing)?;
+    if nodes.is_empty() { Err(NoAnswer::Nothing) } else { Ok(nodes) }
+}
+
+/// Returns what numad sends with a letter.
+fn arguments(options: &Options, letter: u8) -> (i64, i64) {
+    let first = match letter {
+        b'C' => options.count_inactive_file.into(),
+        b'H' => options.thp_scan_ms.into(),
+        b'i' => return (options.min_interval_s.into(), options.max_interval_s.into()),
+        b'K' => options.keep_interleaved.into(),
+        b'l' => options.log_level.into(),
+        b'm' => options.memory_locality.into(),
+        b'p' | b'r' | b'x' => options.last_pid.unwrap_or_default(),
+        b'S' => options.scan_all.into(),
+        b't' => options.thread_percent.into(),
+        b'u' => options.target_utilisation.into(),
+        _ => 0,
+    };
+    (first, 0)
+}
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoQueue => write!(f, "there is no message queue to ask it on"),
+            Self::NotAllowed => write!(f, "its message queue is not this user's to use"),
+            Self::Foreign(uid) => {
+                write!(f, "its message queue belongs to user {uid}, who could answer in its place")
+            }
+            Self::Full => write!(f, "its message queue is full"),
+            Self::Silent => write!(f, "no answer came within {} s", PATIENCE.as_secs()),
+            Self::Nothing => write!(f, "it answered with no nodes"),
+            Self::Io(error) => write!(f, "its message queue cannot be used: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for NoAnswer {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::numad::options_of;
+
+    #[test]
+    fn options_are_sent_as_numad_sends_them() {
+        let line = "-x 9 -u 90 -t 50 -S 0 -r 8 -p 7 -m 95 -v -K 1 -i 7:9 -H 500 -C 0 -w 4:500 -R 0";
+        let options = options_of(line);
+        let sent: Vec<(char, i64, i64)> = ORDER
+            .iter()
+            .filter(|letter| options.given.contains(letter))
+            .map(|&letter| {
+                let (first, second) = arguments(&options, letter);
+                (char::from(letter), first, second)
+            })
+            .collect();
+        // The one pid that numad sends is the last that was given, with each letter.
+        assert_eq!(
+            sent,
+            [
+                ('C', 0, 0),
+                ('H', 500, 0),
+                ('i', 7, 9),
+                ('K', 1, 0),
+                ('l', 6, 0),
+                ('m', 95, 0),
+                ('p', 7, 0),
+                ('r', 7, 0),
+                ('S', 0, 0),
+                ('t', 50, 0),
+                ('u', 90, 0),
+                ('x', 7, 0),
+            ]
+        );
+    }
+
+    #[test]
+    fn an_answer_is_a_list_of_nodes() {
+        assert_eq!(nodes("0-1,3").map(|nodes| nodes.to_string()).ok().as_deref(), Some("0-1,3"));
+        for text in ["", "all", "0-", "3-1", "0-1; rm"] {
+            assert!(nodes(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Asks the daemon, where there is one: `--via auto|daemon`.
+//!
+//! The same answer as from the engine, byte for byte, since the daemon makes the text and refuses
+//! whoever would have answered otherwise: another version, other settings. What it does not answer
+//! in time, this process answers itself.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket, sockopt,
+};
+use nix::unistd::{geteuid, getppid};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+
+use crate::protocol::forms::{
+    AdviseForm, Calling, ClaimForm, Failed, NumadForm, NumadOptions, NumadReply, PrintForm,
+    PrintedReply, Reply, RequestForm,
+};
+use crate::protocol::wire::{Patience, Wire};
+use crate::protocol::{INTERFACE, LONGEST_REPLY, SOCKET, VERSION, settings_mark};
+use crate::service::advise::{Answer, Question};
+use crate::service::sampling;
+use crate::settings::Settings;
+use crate::settings::variables;
+use crate::{numad, output};
+use placer_engine::claims::For;
+
+/// How long an answer may take before this process gives its own.
+const ADVICE: Duration = Duration::from_millis(50);
+/// The same where the ledger's lock may have to be waited for.
+const CLAIM: Duration = Duration::from_millis(400);
+/// Root's daemon answers everybody.
+const ROOTS: &str = "/run/placer";
+
+/// What came of asking.
+pub enum Asked<T> {
+    Answered(T),
+    /// The daemon says why there is no answer: the engine would say the same.
+    Failed(String),
+    /// There is none that answers, and why.
+    Nobody(String),
+}
+
+/// Asks what `placer advise` asks.
+pub fn advise(question: &Question, set: &Settings) -> Asked<Answer> {
+    let print = PrintForm::of(question.form, question.strict, settings_mark(set));
+    let request = RequestForm::of(&question.request);
+    let (explain, print) = (None, Some(print));
+    let asked = match &question.claim {
+        None => ask("Advise", &AdviseForm { request, explain, print }, ADVICE),
+        Some(For::Hold(time)) => {
+            let hold_ms = u64::try_from(time.as_millis()).ok();
+            let caller = u32::try_from(getppid().as_raw()).ok();
+            let form = ClaimForm { request, hold_ms, pid: None, caller, explain, print };
+            ask("AdviseAndClaim", &form, CLAIM)
+        }
+        Some(_) => return Asked::Nobody("it is not asked for a process".to_owned()),
+    };
+    match asked {
+        Asked::Answered(PrintedReply { printed }) => {
+            printed.lines.iter().for_each(|line| output::line(line));
+            let (text, status) = (printed.text.into_bytes(), printed.status);
+            Asked::Answered(Answer { text, status, advice: None, claim: None })
+        }
+        Asked::Failed(reason) => Asked::Failed(reason),
+        Asked::Nobody(why) => Asked::Nobody(why),
+    }
+}
+
+/// Asks what `numad -w` asks. The lines of numad's log are written here, as the caller.
+pub fn numad(
+    options: &numad::Options,
+    advice: numad::Advice,
+    set: &Settings,
+    log: &mut numad::Log,
+) -> Asked<String> {
+    let Some(options) = NumadOptions::of(options) else {
+        return Asked::Nobody("its options are no text".to_owned());
+    };
+    let form = NumadForm {
+        cpus: advice.cpus_hundredths,
+        megabytes: advice.megabytes,
+        options,
+        version: VERSION.to_owned(),
+        settings: settings_mark(set),
+        caller: u32::try_from(getppid().as_raw()).ok(),
+    };
+    let time = if set.numad.hold == crate::settings::Hold::Adopt { CLAIM } else { ADVICE };
+    match ask::<NumadReply>("Numad", &form, time) {
+        Asked::Answered(reply) => {
+            reply.lines.iter().for_each(|line| output::line(line));
+            reply.log.iter().for_each(|line| log.write(line.level, &line.text));
+            Asked::Answered(reply.nodes)
+        }
+        // numad's own words for it are in its log, which the engine writes.
+        Asked::Failed(why) | Asked::Nobody(why) => Asked::Nobody(why),
+    }
+}
+
+fn ask<T: DeserializeOwned>(method: &str, parameters: &impl Serialize, time: Duration) -> Asked<T> {
+    let mut why = "there is no place for its socket".to_owned();
+    for path in places() {
+        match ask_at(&path, method, parameters, time) {
+            Ok(Ok(reply)) => return Asked::Answered(reply),
+            Ok(Err(failed)) => {
+                failed.lines.iter().for_each(|line| output::line(line));
+                return Asked::Failed(failed.reason);
+            }
+            Err(error) => why = format!("{}: {error}", path.display()),
+        }
+    }
+    Asked::Nobody(why)
+}
+
+/// Where a daemon may answer: where the claims of this user are kept, and root's.
+fn places() -> Vec<PathBuf> {
+    let own = sampling::state_dir();
+    let apart = variables::value("PLACER_STATE_DIR").is_some();
+    let roots = (!geteuid().is_root() && !apart).then(|| PathBuf::from(ROOTS));
+    roots.into_iter().chain(own).map(|dir| dir.join(SOCKET)).collect()
+}
+
+/// Asks one socket. The inner error is an answer: that there is none.
+fn ask_at<T: DeserializeOwned>(
+    path: &Path,
+    method: &str,
+    parameters: &impl Serialize,
+    time: Duration,
+) -> Result<Result<T, Failed>, String> {
+    let stream = connected(path).map_err(|e| e.desc().to_owned())?;
+    let owner =
+        getsockopt(&stream.as_fd(), sockopt::PeerCredentials).map_err(nix::Error::desc)?.uid();
+    if owner != 0 && owner != geteuid().as_raw() {
+        return Err(format!("expected a daemon of root's or of one's own, found user {owner}'s"));
+    }
+    let mut wire = Wire::new(UnixStream::from(stream));
+    let method = format!("{INTERFACE}.{method}");
+    let mut call = serde_json::to_vec(&Calling { method: &method, parameters })
+        .map_err(|error| error.to_string())?;
+    call.push(0);
+    let late = || format!("no answer within {} ms", time.as_millis());
+    wire.send(&call, time).map_err(|_| late())?;
+    let patience = Patience { idle: time, message: time };
+    let text = wire.message(LONGEST_REPLY, patience).map_err(|_| late())?;
+    let reply: Reply<'_> = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    let parameters = reply.parameters.map_or("{}", RawValue::get);
+    match reply.error.as_deref() {
+        None => serde_json::from_str(parameters).map(Ok).map_err(|error| error.to_string()),
+        Some("org.placer.Daemon.Failed") => {
+            serde_json::from_str(parameters).map(Err).map_err(|error| error.to_string())
+        }
+        Some(error) => Err(format!("{error} {parameters}")),
+    }
+}
+
+/// Connects without waiting: where too many wait already, this process answers sooner.
+fn connected(path: &Path) -> nix::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    connect(std::os::fd::AsRawFd::as_raw_fd(&fd), &UnixAddr::new(path)?)?;
+    Ok(fd)
+}

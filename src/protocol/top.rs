@@ -1,0 +1,105 @@
+//! What `placer top` tells the program that draws, `placer-top`: one JSON text, its only argument.
+//!
+//! Both take this file in. The flags, variables and settings are read by `placer` alone.
+
+use std::path::PathBuf;
+
+use placer_engine::policy::{Policy, best, numad};
+use placer_engine::{Bytes, CpuSet, CpuShare, Limits, NodeId, NodeSet, Request, parse};
+use serde::{Deserialize, Serialize};
+
+/// All that `placer-top` has to know.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Options {
+    /// Both programs are of one version: this text may change with each.
+    pub version: String,
+    /// The recorded machine; `None`: this one.
+    pub root: Option<PathBuf>,
+    /// The time between two readings.
+    pub interval_ms: u64,
+    /// Where the caller's claims are kept.
+    pub claims: Option<PathBuf>,
+    /// Whether root's claims count beside them.
+    pub below: bool,
+    /// How many times over memory may be promised.
+    pub overcommit: f64,
+    /// What stands in the request line at first.
+    pub request: Option<String>,
+    /// How a place is chosen, and among what.
+    pub choice: Choice,
+    /// Tests make it panic so many milliseconds after its start; for no user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub panic_after_ms: Option<u64>,
+}
+
+/// A [`Request`] without what is asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Choice {
+    numad: bool,
+    memory_bound: f64,
+    pack: bool,
+    effort: Option<u64>,
+    smt_percent: u32,
+    cpus: Option<String>,
+    nodes: Option<String>,
+    within: Option<String>,
+    pages: Option<u64>,
+    near: Option<u32>,
+}
+
+impl Choice {
+    /// Returns the choice of a request.
+    pub fn of(request: &Request) -> Self {
+        let (numad, rules) = match &request.policy {
+            Policy::Best(rules) => (false, *rules),
+            Policy::Numad(_) => (true, best::Rules::default()),
+        };
+        Self {
+            numad,
+            memory_bound: rules.memory_bound,
+            pack: rules.prefer == best::Prefer::Pack,
+            effort: rules.effort,
+            smt_percent: rules.smt_percent,
+            cpus: request.limits.cpus.as_ref().map(ToString::to_string),
+            nodes: request.limits.memory_nodes.as_ref().map(ToString::to_string),
+            within: request.within.as_ref().map(ToString::to_string),
+            pages: request.pages.map(Bytes::get),
+            near: request.near.map(|node| node.0),
+        }
+    }
+
+    /// Returns a request for nothing with this choice.
+    ///
+    /// Errors: a list that is none.
+    pub fn request(&self) -> Result<Request, String> {
+        let prefer = if self.pack { best::Prefer::Pack } else { best::Prefer::Room };
+        let policy = if self.numad {
+            Policy::Numad(numad::Rules { lenient: true, ..numad::Rules::default() })
+        } else {
+            Policy::Best(best::Rules {
+                memory_bound: self.memory_bound,
+                prefer,
+                effort: self.effort,
+                smt_percent: self.smt_percent,
+            })
+        };
+        let nodes = |text: &Option<String>| -> Result<Option<NodeSet>, String> { list(text) };
+        let cpus: Option<CpuSet> = list(&self.cpus)?;
+        let limits = Limits { cpus, memory_nodes: nodes(&self.nodes)?, ..Limits::default() };
+        Ok(Request {
+            policy,
+            limits,
+            within: nodes(&self.within)?,
+            pages: self.pages.map(Bytes::new),
+            near: self.near.map(NodeId),
+            ..Request::new(CpuShare::ZERO, Bytes::ZERO)
+        })
+    }
+}
+
+fn list<T: placer_engine::Id>(
+    text: &Option<String>,
+) -> Result<Option<placer_engine::IdSet<T>>, String> {
+    let read = |text: &String| parse::list::parse(text.as_bytes()).map_err(|e| e.to_string());
+    text.as_ref().map(read).transpose()
+}

@@ -1,0 +1,11 @@
+//! What is shown: a view of the host, and the texts, pictures and JSON that are made of it.
+
+pub mod claims;
+pub mod escape;
+pub mod explain;
+pub mod json;
+pub mod save;
+pub mod schema;
+pub mod svg;
+pub mod text;
+pub mod view;

@@ -1,0 +1,372 @@
+//! The JSON forms that other programs rely on. Memory is in bytes; lists of nodes and CPUs are text.
+
+use placer_engine::claims::ClaimId;
+use placer_engine::policy::best::Proof;
+use placer_engine::{Advice, Bytes, Candidate, Explanation, Request};
+use serde::Serialize;
+
+use crate::report::explain;
+use crate::report::view::{Pages, View, odd};
+
+/// The answer of `placer advise --json`.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Advice"))]
+pub struct AdviceForm<'a> {
+    /// Of this form; more fields may come without a new one.
+    #[cfg_attr(test, schemars(extend("const" = 1)))]
+    version: u32,
+    /// What was asked for.
+    request: AmountForm,
+    /// The rule that chose.
+    #[cfg_attr(test, schemars(extend("enum" = ["best", "numad"])))]
+    policy: &'a str,
+    /// The nodes advised. None under `--strict` when the request does not fit.
+    nodes: IdList,
+    /// Their CPUs that may be used.
+    cpus: IdList,
+    /// Whether the memory fits, and no more CPUs are asked for than the nodes have.
+    fits: bool,
+    /// What is short; not there when the request fits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    short: Option<AmountForm>,
+    /// What each node is expected to carry, in ascending order of nodes.
+    split: Vec<ShareForm>,
+    /// How much slower than alone on local memory the guest is expected to run: 1 is not at all. Null
+    /// where the nodes have no CPUs or no memory, or none are named.
+    slowdown: Option<f64>,
+    /// The mean distance of the guest's CPUs from its memory, 10 is all local; null as above.
+    near: Option<f64>,
+    /// Runnable threads for each CPU, at least 1; null as above.
+    crowding: Option<f64>,
+    /// `"optimal"`: no other nodes are more than 2 % faster. `{"gap": 0.05}`: none are more than 5 %
+    /// faster. Null by numad's rules, which do not ask.
+    proof: Option<ProofForm>,
+    /// The sets that come next, best first.
+    alternatives: Vec<CandidateForm>,
+    /// numad's own answer, by the same figures; not there where it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    numad: Option<CandidateForm>,
+    /// What would make it fit, in words; not there when it fits.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    remedies: Vec<String>,
+    /// What `placer release` takes; not there when nothing was claimed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    claim: Option<String>,
+    /// What a person should know: what was assumed, left out or is unknown.
+    notes: Vec<String>,
+}
+
+/// Ids as the kernel writes them: ascending, runs joined, as in `0-3,8`; empty for none.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct IdList(
+    #[cfg_attr(test, schemars(regex(pattern = "^([0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*)?$")))]
+    String,
+);
+
+/// CPUs and memory.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Amount"))]
+struct AmountForm {
+    /// CPUs, to the hundredth.
+    #[cfg_attr(test, schemars(range(min = 0)))]
+    cpus: f64,
+    /// Bytes.
+    memory: u64,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Proof"))]
+#[serde(rename_all = "lowercase")]
+enum ProofForm {
+    Optimal,
+    Gap(#[cfg_attr(test, schemars(range(min = 0)))] f64),
+}
+
+/// A set of nodes beside the advised one.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Candidate"))]
+struct CandidateForm {
+    nodes: IdList,
+    /// As that of the advice; null without CPUs or memory.
+    slowdown: Option<f64>,
+    near: Option<f64>,
+    crowding: Option<f64>,
+    /// Why it was not advised, in words.
+    reason: String,
+}
+
+impl CandidateForm {
+    fn new(candidate: &Candidate) -> Self {
+        Self {
+            nodes: IdList(candidate.nodes.to_string()),
+            slowdown: candidate.slowdown,
+            near: candidate.near,
+            crowding: candidate.crowding,
+            reason: explain::reason(candidate),
+        }
+    }
+}
+
+/// One node's part of a guest.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Share"))]
+struct ShareForm {
+    node: u32,
+    /// CPUs of the guest that run there on the average.
+    #[cfg_attr(test, schemars(range(min = 0)))]
+    cpus: f64,
+    /// Bytes.
+    memory: u64,
+}
+
+impl<'a> AdviceForm<'a> {
+    pub(crate) fn new(
+        request: &Request,
+        advice: &'a Advice,
+        notes: &[String],
+        claim: Option<ClaimId>,
+        why: Option<&Explanation>,
+    ) -> Self {
+        Self {
+            version: 1,
+            request: AmountForm { cpus: request.cpus.as_cpus(), memory: request.memory.get() },
+            policy: advice.policy.name(),
+            nodes: IdList(advice.nodes.to_string()),
+            cpus: IdList(advice.cpus.to_string()),
+            fits: advice.fits(),
+            short: advice
+                .shortfall
+                .map(|short| AmountForm { cpus: short.cpus.as_cpus(), memory: short.memory.get() }),
+            split: advice
+                .split
+                .iter()
+                .map(|share| ShareForm {
+                    node: share.node.0,
+                    cpus: share.cpus,
+                    memory: share.memory.get(),
+                })
+                .collect(),
+            slowdown: advice.slowdown,
+            near: advice.near.map(millionths),
+            crowding: advice.crowding.map(millionths),
+            proof: advice.proof.map(|proof| match proof {
+                Proof::Optimal => ProofForm::Optimal,
+                Proof::Gap(gap) => ProofForm::Gap(gap),
+            }),
+            alternatives: why
+                .map(|why| why.alternatives.iter().map(CandidateForm::new).collect())
+                .unwrap_or_default(),
+            numad: why.and_then(|why| why.numad.as_ref()).map(CandidateForm::new),
+            remedies: why.map(|why| why.remedies.clone()).unwrap_or_default(),
+            claim: claim.map(|id| id.to_string()),
+            notes: notes.to_vec(),
+        }
+    }
+
+    /// Returns the form of an answer that names no nodes, since the request does not fit on any.
+    pub(crate) fn without_nodes(self) -> Self {
+        let none = || IdList(String::new());
+        Self {
+            nodes: none(),
+            cpus: none(),
+            split: Vec::new(),
+            slowdown: None,
+            near: None,
+            crowding: None,
+            proof: None,
+            alternatives: Vec::new(),
+            numad: None,
+            ..self
+        }
+    }
+}
+
+/// The answer of `placer show --json`.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Host"))]
+pub struct HostForm<'a> {
+    /// Of this form; more fields may come without a new one.
+    #[cfg_attr(test, schemars(extend("const" = 1)))]
+    version: u32,
+    /// In ascending order of ids.
+    nodes: Vec<NodeForm>,
+    /// How many claims and holds there are; null when that cannot be told.
+    claims: Option<CountForm>,
+    /// Null where the host does not tell them.
+    distances: Option<DistancesForm>,
+    /// What hwloc knows beside, with `--devices`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hwloc: Option<serde_json::Value>,
+    /// What is odd about the host.
+    odd: Vec<OddForm<'a>>,
+    /// What a person should know: what was assumed, left out or is unknown.
+    notes: &'a [String],
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Node"))]
+struct NodeForm {
+    id: u32,
+    /// Its online CPUs as the kernel lists them.
+    cpus: IdList,
+    /// Bytes; null when it is not told.
+    memory_total: Option<u64>,
+    /// Bytes that can be promised, before claims: MemFree and Inactive(file); null when not told.
+    memory_free: Option<u64>,
+    /// Bytes of `memory_free` that hold file cache, which is given up first: Inactive(file); null when
+    /// not told.
+    memory_cached: Option<u64>,
+    /// Idle CPU time, in CPUs; null when the load is unknown.
+    cpus_free: Option<f64>,
+    /// What is promised of it and not yet visible as used, in bytes; null when that cannot be told.
+    claimed: Option<u64>,
+    /// The same in huge pages; not there when there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    claimed_huge: Vec<HugeForm>,
+    /// The huge pages of the node; not there when it has none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    huge_pages: Vec<PagesForm>,
+    /// The packages (sockets) its CPUs are in, by the kernel's numbers; empty where it has no CPUs, or
+    /// some CPU does not tell its package.
+    packages: Vec<u64>,
+}
+
+/// The huge pages of one size on a node.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Pages"))]
+struct PagesForm {
+    /// The size of a page in bytes.
+    page: u64,
+    /// All pages.
+    total: u64,
+    /// Those that nobody uses.
+    free: u64,
+}
+
+/// Something odd about the host.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Odd"))]
+struct OddForm<'a> {
+    /// What it is; more kinds may come.
+    kind: &'a str,
+    /// The same for people.
+    text: &'a str,
+}
+
+/// What is promised of a node in huge pages of one size.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Huge"))]
+struct HugeForm {
+    /// The size of a page in bytes.
+    page: u64,
+    /// Bytes.
+    memory: u64,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Count"))]
+struct CountForm {
+    guests: usize,
+    holds: usize,
+}
+
+/// Distances from the CPUs of a node (row) to the memory of a node (column); 10 is local.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Distances"))]
+struct DistancesForm {
+    /// The nodes of the rows and columns, in their order.
+    nodes: Vec<u32>,
+    matrix: Vec<Vec<u32>>,
+}
+
+impl<'a> HostForm<'a> {
+    pub fn new(view: &'a View, hwloc: Option<serde_json::Value>) -> Self {
+        let nodes = view.nodes.iter().map(|node| {
+            let memory = &node.memory;
+            let huge = node.huge.iter();
+            let claimed = huge.clone().filter(|huge| huge.claimed > Bytes::ZERO);
+            NodeForm {
+                id: node.id.0,
+                cpus: IdList(node.listed.to_string()),
+                memory_total: memory.total.map(Bytes::get),
+                memory_free: memory.free.map(Bytes::get),
+                memory_cached: memory.cached.map(Bytes::get),
+                cpus_free: node.idle,
+                claimed: memory.claimed.map(Bytes::get),
+                claimed_huge: claimed
+                    .map(|huge| HugeForm { page: huge.page.get(), memory: huge.claimed.get() })
+                    .collect(),
+                huge_pages: huge
+                    .filter_map(|huge| huge.pages.map(|pages| (huge.page, pages)))
+                    .map(|(page, Pages { total, free })| PagesForm {
+                        page: page.get(),
+                        total,
+                        free,
+                    })
+                    .collect(),
+                packages: node.packages.clone(),
+            }
+        });
+        let distances = view.distances.as_ref().map(|table| DistancesForm {
+            nodes: table.nodes().iter().map(|node| node.0).collect(),
+            matrix: table.rows().map(<[u32]>::to_vec).collect(),
+        });
+        let claims = view.claims().map(|(guests, holds)| CountForm { guests, holds });
+        let odd = view.odd.iter().map(|odd| OddForm { kind: odd.kind, text: &odd.text });
+        let (nodes, odd) = (nodes.collect(), odd.collect());
+        Self { version: 1, nodes, claims, distances, hwloc, odd, notes: &view.notes }
+    }
+
+    /// Leaves out the table of distances, for who has it.
+    pub(crate) fn without_distances(self) -> Self {
+        Self { distances: None, ..self }
+    }
+
+    /// Leaves out where the memory of guests is, for who could not look himself.
+    pub(crate) fn without_guests_memory(mut self) -> Self {
+        self.odd.retain(|odd| odd.kind != odd::MISPLACED);
+        self
+    }
+}
+
+/// Rounds to what is meant by a figure.
+fn millionths(figure: f64) -> f64 {
+    (figure * 1e6).round() / 1e6
+}
+
+/// Writes a form as text, one object, with a line end.
+pub fn text(form: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
+    let mut text = serde_json::to_vec_pretty(form)?;
+    text.push(b'\n');
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Holds the shipped schema to the types; `UPDATE_EXPECT=1` writes it anew.
+    fn check<T: schemars::JsonSchema>(file: &str, shipped: &str) {
+        let settings = schemars::generate::SchemaSettings::draft2020_12().for_serialize();
+        let schema = settings.into_generator().into_root_schema_for::<T>();
+        let mut made = serde_json::to_string_pretty(&schema).expect("a schema is JSON");
+        made.push('\n');
+        if std::env::var_os("UPDATE_EXPECT").is_some() {
+            let path = format!("{}/src/report/schema/{file}", env!("CARGO_MANIFEST_DIR"));
+            std::fs::write(&path, made).unwrap_or_else(|error| panic!("{path}: {error}"));
+        } else {
+            assert!(made == shipped, "{file} is not what the types say: UPDATE_EXPECT=1");
+        }
+    }
+
+    #[test]
+    fn the_shipped_schemas_are_those_of_the_types() {
+        check::<AdviceForm<'_>>("advise.json", crate::report::schema::ADVISE);
+        check::<HostForm<'_>>("show.json", crate::report::schema::SHOW);
+        check::<crate::replay::report::ReplayForm<'_>>(
+            "replay.json",
+            crate::report::schema::REPLAY,
+        );
+    }
+}

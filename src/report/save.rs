@@ -1,0 +1,17 @@
+//! Writes a file that a flag names; `-` is standard output.
+
+use std::path::Path;
+
+use crate::atomic_file::{ReplaceError, replace};
+use crate::output;
+
+/// Writes a file in one step, or standard output if the path is `-`.
+///
+/// Errors: those of [`replace`]; standard output cannot be written.
+pub fn save(path: &Path, content: &[u8]) -> Result<(), ReplaceError> {
+    if path == Path::new("-") {
+        let failed = |source| ReplaceError::Io { path: path.to_owned(), source };
+        return output::answer(content).map_err(failed);
+    }
+    replace(path, content)
+}

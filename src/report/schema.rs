@@ -1,0 +1,8 @@
+//! The JSON Schemas that the program prints; a test in `json.rs` compares them with the types.
+
+/// Of `placer advise --json`.
+pub const ADVISE: &str = include_str!("schema/advise.json");
+/// Of `placer show --json`.
+pub const SHOW: &str = include_str!("schema/show.json");
+/// Of `placer replay --json`.
+pub const REPLAY: &str = include_str!("schema/replay.json");

@@ -1,0 +1,123 @@
+//! One question about where a guest should run, and its answer.
+
+use std::error::Error;
+
+use placer_engine::claims::{ClaimId, For, PATIENCE};
+use placer_engine::{Advice, CpuLimit, MemoryLimit, Policy, Request, Shortfall, advise, explain};
+use placer_launcher::MemoryMode;
+
+use super::claiming::{self, Desk};
+use super::emit::{self, EmitForm};
+use super::figures::Figures;
+use crate::output;
+use crate::report::explain;
+use crate::report::json::{self, AdviceForm};
+
+/// All that an answer depends on beside the host.
+#[derive(Clone, Debug)]
+pub struct Question {
+    pub request: Request,
+    /// Whether it is claimed, and for whom.
+    pub claim: Option<For>,
+    pub strict: bool,
+    pub form: Form,
+}
+
+/// What is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    Nodes,
+    Cpus,
+    Json,
+    Explain,
+    Emit(EmitForm, MemoryMode),
+    /// The JSON form on one line, for a program that did not start this one.
+    Compact {
+        /// With what came second, and what numad would say.
+        explain: bool,
+    },
+}
+
+/// What goes to stdout, and how the program ends.
+#[derive(Debug)]
+pub struct Answer {
+    pub text: Vec<u8>,
+    pub status: u8,
+    /// `None` where there is none on which the request fits, and it had to.
+    pub advice: Option<Advice>,
+    pub claim: Option<ClaimId>,
+}
+
+/// Answers a question. What should be known beside it goes to stderr.
+///
+/// Errors: the host cannot be read, or nothing can be said about it.
+pub fn answer(question: &Question, figures: &dyn Figures) -> Result<Answer, Box<dyn Error>> {
+    let Question { request, claim: who, strict, form } = question;
+    // Only who claims opens the ledger to change it, and waits for its lock.
+    let desk = who.as_ref().map(|_| Desk::open(figures.root(), figures.claims()));
+    let (decision, snapshot) = match &desk {
+        Some(desk) => desk.begin_with(figures, request.pages, PATIENCE)?,
+        None => (None, figures.counted(request.pages)?),
+    };
+    let advice = advise(&snapshot, request)?;
+
+    let notes: Vec<String> = snapshot.notes().iter().chain(&advice.notes).cloned().collect();
+    for note in &notes {
+        output::warn(note);
+    }
+    if let Some(short) = advice.shortfall {
+        output::warn(&shortage(request, &advice, short));
+    }
+    // What takes longer than the advice is made only for those who read it.
+    let asked = matches!(form, Form::Explain | Form::Json | Form::Compact { explain: true });
+    let why = if asked && matches!(request.policy, Policy::Best(_)) {
+        Some(explain(&snapshot, request, &advice)?)
+    } else {
+        None
+    };
+    let whole = |claim| AdviceForm::new(request, &advice, &notes, claim, why.as_ref());
+    if *strict && !advice.fits() {
+        let text = match form {
+            Form::Json => json::text(&whole(None).without_nodes())?,
+            _ => Vec::new(),
+        };
+        return Ok(Answer { text, status: 1, advice: None, claim: None });
+    }
+    let claim = who.clone().zip(decision).and_then(|(who, decision)| {
+        claiming::claim_as_asked(decision, request, &advice, who, figures)
+    });
+    let text = match (form, &why) {
+        (Form::Emit(form, mode), _) => {
+            emit::text(*form, *mode, request, &advice, &snapshot)?.into_bytes()
+        }
+        (Form::Explain, Some(why)) => explain::text(request, &advice, why).into_bytes(),
+        (Form::Json, _) => json::text(&whole(claim))?,
+        (Form::Compact { .. }, _) => serde_json::to_vec(&whole(claim))?,
+        (Form::Cpus, _) => format!("{}\n", advice.cpus).into_bytes(),
+        (Form::Nodes | Form::Explain, _) => format!("{}\n", advice.nodes).into_bytes(),
+    };
+    Ok(Answer { text, status: 0, advice: Some(advice), claim })
+}
+
+/// Says what is short and by how much.
+pub fn shortage(request: &Request, advice: &Advice, short: Shortfall) -> String {
+    let mut parts = Vec::new();
+    if short.cpus.hundredths() > 0 {
+        parts.push(explain::cpus(short.cpus));
+    }
+    if short.memory.get() > 0 {
+        parts.push(short.memory.to_string());
+    }
+    let noun = if advice.nodes.len() == 1 { "node" } else { "nodes" };
+    let (cpus, memory) = (explain::cpus(request.cpus), request.memory);
+    let (nodes, parts) = (&advice.nodes, parts.join(" and "));
+    let mut text = format!("{cpus} and {memory} do not fit on {noun} {nodes}: {parts} short");
+    if let Some(MemoryLimit { group, file, limit, left }) = request.beyond_memory_limit() {
+        text.push_str(&format!("; {file} of control group {group} is {limit}, {left} left"));
+    }
+    if let Some(CpuLimit { group, file, limit }) = request.beyond_cpu_limit() {
+        let limit = explain::cpus(*limit);
+        text.push_str(&format!("; {file} of control group {group} allows {limit}"));
+    }
+    text
+}

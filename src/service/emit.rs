@@ -1,0 +1,54 @@
+//! `placer advise --emit FORM`: the same decision as settings for another program.
+
+use std::error::Error;
+
+use clap::ValueEnum;
+use placer_engine::{Advice, Request, Snapshot};
+use placer_launcher::{Binding, MemoryMode, emit, qemu};
+
+use crate::output;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EmitForm {
+    /// numactl options, on one line.
+    Numactl,
+    /// Lines for the [Service] section of a unit.
+    Systemd,
+    /// QEMU options, one per line.
+    Qemu,
+    /// The vcpu and numatune elements of a domain.
+    LibvirtXml,
+    /// Lines of a container configuration.
+    Lxc,
+}
+
+/// Returns the settings. What a program has no setting for is said in a warning.
+pub(super) fn text(
+    form: EmitForm,
+    mode: MemoryMode,
+    request: &Request,
+    advice: &Advice,
+    snapshot: &Snapshot,
+) -> Result<String, Box<dyn Error>> {
+    let binding = Binding::of(advice, mode);
+    let vcpus = u32::try_from(request.cpus.hundredths().div_ceil(100)).unwrap_or(u32::MAX).max(1);
+    let settings = match form {
+        EmitForm::Numactl => emit::numactl(&binding),
+        EmitForm::Systemd => emit::systemd(&binding),
+        EmitForm::Lxc => emit::lxc(&binding),
+        EmitForm::LibvirtXml => emit::libvirt(&binding, vcpus),
+        EmitForm::Qemu => {
+            let lines = qemu::emit(request, advice, snapshot, mode)?;
+            let unbound =
+                matches!(mode, MemoryMode::PreferredMany | MemoryMode::WeightedInterleave);
+            let notes = unbound.then(|| {
+                format!(
+                    "QEMU has no option for memory mode {mode}: placer launch sets it as a policy"
+                )
+            });
+            emit::Settings { text: lines.join("\n") + "\n", notes: notes.into_iter().collect() }
+        }
+    };
+    settings.notes.iter().for_each(|note| output::warn(note));
+    Ok(settings.text)
+}

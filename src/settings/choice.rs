@@ -1,0 +1,51 @@
+//! The values that a flag and a setting share.
+
+use clap::ValueEnum;
+use placer_engine::policy::best::Prefer;
+use placer_engine::{Bytes, NodeId, NodeSet, parse};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PolicyName {
+    /// Exact and explained; knows huge pages, devices and limits.
+    Best,
+    /// The rules of numad 0.5, bit for bit.
+    Numad,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PreferName {
+    /// The set with the most free capacity.
+    Room,
+    /// The fullest set, so that other nodes stay empty.
+    Pack,
+}
+
+impl From<PreferName> for Prefer {
+    fn from(name: PreferName) -> Self {
+        match name {
+            PreferName::Room => Self::Room,
+            PreferName::Pack => Self::Pack,
+        }
+    }
+}
+
+/// Reads the size of a huge page: as large as a kernel has them, and a power of two.
+pub fn pages(text: &str) -> Result<Bytes, String> {
+    let wanted = || format!("expected a size of huge pages, as in 2M or 1G, found {text:?}");
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit {
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        _ => return Err(wanted()),
+    };
+    let size: u64 = number.parse().map_err(|_| wanted())?;
+    let size = size.checked_mul(1 << shift).filter(|size| size.is_power_of_two());
+    size.filter(|size| (1 << 14..=1 << 40).contains(size)).map(Bytes::new).ok_or_else(wanted)
+}
+
+pub fn nodes(text: &str) -> Result<NodeSet, String> {
+    let nodes = parse::list::parse::<NodeId>(text.as_bytes()).map_err(|e| e.to_string())?;
+    if nodes.is_empty() { Err("expected at least one node".to_owned()) } else { Ok(nodes) }
+}
