@@ -3,6 +3,7 @@
 mod advise;
 mod claims;
 mod daemon;
+mod doctor;
 mod fill;
 mod idle;
 mod launch;
@@ -11,6 +12,7 @@ mod record;
 mod replay;
 mod schema;
 mod show;
+mod status;
 mod top;
 
 use std::ffi::OsString;
@@ -26,6 +28,7 @@ use crate::settings::{PolicyName, PreferName, duration, nodes, pages};
 pub use advise::{Advise, Via};
 pub use claims::{Ps, Release};
 pub use daemon::Daemon;
+pub use doctor::Doctor;
 pub use idle::refuse as refuse_idle;
 pub use launch::Launch;
 use lazily::Lazily;
@@ -34,6 +37,7 @@ pub use record::Record;
 pub use replay::{ClaimsName, Replay, RuleName, ShapeName};
 pub use schema::{Form, Schema};
 pub use show::Show;
+pub use status::Status;
 pub use top::Top;
 
 /// Returns the command line; a command's own flags are added when it is named.
@@ -43,12 +47,13 @@ pub fn command() -> clap::Command {
 
 /// Choose the NUMA nodes a guest should run on, and start it there.
 #[derive(Debug, Parser)]
-#[command(name = "placer", version, max_term_width = 80, arg_required_else_help = true)]
+#[command(name = "placer", version, max_term_width = 80)]
 #[command(long_about = "\
 Choose the NUMA nodes a guest should run on, and start it there
 
 Examples:
-  placer advise 4:8G              nodes for 4 CPUs and 8 GiB, such as 0-1
+  placer                          the host, its guests, and what to do next
+  placer 4:8G                     nodes for 4 CPUs and 8 GiB, such as 0-1
   placer advise 4:8G --explain    why these nodes, and the runners-up
   placer launch --cpus 4 --memory 8G -- ./solver input
   placer show                     nodes, CPUs, memory, claims, load
@@ -69,6 +74,8 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Print the host, its guests, what is odd, and what to do next.
+    Status(Lazily<Status>),
     /// Print the NUMA nodes a guest should run on.
     Advise(Lazily<Advise>),
     /// Start a guest on the nodes placer chooses, bound from the start.
@@ -81,6 +88,8 @@ pub enum Command {
     Ps(Lazily<Ps>),
     /// End a claim.
     Release(Lazily<Release>),
+    /// Find what makes guests slow on this host, and how to change it.
+    Doctor(Lazily<Doctor>),
     /// Record this host in a directory that --root reads.
     Record(Lazily<Record>),
     /// Simulate guests on a host under several placement rules.
@@ -193,6 +202,7 @@ mod tests {
                         | "cpus"
                         | "devices"
                         | "explain"
+                        | "verbose"
                         | "emit"
                         | "print-xml"
                         | "svg"

@@ -1,6 +1,7 @@
 //! What is shown: a view of the host, and the texts, pictures and JSON that are made of it.
 
 pub mod claims;
+pub mod doctor;
 pub mod escape;
 pub mod explain;
 pub mod json;

@@ -51,10 +51,141 @@ fn the_version_is_printed() {
 }
 
 #[test]
-fn without_a_command_the_help_is_an_error() {
-    let (code, stdout, stderr) = told(&run(&mut placer()));
+fn without_a_command_the_host_and_the_next_command_are_printed() {
+    let ring = common::fixture("ring-4");
+    let alone = told(&run(placer().env("PLACER_ROOT", &ring)));
+    assert_eq!(alone, told(&placer_on(&ring, &["status"])));
+    let (code, stdout, stderr) = alone;
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    assert!(stdout.starts_with("4 nodes, 8 CPUs, "), "{stdout}");
+    let next = stdout.lines().last().and_then(|line| line.strip_prefix("next: placer "));
+    // It can be typed as it stands.
+    let next: Vec<&str> = next.expect("a next command").split(' ').collect();
+    let (code, stdout, stderr) = told(&run(placer().args(&next)));
+    assert_eq!((code, stderr.as_str()), (Some(0), ""), "{next:?}");
+    assert!(stdout.contains("advised"), "{next:?}: {stdout}");
+}
+
+#[test]
+fn a_hold_leads_to_ps_and_a_fault_to_the_doctor() {
+    let ring = common::fixture("ring-4");
+    let state = tempfile::tempdir().expect("a directory");
+    let ask = |args: &[&str], root: &std::path::Path| {
+        let mut placer = placer();
+        told(&run(placer.env("PLACER_STATE_DIR", state.path()).env("PLACER_ROOT", root).args(args)))
+    };
+    assert_eq!(ask(&["2:100", "--hold", "1m"], &ring), answer("0"));
+    let (_, stdout, _) = ask(&[], &ring);
+    assert!(stdout.contains("hold "), "{stdout}");
+    assert!(stdout.contains("\nnext: placer ps --root "), "{stdout}");
+    let (_, stdout, _) = ask(&[], &common::fixture("memless"));
+    assert!(stdout.contains("\nnext: placer doctor --root "), "{stdout}");
+}
+
+#[test]
+fn a_request_alone_is_advise() {
+    let host = host();
+    for args in [&["2:500"][..], &["2:500", "--cpus"], &["2:500", "--explain"]] {
+        let whole: Vec<&str> = ["advise"].iter().chain(args).copied().collect();
+        let asked = told(&placer_on(host.path(), args));
+        assert_eq!(asked.0, Some(0), "{args:?}");
+        assert_eq!(asked, told(&placer_on(host.path(), &whole)));
+    }
+    let config = ["--config", common::SHIPPED, "2:500"];
+    assert_eq!(told(&run(placer().env("PLACER_ROOT", host.path()).args(config))), answer("1"));
+}
+
+#[test]
+fn what_is_unknown_is_answered_with_what_exists() {
+    let (code, stdout, stderr) = told(&run(placer().args(["advise", "1", "--frob"])));
     assert_eq!((code, stdout.as_str()), (Some(2), ""));
-    assert!(stderr.contains("Usage: placer"), "{stderr}");
+    for option in ["--within", "--hold", "--emit"] {
+        assert!(stderr.contains(option), "{option}: {stderr}");
+    }
+    let (code, _, stderr) = told(&run(placer().arg("frob")));
+    assert_eq!(code, Some(2));
+    for command in ["advise", "launch", "doctor"] {
+        assert!(stderr.contains(command), "{command}: {stderr}");
+    }
+    let near = ["advise", "1", "--near", "eth9"];
+    let (code, _, stderr) = told(&placer_on(&common::fixture("pci-4"), &near));
+    let devices =
+        "placer: no device \"eth9\" on this host; devices: eth0 (node 3), vda (node not known)\n";
+    assert_eq!((code, stderr.as_str()), (Some(2), devices));
+    let (code, _, stderr) = told(&placer_on(&common::fixture("ring-4"), &["1", "--within", "7"]));
+    assert_eq!(code, Some(2));
+    assert!(stderr.contains("nodes 0-3"), "{stderr}");
+}
+
+/// Runs a command on a terminal; both streams together.
+fn on_a_terminal(args: &str) -> String {
+    let command = format!("{} {args}", env!("CARGO_BIN_EXE_placer"));
+    let mut script = std::process::Command::new("script");
+    let output =
+        run(script.args(["-qec", &command, "/dev/null"]).env("PLACER_CONFIG", common::SHIPPED));
+    text(&output.stdout).replace('\r', "")
+}
+
+#[test]
+fn on_a_terminal_an_answer_ends_with_the_line_to_copy() {
+    let ring = common::fixture("ring-4");
+    let root = ring.display();
+    let shown = on_a_terminal(&format!("advise 2:100 --root {root}"));
+    let line = format!(
+        "start it: placer launch --cpus 2 --memory 100M --root {root} --dry-run -- COMMAND"
+    );
+    assert_eq!(shown, format!("0\n{line}\n"));
+    // The line works.
+    let args: Vec<&str> = line.split(' ').skip(3).collect();
+    let (code, stdout, stderr) = told(&run(placer().args(args)));
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    assert!(stdout.contains("COMMAND"), "{stdout}");
+    // Programs do not read it, and it is not printed for a hold.
+    assert_eq!(
+        on_a_terminal(&format!("advise 2:100 --emit numactl --root {root}")).lines().count(),
+        1
+    );
+    assert_eq!(told(&placer_on(&ring, &["advise", "2:100"])), answer("0"));
+}
+
+#[test]
+fn explain_speaks_before_it_counts() {
+    let ring = common::fixture("ring-4-busy");
+    let (_, stdout, _) = told(&placer_on(&ring, &["advise", "2:200", "--explain"]));
+    let spoken = "21.4 % slower: half its memory would be one hop away";
+    let at = |piece: &str| stdout.find(piece).unwrap_or_else(|| panic!("no {piece:?}: {stdout}"));
+    assert!(at(spoken) < at("can promise"), "{stdout}");
+    assert!(!stdout.contains("crowding"), "{stdout}");
+    let (_, stdout, _) = told(&placer_on(&ring, &["advise", "2:200", "--explain", "-v"]));
+    assert!(stdout.contains("slowdown  crowding  distance"), "{stdout}");
+    assert!(stdout.contains("1.223     1.000    14.455  numad"), "{stdout}");
+}
+
+#[test]
+fn the_doctor_names_cost_mend_and_undo() {
+    let doctor = |name: &str, args: &[&str]| {
+        let state = tempfile::tempdir().expect("a directory");
+        let mut placer = placer();
+        placer.env("PLACER_STATE_DIR", state.path()).env("PLACER_ROOT", common::fixture(name));
+        told(&run(placer.arg("doctor").args(args)))
+    };
+    assert_eq!(doctor("ring-4", &[]), (Some(0), "nothing was found\n".to_owned(), String::new()));
+    let (code, stdout, stderr) = doctor("memless", &[]);
+    assert_eq!((code, stderr.as_str()), (Some(1), ""));
+    for line in
+        ["\n   cost  ", "\n   mend  export PLACER_WITHIN=", "\n   undo  unset PLACER_WITHIN\n"]
+    {
+        assert!(stdout.contains(line), "{line:?}: {stdout}");
+    }
+    let (code, stdout, _) = doctor("memless", &["--json"]);
+    assert_eq!(code, Some(1));
+    let form: serde_json::Value = serde_json::from_str(&stdout).expect("JSON");
+    assert_eq!(form["version"], 1);
+    let finding = &form["findings"][0];
+    assert_eq!(finding["kind"], "no-memory");
+    for key in ["text", "cost", "mend", "undo"] {
+        assert!(finding[key].is_string(), "{key}: {finding}");
+    }
 }
 
 #[test]

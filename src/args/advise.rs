@@ -43,6 +43,9 @@ pub struct Advise {
     /// Print the reasons, the runners-up and numad's answer.
     #[arg(long, conflicts_with_all = ["cpus", "json"])]
     pub explain: bool,
+    /// With --explain: also print the factors of each slowdown.
+    #[arg(long, short, requires = "explain", hide_short_help = true)]
+    pub verbose: bool,
     /// Print the whole answer as JSON.
     #[arg(long, conflicts_with = "cpus")]
     pub json: bool,

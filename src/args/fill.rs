@@ -29,6 +29,7 @@ impl Settings {
             }
             Command::Top(args) => set.choose(&open, &mut args.choice),
             Command::Show(args) => put(open("window"), &mut args.host.window, &set.window),
+            Command::Status(args) => put(open("window"), &mut args.host.window, &set.window),
             _ => {}
         }
     }

@@ -102,6 +102,11 @@ pub fn numad(
     }
 }
 
+/// Returns whether a daemon accepts connections where this user's requests go.
+pub fn daemon_runs() -> bool {
+    places().iter().any(|path| connected(path).is_ok())
+}
+
 fn ask<T: DeserializeOwned>(method: &str, parameters: &impl Serialize, time: Duration) -> Asked<T> {
     let mut why = "there is no place for its socket".to_owned();
     for path in places() {

@@ -259,6 +259,7 @@ enum FormName {
     Cpus,
     Json,
     Explain,
+    ExplainFactors,
     Numactl,
     Systemd,
     Qemu,
@@ -273,7 +274,8 @@ impl PrintForm {
             Form::Nodes | Form::Compact { .. } => FormName::Nodes,
             Form::Cpus => FormName::Cpus,
             Form::Json => FormName::Json,
-            Form::Explain => FormName::Explain,
+            Form::Explain { factors: false } => FormName::Explain,
+            Form::Explain { factors: true } => FormName::ExplainFactors,
             Form::Emit(form, of) => {
                 mode = of;
                 match form {
@@ -298,7 +300,8 @@ impl PrintForm {
             FormName::Nodes => Form::Nodes,
             FormName::Cpus => Form::Cpus,
             FormName::Json => Form::Json,
-            FormName::Explain => Form::Explain,
+            FormName::Explain => Form::Explain { factors: false },
+            FormName::ExplainFactors => Form::Explain { factors: true },
             FormName::Numactl => Form::Emit(EmitForm::Numactl, mode),
             FormName::Systemd => Form::Emit(EmitForm::Systemd, mode),
             FormName::Qemu => Form::Emit(EmitForm::Qemu, mode),
@@ -522,7 +525,9 @@ mod tests {
         use clap::ValueEnum;
         let emits = EmitForm::value_variants().iter();
         let emits = emits.map(|&form| Form::Emit(form, MemoryMode::Interleave));
-        for form in [Form::Nodes, Form::Cpus, Form::Json, Form::Explain].into_iter().chain(emits) {
+        let explained = [false, true].map(|factors| Form::Explain { factors });
+        let plain = [Form::Nodes, Form::Cpus, Form::Json];
+        for form in plain.into_iter().chain(explained).chain(emits) {
             let print = PrintForm::of(form, true, String::new());
             let text = serde_json::to_string(&print).expect("a form");
             let back: PrintForm = serde_json::from_str(&text).expect("a form");

@@ -71,6 +71,21 @@ impl Row {
         Self::with(claim, look, None)
     }
 
+    /// Returns the nodes that were chosen for the guest.
+    pub fn nodes(&self) -> &str {
+        &self.nodes
+    }
+
+    /// Returns the process of a guest with memory on other nodes than its own, the percentage of
+    /// memory on its own, and the other nodes.
+    pub fn misplaced(&self) -> Option<(u32, u64, NodeSet)> {
+        let (pid, percent) = (self.pid?, self.on_advised?);
+        let own = |node: u32| self.promised.iter().any(|promise| promise.node == node);
+        let away = self.now.iter().flatten().filter(|part| part.memory > 0 && !own(part.node));
+        let away = away.map(|part| NodeId(part.node)).collect();
+        self.is_astray().then_some((pid, percent, away))
+    }
+
     /// Returns whether its memory is known not to be where it was advised.
     pub(crate) fn is_astray(&self) -> bool {
         self.matches == Some(false)

@@ -1,18 +1,35 @@
-//! An advice in words, in 80 columns.
+//! An advice in words and figures, in 80 columns.
 
 use std::fmt::Write;
 
 use placer_engine::policy::best::{Proof, Reason};
-use placer_engine::{Advice, Bytes, Candidate, CpuShare, Explanation, Request};
+use placer_engine::{Advice, Bytes, Candidate, CpuShare, Distances, Explanation, NodeSet, Request};
 
-/// Returns why an advice is what it is.
-pub fn text(request: &Request, advice: &Advice, why: &Explanation) -> String {
+/// Returns why an advice is what it is: sentences first, then figures. With `factors`, the figures
+/// include those that each slowdown is made of.
+pub fn text(
+    request: &Request,
+    advice: &Advice,
+    why: &Explanation,
+    distances: Option<&Distances>,
+    factors: bool,
+) -> String {
     let mut text = String::new();
     let mut put = |line: &str| {
         // Writing to a string does not fail.
         let _ = writeln!(text, "{}", line.trim_end());
     };
     put(&headline(request, advice));
+    put("");
+    put(&sentence(&advice.nodes, &proof(advice)));
+    for other in &why.alternatives {
+        put(&sentence(&other.nodes, &cause(other, advice, distances)));
+    }
+    put("");
+    put(&numad(advice, why, distances));
+    if !why.remedies.is_empty() {
+        put(&format!("it would fit with {}", why.remedies.join(", or ")));
+    }
     put("");
     put("  node       idle/CPUs       can promise    of the guest");
     for node in &why.nodes {
@@ -23,21 +40,91 @@ pub fn text(request: &Request, advice: &Advice, why: &Explanation) -> String {
         let load = format!("{:.2}/{:.2}", node.idle, node.cap);
         put(&format!("{:>6} {load:>15} {:>17}  {part}", node.id, mib(node.mem).to_string()));
     }
-    put("");
-    put(HEAD);
-    put(&row(&chosen(advice), &proof(advice)));
-    for other in &why.alternatives {
-        put(&row(other, &reason(other)));
-    }
-    put("");
-    put(&numad(advice, why));
-    if advice.crowding.is_some_and(|crowding| crowding > 1.0) {
-        put("crowding rests on measured load, which cannot tell one waiting thread from ten");
-    }
-    if !why.remedies.is_empty() {
-        put(&format!("it would fit with {}", why.remedies.join(", or ")));
+    if factors {
+        put("");
+        put(HEAD);
+        put(&row(&chosen(advice), "advised"));
+        why.alternatives.iter().for_each(|other| put(&row(other, "")));
+        if let Some(numad) = why.numad.as_ref().filter(|numad| numad.nodes != advice.nodes) {
+            put(&row(numad, "numad"));
+        }
+        if advice.crowding.is_some_and(|crowding| crowding > 1.0) {
+            put("crowding is measured load, which counts at most one waiting thread per CPU");
+        }
     }
     text
+}
+
+fn sentence(nodes: &NodeSet, remark: &str) -> String {
+    format!("  {:<14} {remark}", nodes.to_string())
+}
+
+/// Returns why a set is not the answer, and what makes it slower.
+fn cause(other: &Candidate, advice: &Advice, distances: Option<&Distances>) -> String {
+    let reason = reason(other);
+    if !matches!(other.reason, Reason::Slower(_)) {
+        return reason;
+    }
+    let rises = |theirs: Option<f64>, ours: Option<f64>| {
+        theirs.zip(ours).filter(|(theirs, ours)| *theirs > ours * 1.005).map(|(theirs, _)| theirs)
+    };
+    let far = rises(other.near, advice.near);
+    let far = far.map(|mean| remote(&other.nodes, mean, distances));
+    let crowded = rises(other.crowding, advice.crowding);
+    let crowded = crowded.map(|threads| format!("{threads:.2} threads would share each CPU"));
+    let causes: Vec<String> = [far, crowded].into_iter().flatten().collect();
+    if causes.is_empty() { reason } else { format!("{reason}: {}", causes.join(", and ")) }
+}
+
+/// Says how much of a guest's memory would be how far away, at a mean distance.
+fn remote(nodes: &NodeSet, mean: f64, distances: Option<&Distances>) -> String {
+    // How much of it is on which of several nodes cannot be told from a mean.
+    let fallback = || format!("its memory would be {:.1} times as far", mean / 10.0);
+    let Some(distances) = distances.filter(|_| nodes.len() == 2) else { return fallback() };
+    let between = |apart: bool| -> Vec<f64> {
+        let pairs = nodes.iter().flat_map(|a| nodes.iter().map(move |b| (a, b)));
+        let pairs = pairs.filter(|(a, b)| (a != b) == apart);
+        pairs.filter_map(|(a, b)| distances.get(a, b)).map(|d| f64::from(d.0)).collect()
+    };
+    let average = |all: &[f64]| {
+        let count = u32::try_from(all.len()).ok().filter(|count| *count > 0)?;
+        Some(all.iter().sum::<f64>() / f64::from(count))
+    };
+    let (local, apart) = (between(false), between(true));
+    let Some((near, far)) = average(&local).zip(average(&apart)) else { return fallback() };
+    if far <= near {
+        return fallback();
+    }
+    let part = (mean - near) / (far - near);
+    let names = [
+        (0.08, "a little of"),
+        (0.15, "a tenth of"),
+        (0.22, "a fifth of"),
+        (0.29, "a quarter of"),
+        (0.42, "a third of"),
+        (0.58, "half"),
+        (0.71, "two thirds of"),
+        (0.82, "three quarters of"),
+    ];
+    let name = names.iter().find(|(below, _)| part < *below).map_or("most of", |(_, name)| name);
+    let farthest = apart.iter().copied().fold(0.0, f64::max);
+    format!("{name} its memory would be {}", hops(farthest, distances))
+}
+
+/// Names a distance by its rank among those between different nodes of the host, where there are few.
+fn hops(distance: f64, distances: &Distances) -> &'static str {
+    let nodes = distances.nodes();
+    let pairs = nodes.iter().flat_map(|a| nodes.iter().map(move |b| (*a, *b)));
+    let mut all: Vec<u32> =
+        pairs.filter(|(a, b)| a != b).filter_map(|(a, b)| Some(distances.get(a, b)?.0)).collect();
+    all.sort_unstable();
+    all.dedup();
+    match all.iter().position(|&known| distance <= f64::from(known)) {
+        Some(0) if all.len() <= 3 => "one hop away",
+        Some(1) if all.len() <= 3 => "up to two hops away",
+        Some(2) if all.len() <= 3 => "up to three hops away",
+        _ => "on another node",
+    }
 }
 
 /// What stands above the rows of the sets.
@@ -129,40 +216,43 @@ pub fn reason(candidate: &Candidate) -> String {
     }
 }
 
-/// Says what numad would say, and in which figure that is worse, on a line of its own.
-pub fn numad(advice: &Advice, why: &Explanation) -> String {
+/// Returns what numad would choose, and what makes it slower, on one line.
+pub fn numad(advice: &Advice, why: &Explanation, distances: Option<&Distances>) -> String {
     match &why.numad {
         None => "numad has no answer for this host".to_owned(),
-        Some(numad) if numad.nodes == advice.nodes => "numad would say the same".to_owned(),
+        Some(numad) if numad.nodes == advice.nodes => "numad would choose the same".to_owned(),
         Some(numad) => {
-            let times = |figure: Option<f64>| {
-                figure.map_or_else(String::new, |f| format!(", slowdown {f:.3}"))
-            };
-            let (nodes, slow) = (&numad.nodes, times(numad.slowdown));
-            format!("numad would say {nodes}: {}{slow}{}", reason(numad), worse(advice, numad))
+            format!("numad would choose {}: {}", numad.nodes, cause(numad, advice, distances))
         }
     }
-}
-
-/// Says in which figure a slower set is worse, on a line of its own.
-fn worse(advice: &Advice, other: &Candidate) -> String {
-    if !matches!(other.reason, Reason::Slower(_)) {
-        return String::new();
-    }
-    let figures = [
-        ("crowding", other.crowding.zip(advice.crowding)),
-        ("distance", other.near.zip(advice.near)),
-    ];
-    let worse = figures.iter().filter_map(|(name, both)| {
-        let (theirs, ours) = both.filter(|(theirs, ours)| *theirs > ours * 1.005)?;
-        Some(format!("{name} {theirs:.3} instead of {ours:.3}"))
-    });
-    let worse: Vec<String> = worse.collect();
-    if worse.is_empty() { String::new() } else { format!("\n  {}", worse.join(", ")) }
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "no host has 2^64 bytes")]
 #[expect(clippy::cast_sign_loss, reason = "amounts are not negative")]
 fn mib(amount: f64) -> Bytes {
     Bytes::new((amount * 1_048_576.0).round() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use placer_engine::NodeId;
+
+    use super::*;
+
+    #[test]
+    fn remote_memory_is_described_by_its_part_and_hops() {
+        let ids = vec![NodeId(0), NodeId(1), NodeId(3)];
+        let ring = Distances::new(ids, vec![10, 20, 30, 20, 10, 20, 30, 20, 10]).expect("a table");
+        let said = |nodes: &[u32], mean| {
+            let nodes: NodeSet = nodes.iter().copied().map(NodeId).collect();
+            remote(&nodes, mean, Some(&ring))
+        };
+        assert_eq!(said(&[0, 1], 15.0), "half its memory would be one hop away");
+        assert_eq!(said(&[0, 3], 15.0), "a quarter of its memory would be up to two hops away");
+        assert_eq!(said(&[0, 1], 19.9), "most of its memory would be one hop away");
+        let unknown = "its memory would be 1.5 times as far";
+        assert_eq!(said(&[0], 15.0), unknown);
+        assert_eq!(said(&[0, 1, 3], 15.0), unknown);
+        assert_eq!(remote(&NodeSet::new(), 15.0, None), unknown);
+    }
 }

@@ -16,6 +16,14 @@ const MANY: usize = 17;
 
 /// Draws a host.
 pub fn host(view: &View, style: &Style) -> String {
+    let mut text = overview(view, style);
+    huge_pages(view, &mut text);
+    distances::draw(view, style, &mut text);
+    text
+}
+
+/// Draws what is odd about a host, and its nodes.
+pub fn overview(view: &View, style: &Style) -> String {
     let mut text = String::new();
     head(view, style, &mut text);
     let columns = Columns::of(style);
@@ -35,8 +43,6 @@ pub fn host(view: &View, style: &Style) -> String {
     if columns.bar > 0 {
         put(&mut text, &format!("{:8}{}\n", "", columns.key()));
     }
-    huge_pages(view, &mut text);
-    distances::draw(view, style, &mut text);
     text
 }
 
@@ -249,7 +255,7 @@ pub(super) fn put(text: &mut String, piece: &str) {
 }
 
 /// Breaks a long list of ids at its commas, below where it began, in 80 columns.
-pub(crate) fn wrapped(lead: &str, list: &str) -> String {
+pub fn wrapped(lead: &str, list: &str) -> String {
     lead.to_owned() + &hanging(lead.chars().count(), list, 80)
 }
 

@@ -4,7 +4,7 @@
 mod build;
 mod group;
 mod guest;
-pub(crate) mod odd;
+pub mod odd;
 
 use placer_engine::{
     Bytes, CpuId, CpuSet, CpuShare, DeviceKind, Distances, KernelSettings, NodeId,

@@ -29,7 +29,10 @@ pub enum Form {
     Nodes,
     Cpus,
     Json,
-    Explain,
+    Explain {
+        /// With what each slowdown is made of.
+        factors: bool,
+    },
     Emit(EmitForm, MemoryMode),
     /// The JSON form on one line, for a program that did not start this one.
     Compact {
@@ -69,7 +72,7 @@ pub fn answer(question: &Question, figures: &dyn Figures) -> Result<Answer, Box<
         output::warn(&shortage(request, &advice, short));
     }
     // What takes longer than the advice is made only for those who read it.
-    let asked = matches!(form, Form::Explain | Form::Json | Form::Compact { explain: true });
+    let asked = matches!(form, Form::Explain { .. } | Form::Json | Form::Compact { explain: true });
     let why = if asked && matches!(request.policy, Policy::Best(_)) {
         Some(explain(&snapshot, request, &advice)?)
     } else {
@@ -90,11 +93,14 @@ pub fn answer(question: &Question, figures: &dyn Figures) -> Result<Answer, Box<
         (Form::Emit(form, mode), _) => {
             emit::text(*form, *mode, request, &advice, &snapshot)?.into_bytes()
         }
-        (Form::Explain, Some(why)) => explain::text(request, &advice, why).into_bytes(),
+        (Form::Explain { factors }, Some(why)) => {
+            let distances = snapshot.topology().distances();
+            explain::text(request, &advice, why, distances, *factors).into_bytes()
+        }
         (Form::Json, _) => json::text(&whole(claim))?,
         (Form::Compact { .. }, _) => serde_json::to_vec(&whole(claim))?,
         (Form::Cpus, _) => format!("{}\n", advice.cpus).into_bytes(),
-        (Form::Nodes | Form::Explain, _) => format!("{}\n", advice.nodes).into_bytes(),
+        (Form::Nodes | Form::Explain { .. }, _) => format!("{}\n", advice.nodes).into_bytes(),
     };
     Ok(Answer { text, status: 0, advice: Some(advice), claim })
 }

@@ -40,6 +40,11 @@ impl Look {
         Self { name: name(root), snapshot, parts, claims, owners }
     }
 
+    /// Returns the claims that count on it; none where they are not known.
+    pub fn claims(&self) -> &[Claim] {
+        self.claims.as_deref().unwrap_or_default()
+    }
+
     /// Returns what is shown of it.
     pub fn view(&self) -> View {
         View::of(Sources {

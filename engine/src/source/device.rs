@@ -18,8 +18,8 @@ pub enum DeviceError {
     Unknown {
         /// The name.
         name: String,
-        /// Where it was looked for.
-        looked: Vec<PathBuf>,
+        /// The devices of the host, each with its node where the kernel knows it; at most 32.
+        known: Vec<(String, Option<NodeId>)>,
     },
     /// The kernel does not tell its node.
     NotTold {
@@ -38,10 +38,16 @@ impl fmt::Display for DeviceError {
                 "device {name:?}: expected a PCI address, a network interface, a disk or a GPU, as \
                  in 0000:45:00.0, eth0, nvme0n1, card0"
             ),
-            Self::Unknown { name, looked } => {
-                write!(f, "device {name:?}: expected it in one of")?;
-                looked.iter().try_for_each(|path| write!(f, " {}", path.display()))?;
-                write!(f, ", found it in none")
+            Self::Unknown { name, known } => {
+                write!(f, "no device {name:?} on this host")?;
+                for (at, (name, node)) in known.iter().enumerate() {
+                    f.write_str(if at == 0 { "; devices: " } else { ", " })?;
+                    match node {
+                        Some(node) => write!(f, "{name} (node {node})")?,
+                        None => write!(f, "{name} (node not known)")?,
+                    }
+                }
+                Ok(())
             }
             Self::NotTold { path } => write!(
                 f,
@@ -93,21 +99,48 @@ pub fn node_of(root: &SysRoot, name: &str) -> Result<NodeId, DeviceError> {
     let sys = root.path("sys");
     let sys = sys.canonicalize().unwrap_or(sys);
     let Some(found) = looked.iter().find_map(|path| path.canonicalize().ok()) else {
-        return Err(DeviceError::Unknown { name: name.to_owned(), looked });
+        return Err(DeviceError::Unknown { name: name.to_owned(), known: known(root, &sys) });
     };
-    let mut told = None;
-    // A link of a recording may lead anywhere: nothing outside its own sys is read.
-    for dir in found.ancestors().take_while(|dir| dir.starts_with(&sys) && *dir != sys) {
-        for dir in [dir.to_owned(), dir.join("device")] {
-            if told.is_none() {
-                told = numa_node(&dir, &sys)?;
+    match node_from(&found, &sys)? {
+        Some(node) => Ok(node),
+        None => Err(DeviceError::NotTold { path: found }),
+    }
+}
+
+/// The most devices that are listed.
+const MAX_LISTED: usize = 32;
+
+/// Lists the network interfaces, disks and other named devices of a host, sorted.
+fn known(root: &SysRoot, sys: &Path) -> Vec<(String, Option<NodeId>)> {
+    let mut names = std::collections::BTreeMap::new();
+    for class in CLASSES {
+        let Ok(entries) = std::fs::read_dir(root.path(&format!("sys/class/{class}"))) else {
+            continue;
+        };
+        for entry in entries.flatten().take(1024) {
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let Ok(found) = entry.path().canonicalize() else { continue };
+            // Loopback, bridges and the like belong to no hardware.
+            if !found.components().any(|part| part.as_os_str() == "virtual") {
+                names.insert(name, node_from(&found, sys).ok().flatten());
             }
         }
     }
-    match told {
-        Some(Some(node)) => Ok(node),
-        _ => Err(DeviceError::NotTold { path: found }),
+    names.into_iter().take(MAX_LISTED).collect()
+}
+
+/// Returns the node of a device by its directory; `None` where the kernel does not know it.
+fn node_from(found: &Path, sys: &Path) -> Result<Option<NodeId>, DeviceError> {
+    let mut told = None;
+    // A link of a recording may lead anywhere: nothing outside its own sys is read.
+    for dir in found.ancestors().take_while(|dir| dir.starts_with(sys) && *dir != sys) {
+        for dir in [dir.to_owned(), dir.join("device")] {
+            if told.is_none() {
+                told = numa_node(&dir, sys)?;
+            }
+        }
     }
+    Ok(told.flatten())
 }
 
 /// Reads a device's `numa_node`. The outer `None`: no such file; the inner: it is -1.

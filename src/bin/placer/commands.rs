@@ -2,6 +2,7 @@
 
 pub(crate) mod advise;
 pub(crate) mod daemon;
+pub(crate) mod doctor;
 pub(crate) mod launch;
 pub(crate) mod numad;
 pub(crate) mod ps;
@@ -10,4 +11,5 @@ pub(crate) mod release;
 pub(crate) mod replay;
 pub(crate) mod schema;
 pub(crate) mod show;
+pub(crate) mod status;
 pub(crate) mod top;

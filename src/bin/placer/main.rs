@@ -16,6 +16,7 @@ use placer_engine::Request;
 
 use commands as cmd;
 use placer::args::{self, Args, Command};
+use placer::report::text::wrapped;
 use placer::settings::Settings;
 use placer::{output, trouble};
 
@@ -37,7 +38,9 @@ fn run() -> ExitCode {
     if rest.first().is_some_and(|first| first == "numad") {
         return cmd::numad::run(OsStr::new("numad"), &rest[1..], None);
     }
-    let matches = match args::command().try_get_matches() {
+    let rest = with_command(rest);
+    let argv = std::iter::once(name).chain(rest.iter().cloned());
+    let matches = match args::command().try_get_matches_from(argv) {
         Ok(matches) => matches,
         Err(error) => return refused(&error, &rest),
     };
@@ -58,6 +61,7 @@ fn obey(mut args: Args, matches: &ArgMatches) -> Result<ExitCode, Box<dyn Error>
     args::refuse_idle(&args, matches)?;
     let config = args.config;
     match args.command {
+        Command::Status(args) => cmd::status::run(&args, set.claims),
         Command::Advise(args) => cmd::advise::run(&args, &set),
         Command::Launch(args) => cmd::launch::run(&args, set.claims),
         Command::Show(args) => cmd::show::run(&args, set.claims),
@@ -67,10 +71,48 @@ fn obey(mut args: Args, matches: &ArgMatches) -> Result<ExitCode, Box<dyn Error>
         Command::Schema(args) => cmd::schema::run(&args),
         Command::Ps(args) => cmd::ps::run(&args, set.claims),
         Command::Release(args) => cmd::release::run(&args, set.claims),
+        Command::Doctor(args) => cmd::doctor::run(&args, set.claims),
         Command::Daemon(args) => cmd::daemon::run(&args, set, config),
         // Answered before.
         Command::Numad { .. } => Ok(ExitCode::from(2)),
     }
+}
+
+/// Adds the command that is meant where none is named: `status` to no arguments, `advise` to a
+/// request.
+fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
+    let config = args.first().map(|arg| arg.as_encoded_bytes()).unwrap_or_default();
+    let at = if config == b"--config" { 2 } else { usize::from(config.starts_with(b"--config=")) };
+    let command = match args.get(at) {
+        None => "status",
+        Some(arg) if arg.as_encoded_bytes().first().is_some_and(u8::is_ascii_digit) => "advise",
+        Some(_) => return args,
+    };
+    if at <= args.len() {
+        args.insert(at, command.into());
+    }
+    args
+}
+
+/// Returns what could have been typed in place of an unknown option or command.
+fn known(kind: ErrorKind, args: &[OsString]) -> Option<String> {
+    let mut command = args::command();
+    command.build();
+    let names: Vec<String> = match kind {
+        ErrorKind::InvalidSubcommand => {
+            command.get_subcommands().map(|known| known.get_name().to_owned()).collect()
+        }
+        ErrorKind::UnknownArgument => {
+            let mut named = args.iter().filter_map(|arg| command.find_subcommand(arg));
+            let command = named.next().unwrap_or(&command);
+            let flags = command.get_arguments().filter_map(clap::Arg::get_long);
+            flags.map(|flag| format!("--{flag}")).collect()
+        }
+        _ => return None,
+    };
+    let what = if kind == ErrorKind::InvalidSubcommand { "commands: " } else { "options: " };
+    let text = wrapped(what, &names.join(",")).replace(',', " ");
+    Some(text.lines().map(|line| format!("{}\n", line.trim_end())).collect())
 }
 
 /// Prints what is wrong with a command line, or the help that was asked for.
@@ -86,5 +128,11 @@ fn refused(error: &clap::Error, args: &[OsString]) -> ExitCode {
             return ExitCode::from(2);
         }
     }
-    error.exit()
+    let Some(known) = known(error.kind(), args) else { error.exit() };
+    let text = error.render().to_string();
+    let (before, after) = text.split_once("\nFor more information").unwrap_or((&text, ""));
+    let after =
+        if after.is_empty() { String::new() } else { format!("\nFor more information{after}") };
+    eprint!("{before}\n{known}{after}");
+    ExitCode::from(2)
 }

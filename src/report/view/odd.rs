@@ -23,7 +23,7 @@ struct Rule {
 
 /// A guest whose memory is not where it was advised.
 #[allow(dead_code, reason = "for the daemon")]
-pub(crate) const MISPLACED: &str = "misplaced-guest";
+pub const MISPLACED: &str = "misplaced-guest";
 
 const RULES: [Rule; 13] = [
     Rule { kind: "asymmetric-distances", find: asymmetric },
@@ -70,7 +70,8 @@ fn asymmetric(view: &View) -> Option<String> {
     let (a, b, there, back) = differ.next()?;
     let more = match differ.count() {
         0 => String::new(),
-        more => format!(", and so are {more} more {}", noun(more, "pair", "pairs")),
+        1 => ", and so is 1 more pair".to_owned(),
+        more => format!(", and so are {more} more pairs"),
     };
     Some(format!(
         "distances differ by direction: {a} to {b} is {there}, {b} to {a} is {back}{more}"

@@ -1,5 +1,6 @@
 //! Below the grid: where the typed guest would run, and which guests are there.
 
+use placer_engine::Distances;
 use ratatui::layout::Rect;
 
 use super::{Pen, counted, short};
@@ -65,7 +66,10 @@ fn answer(model: &Model, area: Rect, right: &str, pen: &mut Pen<'_>) {
             let asked = explain::request_in_words(&advised.request);
             pen.rule(area, &asked, right);
             let end = area.right();
-            let lines = in_lines(advised, usize::from(area.height) - 1);
+            let lines = {
+                let distances = model.view.distances.as_ref();
+                in_lines(advised, distances, usize::from(area.height) - 1)
+            };
             for (y, (sign, text, paint)) in below(area).zip(lines) {
                 let glyphs = pen.look.glyphs;
                 let sign = match sign {
@@ -100,7 +104,11 @@ enum Sign {
 }
 
 /// The advice in so many lines: where, the sets that come next, what numad would say, the split.
-fn in_lines(advised: &Advised, lines: usize) -> Vec<(Sign, String, Paint)> {
+fn in_lines(
+    advised: &Advised,
+    distances: Option<&Distances>,
+    lines: usize,
+) -> Vec<(Sign, String, Paint)> {
     let Advised { advice, why, .. } = advised;
     let mut text = Vec::new();
     if !advice.fits() {
@@ -124,9 +132,8 @@ fn in_lines(advised: &Advised, lines: usize) -> Vec<(Sign, String, Paint)> {
         text.push((sign, row[1..].to_owned(), paint));
     }
     if let Some(why) = why {
-        let numad = explain::numad(advice, why);
-        let first = numad.lines().next().unwrap_or_default();
-        text.push((Sign::None, format!(" {first}"), Paint::Dim));
+        let numad = explain::numad(advice, why, distances);
+        text.push((Sign::None, format!(" {numad}"), Paint::Dim));
     }
     let share = |share: &placer_engine::Share| {
         format!("{}: {:.2} CPUs {}", share.node, share.cpus, share.memory)

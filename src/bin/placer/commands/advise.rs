@@ -3,6 +3,7 @@
 mod drawn;
 
 use std::error::Error;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -48,6 +49,7 @@ pub(crate) fn run(args: &Advise, set: &Settings) -> Result<ExitCode, Box<dyn Err
         match via::advise(&question, set) {
             Asked::Answered(answer) => {
                 output::answer(&answer.text)?;
+                suggest(args, answer.status);
                 return Ok(ExitCode::from(answer.status));
             }
             Asked::Failed(reason) => return Err(reason.into()),
@@ -62,13 +64,49 @@ pub(crate) fn run(args: &Advise, set: &Settings) -> Result<ExitCode, Box<dyn Err
     let figures = Local::new(&root, set, Window::Recent(args.host.window));
     let answer = answer(&question, &figures)?;
     output::answer(&answer.text)?;
+    suggest(args, answer.status);
     Ok(ExitCode::from(answer.status))
+}
+
+/// On a terminal, prints the command that starts a guest with this request. Not after a hold, since
+/// launch claims for itself.
+fn suggest(args: &Advise, status: u8) {
+    let for_people = matches!(form(args), Form::Nodes | Form::Explain { .. } | Form::Cpus);
+    let held = args.hold.is_some_and(|time| !time.is_zero());
+    if status == 0 && for_people && !held && std::io::stdout().is_terminal() {
+        output::line(&launch_line(args));
+    }
+}
+
+fn launch_line(args: &Advise) -> String {
+    let request = &args.request;
+    let memory = match request.memory.get() {
+        bytes if bytes % (1 << 30) == 0 && bytes > 0 => format!("{}G", bytes >> 30),
+        bytes => format!("{}M", bytes.div_ceil(1 << 20)),
+    };
+    let mut line = format!("start it: placer launch --cpus {} --memory {memory}", request.cpus);
+    let choice = &args.choice;
+    let given = [
+        ("within", choice.within.as_ref().map(ToString::to_string)),
+        ("near", choice.near.clone()),
+        ("pages", choice.pages.map(|size| format!("{}K", size.get() >> 10))),
+        ("root", args.host.root.as_ref().map(|root| root.display().to_string())),
+    ];
+    for (flag, value) in given {
+        if let Some(value) = value {
+            line += &format!(" --{flag} {value}");
+        }
+    }
+    if args.host.root.is_some() {
+        line += " --dry-run";
+    }
+    line + " -- COMMAND"
 }
 
 fn form(args: &Advise) -> Form {
     match args.emit {
         Some(form) => Form::Emit(form, args.mode),
-        None if args.explain => Form::Explain,
+        None if args.explain => Form::Explain { factors: args.verbose },
         None if args.json => Form::Json,
         None if args.cpus => Form::Cpus,
         None => Form::Nodes,

@@ -47,7 +47,9 @@ pub(super) fn run(
     }
     let taken = [&args.svg, &args.html].iter().any(|file| file.as_deref() == Some(Path::new("-")));
     if !taken {
-        output::answer(explain::text(&request, &advice, &why).as_bytes())?;
+        let distances = look.snapshot.topology().distances();
+        let text = explain::text(&request, &advice, &why, distances, args.verbose);
+        output::answer(text.as_bytes())?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,0 +1,106 @@
+//! `placer doctor`: what makes guests slow on a host, and what placer itself lacks there.
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use nix::unistd::geteuid;
+use placer_engine::SysRoot;
+use placer_engine::claims::Processes;
+use serde::Serialize;
+
+use crate::plan;
+use placer::args::Doctor;
+use placer::protocol::client as via;
+use placer::report::claims::Row;
+use placer::report::doctor::{self, Finding};
+use placer::report::json;
+use placer::report::view::{View, odd};
+use placer::service::look::Look;
+use placer::service::sampling::Window;
+use placer::{output, settings};
+
+/// `placer doctor --json`.
+#[derive(Serialize)]
+struct Form<'a> {
+    version: u32,
+    findings: &'a [Finding],
+}
+
+pub(crate) fn run(args: &Doctor, set: settings::Claims) -> Result<ExitCode, Box<dyn Error>> {
+    let root = plan::root_at(args.root.as_ref());
+    let look = Look::at(&root, set, Window::Recent(Duration::ZERO), None)?;
+    let view = look.view();
+    let mut findings = doctor::of_host(&view);
+    if root.is_live() {
+        findings.extend(remote_memory(&look)?);
+    }
+    findings.extend(of_installation(&root, &view));
+    let answer = if args.json {
+        json::text(&Form { version: 1, findings: &findings })?
+    } else {
+        doctor::text(&findings).into_bytes()
+    };
+    output::answer(&answer)?;
+    Ok(ExitCode::from(u8::from(!findings.is_empty())))
+}
+
+/// Finds guests with memory away from the nodes that were chosen for them.
+fn remote_memory(look: &Look) -> Result<Vec<Finding>, Box<dyn Error>> {
+    let mut processes = Processes::look()?;
+    let rows = look.claims().iter().map(|claim| Row::of(claim, &mut processes));
+    let finding = |row: Row| {
+        let (pid, percent, away) = row.misplaced()?;
+        let nodes = row.nodes();
+        Some(Finding {
+            kind: odd::MISPLACED,
+            text: format!("guest {pid} has {percent} % of its memory on its nodes ({nodes})"),
+            cost: format!("{} % of its memory is remote", 100 - percent.min(100)),
+            mend: Some(format!("migratepages {pid} {away} {nodes}")),
+            undo: Some(format!("migratepages {pid} {nodes} {away}")),
+        })
+    };
+    Ok(rows.filter_map(finding).collect())
+}
+
+/// Finds what keeps placer from doing all that it can on this host.
+fn of_installation(root: &SysRoot, view: &View) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut found = |kind, text: &str, cost: &str, mend: &str, undo: Option<&str>| {
+        findings.push(Finding {
+            kind,
+            text: text.to_owned(),
+            cost: cost.to_owned(),
+            mend: Some(mend.to_owned()),
+            undo: undo.map(str::to_owned),
+        });
+    };
+    if view.guests.is_none() {
+        found(
+            "no-claims",
+            "there is no directory for claims",
+            "memory of guests that have just started can be promised twice",
+            "export PLACER_STATE_DIR=\"$HOME/.placer\"",
+            Some("unset PLACER_STATE_DIR"),
+        );
+    }
+    if root.is_live() && !via::daemon_runs() {
+        found(
+            "no-daemon",
+            "placer daemon does not run",
+            "answers take up to 100 ms, and users other than root claim in directories of their own",
+            "systemctl enable --now placer",
+            Some("systemctl disable --now placer"),
+        );
+    }
+    if root.is_live() && !geteuid().is_root() {
+        found(
+            "not-root",
+            "placer runs without root's rights",
+            "guests of other users are not examined",
+            "sudo placer doctor",
+            None,
+        );
+    }
+    findings
+}
