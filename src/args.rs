@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
-use clap::{ArgAction, CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use placer_engine::{Bytes, NodeSet};
 
 use crate::settings::{PolicyName, PreferName, duration, nodes, pages};
@@ -164,10 +164,9 @@ pub struct Choice {
     /// Choose among all nodes and CPUs, not only those this process may use.
     #[arg(long, value_name = "yes|no", env = "PLACER_MACHINE_WIDE", hide_env = true)]
     #[arg(hide_short_help = true)]
-    #[arg(default_value = "no", default_missing_value = "yes", hide_default_value = true)]
-    #[arg(num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
+    #[arg(default_missing_value = "yes", num_args = 0..=1, require_equals = true)]
     #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
-    pub machine_wide: bool,
+    pub machine_wide: Option<bool>,
 }
 
 fn part(text: &str) -> Result<f64, String> {

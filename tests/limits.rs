@@ -2,13 +2,20 @@
 //! that were seen on real hosts.
 
 mod common;
+#[path = "../launcher/tests/filter/mod.rs"]
+mod filter;
 #[path = "common/machine.rs"]
 mod machine;
 
 use std::path::Path;
 
 use common::{fixture, placer_on, text};
+use filter::with_fault;
 use machine::Machine;
+use nix::errno::Errno;
+use placer_engine::source::HostReader;
+use placer_engine::{Limits, SysRoot};
+use placer_launcher::sys::may_set_memory_policy;
 
 const GIB: u64 = 1 << 20;
 
@@ -336,4 +343,164 @@ fn by_numads_name_best_names_no_memoryless_node_on_cgroup_v1() {
     };
     assert_eq!(ask("5:cpuset:/\n0::/\n"), "0,2\n");
     assert_eq!(ask("0::/\n"), "0-2\n");
+}
+
+/// A kernel without CONFIG_NUMA, as of WSL or a Raspberry Pi: no node directory.
+fn without_numa() -> tempfile::TempDir {
+    let host = Machine::new().node(0, 0..2, 4 * GIB, 3 * GIB).allowed("0-1", "0");
+    let host = written(&host);
+    let nodes = host.path().join("sys/devices/system/node");
+    std::fs::remove_dir_all(nodes).expect("removed");
+    let meminfo = "MemTotal:        4194304 kB\nMemFree:         3145728 kB\n\
+                   MemAvailable:    3500000 kB\nInactive(file):        0 kB\n";
+    machine::put_file(host.path(), "proc/meminfo", meminfo);
+    host
+}
+
+#[test]
+fn a_kernel_without_numa_is_one_node() {
+    let host = without_numa();
+    let note = "placer: warning: this kernel has no NUMA: the whole host is node 0, with the memory \
+                of /proc/meminfo\n";
+    let answer = (Some(0), "0\n".to_owned(), note.to_owned());
+    assert_eq!(on(host.path(), &["advise", "1:50"]), answer);
+    assert_eq!(on(host.path(), &["advise", "--strict", "2:2500"]), answer);
+    assert_eq!(on(host.path(), &["advise", "--strict", "2:4000"]).0, Some(1));
+    assert_eq!(on(host.path(), &["advise", "--strict", "3:50"]).0, Some(1));
+    // Its kernel has no memory policies.
+    let steps = "cpus    0-1\nmemory  not bound\nexec    ./solver\n";
+    assert_eq!(launched(host.path(), "1", "50M"), (Some(0), steps.to_owned(), note.to_owned()));
+    let shown = on(host.path(), &["show"]);
+    assert!(shown.0 == Some(0) && shown.1.contains("4.0 GiB"), "{shown:?}");
+    // numad's own answer is none.
+    let numad = on(host.path(), &["numad", "-w", "1:50"]);
+    assert_eq!((numad.0, numad.1.as_str()), (Some(1), ""), "{}", numad.2);
+    assert!(numad.2.contains("expected node directories (node0, ...), found none"), "{}", numad.2);
+    // Its recording is one too.
+    let copy = host.path().join("copy");
+    assert_eq!(on(host.path(), &["record", copy.to_str().expect("plain")]).0, Some(0));
+    assert_eq!(on(&copy, &["advise", "1:50"]), answer);
+}
+
+#[test]
+fn a_tree_that_is_no_host_is_not_taken_for_one_without_numa() {
+    let host = without_numa();
+    std::fs::remove_file(host.path().join("proc/meminfo")).expect("removed");
+    let (code, _, stderr) = on(host.path(), &["advise", "1:50"]);
+    assert!(code == Some(2) && stderr.contains("expected node directories"), "{stderr}");
+}
+
+/// lxcfs numbers the CPUs of a container from 0, in `cpu/online` and in `/proc/stat`.
+#[test]
+fn cpus_that_a_container_renumbers_are_those_it_may_use() {
+    let host = Machine::new().node(0, 0..4, 8 * GIB, 6 * GIB).node(1, 4..8, 8 * GIB, 6 * GIB);
+    let host = host.allowed("5-6", "0-1");
+    let online = written(&host);
+    machine::put_file(online.path(), "sys/devices/system/cpu/online", "0-1\n");
+    assert_eq!(on(online.path(), &["advise", "--strict", "--cpus", "2:100"]), answered("5-6"));
+
+    let both = written(&host);
+    machine::put_file(both.path(), "sys/devices/system/cpu/online", "0-1\n");
+    for (path, idle) in [("proc/stat", 5000), ("next/proc/stat", 5000)] {
+        let text = format!("cpu  9 0 9 9\ncpu0 100 0 100 {idle}\ncpu1 100 0 100 {idle}\nbtime 1\n");
+        machine::put_file(both.path(), path, text);
+    }
+    let (code, stdout, stderr) = on(both.path(), &["advise", "2:100", "--json"]);
+    let advice: serde_json::Value = serde_json::from_str(&stdout).expect("a form");
+    assert_eq!((code, &advice["cpus"]), (Some(0), &"5-6".into()), "{stderr}");
+    assert_eq!(advice["crowding"], 1.0);
+    let note = "placer: warning: CPU load is unknown (/proc/stat has no line for CPUs 5-6, which \
+                this process may use): every CPU counts as idle\n";
+    assert_eq!(stderr, note);
+}
+
+/// The limits of a process without any are the CPUs that could ever come, also those that are off.
+#[test]
+fn offline_cpus_of_a_process_without_limits_do_not_count() {
+    let host = Machine::new().node(0, 0..8, 8 * GIB, 6 * GIB).allowed("0-63", "0");
+    let host = written(&host);
+    machine::put_file(host.path(), "sys/devices/system/cpu/online", "0-3\n");
+    assert_eq!(on(host.path(), &["advise", "--cpus", "2:100"]), answered("0-3"));
+}
+
+/// A shell with `AllowedCPUs=0-1` and a command bound to CPU 0 in it.
+#[test]
+fn a_guest_definition_is_placed_inside_the_cpuset_that_cannot_be_left() {
+    let host = Machine::new().node(0, 0..2, 8 * GIB, 6 * GIB).node(1, 2..4, 8 * GIB, 7 * GIB);
+    let host = written(&host.allowed("0", "0-1"));
+    let guest = host.path().join("guest.toml");
+    let definition =
+        "name = \"g\"\ncpus = 1\nmemory = \"100M\"\n[qemu]\nemulator = \"/bin/true\"\n";
+    std::fs::write(&guest, definition).expect("written");
+    let cpus = |more: &[&str]| {
+        let root = host.path().to_str().expect("plain");
+        let guest = guest.to_str().expect("plain");
+        let args = [&["launch", "--dry-run", "--root", root, guest][..], more].concat();
+        let (code, stdout, stderr) = on(Path::new("/"), &args);
+        assert_eq!(code, Some(0), "{stderr}");
+        stdout.lines().find_map(|line| line.strip_prefix("cpus    ")).map(str::to_owned)
+    };
+    let some = |cpus: &str| Some(cpus.to_owned());
+    // No cpuset: the whole machine counts, and node 1 has more room.
+    assert_eq!(cpus(&[]), some("2-3"));
+    for (groups, file) in [
+        ("0::/user.slice\n", "sys/fs/cgroup/user.slice/cpuset.cpus.effective"),
+        // A group without the controller has the cpuset of the group above it.
+        ("0::/user.slice/shell\n", "sys/fs/cgroup/user.slice/cpuset.cpus.effective"),
+        ("4:cpuset:/a\n", "sys/fs/cgroup/cpuset/a/cpuset.effective_cpus"),
+        ("4:cpuset:/a\n0::/\n", "sys/fs/cgroup/cpuset/a/cpuset.cpus"),
+    ] {
+        machine::put_file(host.path(), "proc/self/cgroup", groups);
+        machine::put_file(host.path(), file, "0-1\n");
+        let mems = file.replace("cpus", "mems");
+        machine::put_file(host.path(), &mems, "0\n");
+        // The cpuset bounds it, the affinity of the shell does not.
+        assert_eq!(cpus(&[]), some("0-1"), "{file}");
+        assert_eq!(cpus(&["--machine-wide"]), some("0-1"), "{file}");
+        assert_eq!(cpus(&["--machine-wide=no"]), some("0"), "{file}");
+        for file in [file, &mems] {
+            std::fs::remove_file(host.path().join(file)).expect("removed");
+        }
+    }
+}
+
+#[test]
+fn on_one_node_no_memory_policy_is_set() {
+    let host = written(&Machine::new().node(0, 0..4, 8 * GIB, 6 * GIB));
+    let steps = "cpus    0-3\nmemory  not bound\nexec    ./solver\n";
+    assert_eq!(launched(host.path(), "2", "100M"), (Some(0), steps.to_owned(), String::new()));
+}
+
+/// Docker's filter of system calls, here without CAP_SYS_NICE: memory policies are forbidden.
+#[test]
+fn where_memory_policies_are_forbidden_commands_start_with_their_cpus_alone() {
+    let state = machine::scratch();
+    let launch = |mode: &[&str]| {
+        let mut launch = common::placer();
+        launch.env("PATH", "/usr/bin:/bin").env("PLACER_STATE_DIR", state.path());
+        launch
+            .args(["launch", "--cpus", "1", "--memory", "10M"])
+            .args(mode)
+            .args(["--", "echo", "ran"]);
+        let output = common::run(&mut launch);
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let nodes = Limits::read(&SysRoot::live()).expect("a process").memory_nodes;
+    let one_node = nodes.is_none_or(|nodes| nodes.len() == 1)
+        && HostReader::open(&SysRoot::live()).expect("this host").files().nodes.len() == 1;
+    let ran = || (Some(0), "ran\n".to_owned());
+    let filtered = with_fault(libc::SYS_set_mempolicy, Errno::EPERM, || {
+        assert_eq!(may_set_memory_policy(), Err(Errno::EPERM));
+        let (code, stdout, stderr) = launch(&[]);
+        assert_eq!((code, stdout), ran(), "{stderr}");
+        let said = stderr.matches("may set no memory policy").count();
+        assert_eq!(said, usize::from(!one_node), "{stderr}");
+        // What is asked for by name is set or refused; on one node there is nothing to set.
+        let (code, stdout, stderr) = launch(&["--mode", "strict"]);
+        let refused = (Some(2), String::new());
+        assert_eq!((code, stdout), if one_node { ran() } else { refused }, "{stderr}");
+    });
+    if !filtered {
+        eprintln!("skipped: this kernel has no filters of system calls");
+    }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::error::SourceError;
 use crate::ids::{CpuId, NodeId};
 use crate::idset::CpuSet;
-use crate::parse::ParseError;
+use crate::parse::{self, ParseError};
 use crate::units::Bytes;
 
 /// One file's text, and where it was read, for error messages.
@@ -100,11 +100,29 @@ pub struct HostFiles {
     pub gpu_nodes: Vec<NodeId>,
     /// The directory that lists the nodes.
     pub node_dir: PathBuf,
+    /// Whether the kernel has no NUMA: [`nodes`](Self::nodes) is then a node 0 of all CPUs, whose
+    /// memory is that of `/proc/meminfo`.
+    pub without_numa: bool,
+    /// The CPUs that the reading process may run on, by `/proc/self/status`; `None` when they are
+    /// not known.
+    pub allowed_cpus: Option<CpuSet>,
 }
 
 impl HostFiles {
     /// Returns the directory that lists the nodes.
     pub fn node_dir(&self) -> &Path {
         &self.node_dir
+    }
+
+    /// Returns the online CPUs: `cpu/online`, united with the CPUs that the reading process may run
+    /// on. Containers renumber `cpu/online`, so that it contradicts the process' own limits. A
+    /// process without limits may run on all CPUs that could ever come: that says nothing.
+    ///
+    /// Errors: a damaged list.
+    pub fn online_cpus(&self) -> Result<Option<CpuSet>, SourceError> {
+        let Some(file) = &self.cpu_online else { return Ok(None) };
+        let online: CpuSet = parse::list::parse(&file.text).map_err(|e| file.error(e))?;
+        let allowed = self.allowed_cpus.as_ref().filter(|allowed| !online.is_subset(allowed));
+        Ok(Some(allowed.map_or_else(|| online.clone(), |allowed| online.union(allowed))))
     }
 }

@@ -8,6 +8,7 @@ use crate::idset::{CpuSet, NodeSet};
 use crate::policy::best::{self, DistanceMatrix, HostError};
 use crate::policy::numad;
 use crate::read::Read;
+use crate::sample::CpuTimes;
 use crate::topology::Topology;
 
 /// How a host is built, shared by all snapshots of it until something is plugged.
@@ -18,6 +19,8 @@ pub struct Host {
     /// The same as numad reads it, from the same texts.
     pub numad: numad::Machine,
     sets: Sets,
+    /// The CPUs of the host that the reading process may run on; empty when they are not known.
+    own_cpus: CpuSet,
     /// Made when it is first asked for: sorting 1,024 nodes takes 60 ms.
     fabric: OnceLock<Result<Arc<DistanceMatrix>, HostError>>,
 }
@@ -52,7 +55,23 @@ impl Host {
         // What was left out there is nobody's choice, and has no column in the others' distances.
         let numad = numad::Machine::of_nodes(files, |id| topology.node(id).is_some());
         let sets = Sets::new(&topology);
-        Ok(Read { value: Self { topology, numad, sets, fabric: OnceLock::new() }, notes })
+        let own_cpus = files.allowed_cpus.as_ref().map(|own| own.intersection(&sets.cpus));
+        let own_cpus = own_cpus.unwrap_or_default();
+        let value = Self { topology, numad, sets, own_cpus, fabric: OnceLock::new() };
+        Ok(Read { value, notes })
+    }
+
+    /// Returns the CPUs that the reading process may run on and that have no counter in a reading of
+    /// `/proc/stat`. Containers renumber that file: its figures are then those of other CPUs.
+    pub(crate) fn uncounted(&self, times: &CpuTimes) -> CpuSet {
+        if times.is_empty() {
+            return CpuSet::new();
+        }
+        let counted = times.of(&self.own_cpus).count();
+        if u64::try_from(counted).is_ok_and(|counted| counted == self.own_cpus.len()) {
+            return CpuSet::new();
+        }
+        self.own_cpus.iter().filter(|&cpu| times.idle(cpu).is_none()).collect()
     }
 
     /// Returns the ids of all nodes.

@@ -94,11 +94,21 @@ impl Snapshot {
     /// `before`, or when no time lies between, it is unknown, and every CPU counts as idle.
     pub fn new(host: Arc<Host>, before: Option<CpuTimes>, now: Sample) -> Self {
         let mut notes = Vec::new();
+        let uncounted = host.uncounted(&now.cpu);
         let before = before.filter(|earlier| {
-            !earlier.is_empty() && now.cpu.at().since(earlier.at()).is_some_and(|ns| ns > 0)
+            uncounted.is_empty()
+                && !earlier.is_empty()
+                && now.cpu.at().since(earlier.at()).is_some_and(|ns| ns > 0)
         });
         if before.is_none() {
-            notes.push("CPU load is unknown: every CPU counts as idle".to_owned());
+            let why = if uncounted.is_empty() {
+                String::new()
+            } else {
+                format!(
+                    " (/proc/stat has no line for CPUs {uncounted}, which this process may use)"
+                )
+            };
+            notes.push(format!("CPU load is unknown{why}: every CPU counts as idle"));
         }
         let nodes = host
             .topology

@@ -96,7 +96,7 @@ impl Topology {
     pub fn from_files(files: &HostFiles) -> Result<crate::read::Read<Self>, SourceError> {
         let mut notes = Vec::new();
         let online_nodes = optional(files.node_online.as_ref(), parse::list::parse)?;
-        let online_cpus: Option<CpuSet> = optional(files.cpu_online.as_ref(), parse::list::parse)?;
+        let online_cpus = files.online_cpus()?;
         let isolated = optional(files.cpu_isolated.as_ref(), parse::list::parse)?;
 
         let mut dirs: Vec<&NodeFiles> = files.nodes.iter().collect();
@@ -118,7 +118,9 @@ impl Topology {
                 from_masks.insert(dir.id);
             }
             if let Some(online) = &online_cpus {
-                listed = listed.intersection(online);
+                // Without NUMA the list of the only node is that of the online CPUs.
+                listed =
+                    if files.without_numa { online.clone() } else { listed.intersection(online) };
             }
             let cpus = listed.difference(&taken);
             shared = shared.union(&listed.intersection(&taken));
@@ -145,7 +147,16 @@ impl Topology {
             ));
         }
         let columns = online_nodes.unwrap_or_else(|| dirs.iter().map(|dir| dir.id).collect());
-        let distances = distances(&dirs, &columns, &mut notes)?;
+        let distances = if files.without_numa {
+            notes.push(
+                "this kernel has no NUMA: the whole host is node 0, with the memory of \
+                 /proc/meminfo"
+                    .to_owned(),
+            );
+            None
+        } else {
+            distances(&dirs, &columns, &mut notes)?
+        };
         let isolated = isolated.unwrap_or_default();
         let latencies = latencies(&dirs)?;
         let value = Self { nodes, distances, isolated, latencies, threads, slow };

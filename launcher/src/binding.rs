@@ -75,6 +75,11 @@ impl Binding {
             }
             binding.memory.clone_from(nodes);
         }
+        let host = snapshot.topology().node_set();
+        if host.len() == 1 && binding.memory.is_subset(&host) {
+            // All memory is there: a policy would change nothing, and may be forbidden.
+            binding.mode = MemoryMode::None;
+        }
         binding
     }
 

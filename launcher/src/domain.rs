@@ -123,6 +123,7 @@ fn guest(source: &Source<'_>, domain: &Element) -> Result<Guest, DefinitionError
     guest.required = place.required;
     guest.pages = pages(source, domain)?;
     guest.mode = place.mode;
+    guest.mode_given = place.mode_given;
     guest.nodes = place.nodes;
     guest.placement = place.placement;
     guest.pins = place.pins;

@@ -51,6 +51,9 @@ pub struct Guest {
     pub near: Option<String>,
     /// How its memory is bound to [`nodes`](Self::nodes).
     pub mode: MemoryMode,
+    /// Whether its definition names that mode. One that it does not name is given up, with a
+    /// warning, where memory policies are forbidden.
+    pub mode_given: bool,
     /// The nodes of its memory. Without meaning when the mode is [`MemoryMode::None`].
     pub nodes: NodeChoice,
     /// The CPUs that it may run on.
@@ -78,6 +81,7 @@ impl Guest {
             pages: Pages::default(),
             near: None,
             mode: MemoryMode::default(),
+            mode_given: false,
             nodes: NodeChoice::default(),
             placement: CpuPlacement::default(),
             pins: Pins::default(),

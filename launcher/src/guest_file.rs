@@ -106,6 +106,7 @@ pub fn parse(file: &str, bytes: &[u8]) -> Result<Read<Guest>, DefinitionError> {
     }
     guest.pages = read.pages.map_or(Pages::Ordinary, |pages| pages.0);
     guest.near = read.near.map(|near| near.0);
+    guest.mode_given = read.mode.is_some();
     guest.mode = read.mode.unwrap_or_default().0;
     if let Some(nodes) = read.nodeset {
         guest.nodes = NodeChoice::Fixed(nodes.0);

@@ -177,6 +177,21 @@ pub fn set_memory_policy(policy: &Policy) -> Result<(), Errno> {
     }
 }
 
+/// Returns whether this process may set memory policies. Changes nothing.
+///
+/// Source: set_mempolicy(2), with a mode that no kernel has.
+/// Errors: EPERM: a filter of system calls forbids them. ENOSYS: a kernel without NUMA.
+pub fn may_set_memory_policy() -> Result<(), Errno> {
+    const NO_MODE: c_long = 1000;
+    let mask: *const u64 = std::ptr::null();
+    // SAFETY: the kernel reads nothing: the mask is null, of no bits.
+    let result = unsafe { libc::syscall(libc::SYS_set_mempolicy, NO_MODE, mask, 0_usize) };
+    match Errno::result(result) {
+        Err(Errno::EINVAL) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use placer_engine::NodeId;
@@ -233,6 +248,9 @@ mod tests {
                     Err(e) => panic!("{mode}: {e}"),
                 }
             }
+            let (before, may) = (kernels_word(), may_set_memory_policy());
+            assert!(matches!(may, Ok(()) | Err(Errno::ENOSYS)), "{may:?}");
+            assert_eq!(kernels_word(), before, "nothing is changed by asking");
             let far = NodeSet::from_iter([NodeId(1000)]);
             let refused = set_memory_policy(&Policy::new(MemoryMode::Strict, &far));
             assert!(matches!(refused, Err(Errno::EINVAL | Errno::ENOSYS)), "{refused:?}");

@@ -43,7 +43,9 @@ impl settings::Advise {
         put(open("smt_percent"), &mut choice.smt_percent, &self.smt_percent);
         put(open("prefer"), &mut choice.prefer, &self.prefer);
         put(open("effort"), &mut choice.effort, &self.effort);
-        put(open("machine_wide"), &mut choice.machine_wide, &self.machine_wide);
+        if self.machine_wide {
+            put(open("machine_wide"), &mut choice.machine_wide, &Some(true));
+        }
     }
 }
 

@@ -77,7 +77,7 @@ fn the_defaults_of_flags_and_settings_are_the_same() {
     assert_eq!(other.choice.within.take().map(|nodes| nodes.to_string()).as_deref(), Some("0-1,3"));
     assert_eq!((other.choice.memory_bound, other.choice.smt_percent), (1.0, 50));
     assert_eq!((other.choice.effort, other.hold), (Some(9000), Some(Duration::from_secs(60))));
-    assert!(other.choice.machine_wide && other.strict);
+    assert!(other.choice.machine_wide == Some(true) && other.strict);
 }
 
 /// Every setting with another value, in other spellings that TOML has.

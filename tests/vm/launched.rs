@@ -161,3 +161,32 @@ fn guests_of_all_kinds_are_where_they_were_advised_on_a_host_of_systemds() -> Ve
         Err(format!("scopes ended with {}, {ok} of 31 steps ok", output.status))
     }
 }
+
+#[test]
+#[ignore = "boots virtual machines: make test-vm"]
+fn limits_of_a_process_are_kept_on_cgroup_v1_and_v2() -> Verdict {
+    if let Err(reason) = vm_ready() {
+        return unavailable(&reason);
+    }
+    let placer = stripped(Path::new(env!("CARGO_BIN_EXE_placer")))?;
+    let touch = stripped(&example("placer-launcher", "touch")?)?;
+    for version in ["v1", "v2"] {
+        let mut guest = numa_vm();
+        guest.args(["--nodes", "4", "--cpus-per-node", "4", "--memless", "1,3"]);
+        guest.args(["--mem-per-node", "640M,0,640M,0", "--cgroup", version, "--timeout", "600"]);
+        put(&mut guest, &script("limits"), "/bin/limits");
+        put(&mut guest, &placer, "/bin/placer");
+        put(&mut guest, &placer, "/bin/numad");
+        put(&mut guest, &touch, "/bin/touch-memory");
+        let output = run(guest.args(["--", "limits", version]))?;
+        let text = report(&output);
+        let ok = text.lines().filter(|line| line.starts_with("ok ")).count();
+        if !output.status.success() || ok != 21 {
+            return Err(format!(
+                "limits {version} ended with {}, {ok} of 21 steps ok",
+                output.status
+            ));
+        }
+    }
+    Ok(())
+}

@@ -47,6 +47,8 @@ impl Default for Rules {
 /// Why numad has no answer for a host. Shown in numad's own words where it logs some.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
+    /// The kernel has no NUMA: no node directory.
+    NoNodes,
     /// CPU 0's siblings are not told, or nobody is among them.
     ThreadsPerCore,
     /// A mask has a character that does not belong there.
@@ -73,6 +75,7 @@ impl Failure {
     /// Returns the line numad writes to its log; `None` where numad crashes instead.
     pub fn numad_says(&self) -> Option<String> {
         Some(match self {
+            Self::NoNodes => "Could not get NUMA node info".to_owned(),
             Self::ThreadsPerCore => "Could not count threads per core".to_owned(),
             Self::UnexpectedCharacter => "Unexpected character in list".to_owned(),
             Self::CpuList(_) => "Could not get node cpu list".to_owned(),
@@ -90,6 +93,10 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let file = |node: &NodeId, name| format!("node{node}/{name}");
         match self {
+            Self::NoNodes => write!(
+                f,
+                "sys/devices/system/node: expected node directories (node0, ...), found none"
+            ),
             Self::ThreadsPerCore => write!(
                 f,
                 "cpu0/topology/thread_siblings: expected a mask with at least one bit, found none \

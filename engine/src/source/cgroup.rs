@@ -10,7 +10,8 @@ use std::path::{Component, Path, PathBuf};
 
 use super::{SysRoot, file};
 use crate::error::SourceError;
-use crate::idset::CpuSet;
+use crate::ids::Id;
+use crate::idset::{CpuSet, IdSet, NodeSet};
 use crate::parse::cgroup::{self as text, Membership, MemoryStat, Mount};
 use crate::parse::{self, ParseError};
 use crate::request::{CpuLimit, MemoryLimit};
@@ -26,6 +27,7 @@ const USUAL: &str = "sys/fs/cgroup";
 pub(super) const V2_FILES: &[&str] = &[
     "cpu.max",
     "cpuset.cpus.effective",
+    "cpuset.mems.effective",
     "memory.current",
     "memory.high",
     "memory.max",
@@ -34,7 +36,8 @@ pub(super) const V2_FILES: &[&str] = &[
 const V1_MEMORY_FILES: &[&str] =
     &["memory.limit_in_bytes", "memory.stat", "memory.usage_in_bytes", "memory.use_hierarchy"];
 const V1_CPU_FILES: &[&str] = &["cpu.cfs_period_us", "cpu.cfs_quota_us"];
-const V1_CPUSET_FILES: &[&str] = &["cpuset.cpus", "cpuset.effective_cpus"];
+const V1_CPUSET_FILES: &[&str] =
+    &["cpuset.cpus", "cpuset.effective_cpus", "cpuset.effective_mems", "cpuset.mems"];
 
 /// The v1 controllers that limits come from, with where each is usually mounted and its files.
 pub(super) const V1: [(&str, &[&str], &[&str]); 3] = [
@@ -168,17 +171,30 @@ impl Groups {
 
     /// Returns the CPUs that the cpuset of this process' group leaves it, whatever its affinity is;
     /// `None` where no cpuset is seen.
-    pub(super) fn cpuset(&self, root: &SysRoot) -> Result<Option<CpuSet>, SourceError> {
+    pub(super) fn cpus(&self, root: &SysRoot) -> Result<Option<CpuSet>, SourceError> {
+        self.cpuset(root, "cpuset.cpus.effective", ["cpuset.effective_cpus", "cpuset.cpus"])
+    }
+
+    /// Returns the nodes whose memory it leaves, likewise.
+    pub(super) fn memory_nodes(&self, root: &SysRoot) -> Result<Option<NodeSet>, SourceError> {
+        self.cpuset(root, "cpuset.mems.effective", ["cpuset.effective_mems", "cpuset.mems"])
+    }
+
+    fn cpuset<T: Id>(
+        &self,
+        root: &SysRoot,
+        v2: &'static str,
+        v1: [&'static str; 2],
+    ) -> Result<Option<IdSet<T>>, SourceError> {
         // A group without the controller has the cpuset of the next ancestor that has it.
-        let v2 = self.v2.iter().map(|group| (group, "cpuset.cpus.effective"));
-        let v1 = self.v1[2].iter().take(1);
-        let v1 = v1.flat_map(|group| V1_CPUSET_FILES.iter().rev().map(move |&name| (group, name)));
-        for (group, name) in v1.chain(v2) {
+        let unified = self.v2.iter().map(|group| (group, v2));
+        let own = self.v1[2].iter().take(1);
+        let own = own.flat_map(|group| v1.iter().map(move |&name| (group, name)));
+        for (group, name) in own.chain(unified) {
             let Some((path, text)) = read(root, group, name)? else { continue };
-            let cpus: CpuSet =
-                parse::list::parse(&text).map_err(|e| SourceError::parse(&path, e))?;
-            if !cpus.is_empty() {
-                return Ok(Some(cpus));
+            let set = parse::list::parse(&text).map_err(|e| SourceError::parse(&path, e))?;
+            if !IdSet::is_empty(&set) {
+                return Ok(Some(set));
             }
         }
         Ok(None)

@@ -46,8 +46,7 @@ fn cores(root: &SysRoot, files: &HostFiles) -> Result<CoreFiles, SourceError> {
     if smt.is_some_and(|text| parse::trim_end(&text) == b"0") {
         return Ok(CoreFiles { complete: true, ..CoreFiles::default() });
     }
-    let online = files.cpu_online.as_ref().map(|file| parse::list::parse(&file.text));
-    let Some(Ok(online)) = online else { return Ok(CoreFiles::default()) };
+    let Ok(Some(online)) = files.online_cpus() else { return Ok(CoreFiles::default()) };
     let mut cores = CoreFiles { complete: true, ..CoreFiles::default() };
     let mut seen = CpuSet::new();
     for cpu in CpuSet::iter(&online) {

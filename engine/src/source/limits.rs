@@ -7,7 +7,7 @@ use super::cgroup::Groups;
 use super::{SysRoot, file};
 use crate::error::SourceError;
 use crate::ids::Id;
-use crate::idset::IdSet;
+use crate::idset::{CpuSet, IdSet};
 use crate::parse::{ParseError, list};
 use crate::request::Limits;
 
@@ -45,13 +45,25 @@ impl Limits {
     /// groups leave it, whatever `taskset` has narrowed it to. What it starts cannot have more
     /// without leaving the group.
     ///
-    /// Source: as [`read`](Self::read), with `cpuset.cpus.effective` (v2) or
-    /// `cpuset.effective_cpus` (v1) in place of `Cpus_allowed_list`.
+    /// Source: as [`read`](Self::read), with `cpuset.cpus.effective` and `cpuset.mems.effective` (v2)
+    /// or `cpuset.effective_cpus` and `cpuset.effective_mems` (v1) in place of `/proc/self/status`.
     /// Errors: as there.
     pub fn of_group(root: &SysRoot) -> Result<Self, SourceError> {
-        let cpus = Groups::read(root)?.cpuset(root)?;
-        Ok(Self { cpus, ..Self::read(root)? })
+        let groups = Groups::read(root)?;
+        Ok(Self {
+            cpus: groups.cpus(root)?,
+            memory_nodes: groups.memory_nodes(root)?,
+            memory: groups.memory(root)?,
+            cpu_time: groups.cpu(root)?,
+        })
     }
+}
+
+/// Reads the CPUs that this process may run on. `None` also where the file is damaged: what depends
+/// on limits reads them itself and says so.
+pub(super) fn allowed_cpus(root: &SysRoot) -> Option<CpuSet> {
+    let text = file::read(&root.path("proc/self/status")).ok()??;
+    allowed(&text, b"Cpus_allowed_list:").ok()?
 }
 
 /// Reads the list behind `key`. `None` when no line has that key.

@@ -11,6 +11,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::detail;
 use super::file::{self, Buffer, LARGE, SMALL};
+use super::limits;
 use super::root::{self, Moment, Overlay, SysRoot};
 use crate::error::{SourceError, is_gone};
 use crate::files::{HostFiles, NodeFiles, TextFile};
@@ -107,7 +108,13 @@ impl HostReader {
         let meminfo = files
             .nodes
             .iter()
-            .map(|node| (node.id, Kept::new(root, format!("{NODES}/node{}/meminfo", node.id))))
+            .map(|node| {
+                let path = match files.without_numa {
+                    true => "proc/meminfo".to_owned(),
+                    false => format!("{NODES}/node{}/meminfo", node.id),
+                };
+                (node.id, Kept::new(root, path))
+            })
             .collect();
         let watched = if root.is_live() {
             [
@@ -217,7 +224,10 @@ impl HostReader {
     pub fn huge_pages(&self, size: Bytes) -> Result<Vec<NodeHugePages>, SourceError> {
         let kib = size.whole_kib();
         let count = |node: NodeId, name: &str| -> Result<u64, SourceError> {
-            let file = format!("{NODES}/node{node}/hugepages/hugepages-{kib}kB/{name}");
+            let file = match self.files.without_numa {
+                true => format!("sys/kernel/mm/hugepages/hugepages-{kib}kB/{name}"),
+                false => format!("{NODES}/node{node}/hugepages/hugepages-{kib}kB/{name}"),
+            };
             let path = match self.moment {
                 Moment::First => Some(self.root.path(&file)),
                 Moment::Second => self.overlay.path(&self.root, &file),
@@ -331,8 +341,28 @@ fn read_files(root: &SysRoot) -> Result<HostFiles, SourceError> {
         Ok(file::read(&path)?.map(|text| TextFile { path, text }))
     };
     let node_dir = root.path(NODES);
+    let cpu_online = text(&format!("{CPUS}/online"))?;
     let mut nodes = Vec::new();
-    for id in list_nodes(root)? {
+    let mut without_numa = false;
+    let ids = match (list_nodes(root), &cpu_online) {
+        // A kernel without NUMA: the host is one node.
+        (Err(SourceError::NoNodes { .. }), Some(online))
+            if !node_dir.exists() && root.path("proc/meminfo").exists() =>
+        {
+            without_numa = true;
+            nodes.push(NodeFiles {
+                id: NodeId(0),
+                dir: node_dir.clone(),
+                cpulist: Some(online.clone()),
+                cpumap: None,
+                distance: None,
+                access: None,
+            });
+            Vec::new()
+        }
+        (ids, _) => ids?,
+    };
+    for id in ids {
         let dir = format!("{NODES}/node{id}");
         let cpulist = text(&format!("{dir}/cpulist"))?;
         let cpumap = if cpulist.is_none() { text(&format!("{dir}/cpumap"))? } else { None };
@@ -348,12 +378,14 @@ fn read_files(root: &SysRoot) -> Result<HostFiles, SourceError> {
     Ok(HostFiles {
         nodes,
         node_online: text(&format!("{NODES}/online"))?,
-        cpu_online: text(&format!("{CPUS}/online"))?,
+        cpu_online,
         cpu_possible: text(&format!("{CPUS}/possible"))?,
         cpu_isolated: text(&format!("{CPUS}/isolated"))?,
         cpu0_siblings: text(&format!("{CPUS}/cpu0/topology/thread_siblings"))?,
         cores: None,
         gpu_nodes: Vec::new(),
+        without_numa,
+        allowed_cpus: limits::allowed_cpus(root),
         node_dir,
     })
 }

@@ -16,6 +16,7 @@ pub(super) struct Place {
     pub(super) required: Required,
     pub(super) placement: CpuPlacement,
     pub(super) mode: MemoryMode,
+    pub(super) mode_given: bool,
     pub(super) nodes: NodeChoice,
     pub(super) pins: Pins,
 }
@@ -34,7 +35,7 @@ pub(super) fn parse(
         Some(cputune) => pins(source, cputune, cpus.maximum, iothreads)?,
         None => Pins::default(),
     };
-    let (mut memory, mut asked) = (None, None);
+    let (mut memory, mut asked, mut mode_given) = (None, None, false);
     if let Some(numatune) = source.only(domain, "numatune")? {
         if let Some(memnode) = source.only(numatune, "memnode")? {
             let what = "not understood inside <numatune>: placer makes the guest's own nodes itself; \
@@ -45,6 +46,7 @@ pub(super) fn parse(
         asked = source.only(numatune, "cpu")?.map(|cpu| required(source, cpu)).transpose()?;
         let follows = auto.then_some(NodeChoice::Advised);
         let element = source.only(numatune, "memory")?;
+        mode_given = element.is_some_and(|memory| memory.attribute("mode").is_some());
         memory = element.map(|element| binding(source, element, follows)).transpose()?;
     }
     let advised = auto || asked.is_some();
@@ -68,7 +70,7 @@ pub(super) fn parse(
         None => CpuPlacement::All,
     };
     let required = asked.unwrap_or_default();
-    Ok(Place { cpus, required, placement, mode, nodes, pins })
+    Ok(Place { cpus, required, placement, mode, mode_given, nodes, pins })
 }
 
 fn count(source: &Source<'_>, vcpu: &Element) -> Result<CpuCount, DefinitionError> {

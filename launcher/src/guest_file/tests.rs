@@ -42,6 +42,7 @@ fn a_command_with_every_key() {
     guest.pages = Pages::Huge(Bytes::new(2 << 20));
     guest.near = Some("0000:45:00.0".to_owned());
     guest.mode = MemoryMode::WeightedInterleave;
+    guest.mode_given = true;
     guest.nodes = NodeChoice::Fixed(parse_list::<NodeId>("1-2,4").unwrap());
     guest.placement = CpuPlacement::Fixed(parse_list::<CpuId>("0-3,8").unwrap());
     guest.pin = ThreadPin::Cores;

@@ -30,7 +30,20 @@ pub(crate) fn request(
     choice: &Choice,
     root: &SysRoot,
 ) -> Result<Request, Box<dyn Error>> {
-    let limits = if choice.machine_wide { Limits::default() } else { Limits::read(root)? };
+    let wide = choice.machine_wide == Some(true);
+    let limits = if wide { Limits::default() } else { Limits::read(root)? };
+    request_within(asked, choice, limits, root)
+}
+
+/// Returns the request with its policy, within limits that are known.
+///
+/// Errors: as [`request`].
+pub(crate) fn request_within(
+    asked: &Request,
+    choice: &Choice,
+    limits: Limits,
+    root: &SysRoot,
+) -> Result<Request, Box<dyn Error>> {
     let near = choice.near.as_ref().map(|name| device::node_of(root, name)).transpose()?;
     let (within, pages) = (choice.within.clone(), choice.pages);
     Ok(Request { policy: policy(choice)?, limits, within, pages, near, ..asked.clone() })

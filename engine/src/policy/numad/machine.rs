@@ -26,6 +26,7 @@ pub struct Machine {
     threads_per_core: Result<u64, Failure>,
     /// Set where the machine lacks files that numad needs but placer can do without.
     missing: Option<Failure>,
+    without_numa: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +70,8 @@ impl Machine {
                 Node { id: node.id, cpus, distances, row }
             })
             .collect();
-        Self { nodes, cpu_count, threads_per_core: threads_per_core(files), missing }
+        let without_numa = files.without_numa;
+        Self { nodes, cpu_count, threads_per_core: threads_per_core(files), missing, without_numa }
     }
 
     /// Returns the machine without the nodes and CPUs that are not allowed, as if the kernel had
@@ -129,6 +131,9 @@ impl Machine {
     /// which placer reads by their masks.
     /// Errors: what makes numad end without an answer.
     pub fn readable_by_numad(&self) -> Result<(), Failure> {
+        if self.without_numa {
+            return Err(Failure::NoNodes);
+        }
         self.threads_per_core.clone()?;
         self.missing.clone().map_or(Ok(()), Err)?;
         self.nodes.iter().try_for_each(|node| node.row.clone())

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use placer_engine::source::{default_huge_page, device};
-use placer_engine::{Limits, Request, SysRoot, advise};
+use placer_engine::{Limits, Request, SourceError, SysRoot, advise};
 use placer_launcher::domain::{self, Outcome};
-use placer_launcher::guest::{CpuPlacement, Guest, NodeChoice, Pages};
+use placer_launcher::guest::{CgroupMode, CpuPlacement, Guest, NodeChoice, Pages};
+use placer_launcher::sys::may_set_memory_policy;
 use placer_launcher::{Binding, MemoryMode};
 
 use crate::plan;
@@ -58,6 +59,9 @@ pub(crate) fn run(args: &Launch, set: settings::Claims) -> Result<ExitCode, Box<
             guest.mode = MemoryMode::Preferred;
         }
     }
+    if root.is_live() && snapshot.topology().nodes().len() > 1 {
+        unbind_where_forbidden(args, &mut guest);
+    }
     let binding = Binding::of_guest(&guest, &snapshot, &advice);
     if args.print_xml {
         let outcome = Outcome {
@@ -76,15 +80,44 @@ pub(crate) fn run(args: &Launch, set: settings::Claims) -> Result<ExitCode, Box<
     plan.perform(Claimant { desk, decision, request: &request, advice: &advice })
 }
 
+/// Returns what the guest may use. A command has the launcher's own limits. A guest's definition may
+/// have more CPUs than the launcher's affinity, since a service that starts guests may itself be held
+/// to a few, but no more than the control group that both are in.
+fn limits(args: &Launch, guest: &Guest, root: &SysRoot) -> Result<Limits, SourceError> {
+    let cgroup = &guest.cgroup;
+    let elsewhere = cgroup.mode == CgroupMode::Systemd
+        || (cgroup.mode != CgroupMode::None && cgroup.parent.is_some())
+        || args.print_xml;
+    match args.choice.machine_wide.unwrap_or(args.guest.is_some()) {
+        false => Limits::read(root),
+        true if elsewhere => Ok(Limits::default()),
+        true => Limits::of_group(root),
+    }
+}
+
+/// Leaves memory unbound, with one warning, where a filter of system calls forbids memory policies and
+/// no mode was asked for. One that was asked for fails when it is set.
+fn unbind_where_forbidden(args: &Launch, guest: &mut Guest) {
+    let asked = args.mode.is_some() || guest.mode_given || guest.nodes != NodeChoice::Advised;
+    if asked || guest.mode == MemoryMode::None {
+        return;
+    }
+    if let Err(errno) = may_set_memory_policy() {
+        output::warn(&format!(
+            "memory is not bound: this process may set no memory policy ({}), as under a \
+             container runtime's filter; CPUs are bound",
+            errno.desc()
+        ));
+        guest.mode = MemoryMode::None;
+    }
+}
+
 /// Returns what is asked for the guest. Where its definition fixes CPUs or nodes by hand, the rest
 /// is chosen among those.
 fn request(args: &Launch, guest: &Guest, root: &SysRoot) -> Result<Request, Box<dyn Error>> {
     let ask = guest.ask();
-    let mut request = plan::request(&Request::new(ask.cpus, ask.memory), &args.choice, root)?;
-    if args.guest.is_some() {
-        // A service that starts guests may itself be held to a few CPUs.
-        request.limits = Limits::default();
-    }
+    let (ask, limits) = (Request::new(ask.cpus, ask.memory), limits(args, guest, root)?);
+    let mut request = plan::request_within(&ask, &args.choice, limits, root)?;
     request.pages = match guest.pages {
         Pages::Ordinary => None,
         Pages::Huge(size) => Some(size),
