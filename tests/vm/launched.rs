@@ -181,9 +181,9 @@ fn limits_of_a_process_are_kept_on_cgroup_v1_and_v2() -> Verdict {
         let output = run(guest.args(["--", "limits", version]))?;
         let text = report(&output);
         let ok = text.lines().filter(|line| line.starts_with("ok ")).count();
-        if !output.status.success() || ok != 21 {
+        if !output.status.success() || ok != 22 {
             return Err(format!(
-                "limits {version} ended with {}, {ok} of 21 steps ok",
+                "limits {version} ended with {}, {ok} of 22 steps ok",
                 output.status
             ));
         }
