@@ -269,7 +269,7 @@ impl Mounts<'_> {
         controller: Option<&str>,
         places: &[&str],
     ) -> Result<Hierarchy, SourceError> {
-        let usual = places.iter().filter_map(|place| {
+        let usual = places.iter().rev().find_map(|place| {
             let at = Path::new(USUAL).join(place);
             let groups = groups(&at, b"/", of.path);
             // Another file system may be in the place of the usual one. A recording has only what
@@ -281,7 +281,6 @@ impl Mounts<'_> {
             };
             found.then_some(groups)
         });
-        let usual = usual.last();
         if self.root.is_live()
             && let Some(groups) = usual
         {
