@@ -23,7 +23,7 @@ use clap::builder::BoolishValueParser;
 use clap::{CommandFactory, Parser, Subcommand};
 use placer_engine::{Bytes, NodeSet};
 
-use crate::settings::{PolicyName, PreferName, duration, nodes, pages};
+use crate::settings::{CacheName, CoresName, PolicyName, PreferName, duration, nodes, pages};
 
 pub use advise::{Advise, Via};
 pub use claims::{Ps, Release};
@@ -157,6 +157,19 @@ pub struct Choice {
     #[arg(long, env = "PLACER_PREFER", hide_env = true, default_value = "room")]
     #[arg(hide_short_help = true)]
     pub prefer: PreferName,
+    /// How strictly the guest's CPUs share one last-level cache.
+    #[arg(long, value_name = "MODE", env = "PLACER_CACHE", hide_env = true)]
+    #[arg(default_value = "prefer", hide_short_help = true)]
+    pub cache: CacheName,
+    /// Cost of sharing data across caches, in percent; 0 ignores caches.
+    #[arg(long, value_name = "N", env = "PLACER_CACHE_PENALTY", hide_env = true)]
+    #[arg(default_value = "20", value_parser = clap::value_parser!(u32).range(0..=1000))]
+    #[arg(hide_short_help = true)]
+    pub cache_penalty: u32,
+    /// Kind of cores to use on hybrid CPUs.
+    #[arg(long, value_name = "KIND", env = "PLACER_CORES", hide_env = true)]
+    #[arg(default_value = "any", hide_short_help = true)]
+    pub cores: CoresName,
     /// Limit of search steps on hosts with more than 16 nodes.
     #[arg(long, value_name = "STEPS", env = "PLACER_EFFORT", hide_env = true)]
     #[arg(hide_short_help = true)]

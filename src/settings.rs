@@ -18,6 +18,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use placer_engine::claims::Overcommit;
 use placer_engine::policy::best::Rules;
+use placer_engine::policy::cache;
 use placer_engine::{Bytes, NodeSet};
 use toml::de::{DeTable, DeValue};
 
@@ -29,7 +30,7 @@ pub(crate) use error::SettingsError;
 use file::Trust;
 use section::Section;
 
-pub use choice::{PolicyName, PreferName, nodes, pages};
+pub use choice::{CacheName, CoresName, PolicyName, PreferName, nodes, pages};
 
 /// The file that counts when none is named.
 const PLACE: &str = "/etc/placer.toml";
@@ -52,6 +53,9 @@ pub struct Advise {
     pub memory_bound: f64,
     pub smt_percent: u32,
     pub prefer: PreferName,
+    pub cache: CacheName,
+    pub cache_penalty: u32,
+    pub cores: CoresName,
     pub effort: Option<u64>,
     pub machine_wide: bool,
     pub hold: Option<Duration>,
@@ -95,6 +99,9 @@ impl Default for Advise {
             memory_bound,
             smt_percent,
             prefer: PreferName::Room,
+            cache: CacheName::Prefer,
+            cache_penalty: cache::Rules::default().penalty_percent,
+            cores: CoresName::Any,
             effort,
             machine_wide: false,
             hold: None,
@@ -170,6 +177,13 @@ impl Advise {
             u32::try_from(whole(value)?).ok().filter(|percent| *percent <= 100)
         })?;
         keys.read("prefer", "\"room\" or \"pack\"", &mut new.prefer, name)?;
+        let modes = "\"prefer\", \"require\", \"largest\" or \"ignore\"";
+        keys.read("cache", modes, &mut new.cache, name)?;
+        let percent = "a whole number from 0 to 1000";
+        keys.read("cache-penalty", percent, &mut new.cache_penalty, |value| {
+            u32::try_from(whole(value)?).ok().filter(|percent| *percent <= 1000)
+        })?;
+        keys.read("cores", "\"any\", \"fast\" or \"efficient\"", &mut new.cores, name)?;
         keys.read("effort", "a number of steps, or \"auto\"", &mut new.effort, |value| {
             whole(value).map(Some).or_else(|| optional(value, "auto", |_| None))
         })?;

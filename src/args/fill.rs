@@ -42,6 +42,9 @@ impl settings::Advise {
         put(open("memory_bound"), &mut choice.memory_bound, &self.memory_bound);
         put(open("smt_percent"), &mut choice.smt_percent, &self.smt_percent);
         put(open("prefer"), &mut choice.prefer, &self.prefer);
+        put(open("cache"), &mut choice.cache, &self.cache);
+        put(open("cache_penalty"), &mut choice.cache_penalty, &self.cache_penalty);
+        put(open("cores"), &mut choice.cores, &self.cores);
         put(open("effort"), &mut choice.effort, &self.effort);
         if self.machine_wide {
             put(open("machine_wide"), &mut choice.machine_wide, &Some(true));

@@ -8,7 +8,8 @@ use clap::parser::ValueSource;
 use super::{Args, Command, PolicyName, Via};
 
 /// What only policy best asks about; the places of these flags in clap's terms.
-const BESTS: [&str; 4] = ["memory_bound", "smt_percent", "prefer", "effort"];
+const BESTS: [&str; 7] =
+    ["memory_bound", "smt_percent", "prefer", "effort", "cache", "cache_penalty", "cores"];
 
 /// Refuses a command line with a flag that would be passed over.
 ///

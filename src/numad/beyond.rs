@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use placer_engine::claims::{Decision, For, PATIENCE};
+use placer_engine::policy::cache;
 use placer_engine::source::has_v1_cpusets;
 use placer_engine::{
     Bytes, CpuShare, Limits, NodeSet, NodeState, Policy, Request, Snapshot, SourceError, SysRoot,
@@ -64,6 +65,8 @@ pub(super) fn choose_nodes(
         limits: if by_best { limits(options, &snapshot) } else { Limits::default() },
         within,
         pages,
+        // Nodes alone are printed, and libvirt starts no guest without an answer: no cache is required.
+        cache: cache::Rules::default().with_penalty(set.advise.cache_penalty),
         ..Request::new(CpuShare::from_hundredths(hundredths), memory)
     };
     if let Some(told) = decision.as_mut().and_then(|decision| again(decision, &request, figures)) {

@@ -1,6 +1,6 @@
 //! The forms of calls and replies, and what they mean in placer's own terms.
 
-use placer_engine::policy::{best, numad as rules};
+use placer_engine::policy::{best, cache, numad as rules};
 use placer_engine::{
     Bytes, CpuLimit, CpuShare, Id, IdSet, Limits, MemoryLimit, NodeId, Policy, Request, parse,
 };
@@ -63,6 +63,12 @@ pub(crate) struct RequestForm {
     prefer: Option<PreferForm>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     effort: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cache: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cache_penalty: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cores: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     allowed_cpus: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -135,6 +141,8 @@ enum PreferForm {
     Pack,
 }
 
+/// The highest penalty for caches, in percent.
+const MAX_CACHE_PENALTY: u32 = 1000;
 /// The most steps that a stranger may have searched for.
 const MOST_EFFORT: u64 = 1_000_000;
 /// No request has so many CPUs.
@@ -162,6 +170,9 @@ impl RequestForm {
                 best::Prefer::Pack => PreferForm::Pack,
             }),
             effort: rules.and_then(|rules| rules.effort),
+            cache: rules.map(|_| request.cache.mode.name().to_owned()),
+            cache_penalty: rules.map(|_| request.cache.penalty_percent),
+            cores: rules.map(|_| request.cache.cores.name().to_owned()),
             allowed_cpus: request.limits.cpus.as_ref().map(ToString::to_string),
             allowed_nodes: text(&request.limits.memory_nodes),
             memory_limit: request.limits.memory.as_ref().map(MemoryLimitForm::of),
@@ -222,9 +233,20 @@ impl RequestForm {
                 Policy::Numad(rules::Rules { lenient: true, ..rules::Rules::default() })
             }
         };
+        let usual = cache::Rules::default();
+        let penalty = self.cache_penalty.unwrap_or(usual.penalty_percent);
+        if penalty > MAX_CACHE_PENALTY {
+            return Err("cache_penalty");
+        }
+        let mode = self.cache.as_deref().map_or(Some(usual.mode), cache::Mode::from_name);
+        let cores = self.cores.as_deref().map_or(Some(usual.cores), cache::Cores::from_name);
+        let cache = usual
+            .with_penalty(penalty)
+            .with_mode(mode.ok_or("cache")?)
+            .with_cores(cores.ok_or("cores")?);
         let cpus = CpuShare::from_hundredths(hundredths(self.cpus));
         let request = Request::new(cpus, Bytes::new(memory));
-        Ok(Request { policy, limits, within, pages, near, ..request })
+        Ok(Request { policy, limits, within, pages, near, cache, ..request })
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use placer_engine::policy::{Policy, best, numad};
+use placer_engine::policy::{Policy, best, cache, numad};
 use placer_engine::{Bytes, CpuSet, CpuShare, Limits, NodeId, NodeSet, Request, parse};
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +45,9 @@ pub struct Choice {
     within: Option<String>,
     pages: Option<u64>,
     near: Option<u32>,
+    cache_penalty: u32,
+    cache: String,
+    cores: String,
 }
 
 impl Choice {
@@ -65,6 +68,9 @@ impl Choice {
             within: request.within.as_ref().map(ToString::to_string),
             pages: request.pages.map(Bytes::get),
             near: request.near.map(|node| node.0),
+            cache_penalty: request.cache.penalty_percent,
+            cache: request.cache.mode.name().to_owned(),
+            cores: request.cache.cores.name().to_owned(),
         }
     }
 
@@ -86,7 +92,14 @@ impl Choice {
         let nodes = |text: &Option<String>| -> Result<Option<NodeSet>, String> { list(text) };
         let cpus: Option<CpuSet> = list(&self.cpus)?;
         let limits = Limits { cpus, memory_nodes: nodes(&self.nodes)?, ..Limits::default() };
+        let mode = cache::Mode::from_name(&self.cache).ok_or("cache: not a mode")?;
+        let cores = cache::Cores::from_name(&self.cores).ok_or("cores: not a kind")?;
+        let cache = cache::Rules::default()
+            .with_penalty(self.cache_penalty)
+            .with_mode(mode)
+            .with_cores(cores);
         Ok(Request {
+            cache,
             policy,
             limits,
             within: nodes(&self.within)?,

@@ -3,7 +3,9 @@
 use std::fmt::Write;
 
 use placer_engine::policy::best::{Proof, Reason};
-use placer_engine::{Advice, Bytes, Candidate, CpuShare, Distances, Explanation, NodeSet, Request};
+use placer_engine::{
+    Advice, Bytes, CacheShare, Candidate, CpuShare, Distances, Explanation, NodeSet, Request,
+};
 
 /// Returns why an advice is what it is: sentences first, then figures. With `factors`, the figures
 /// include those that each slowdown is made of.
@@ -22,6 +24,9 @@ pub fn text(
     put(&headline(request, advice));
     put("");
     put(&sentence(&advice.nodes, &proof(advice)));
+    for line in caches(request, advice) {
+        put(&sentence(&NodeSet::new(), &line));
+    }
     for other in &why.alternatives {
         put(&sentence(&other.nodes, &cause(other, advice, distances)));
     }
@@ -124,6 +129,40 @@ fn hops(distance: f64, distances: &Distances) -> &'static str {
         Some(1) if all.len() <= 3 => "up to two hops away",
         Some(2) if all.len() <= 3 => "up to three hops away",
         _ => "on another node",
+    }
+}
+
+/// Says in which caches the guest runs and what that is worth, in a line or two.
+fn caches(request: &Request, advice: &Advice) -> Vec<String> {
+    let Some(cost) = advice.cache_cost else { return Vec::new() };
+    let guest = cpus(request.cpus);
+    let cache = |share: &CacheShare| {
+        let size = share.size.map_or_else(String::new, |size| format!(" of {size}"));
+        format!("L{} cache{size}, CPUs {}", share.level, share.cpus)
+    };
+    let penalty = request.cache.penalty_percent;
+    match advice.caches.as_slice() {
+        [] => Vec::new(),
+        [one] => {
+            let mut lines = vec![format!("{guest} in one {}", cache(one))];
+            if cost > 1.005 {
+                lines.push(format!("  its CPUs are busy: {:.0} % slower", (cost - 1.0) * 100.0));
+            } else {
+                lines.push(format!("  threads on different caches share data {penalty} % slower"));
+            }
+            lines
+        }
+        many => {
+            let slower = (cost - 1.0) * 100.0;
+            let mut lines =
+                vec![format!("{guest} over {} caches: {slower:.0} % slower", many.len())];
+            const SHOWN: usize = 4;
+            lines.extend(many.iter().take(SHOWN).map(|share| format!("  {}", cache(share))));
+            if many.len() > SHOWN {
+                lines.push(format!("  and {} more", many.len() - SHOWN));
+            }
+            lines
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use placer_engine::claims::ClaimId;
 use placer_engine::policy::best::Proof;
-use placer_engine::{Advice, Bytes, Candidate, Explanation, Request};
+use placer_engine::{Advice, Bytes, CacheShare, Candidate, Explanation, Request};
 use serde::Serialize;
 
 use crate::report::explain;
@@ -24,6 +24,11 @@ pub struct AdviceForm<'a> {
     nodes: IdList,
     /// Their CPUs that may be used.
     cpus: IdList,
+    /// The last-level caches that these CPUs belong to. Empty where they are not known or not looked at.
+    caches: Vec<CacheForm>,
+    /// How much slower the guest runs for its CPUs and caches inside the nodes: 1 is in one cache without
+    /// contention. Null where no caches were chosen.
+    cache_cost: Option<f64>,
     /// Whether the memory fits, and no more CPUs are asked for than the nodes have.
     fits: bool,
     /// What is short; not there when the request fits.
@@ -120,6 +125,28 @@ struct ShareForm {
     memory: u64,
 }
 
+/// The part of one cache that the guest gets.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "CacheShare"))]
+struct CacheForm {
+    /// The node that it belongs to.
+    node: u32,
+    /// Its level; 0 for CPUs whose cache is not known.
+    level: u8,
+    /// Its size in bytes; null where it is not known.
+    size: Option<u64>,
+    /// The CPUs of it that the guest gets.
+    cpus: IdList,
+}
+
+impl CacheForm {
+    fn of(share: &CacheShare) -> Self {
+        let CacheShare { node, level, size, cpus } = share;
+        let (size, cpus) = (size.map(Bytes::get), IdList(cpus.to_string()));
+        Self { node: node.0, level: *level, size, cpus }
+    }
+}
+
 impl<'a> AdviceForm<'a> {
     pub(crate) fn new(
         request: &Request,
@@ -134,6 +161,8 @@ impl<'a> AdviceForm<'a> {
             policy: advice.policy.name(),
             nodes: IdList(advice.nodes.to_string()),
             cpus: IdList(advice.cpus.to_string()),
+            caches: advice.caches.iter().map(CacheForm::of).collect(),
+            cache_cost: advice.cache_cost,
             fits: advice.fits(),
             short: advice
                 .shortfall
@@ -170,6 +199,8 @@ impl<'a> AdviceForm<'a> {
         Self {
             nodes: none(),
             cpus: none(),
+            caches: Vec::new(),
+            cache_cost: None,
             split: Vec::new(),
             slowdown: None,
             near: None,

@@ -2,6 +2,7 @@
 
 use clap::ValueEnum;
 use placer_engine::policy::best::Prefer;
+use placer_engine::policy::cache;
 use placer_engine::{Bytes, NodeId, NodeSet, parse};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -25,6 +26,49 @@ impl From<PreferName> for Prefer {
         match name {
             PreferName::Room => Self::Room,
             PreferName::Pack => Self::Pack,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CacheName {
+    /// One cache where that costs at most 2 % of speed.
+    Prefer,
+    /// One cache, or an error.
+    Require,
+    /// The caches with most bytes, where they have enough CPUs.
+    Largest,
+    /// All CPUs of the nodes.
+    Ignore,
+}
+
+impl From<CacheName> for cache::Mode {
+    fn from(name: CacheName) -> Self {
+        match name {
+            CacheName::Prefer => Self::Prefer,
+            CacheName::Require => Self::Require,
+            CacheName::Largest => Self::Largest,
+            CacheName::Ignore => Self::Ignore,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CoresName {
+    /// Fast cores, and slow ones where those do not suffice.
+    Any,
+    /// Fast cores only.
+    Fast,
+    /// Efficient (slow) cores only.
+    Efficient,
+}
+
+impl From<CoresName> for cache::Cores {
+    fn from(name: CoresName) -> Self {
+        match name {
+            CoresName::Any => Self::Any,
+            CoresName::Fast => Self::Fast,
+            CoresName::Efficient => Self::Efficient,
         }
     }
 }

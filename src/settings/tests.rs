@@ -77,6 +77,8 @@ fn the_defaults_of_flags_and_settings_are_the_same() {
     assert_eq!(other.choice.within.take().map(|nodes| nodes.to_string()).as_deref(), Some("0-1,3"));
     assert_eq!((other.choice.memory_bound, other.choice.smt_percent), (1.0, 50));
     assert_eq!((other.choice.effort, other.hold), (Some(9000), Some(Duration::from_secs(60))));
+    let caches = (other.choice.cache, other.choice.cache_penalty, other.choice.cores);
+    assert_eq!(caches, (CacheName::Largest, 35, CoresName::Fast));
     assert!(other.choice.machine_wide == Some(true) && other.strict);
 }
 
@@ -90,6 +92,9 @@ within = "3,0-1"
 memory-bound = 1
 smt-percent = 0x32
 prefer = "pack"
+cache = "largest"
+cache-penalty = 35
+cores = "fast"
 effort = 9_000
 machine-wide = true
 hold = "1m"

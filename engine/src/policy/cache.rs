@@ -78,6 +78,44 @@ pub enum Cores {
     Efficient,
 }
 
+impl Mode {
+    /// The word for it: `prefer`, `require`, `largest`, `ignore`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Prefer => "prefer",
+            Self::Require => "require",
+            Self::Largest => "largest",
+            Self::Ignore => "ignore",
+        }
+    }
+
+    /// The mode of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        let all = [Self::Prefer, Self::Require, Self::Largest, Self::Ignore];
+        all.into_iter().find(|mode| mode.name() == name)
+    }
+}
+
+impl Cores {
+    /// The word for it: `any`, `fast`, `efficient`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::Fast => "fast",
+            Self::Efficient => "efficient",
+        }
+    }
+
+    /// The kind of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Any, Self::Fast, Self::Efficient].into_iter().find(|cores| cores.name() == name)
+    }
+}
+
 /// One hardware thread of a core.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Thread {

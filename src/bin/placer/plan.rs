@@ -4,6 +4,7 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use placer_engine::policy::best;
+use placer_engine::policy::cache;
 use placer_engine::policy::numad;
 use placer_engine::source::device;
 use placer_engine::{Limits, Policy, Request, SysRoot};
@@ -46,7 +47,11 @@ pub(crate) fn request_within(
 ) -> Result<Request, Box<dyn Error>> {
     let near = choice.near.as_ref().map(|name| device::node_of(root, name)).transpose()?;
     let (within, pages) = (choice.within.clone(), choice.pages);
-    Ok(Request { policy: policy(choice)?, limits, within, pages, near, ..asked.clone() })
+    let cache = cache::Rules::default()
+        .with_penalty(choice.cache_penalty)
+        .with_mode(choice.cache.into())
+        .with_cores(choice.cores.into());
+    Ok(Request { policy: policy(choice)?, limits, within, pages, near, cache, ..asked.clone() })
 }
 
 fn policy(choice: &Choice) -> Result<Policy, Box<dyn Error>> {
