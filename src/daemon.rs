@@ -205,8 +205,9 @@ impl Rounds {
             return;
         }
         let core = Arc::clone(core);
-        let work = move || {
-            if let Err(error) = claiming::keep_adopted(core.root(), core.settings().claims) {
+        let work = move || match claiming::keep_adopted(core.root(), core.settings().claims) {
+            Ok(notes) => core.ledger_has(notes),
+            Err(error) => {
                 let why = crate::output::chain(&error);
                 core.log().tell(Level::Debug, "guests are not written down", &[("why", &why)]);
             }

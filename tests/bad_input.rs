@@ -52,11 +52,11 @@ fn a_request_that_is_none_says_which_where_and_what_was_wanted() {
         ("4:500:1", 6, "the end", "\":1\"", FORM),
         ("4:500MB", 6, "a unit K, M, G or T", "\"MB\"", "; write 4:500M"),
         ("4:8GB", 4, "a unit K, M, G or T", "\"GB\"", "; write 4:8G"),
-        ("4294967297", 1, "a number of CPUs of at most 4294967296", "\"4294967297\"", FORM),
+        ("1000001", 1, "a number of CPUs of at most 1000000", "\"1000001\"", FORM),
         (
             "1:99999999999999999999",
             3,
-            "an amount of memory of at most 4294967296",
+            "an amount of memory of at most 70368744177664",
             "\"99999999999999999999\"",
             FORM,
         ),
@@ -512,7 +512,7 @@ fn settings_that_are_garbage_are_refused() {
         assert!(stderr.contains(value), "{name}={value}: {stderr}");
     }
     // A client of numad's cannot be expected to mend them.
-    let ignored = "PLACER_WINDOW is ignored: expected a number with ms, s or m, as in 100ms, \
+    let ignored = "PLACER_WINDOW is ignored: expected a number with ms, s, m, h or d, as in 100ms, \
                    found \"soon\"";
     let mut numad = placer();
     numad

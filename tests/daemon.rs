@@ -408,6 +408,29 @@ fn parse_metrics(body: &str) -> Vec<(String, f64)> {
 }
 
 #[test]
+fn a_line_of_the_ledger_that_is_damaged_or_of_a_later_version_is_kept_logged_and_counted() {
+    let daemon = Daemon::start(None, "");
+    let hold = |daemon: &Daemon| {
+        let parameters = json!({"request": request(0, 1), "hold_ms": 60_000});
+        daemon.call("org.placer.Daemon.AdviseAndClaim", parameters)["parameters"].clone()
+    };
+    assert!(hold(&daemon)["claim"].is_string(), "this machine can be asked about");
+    let ledger = daemon.dir.path().join("claims.jsonl");
+    let line = std::fs::read_to_string(&ledger).expect("a ledger");
+    let later = line.replace("\"version\":1", "\"version\":9").replace("1048576", "1048577");
+    let odd = format!("{later}half a line\n");
+    std::fs::write(&ledger, &odd).expect("written");
+    assert!(hold(&daemon)["claim"].is_string());
+    let now = std::fs::read_to_string(&ledger).expect("a ledger");
+    assert!(now.ends_with(&odd) && now.lines().count() == 3, "{now}");
+    let metrics = daemon.http("/metrics");
+    assert!(metrics.contains("\nplacer_ledger_lines_unread 2\n"), "{metrics}");
+    eventually("a line in the log", || {
+        daemon.log().contains("the ledger is damaged").then_some(())
+    });
+}
+
+#[test]
 fn metrics_are_told_in_prometheus_text() {
     let daemon = Daemon::start(Some(&fixture("ring-4")), "");
     for _ in 0..3 {

@@ -242,6 +242,64 @@ fn every_setting_is_on_its_page_under_its_section() {
     assert!(count > 20, "{count} settings");
 }
 
+/// The limits that the guide names, and the constants that set them.
+const LIMITS: [(&str, &str, &str); 8] = [
+    ("wait for one holder of the ledger's lock: answers", "engine/src/claims/store.rs", "PATIENCE"),
+    (
+        "wait for one holder of the ledger's lock: `placer launch`",
+        "src/bin/placer/commands/launch.rs",
+        "PATIENCE",
+    ),
+    (
+        "CPU time spent on the owners of claims for one decision",
+        "engine/src/claims/fates.rs",
+        "LOOK_TIME",
+    ),
+    (
+        "guests whose memory is looked at for one decision",
+        "engine/src/claims/desk.rs",
+        "MOST_LOOKS",
+    ),
+    (
+        "threads of a process whose CPU time is added up",
+        "engine/src/claims/proc.rs",
+        "MAX_THREADS_SUMMED",
+    ),
+    ("claims in a ledger", "engine/src/claims/ledger.rs", "MOST_CLAIMS"),
+    ("size of a ledger", "engine/src/claims/store.rs", "MAX_LEDGER"),
+    ("size of lines that are not understood", "engine/src/claims/ledger.rs", "MAX_UNREAD"),
+];
+
+/// Reads a constant as the guide writes it: `Duration::from_millis(250)` is 250 ms, `8 << 20` 8 MiB.
+fn limit(file: &str, name: &str) -> String {
+    let source = std::fs::read_to_string(project().join(file)).expect("a source");
+    let line = source.lines().find(|line| line.contains(&format!("const {name}: ")));
+    let line = line.unwrap_or_else(|| panic!("no {name} in {file}"));
+    let value = line.split(" = ").nth(1).and_then(|value| value.strip_suffix(';'));
+    let value = value.unwrap_or_else(|| panic!("{file}: {line}"));
+    for (before, unit) in [("Duration::from_millis(", "ms"), ("Duration::from_secs(", "s")] {
+        if let Some(count) = value.strip_prefix(before) {
+            return format!("{} {unit}", count.trim_end_matches(')'));
+        }
+    }
+    match value.strip_suffix(" << 20") {
+        Some(count) => format!("{count} MiB"),
+        None => value.replace('_', ""),
+    }
+}
+
+#[test]
+fn every_limit_that_the_guide_names_is_the_codes() {
+    let page = Page::read(&project().join("docs/src/claims.md"));
+    let rows = page.below("## Limits").into_iter().filter(|row| row.starts_with('|'));
+    let rows: Vec<&str> = rows.skip(2).collect();
+    let wanted: Vec<String> = LIMITS
+        .iter()
+        .map(|(what, file, name)| format!("| {what} | {} |", limit(file, name)))
+        .collect();
+    assert_eq!(rows, wanted);
+}
+
 #[test]
 fn every_page_is_in_the_contents_once() {
     let summary = Page::read(&project().join("docs/src/SUMMARY.md"));

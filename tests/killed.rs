@@ -182,7 +182,7 @@ fn a_damaged_line_costs_its_claim_alone_and_is_reported_in_one_line() {
         let said = text(&output.stderr);
         let wanted = usize::from(!damage.is_empty());
         assert_eq!(said.lines().count(), wanted, "{said}");
-        assert!(damage.is_empty() || said.contains("line 2 is no claim"), "{said}");
+        assert!(damage.is_empty() || said.contains("line 2 is not understood"), "{said}");
     }
     // The next claim takes its place, and the other three are still there.
     let next = json(&ask(&hold))["claim"].as_str().expect("it is claimed").to_owned();

@@ -432,7 +432,7 @@ fn a_ledger_of_100_mb() {
     let output = bounded("advise 1:1");
     let said = text(&output.stderr);
     assert_eq!((text(&output.stdout).as_str(), said.lines().count()), ("0\n", 1), "{said}");
-    assert!(said.contains("claims are not counted"), "{said}");
+    assert!(said.contains("what comes after is not counted"), "{said}");
     // As large as a ledger may be, of lines that are none, and of one line.
     for content in [b"x\n".repeat(4 << 20), vec![b'['; 8 << 20]] {
         fs::write(&ledger, content).expect("written");
@@ -440,6 +440,94 @@ fn a_ledger_of_100_mb() {
         assert_eq!(text(&output.stdout), "0\n", "{}", text(&output.stderr));
         assert!(text(&output.stderr).lines().count() <= 1, "{}", text(&output.stderr));
     }
+}
+
+const THREADS: &str = "PLACER_TEST_THREADS";
+
+/// Not a test: a process with many threads, until its standard input ends.
+#[test]
+#[ignore = "has many threads until it is told to end"]
+fn a_crowd() {
+    let count = std::env::var(THREADS).ok().and_then(|count| count.parse::<u32>().ok());
+    let Some(count) = count else { return };
+    let sleep = || loop {
+        std::thread::park();
+    };
+    let spawn = || std::thread::Builder::new().stack_size(16 << 10).spawn(sleep);
+    let started = (0..count).map_while(|_| spawn().ok()).count();
+    writeln!(std::io::stderr(), "{started} threads").expect("written");
+    let _ = std::io::stdin().read(&mut [0]);
+}
+
+/// Root's holds beside 64 claims for one process of a stranger's with so many threads: how long the
+/// fastest of 20 takes where the claims are for this process, and where they are for that one. `None`, and a word, where there is no way to.
+fn beside_a_crowd(threads: u32) -> Option<(Duration, Duration)> {
+    let stage = Stage::new();
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root becomes another user");
+        return None;
+    }
+    if !this_machine() {
+        return None;
+    }
+    let program = stage.path("crowd");
+    common::copy_program(std::env::current_exe().expect("this program"), &program);
+    let mut crowd = Command::new("setpriv");
+    crowd.args(["--reuid", STRANGER, "--regid", STRANGER, "--clear-groups"]).arg(&program);
+    crowd.args(["--ignored", "--exact", "a_crowd", "--nocapture"]);
+    crowd.env(THREADS, threads.to_string()).current_dir(stage.tmp.path());
+    crowd.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut crowd = crowd.spawn().expect("it starts");
+    let mut said = BufReader::new(crowd.stderr.take().expect("a pipe")).lines();
+    let started = said.find_map(|line| {
+        line.ok()?.strip_suffix(" threads").and_then(|count| count.parse::<u32>().ok())
+    });
+    assert!(started.is_some_and(|count| count * 2 > threads), "{started:?} threads");
+    let hold = |state: &Path| {
+        let start = Instant::now();
+        let output = stage.ask(false, state, &["advise", "--json", "--hold", "60s", "0:1"]);
+        let took = start.elapsed();
+        assert!(json(&output)["claim"].is_string(), "claimed: {}", text(&output.stderr));
+        took
+    };
+    let claim_for = |state: &Path, pid: u32, uid: u32| {
+        let place = Place { own: Some(state.to_owned()), ..Place::default() };
+        let claims = Claims::open_to_claim(&place, &SysRoot::live()).expect("a ledger");
+        let snapshot = placer_engine::Snapshot::take(&SysRoot::live(), Duration::ZERO);
+        let snapshot = snapshot.expect("this machine");
+        let request = "0:1".parse::<placer_engine::Request>().expect("a request");
+        let advice = placer_engine::advise(&snapshot, &request).expect("an answer");
+        for _ in 0..64 {
+            let (mut decision, _) = claims.begin(PATIENCE).expect("nobody else has the lock");
+            let caller = placer_engine::claims::Caller { uid, ..decision.caller(pid, uid) };
+            let who = placer_engine::claims::For::Pid(pid);
+            decision.claim(&request, &advice, who, caller, None).expect("claimed");
+        }
+    };
+    let fastest = |state: &Path| (0..20).map(|_| hold(state)).min().expect("20");
+    let stranger = STRANGER.parse().expect("a number");
+    let (plain, crowded) = (stage.path("plain"), stage.path("crowded"));
+    claim_for(&plain, std::process::id(), stranger);
+    claim_for(&crowded, crowd.id(), stranger);
+    let (before, beside) = (fastest(&plain), fastest(&crowded));
+    crowd.kill().expect("killed");
+    crowd.wait().expect("it ends");
+    eprintln!("{threads} threads: {before:?} without, {beside:?} beside 64 claims of theirs");
+    Some((before, beside))
+}
+
+#[test]
+fn claims_for_a_process_of_many_threads_do_not_slow_down_roots_holds() {
+    // Each look at all of its threads would take a millisecond, and there would be a hundred.
+    let Some((before, beside)) = beside_a_crowd(3000) else { return };
+    assert!(beside < before * 2 + Duration::from_millis(2), "{before:?}, {beside:?}");
+}
+
+#[test]
+#[ignore = "15,000 threads: make test-daemon"]
+fn claims_for_a_process_of_15_000_threads_do_not_slow_down_roots_holds() {
+    let Some((before, beside)) = beside_a_crowd(15_000) else { return };
+    assert!(beside <= before * 2, "{before:?}, {beside:?}");
 }
 
 #[test]

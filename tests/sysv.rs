@@ -14,7 +14,7 @@
 //! | 13, node ids past 64 are dropped | as 8 by policy `numad`; the queue takes any id that fits (`fit.rs`) |
 //! | 15, a load of 80 ms | the daemon's engine measures over a second whoever asks (`engine/src/sampler.rs`): no query begins a new measurement |
 //! | 16, clients that start together hang | `d16_forty_clients_at_once_three_times`, `d16_stopped_clients_get_their_answer_later` |
-//! | 17, a stale pid file | `d17_a_stale_pid_file_holds_up_nobody`, `d17_after_a_kill_the_next_daemon_takes_over` |
+//! | 17, a stale pid file | `d17_a_stale_pid_file_holds_up_nobody`, `d17_after_a_kill_the_next_daemon_takes_over`, `d17_clients_of_a_killed_daemon_are_released_when_the_next_one_starts` |
 //! | 18, a message of more than 128 bytes | `d18_long_messages_hold_up_nobody`, `d18_a_queue_that_is_removed_is_made_anew` |
 //! | 19, hotplug ends the daemon | the engine reads the host again (`tests/vm/hotplug`); here `d19_a_node_that_goes_ends_nothing` |
 //! | 20, topology is ten minutes old | the same: looked for at each reading, four times a second |
@@ -184,6 +184,27 @@ fn d17_after_a_kill_the_next_daemon_takes_over() {
             drop(daemon);
             assert!(pid_file().is_some(), "it could not clean up");
             assert_eq!(our_numad(&["-w", "1:1"]).2, Some(0));
+        }
+    });
+}
+
+#[test]
+fn d17_clients_of_a_killed_daemon_are_released_when_the_next_one_starts() {
+    inside("d17_clients_of_a_killed_daemon_are_released_when_the_next_one_starts", || {
+        for _ in 0..3 {
+            let daemon = Daemon::start();
+            daemon.signal("STOP");
+            let mut client = Command::new("numad");
+            let client = client.args(["-w", "1:1"]).stdout(Stdio::null()).stderr(Stdio::null());
+            let mut client = client.spawn().expect("it starts");
+            let stat = format!("/proc/{}/stat", client.id());
+            let waits = || std::fs::read_to_string(&stat).is_ok_and(|s| s.contains(" (numad) S "));
+            wait_for("a client that waits", waits);
+            daemon.signal("KILL");
+            drop(daemon);
+            let mut next = Daemon::start();
+            next.answers();
+            wait_for("the client's end", || client.try_wait().expect("a child").is_some());
         }
     });
 }

@@ -23,9 +23,12 @@ use usable::Usable;
 ///
 /// A request that does not fit is answered too; [`Advice::shortfall`] says what is short. The same
 /// snapshot and request always give the same advice.
-/// Errors: no node may be used; numad's rules have no answer for the host; huge pages that were not
+/// Errors: the request is larger than any host; no node may be used; numad's rules have no answer for the host; huge pages that were not
 /// read.
 pub fn advise(snapshot: &Snapshot, request: &Request) -> Result<Advice, AdviseError> {
+    if request.is_beyond_any_host() {
+        return Err(AdviseError::BeyondAnyHost);
+    }
     let usable = Usable::of(snapshot, request)?;
     let host = usable.host(snapshot, request)?;
     match &request.policy {

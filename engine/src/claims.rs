@@ -33,6 +33,7 @@ mod proc_text;
 mod qemu;
 mod store;
 mod tried;
+mod unread;
 
 pub use crate::charges::Overcommit;
 pub use claim::{Caller, Cgroup, Claim, ClaimId, Origin, Owner, ProcessId, Promise, Seen};

@@ -132,6 +132,9 @@ impl std::error::Error for SourceError {
 /// Why no advice could be given for a host that was read.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AdviseError {
+    /// The request is beyond [`Request::MAX_CPUS`](crate::Request::MAX_CPUS) or
+    /// [`Request::MAX_MEMORY`](crate::Request::MAX_MEMORY).
+    BeyondAnyHost,
     /// numad's rules have no answer for this host; the text is numad's own where it has one.
     Numad(crate::policy::numad::Failure),
     /// A distance of zero: nothing is nearer than a node to itself.
@@ -170,6 +173,9 @@ pub enum AdviseError {
 impl fmt::Display for AdviseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::BeyondAnyHost => {
+                f.write_str("expected at most 1000000 CPUs and 2^56 bytes of memory, found more")
+            }
             Self::Numad(failure) => {
                 write!(f, "numad's rules have no answer for this host: {failure}")
             }

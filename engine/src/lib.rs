@@ -69,7 +69,7 @@ pub use sampler::{Engine, Pace};
 pub use snapshot::{HugePages, NodeState, Snapshot, Worth};
 pub use source::SysRoot;
 pub use topology::{Cache, Latency, Node, Topology};
-pub use units::{Bytes, CpuShare};
+pub use units::{Bytes, CpuShare, split_by_weight};
 
 /// The programs on the user guide's page about this crate, compiled and run as tests.
 #[cfg(doctest)]

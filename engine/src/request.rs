@@ -116,6 +116,11 @@ fn least<T, K: Ord>(a: Option<T>, b: Option<T>, key: impl Fn(&T) -> K) -> Option
 }
 
 impl Request {
+    /// The most CPUs that can be asked for: more than any host has.
+    pub const MAX_CPUS: CpuShare = CpuShare::from_hundredths(100_000_000);
+    /// The most memory that can be asked for, 2^56 bytes: more than any host has.
+    pub const MAX_MEMORY: Bytes = Bytes::new(1 << 56);
+
     /// Returns the memory limit that the request goes beyond.
     pub fn beyond_memory_limit(&self) -> Option<&MemoryLimit> {
         let limit = self.limits.memory.as_ref().filter(|_| self.pages.is_none());
@@ -125,6 +130,11 @@ impl Request {
     /// Returns the limit of CPU time that the request goes beyond.
     pub fn beyond_cpu_limit(&self) -> Option<&CpuLimit> {
         self.limits.cpu_time.as_ref().filter(|limit| self.cpus > limit.limit)
+    }
+
+    /// Returns whether no host is as large as the request.
+    pub fn is_beyond_any_host(&self) -> bool {
+        self.cpus > Self::MAX_CPUS || self.memory > Self::MAX_MEMORY
     }
 
     /// Returns a request for so much, by the default policy, on the whole host.
@@ -210,15 +220,16 @@ impl fmt::Display for RequestError {
 
 impl std::error::Error for RequestError {}
 
-/// No request has so many CPUs, or so much of any unit.
-const MOST: u64 = 1 << 32;
+/// The largest number of any unit of memory.
+const MAX_AMOUNT: u64 = 1 << 46;
 
 impl FromStr for Request {
     type Err = RequestError;
 
     fn from_str(text: &str) -> Result<Self, RequestError> {
         let mut scan = Scan { text, at: 0 };
-        let whole = scan.number("a number of CPUs")?;
+        let most = Self::MAX_CPUS.hundredths() / 100;
+        let whole = scan.number("a number of CPUs", most)?;
         let mut hundredths = whole * 100;
         if scan.skip(b'.') {
             for scale in [10, 1] {
@@ -236,6 +247,10 @@ impl FromStr for Request {
             }
         }
         let cpus = CpuShare::from_hundredths(hundredths);
+        if cpus > Self::MAX_CPUS {
+            scan.at = 0;
+            return Err(scan.wanted(&format!("a number of CPUs of at most {most}")));
+        }
         let mut memory = Bytes::ZERO;
         if scan.skip(b':') {
             memory = scan.memory()?;
@@ -296,22 +311,22 @@ impl Scan<'_> {
         }
     }
 
-    fn number(&mut self, what: &str) -> Result<u64, RequestError> {
+    fn number(&mut self, what: &str, most: u64) -> Result<u64, RequestError> {
         if !self.peek().is_some_and(|b| b.is_ascii_digit()) {
             return Err(self.wanted(what));
         }
         match crate::parse::number(self.rest()) {
-            Some((value, digits)) if value <= MOST => {
+            Some((value, digits)) if value <= most => {
                 self.at += digits;
                 Ok(value)
             }
-            _ => Err(self.wanted(&format!("{what} of at most {MOST}"))),
+            _ => Err(self.wanted(&format!("{what} of at most {most}"))),
         }
     }
 
     fn memory(&mut self) -> Result<Bytes, RequestError> {
         let start = self.at;
-        let amount = self.number("an amount of memory")?;
+        let amount = self.number("an amount of memory", MAX_AMOUNT)?;
         let digits = &self.text[start..self.at];
         let shift = match self.peek() {
             Some(b'K') => 10,
@@ -332,11 +347,10 @@ impl Scan<'_> {
             });
         }
         match amount.checked_mul(1 << shift) {
-            // Room for sums: no host has an exbibyte.
-            Some(bytes) if bytes <= 1 << 60 => Ok(Bytes::new(bytes)),
+            Some(bytes) if bytes <= Request::MAX_MEMORY.get() => Ok(Bytes::new(bytes)),
             _ => {
                 self.at = start;
-                Err(self.wanted("at most 2^60 bytes of memory"))
+                Err(self.wanted("at most 2^56 bytes of memory"))
             }
         }
     }
@@ -372,7 +386,9 @@ mod tests {
             ("0.25:4K", 25, 4096),
             ("0:1T", 0, 1 << 40),
             ("007:010M", 700, 10 << 20),
-            ("4294967296", 429_496_729_600, 0),
+            ("1000000", 100_000_000, 0),
+            ("1:65536T", 100, 1 << 56),
+            ("1:70368744177664K", 100, 1 << 56),
         ] {
             assert_eq!(read(text), Ok((cpus, memory)), "{text:?}");
         }
@@ -392,16 +408,20 @@ mod tests {
             ("4 :500", format!("request \"4 :500\": byte 2: expected the end, found \" :500\"; {FORM}")),
             ("4x", format!("request \"4x\": byte 2: expected \":\" and the memory, or the end, found \"x\"; {FORM}")),
             (
-                "4294967297",
-                format!("request \"4294967297\": byte 1: expected a number of CPUs of at most 4294967296, found \"4294967297\"; {FORM}"),
+                "1000001",
+                format!("request \"1000001\": byte 1: expected a number of CPUs of at most 1000000, found \"1000001\"; {FORM}"),
             ),
             (
-                "1:4294967297",
-                format!("request \"1:4294967297\": byte 3: expected an amount of memory of at most 4294967296, found \"4294967297\"; {FORM}"),
+                "1000000.01",
+                format!("request \"1000000.01\": byte 1: expected a number of CPUs of at most 1000000, found \"1000000.01\"; {FORM}"),
             ),
             (
-                "1:4294967296T",
-                format!("request \"1:4294967296T\": byte 3: expected at most 2^60 bytes of memory, found \"4294967296T\"; {FORM}"),
+                "1:70368744177665",
+                format!("request \"1:70368744177665\": byte 3: expected an amount of memory of at most 70368744177664, found \"70368744177665\"; {FORM}"),
+            ),
+            (
+                "1:65537T",
+                format!("request \"1:65537T\": byte 3: expected at most 2^56 bytes of memory, found \"65537T\"; {FORM}"),
             ),
             ("4:500MB", "request \"4:500MB\": byte 6: expected a unit K, M, G or T, found \"MB\"; write 4:500M".to_owned()),
             ("4:8GiB", "request \"4:8GiB\": byte 4: expected a unit K, M, G or T, found \"GiB\"; write 4:8G".to_owned()),
@@ -423,7 +443,7 @@ mod tests {
         }
 
         #[test]
-        fn written_amounts_read_back(cpus in 0u64..1 << 32, part in 0u64..100, mib in 0u64..1 << 32) {
+        fn written_amounts_read_back(cpus in 0u64..1_000_000, part in 0u64..100, mib in 0u64..1 << 36) {
             let wanted = (cpus * 100 + part, mib << 20);
             prop_assert_eq!(read(&format!("{cpus}.{part:02}:{mib}")), Ok(wanted));
             prop_assert_eq!(read(&format!("{cpus}.{part:02}:{mib}M")), Ok(wanted));

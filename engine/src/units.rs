@@ -161,9 +161,72 @@ impl fmt::Display for CpuShare {
     }
 }
 
+/// Divides a whole number in the measure of weights, by largest remainder: each part is the whole number
+/// below or above its exact share, and the parts add up to `total`. Of equal remainders the first gets
+/// more. All goes to the first part where no weight is above zero; nothing is divided among no parts.
+///
+/// ```
+/// use placer_engine::split_by_weight;
+/// assert_eq!(split_by_weight(100, &[1, 1, 1]), [34, 33, 33]);
+/// ```
+pub fn split_by_weight(total: u64, weights: &[u64]) -> Vec<u64> {
+    let sum: u128 = weights.iter().map(|&weight| u128::from(weight)).sum();
+    let mut parts = vec![0; weights.len()];
+    if sum == 0 {
+        if let Some(first) = parts.first_mut() {
+            *first = total;
+        }
+        return parts;
+    }
+    let mut rests = Vec::with_capacity(weights.len());
+    for (at, &weight) in weights.iter().enumerate() {
+        let product = u128::from(total) * u128::from(weight);
+        // At most `total`, so it always fits.
+        parts[at] = u64::try_from(product / sum).unwrap_or(total);
+        rests.push((product % sum, at));
+    }
+    let left = total - parts.iter().sum::<u64>();
+    rests.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
+    for (_, (_, at)) in (0..left).zip(rests) {
+        parts[at] += 1;
+    }
+    parts
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    #[test]
+    fn parts_are_the_shares_in_whole_numbers() {
+        for (total, weights, parts) in [
+            (1000, vec![600, 400], vec![600, 400]),
+            (10, vec![1, 1, 1], vec![4, 3, 3]),
+            (3, vec![0, 5], vec![0, 3]),
+            (3, vec![0, 0], vec![3, 0]),
+            (3, vec![], vec![]),
+            (u64::MAX, vec![u64::MAX, u64::MAX], vec![u64::MAX / 2 + 1, u64::MAX / 2]),
+        ] {
+            assert_eq!(split_by_weight(total, &weights), parts, "{total} {weights:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn parts_add_up(total in any::<u64>(), weights in prop::collection::vec(0_u64..1 << 50, 1..9)) {
+            let parts = split_by_weight(total, &weights);
+            prop_assert_eq!(parts.iter().sum::<u64>(), total);
+            let sum: u128 = weights.iter().map(|&weight| u128::from(weight)).sum();
+            for (part, weight) in parts.iter().zip(&weights) {
+                let product = u128::from(total) * u128::from(*weight);
+                if let Some(floor) = product.checked_div(sum) {
+                    prop_assert!((floor..=floor + 1).contains(&u128::from(*part)));
+                }
+            }
+        }
+    }
 
     #[test]
     fn bytes_are_printed_in_the_unit_a_person_would_choose() {

@@ -2,8 +2,8 @@
 
 use std::error::Error;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -31,6 +31,8 @@ pub(crate) struct Core {
     log: Log,
     decisions: AtomicU64,
     metrics: Metrics,
+    /// What was logged last about the ledger.
+    ledger_notes: Mutex<Vec<String>>,
 }
 
 /// An answer, and the lines for stderr beside it.
@@ -62,6 +64,7 @@ impl Core {
             log,
             decisions: AtomicU64::new(0),
             metrics: Metrics::default(),
+            ledger_notes: Mutex::default(),
         })
     }
 
@@ -100,6 +103,17 @@ impl Core {
         let fields: [(&str, &dyn std::fmt::Display); 4] =
             [("claim", &claim.id), ("way", &way), ("uid", &uid), ("pid", &pid)];
         self.log.tell(Level::Info, "released", &fields);
+    }
+
+    /// Logs what is wrong with the ledger, once.
+    pub(super) fn ledger_has(&self, notes: Vec<String>) {
+        let mut last = self.ledger_notes.lock().unwrap_or_else(PoisonError::into_inner);
+        if *last != notes {
+            for why in &notes {
+                self.log.tell(Level::Warning, "the ledger is damaged", &[("why", why)]);
+            }
+            *last = notes;
+        }
     }
 
     pub(super) fn warm(&self) -> &Warm {

@@ -135,6 +135,9 @@ pub(super) fn text(core: &Core) -> Result<String, String> {
     let guests = counted.claims.as_ref().map(|claims| claims.len().to_string());
     let guests: Vec<_> = guests.map(|count| (String::new(), count)).into_iter().collect();
     family("claims", "gauge", "Claims and holds that count.", &guests);
+    let unread = vec![(String::new(), counted.unread.to_string())];
+    let help = "Lines of the ledger that are not understood, and count as far as they can be read.";
+    family("ledger_lines_unread", "gauge", help, &unread);
     let astray = vec![(String::new(), astray(core, &counted).to_string())];
     let help = "Guests of which a tenth or more of the memory is not where it was advised.";
     family("guests_astray", "gauge", help, &astray);

@@ -73,6 +73,8 @@ pub(super) struct Counted {
     pub(super) snapshot: Arc<Snapshot>,
     /// `None` when they cannot be told.
     pub(super) claims: Option<Vec<Claim>>,
+    /// Lines of the ledgers that are not understood.
+    pub(super) unread: usize,
     /// What is to be said beside an answer, as lines for stderr.
     pub(super) lines: Vec<String>,
     begun: Instant,
@@ -229,12 +231,12 @@ impl Warm {
             Guests::All => claiming::view(&self.root, set),
             Guests::Asked => claiming::view_of_asked(&self.root, set),
         });
-        let (claims, charges) = match view {
-            Some(view) => (Some(view.claims), view.charges),
-            None => (None, Charges::default()),
+        let (claims, charges, unread) = match view {
+            Some(view) => (Some(view.claims), view.charges, view.unread),
+            None => (None, Charges::default(), 0),
         };
         let snapshot = Arc::new(self.again(&self.measured(None)?, charges, None)?);
-        Ok(Counted { snapshot, claims, lines, begun, set, stamps })
+        Ok(Counted { snapshot, claims, unread, lines, begun, set, stamps })
     }
 
     fn stamps(&self) -> Vec<Option<Stamp>> {

@@ -15,7 +15,7 @@ use super::Chosen;
 use super::log::Log;
 use super::options::{Advice, Options};
 use crate::output;
-use crate::service::advise::shortage;
+use crate::service::advise::shortage_of;
 use crate::service::claiming::{self, Desk};
 use crate::service::figures::Figures;
 use crate::settings::{Hold, PolicyName, Settings};
@@ -83,10 +83,11 @@ pub(super) fn choose_nodes(
     for note in snapshot.notes().iter().chain(&answer.notes) {
         output::warn(note);
     }
-    if let (true, Some(short)) = (by_best, answer.shortfall) {
-        output::warn(&shortage(&request, &answer, short));
+    let holds = decision.is_some();
+    if let Some(short) = answer.shortfall.filter(|_| by_best || holds) {
+        output::warn(&shortage_of(holds, &request, &answer, short));
     }
-    let claim = decision.and_then(|decision| {
+    let claim = decision.filter(|_| answer.fits()).and_then(|decision| {
         let who = For::Hold(set.claims.hold);
         claiming::claim_as_asked(decision, &request, &answer, who, figures)
     });

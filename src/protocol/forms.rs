@@ -119,7 +119,7 @@ impl CpuLimitForm {
     }
 
     fn read(self) -> Result<CpuLimit, &'static str> {
-        if !(0.0..=MOST_CPUS).contains(&self.limit) {
+        if !(0.0..=Request::MAX_CPUS.as_cpus()).contains(&self.limit) {
             return Err("cpu_limit");
         }
         let limit = CpuShare::from_hundredths(hundredths(self.limit));
@@ -145,8 +145,6 @@ enum PreferForm {
 const MAX_CACHE_PENALTY: u32 = 1000;
 /// The most steps that a stranger may have searched for.
 const MOST_EFFORT: u64 = 1_000_000;
-/// No request has so many CPUs.
-const MOST_CPUS: f64 = 4_294_967_296.0;
 
 impl RequestForm {
     /// Puts a request in its form.
@@ -184,10 +182,13 @@ impl RequestForm {
     ///
     /// Errors: the name of a parameter that is not as it has to be.
     pub(crate) fn read(self) -> Result<Request, &'static str> {
-        if !(0.0..=MOST_CPUS).contains(&self.cpus) {
+        if !(0.0..=Request::MAX_CPUS.as_cpus()).contains(&self.cpus) {
             return Err("cpus");
         }
         let memory = u64::try_from(self.memory).map_err(|_| "memory")?;
+        if memory > Request::MAX_MEMORY.get() {
+            return Err("memory");
+        }
         let pages = match self.pages {
             Some(size) if !size.is_power_of_two() => return Err("pages"),
             pages => pages.map(Bytes::new),
@@ -527,7 +528,10 @@ mod tests {
         for (text, name) in [
             (r#"{"cpus":-1,"memory":0}"#, "cpus"),
             (r#"{"cpus":1e300,"memory":0}"#, "cpus"),
+            (r#"{"cpus":1000000.01,"memory":0}"#, "cpus"),
+            (r#"{"cpus":4294967296,"memory":0}"#, "cpus"),
             (r#"{"cpus":1,"memory":-1}"#, "memory"),
+            (r#"{"cpus":1,"memory":72057594037927937}"#, "memory"),
             (r#"{"cpus":1,"memory":1,"within":""}"#, "within"),
             (r#"{"cpus":1,"memory":1,"within":"0-4294967295"}"#, "within"),
             (r#"{"cpus":1,"memory":1,"allowed_nodes":"x"}"#, "allowed_nodes"),

@@ -68,8 +68,9 @@ pub fn answer(question: &Question, figures: &dyn Figures) -> Result<Answer, Box<
     for note in &notes {
         output::warn(note);
     }
+    let holds = matches!(who, Some(For::Hold(_)));
     if let Some(short) = advice.shortfall {
-        output::warn(&shortage(request, &advice, short));
+        output::warn(&shortage_of(holds && !strict, request, &advice, short));
     }
     // What takes longer than the advice is made only for those who read it.
     let asked = matches!(form, Form::Explain { .. } | Form::Json | Form::Compact { explain: true });
@@ -86,7 +87,9 @@ pub fn answer(question: &Question, figures: &dyn Figures) -> Result<Answer, Box<
         };
         return Ok(Answer { text, status: 1, advice: None, claim: None });
     }
-    let claim = who.clone().zip(decision).and_then(|(who, decision)| {
+    // What does not fit is not held: it would take what is left from guests that fit.
+    let who = who.clone().filter(|_| advice.fits() || !holds);
+    let claim = who.zip(decision).and_then(|(who, decision)| {
         claiming::claim_as_asked(decision, request, &advice, who, figures)
     });
     let text = match (form, &why) {
@@ -103,6 +106,12 @@ pub fn answer(question: &Question, figures: &dyn Figures) -> Result<Answer, Box<
         (Form::Nodes | Form::Explain { .. }, _) => format!("{}\n", advice.nodes).into_bytes(),
     };
     Ok(Answer { text, status: 0, advice: Some(advice), claim })
+}
+
+/// Says what is short and by how much, and where it was to be held, that it is not.
+pub fn shortage_of(holds: bool, request: &Request, advice: &Advice, short: Shortfall) -> String {
+    let what = shortage(request, advice, short);
+    if holds { format!("nothing is held: {what}") } else { what }
 }
 
 /// Says what is short and by how much.

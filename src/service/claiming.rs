@@ -15,7 +15,6 @@ use placer_engine::{Advice, Bytes, Charges, Request, Snapshot, SourceError, SysR
 
 use crate::service::figures::{Figures, Local};
 use crate::service::sampling::{self, Window};
-use crate::settings::variables;
 use crate::trouble::{self, Effect};
 use crate::{output, settings};
 
@@ -26,8 +25,7 @@ const ROOTS: &str = "/run/placer";
 /// how they count.
 pub fn place(set: settings::Claims) -> Place {
     let own = sampling::state_dir();
-    let apart = variables::value("PLACER_STATE_DIR").is_some();
-    let below = (!geteuid().is_root() && !apart).then(|| (PathBuf::from(ROOTS), 0));
+    let below = (!geteuid().is_root()).then(|| (PathBuf::from(ROOTS), 0));
     Place { own, below, overcommit: set.overcommit }
 }
 
@@ -91,10 +89,14 @@ fn view_of(
     view.inspect(|view| view.notes.iter().for_each(|note| output::warn(note))).ok()
 }
 
-/// Writes down which holds guests have taken over, so that they end with them.
+/// Writes down which holds guests have taken over, so that they end with them. Returns what a person
+/// should know about the ledger.
 ///
 /// Errors: the ledger cannot be had, or not written.
-pub(crate) fn keep_adopted(root: &SysRoot, set: settings::Claims) -> Result<(), ClaimError> {
+pub(crate) fn keep_adopted(
+    root: &SysRoot,
+    set: settings::Claims,
+) -> Result<Vec<String>, ClaimError> {
     Claims::open_to_claim(&place(set), root)?.keep_adopted(PATIENCE)
 }
 
@@ -137,7 +139,7 @@ impl Desk {
         };
         let earlier = figures.measured(pages)?;
         let again = |charges| figures.again(&earlier, charges, pages).map(Arc::new);
-        match claims.begin(patience) {
+        match claims.begin_for(Some(figures.asker()), patience) {
             Ok((decision, view)) => {
                 view.notes.iter().for_each(|note| output::warn(note));
                 Ok((Some(decision), again(view.charges)?))

@@ -5,12 +5,13 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::advice::Advice;
+use crate::advice::{Advice, Share};
 use crate::ids::{CpuId, NodeId};
 use crate::idset::CpuSet;
 use crate::parse;
+use crate::request::Request;
 use crate::sample::Instant;
-use crate::units::{Bytes, CpuShare};
+use crate::units::{Bytes, CpuShare, split_by_weight};
 
 /// The name of a claim, as in `placer release 5f3a9c01`: never given twice while one has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,7 +49,7 @@ pub struct ProcessId {
 }
 
 /// Who a claim is for, and so when it ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Owner {
     /// A process that runs: the claim ends with it.
     Process(ProcessId),
@@ -73,7 +74,7 @@ impl Owner {
 }
 
 /// A cgroup (v2) that holds one guest and nothing else.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Cgroup {
     /// Its path below the cgroup root, as in `/proc/PID/cgroup`.
     pub path: String,
@@ -164,16 +165,9 @@ pub struct Claim {
 impl Claim {
     /// Returns what an advice promises, node by node: its own split.
     ///
-    /// Hundredths of a CPU are rounded to the nearest, so that their sum stays the request's.
-    #[expect(clippy::cast_possible_truncation, reason = "a float is cut to the largest u64")]
-    #[expect(clippy::cast_sign_loss, reason = "shares are not negative, and NaN becomes 0")]
-    pub fn split(advice: &Advice) -> Vec<Promise> {
-        let promise = |share: &crate::advice::Share| Promise {
-            node: share.node,
-            memory: share.memory,
-            cpus: CpuShare::from_hundredths((share.cpus * 100.0).round() as u64),
-        };
-        advice.split.iter().map(promise).collect()
+    /// The CPUs add up to those of the request, by [`split_by_weight`].
+    pub fn split(request: &Request, advice: &Advice) -> Vec<Promise> {
+        promises(request.cpus, &advice.split)
     }
 
     /// Returns all memory that was promised.
@@ -215,6 +209,20 @@ impl Claim {
         let form: Form = serde_json::from_slice(&body).map_err(|e| e.to_string())?;
         form.read()
     }
+}
+
+fn promises(cpus: CpuShare, shares: &[Share]) -> Vec<Promise> {
+    #[expect(clippy::cast_possible_truncation, reason = "a float is cut to the largest u64")]
+    #[expect(clippy::cast_sign_loss, reason = "shares are not negative, and NaN becomes 0")]
+    let weight = |share: &Share| (share.cpus * 1e6).round() as u64;
+    let weights: Vec<u64> = shares.iter().map(weight).collect();
+    let cpus = split_by_weight(cpus.hundredths(), &weights);
+    let promise = |(share, cpus): (&Share, u64)| Promise {
+        node: share.node,
+        memory: share.memory,
+        cpus: CpuShare::from_hundredths(cpus),
+    };
+    shares.iter().zip(cpus).map(promise).collect()
 }
 
 const CHECK: &str = ",\"check\":\"";
@@ -452,6 +460,27 @@ pub(super) mod tests {
         assert!(with("\"memory\":", "\"mem\":").contains("missing field"), "{}", with("a", "b"));
         let error = Claim::from_line(b"").expect_err("nothing");
         assert_eq!(error, "expected a checksum at its end, found none");
+    }
+
+    #[test]
+    fn a_split_loses_no_cpu_by_rounding() {
+        let (third, seventh) = (1.0 / 3.0, 8.0 / 7.0);
+        for (hundredths, shares) in [
+            (100, vec![third; 3]),
+            (800, vec![seventh; 7]),
+            (1, vec![0.003_333; 3]),
+            (1, vec![0.005; 2]),
+            (250, vec![2.5, 0.0]),
+            (7, vec![0.0; 2]),
+        ] {
+            let shares: Vec<Share> = (0..)
+                .zip(shares)
+                .map(|(node, cpus)| Share { node: NodeId(node), cpus, memory: Bytes::ZERO })
+                .collect();
+            let promised = promises(CpuShare::from_hundredths(hundredths), &shares);
+            let sum: u64 = promised.iter().map(|promise| promise.cpus.hundredths()).sum();
+            assert_eq!(sum, hundredths, "{promised:?}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::store::{ClaimFile, Locked};
 use crate::advice::Advice;
 use crate::charges::{Charges, Overcommit};
 use crate::idset::{CpuSet, NodeSet};
+use crate::read::Read;
 use crate::request::Request;
 use crate::sample::Instant;
 use crate::source::SysRoot;
@@ -39,8 +40,10 @@ pub struct View {
     pub claims: Vec<Claim>,
     /// What they take from each node.
     pub charges: Charges,
-    /// Whether these are all: false when another user's could not be read.
+    /// Whether these are all: false when another user's could not be read, or not all of a ledger.
     pub complete: bool,
+    /// Lines of ledgers that are not understood; they count as far as they can be read.
+    pub unread: usize,
     /// What a person should know: damaged lines, and directories that cannot be used.
     pub notes: Vec<String>,
 }
@@ -112,43 +115,65 @@ impl Claims {
         Ok(view)
     }
 
-    /// Takes the lock, and finds out which claims count. What is decided on the view can be
+    /// Finds out which claims count, and takes the lock. What is decided on the view can be
     /// claimed, and nobody else claims anything in between.
+    ///
+    /// Processes are looked at before the lock is taken, so that a process that is slow to look at
+    /// keeps no others from the ledger. Claims that were made in between count in full, as they are in
+    /// the ledger; owners that have ended in between count until the next decision.
     ///
     /// Errors: as [`view`](Self::view); the lock cannot be had within `patience`.
     pub fn begin(&self, patience: Duration) -> Result<(Decision<'_>, View), ClaimError> {
+        self.begin_for(None, patience)
+    }
+
+    /// The same for a process and a user that ask, who are then known before the lock is taken, see
+    /// [`Decision::caller`].
+    ///
+    /// Errors: as [`begin`](Self::begin).
+    pub fn begin_for(
+        &self,
+        asker: Option<(u32, u32)>,
+        patience: Duration,
+    ) -> Result<(Decision<'_>, View), ClaimError> {
         let own = self.own.as_ref().ok_or(ClaimError::NoPlace)?;
-        let read = own.lock(patience)?;
-        let mut locked = read.value;
         let (mut look, mut view) = self.start()?;
+        look.ask(&own.read()?.value)?;
+        let asker = asker.map(|(pid, uid)| look.caller(pid, uid)).transpose()?;
+        look.open()?;
+        let read = own.lock(patience)?;
+        look.close()?;
+        let mut locked = read.value;
         view.notes.extend(read.notes);
-        look.refresh(&mut locked.ledger)?;
+        look.apply(&mut locked.ledger)?;
         self.add(&mut view, &locked.ledger);
         self.add_observed(&mut look, &mut view)?;
         let observed = view.claims.iter().filter(|claim| claim.origin == Origin::Observed);
         let observed = observed.map(|claim| claim.id).collect();
         let (processes, pinned) = (look.processes()?, CpuSet::new());
-        Ok((Decision { locked, processes, observed, pinned }, view))
+        Ok((Decision { locked, processes, asker, observed, pinned }, view))
     }
 
     /// Writes down which holds guests have taken over, if any have since the last claim: such a hold
     /// then ends with its guest. Until then it would count again for what is left of its time when the
-    /// guest has gone. Takes the lock only if there is something to write.
+    /// guest has gone. Takes the lock only if there is something to write. Returns what a person should
+    /// know about the ledger: lines that are not understood.
     ///
     /// Errors: as [`begin`](Self::begin); the ledger cannot be written.
-    pub fn keep_adopted(&self, patience: Duration) -> Result<(), ClaimError> {
-        let Some(own) = &self.own else { return Ok(()) };
-        let ledger = own.read()?.value;
+    pub fn keep_adopted(&self, patience: Duration) -> Result<Vec<String>, ClaimError> {
+        let Some(own) = &self.own else { return Ok(Vec::new()) };
+        let Read { value: ledger, notes } = own.read()?;
         let is_hold = |claim: &&Claim| matches!(claim.owner, Owner::Hold { .. });
         let holds: Vec<ClaimId> = ledger.claims().iter().filter(is_hold).map(|c| c.id).collect();
         if holds.is_empty() {
-            return Ok(());
+            return Ok(notes);
         }
         let adopted = |claim: &Claim| holds.contains(&claim.id) && !is_hold(&claim);
         if !self.view()?.claims.iter().any(adopted) {
-            return Ok(());
+            return Ok(notes);
         }
-        self.begin(patience)?.0.keep()
+        self.begin(patience)?.0.keep()?;
+        Ok(notes)
     }
 
     /// Looks for guests, and counts what is in the other user's ledger.
@@ -161,6 +186,7 @@ impl Claims {
             claims: Vec::new(),
             charges: Charges::default(),
             complete: true,
+            unread: 0,
             notes: Vec::new(),
         };
         let read = match &self.below {
@@ -186,6 +212,7 @@ impl Claims {
     fn add(&self, view: &mut View, ledger: &Ledger) {
         ledger.charge(&mut view.charges, self.overcommit);
         view.claims.extend_from_slice(ledger.claims());
+        view.unread += ledger.unread();
     }
 
     fn add_observed(&self, look: &mut Look<'_>, view: &mut View) -> Result<(), ClaimError> {
@@ -208,6 +235,7 @@ fn uncounted(error: &ClaimError) -> String {
 pub struct Decision<'a> {
     locked: Locked<'a>,
     processes: Processes,
+    asker: Option<Caller>,
     observed: Vec<ClaimId>,
     pinned: CpuSet,
 }
@@ -217,6 +245,8 @@ pub struct Decision<'a> {
 pub enum For {
     /// A process that this one sees.
     Pid(u32),
+    /// A process that was identified before, so that nothing is read for it under the lock.
+    Process(super::claim::ProcessId),
     /// A process and its own cgroup.
     Cgroup(u32, super::claim::Cgroup),
     /// Nobody yet: for so long.
@@ -273,6 +303,7 @@ impl Decision<'_> {
                 Owner::Hold { until }
             }
             For::Pid(pid) => Owner::Process(self.identify(pid)?),
+            For::Process(process) => Owner::Process(process),
             For::Cgroup(pid, cgroup) => Owner::Cgroup(self.identify(pid)?, cgroup),
         };
         let held = matches!(owner, Owner::Hold { .. });
@@ -286,7 +317,7 @@ impl Decision<'_> {
             cpus: request.cpus,
             memory: request.memory,
             page,
-            promised: Claim::split(advice),
+            promised: Claim::split(request, advice),
             seen: None,
             pinned: self.pinned,
             checked: if held { None } else { self.processes.started() },
@@ -328,6 +359,10 @@ impl Decision<'_> {
 
     /// Returns who asks: the process `pid` of user `uid`.
     pub fn caller(&mut self, pid: u32, uid: u32) -> Caller {
+        let known = self.asker.as_ref().filter(|asker| (asker.pid, asker.uid) == (pid, uid));
+        if let Some(asker) = known {
+            return asker.clone();
+        }
         self.processes.caller(pid, uid)
     }
 }

@@ -40,6 +40,11 @@ pub enum ClaimError {
         /// So many claims are kept.
         limit: usize,
     },
+    /// The ledger would be larger than readers accept.
+    TooLarge {
+        /// Its largest size in bytes.
+        limit: usize,
+    },
     /// There is no claim of this id.
     NoSuchClaim(ClaimId),
     /// A claim that nobody asked for, and nobody can end.
@@ -64,6 +69,11 @@ impl fmt::Display for ClaimError {
                 f,
                 "cannot claim: expected room among at most {limit} claims, found none \
                  (`placer ps` lists them, `placer release ID` ends one)"
+            ),
+            Self::TooLarge { limit } => write!(
+                f,
+                "cannot claim: the ledger would be larger than {limit} bytes \
+                 (`placer ps` lists the claims, `placer release ID` ends one)"
             ),
             Self::NoSuchClaim(id) => {
                 write!(f, "cannot release claim {id}: there is none (`placer ps` lists them)")

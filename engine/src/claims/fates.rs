@@ -1,145 +1,206 @@
-//! Who of many owners still lives.
+//! Which of many owners still live.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
-use super::claim::{Claim, ClaimId};
-use super::ledger::{Fate, Ledger};
+use nix::time::{ClockId, clock_gettime};
+
+use super::claim::{Claim, Owner};
+use super::ledger::Fate;
 use super::proc::Processes;
 
-/// Fewer owners than this are all asked about exactly, one after the other.
+/// Up to this number of owners, each is asked for exactly.
 const MANY: usize = 200;
+/// The CPU time that the owners of claims may cost one decision. What is not looked at then counts as
+/// it was seen last, which overstates a claim and never understates it.
+const LOOK_TIME: Duration = Duration::from_millis(4);
 
-/// Finds out the fates of all owners of one boot.
-///
-/// The kernel takes 4 to 9 µs to tell when a process started, by which it is known from another that
-/// was given its pid. Where there are many owners, only `due` ones and those that may be others are
-/// asked about exactly, shared among a few threads; of the others it is asked whether they are
-/// there. An owner that has ended and was not waited for then counts until it is due: too much is
-/// claimed for so long, never too little.
-///
-/// Those found alive exactly are noted in the ledger.
-pub(super) fn fates(
-    look: &mut Processes,
-    ledger: &mut Ledger,
-    boot: &str,
-    due: &[ClaimId],
-) -> BTreeMap<ClaimId, Fate> {
-    let mut claims: Vec<&Claim> = ledger
-        .claims()
-        .iter()
-        .filter(|claim| claim.boot == boot && claim.owner.process().is_some())
-        .collect();
-    if claims.len() <= MANY {
-        return claims.into_iter().map(|claim| (claim.id, look.fate(claim))).collect();
-    }
-    let (started, again) = (look.started(), look.no_pid_again());
-    let due: BTreeSet<ClaimId> = due.iter().copied().collect();
-    let mut fates = BTreeMap::new();
-    claims.retain(|claim| {
-        let since = claim.checked.zip(started).and_then(|(then, now)| now.checked_sub(then));
-        if due.contains(&claim.id) || since.is_none_or(|since| since >= again) {
-            return true;
-        }
-        let Some(there) = look.is_there(claim) else { return true };
-        fates.insert(claim.id, if there { Fate::Alive } else { Fate::Dead });
-        false
-    });
-    let exact = exactly(look, &claims);
-    ledger.check(started, |claim| exact.get(&claim.id) == Some(&Fate::Alive));
-    fates.extend(exact);
-    fates
+/// CPU time that may be spent by this thread. Time in which the host runs others is not charged, so a
+/// busy host does not look at less.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Budget {
+    until: Option<Duration>,
 }
 
-/// Asks when each owner started.
-fn exactly(look: &mut Processes, claims: &[&Claim]) -> BTreeMap<ClaimId, Fate> {
-    let threads = claims.len() / MANY;
-    let threads = threads.min(std::thread::available_parallelism().map_or(1, usize::from)).min(4);
-    if threads < 2 {
-        return claims.iter().map(|claim| (claim.id, look.fate(claim))).collect();
+impl Budget {
+    pub(super) fn of_a_decision() -> Self {
+        Self { until: Self::now().map(|now| now + LOOK_TIME) }
     }
-    let share = claims.len().div_ceil(threads);
-    std::thread::scope(|scope| {
-        let mut parts = claims.chunks(share);
-        let own = parts.next().unwrap_or_default();
-        let others: Vec<_> = parts
-            .map(|part| {
-                // A look of its own: readers keep a buffer.
-                let ask = move || -> Option<Vec<(ClaimId, Fate)>> {
-                    let mut look = Processes::look().ok()?;
-                    Some(part.iter().map(|claim| (claim.id, look.fate(claim))).collect())
-                };
-                (part, std::thread::Builder::new().spawn_scoped(scope, ask))
-            })
-            .collect();
-        let mut fates: BTreeMap<_, _> =
-            own.iter().map(|claim| (claim.id, look.fate(claim))).collect();
-        for (part, thread) in others {
-            let told = thread.ok().and_then(|thread| thread.join().ok().flatten());
-            // No thread to be had: as if there were none.
-            let told = told
-                .unwrap_or_else(|| part.iter().map(|claim| (claim.id, look.fate(claim))).collect());
-            fates.extend(told);
+
+    #[cfg(test)]
+    pub(super) fn unlimited() -> Self {
+        Self { until: None }
+    }
+
+    pub(super) fn is_spent(&self) -> bool {
+        self.until.is_some_and(|until| Self::now().is_some_and(|now| now >= until))
+    }
+
+    fn now() -> Option<Duration> {
+        clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).ok().map(Duration::from)
+    }
+}
+
+/// What is known of an owner before it is asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Known {
+    /// The claim's `checked`; the newest of several.
+    pub(super) checked: Option<u64>,
+    /// Whether it is to be asked for exactly.
+    pub(super) due: bool,
+    /// Whether a claim for it was made by a user who is believed.
+    pub(super) trusted: bool,
+}
+
+/// What was found out about owners.
+#[derive(Debug, Default)]
+pub(super) struct Fates {
+    by_owner: BTreeMap<Owner, Fate>,
+    /// How many processes had been started when those found alive exactly were asked for.
+    pub(super) started: Option<u64>,
+    exact: std::collections::BTreeSet<Owner>,
+}
+
+impl Fates {
+    /// Returns whether the owner of a claim lives; unknown when it was not asked for.
+    pub(super) fn of(&self, claim: &Claim) -> Fate {
+        self.by_owner.get(&claim.owner).copied().unwrap_or(Fate::Unknown)
+    }
+
+    /// Returns whether the owner of a claim was found to be the one the claim is for.
+    pub(super) fn is_checked(&self, claim: &Claim) -> bool {
+        self.exact.contains(&claim.owner)
+    }
+
+    /// Finds out the fates of owners of this boot, each asked for once whatever the number of its
+    /// claims.
+    ///
+    /// That there is no process of a pid costs one system call. The kernel takes 4 to 9 µs to report
+    /// when a process started, which tells it from another of the same pid. Where there are many
+    /// owners, only due ones and those whose pid may have been given again are asked for exactly. An
+    /// owner that has ended and was not waited for then counts until it is due.
+    pub(super) fn ask(
+        &mut self,
+        look: &mut Processes,
+        owners: &BTreeMap<&Owner, Known>,
+        budget: Budget,
+    ) {
+        let many = owners.len() > MANY;
+        let (started, again) = if many { (look.started(), look.no_pid_again()) } else { (None, 0) };
+        self.started = started.or(self.started);
+        let mut exactly: Vec<(&Owner, Known)> = Vec::new();
+        for (&owner, &known) in owners {
+            if self.by_owner.contains_key(owner) {
+                continue;
+            }
+            if look.has_gone(owner) {
+                self.by_owner.insert(owner.clone(), Fate::Dead);
+                continue;
+            }
+            let since = known.checked.zip(started).and_then(|(then, now)| now.checked_sub(then));
+            let again = since.is_none_or(|since| since >= again);
+            if many && !known.due && !again && look.is_there(owner) == Some(true) {
+                self.by_owner.insert(owner.clone(), Fate::Alive);
+                continue;
+            }
+            exactly.push((owner, known));
         }
-        fates
-    })
+        // Processes of others come last, and in another order each time: where one takes long, it is
+        // not always the same ones that are left out.
+        let (trusted, mut others): (Vec<_>, Vec<_>) =
+            exactly.into_iter().partition(|(_, known)| known.trusted);
+        let turn = usize::try_from(look.now().nanoseconds() / 1000).unwrap_or(0);
+        let turn = turn % others.len().max(1);
+        others.rotate_left(turn);
+        for (owner, _) in trusted.into_iter().chain(others) {
+            if budget.is_spent() {
+                return;
+            }
+            let fate = look.fate_of_owner(owner);
+            if many && fate == Fate::Alive {
+                self.exact.insert(owner.clone());
+            }
+            self.by_owner.insert(owner.clone(), fate);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::claim::ProcessId;
     use super::super::claim::tests::claim;
-    use super::super::claim::{Owner, ProcessId};
     use super::*;
 
+    fn asked(look: &mut Processes, claims: &[Claim], due: &[u32]) -> Fates {
+        let mut owners = BTreeMap::new();
+        for claim in claims {
+            let due = due.contains(&claim.id.0);
+            owners.insert(&claim.owner, Known { checked: claim.checked, due, trusted: false });
+        }
+        let mut fates = Fates::default();
+        fates.ask(look, &owners, Budget::unlimited());
+        fates
+    }
+
     #[test]
-    fn of_many_owners_most_are_asked_about_in_short_and_the_due_exactly() {
+    fn of_many_owners_most_are_asked_for_in_short_and_the_due_exactly() {
         let mut look = Processes::look().expect("a live host");
         let boot = look.boot().to_owned();
         let this = look.identify(std::process::id()).expect("this process");
-        let started = look.started().expect("/proc/stat tells");
-        let another = ProcessId { start: this.start - 5, ..this };
-        // Above every pid there can be.
-        let gone = ProcessId { pid: (1 << 22) + 7, ..this };
-        let mut ledger = Ledger::default();
-        for n in 0..300 {
-            let owner = match n % 3 {
-                0 => this,
-                1 => another,
-                _ => gone,
-            };
-            let mut one = claim(n, &[(0, 1)]);
-            one.owner = Owner::Process(owner);
-            one.boot.clone_from(&boot);
-            one.checked = Some(started);
-            ledger.add(one).expect("room");
-        }
-        let due = [ClaimId(0), ClaimId(1), ClaimId(2)];
-        let told = fates(&mut look, &mut ledger, &boot, &due);
-        assert_eq!(told.len(), 300);
-        for (id, fate) in &told {
-            let wanted = match id.0 % 3 {
+        let started = look.started().expect("/proc/stat reports it");
+        let mut claims: Vec<Claim> = (0..300)
+            .map(|n| {
+                let owner = match n {
+                    0 => this,
+                    // It has this process's pid, and started earlier.
+                    _ if n % 2 == 1 => ProcessId { start: this.start - 5 - u64::from(n), ..this },
+                    // Above every pid there can be.
+                    _ => ProcessId { pid: (1 << 22) + 7 + n, ..this },
+                };
+                let mut one = claim(n, &[(0, 1)]);
+                (one.owner, one.boot, one.checked) =
+                    (Owner::Process(owner), boot.clone(), Some(started));
+                one
+            })
+            .collect();
+        let told = asked(&mut look, &claims, &[0, 1, 2]);
+        for claim in &claims {
+            let wanted = match claim.id.0 {
                 0 => Fate::Alive,
-                // It has this process's pid, and was checked a moment ago.
-                1 if id.0 != 1 => Fate::Alive,
+                // Checked a moment ago, and there is a process of its pid.
+                n if n % 2 == 1 && n != 1 => Fate::Alive,
                 _ => Fate::Dead,
             };
-            assert_eq!(*fate, wanted, "{id}");
+            assert_eq!(told.of(claim), wanted, "{}", claim.id);
         }
+        assert!(told.is_checked(&claims[0]) && !told.is_checked(&claims[3]));
         // Long ago, or never: exactly.
-        let long_ago = started.checked_sub(look.no_pid_again());
-        ledger.check(long_ago, |_| true);
-        let told = fates(&mut look, &mut ledger, &boot, &[]);
-        let alive: Vec<u32> =
-            told.iter().filter(|(_, fate)| **fate == Fate::Alive).map(|(id, _)| id.0).collect();
-        assert_eq!(alive, (0..300).step_by(3).collect::<Vec<_>>());
-        // What was found out is noted.
-        assert!(ledger.get(ClaimId(3)).expect("there").checked >= Some(started));
-        assert_eq!(ledger.get(ClaimId(4)).expect("there").checked, long_ago);
-        // Few are always asked about exactly.
-        let mut few = Ledger::default();
-        for claim in ledger.claims().iter().take(30) {
-            few.add(claim.clone()).expect("room");
+        for claim in &mut claims {
+            claim.checked = started.checked_sub(look.no_pid_again());
         }
-        let told = fates(&mut look, &mut few, &boot, &[]);
-        assert_eq!(told.values().filter(|fate| **fate == Fate::Alive).count(), 10);
+        let told = asked(&mut look, &claims, &[]);
+        let alive = |told: &Fates| -> Vec<u32> {
+            let alive = claims.iter().filter(|claim| told.of(claim) == Fate::Alive);
+            alive.map(|claim| claim.id.0).collect()
+        };
+        assert_eq!(alive(&told), [0]);
+        assert!(told.started >= Some(started));
+        // Few are always asked for exactly.
+        let few = asked(&mut look, &claims[..30], &[]);
+        assert_eq!(alive(&few), [0]);
+    }
+
+    #[test]
+    fn what_the_budget_does_not_reach_is_unknown_and_the_dead_are_known_all_the_same() {
+        let mut look = Processes::look().expect("a live host");
+        let this = look.identify(std::process::id()).expect("this process");
+        let live = Owner::Process(this);
+        let gone = Owner::Process(ProcessId { pid: (1 << 22) + 7, ..this });
+        let owners: BTreeMap<_, _> =
+            [(&live, Known::default()), (&gone, Known::default())].into_iter().collect();
+        let mut fates = Fates::default();
+        fates.ask(&mut look, &owners, Budget { until: Some(Duration::ZERO) });
+        let of = |owner: &Owner| fates.of(&Claim { owner: owner.clone(), ..claim(1, &[(0, 1)]) });
+        assert_eq!((of(&live), of(&gone)), (Fate::Unknown, Fate::Dead));
     }
 }

@@ -199,19 +199,18 @@ const TICK_NS: u64 = 10_000_000;
 /// libvirt's files tell the nodes of; else to the next with as many CPUs and as much memory. Only
 /// guests that started after the hold was made and before it ended. Returns how many.
 ///
-/// `age_ns` tells how long ago a guest started; `owned` is whether it has a claim already.
+/// `started_ns` is when a guest started, on the monotonic clock; `owned` is whether it has a claim already.
 pub(super) fn adopt(
     ledger: &mut Ledger,
     guests: &[Guest],
     boot: &str,
-    now: Instant,
-    age_ns: impl Fn(&Guest) -> u64,
+    started_ns: impl Fn(&Guest) -> u64,
     mut owned: impl FnMut(&Guest) -> bool,
 ) -> usize {
     let mut open: Vec<(u64, &Guest)> = guests
         .iter()
         .filter(|guest| !owned(guest))
-        .map(|guest| (now.nanoseconds().saturating_sub(age_ns(guest)), guest))
+        .map(|guest| (started_ns(guest), guest))
         .collect();
     open.sort_by_key(|(started, guest)| (*started, guest.process));
     let holds: Vec<Claim> = ledger

@@ -3,6 +3,7 @@
 
 use super::charge;
 use super::claim::{Caller, Claim, ClaimId, Owner, ProcessId, Seen};
+use super::unread::Unread;
 use crate::charges::{Charges, Overcommit};
 use crate::read::Read;
 use crate::sample::Instant;
@@ -11,6 +12,9 @@ use crate::units::{Bytes, CpuShare};
 /// Claims that are kept at most: no host runs so many guests, and what is done for each of them
 /// must end.
 pub const MOST_CLAIMS: usize = 4096;
+
+/// Lines that are not understood are kept up to this many bytes.
+const MAX_UNREAD: usize = 1 << 20;
 
 /// Whether an owner still lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,29 +52,42 @@ pub struct Held<'a> {
 pub struct Ledger {
     /// In the order in which they were made; ids differ.
     claims: Vec<Claim>,
+    /// Lines that are not understood.
+    unread: Vec<Unread>,
 }
 
 impl Ledger {
-    /// Reads a ledger's text, a line a claim. A line that is damaged, or that repeats an id, costs
-    /// that claim alone, and a note says so.
+    /// Reads a ledger's text, a line a claim. A line that is damaged, of another version, or one claim
+    /// too many is kept as it is, counts as far as it can be read, and a note says so. Of two lines
+    /// with one id the first counts.
     pub fn parse(text: &[u8]) -> Read<Self> {
         let mut claims: Vec<Claim> = Vec::new();
         let mut ids = std::collections::BTreeSet::new();
+        let mut unread: Vec<Unread> = Vec::new();
+        let mut size = 0;
         let mut notes = Notes::default();
+        let mut keep = |notes: &mut Notes, at: usize, line: &[u8], why: &str| {
+            size += line.len() + 1;
+            if size <= MAX_UNREAD {
+                unread.push(Unread::new(line));
+            }
+            notes.add(at, why);
+        };
         for (at, line) in text.split(|&b| b == b'\n').enumerate() {
             if line.is_empty() {
                 continue;
             }
             match Claim::from_line(line) {
                 Ok(_) if claims.len() == MOST_CLAIMS => {
-                    notes.add(at, &format!("expected at most {MOST_CLAIMS} claims, found more"));
+                    let why = format!("expected at most {MOST_CLAIMS} claims, found more");
+                    keep(&mut notes, at, line, &why);
                 }
                 Ok(claim) if ids.insert(claim.id) => claims.push(claim),
                 Ok(claim) => notes.add(at, &format!("claim {} is there twice", claim.id)),
-                Err(why) => notes.add(at, &why),
+                Err(why) => keep(&mut notes, at, line, &why),
             }
         }
-        Read { value: Self { claims }, notes: notes.end() }
+        Read { value: Self { claims, unread }, notes: notes.end() }
     }
 
     /// Returns the ledger as text: what [`parse`](Self::parse) reads.
@@ -80,7 +97,15 @@ impl Ledger {
             text.extend_from_slice(claim.to_line().as_bytes());
             text.push(b'\n');
         }
+        self.add_unread(&mut text);
         text
+    }
+
+    fn add_unread(&self, text: &mut Vec<u8>) {
+        for unread in &self.unread {
+            text.extend_from_slice(unread.line());
+            text.push(b'\n');
+        }
     }
 
     /// The same, with the lines of an earlier state, one for each claim of it, for the claims that have
@@ -96,7 +121,18 @@ impl Ledger {
             }
             text.push(b'\n');
         }
+        self.add_unread(&mut text);
         text
+    }
+
+    /// Returns how many lines are not understood, and kept.
+    pub fn unread(&self) -> usize {
+        self.unread.len()
+    }
+
+    /// Forgets what was seen of guests, which makes the ledger smaller and claims no smaller.
+    pub(super) fn forget_seen(&mut self) {
+        self.claims.iter_mut().for_each(|claim| claim.seen = None);
     }
 
     /// Returns the claims, in the order in which they were made.
@@ -126,6 +162,7 @@ impl Ledger {
                     Owner::Process(_) | Owner::Cgroup(..) => fate(claim) == Fate::Dead,
                 }
         };
+        self.unread.retain(|line| !line.is_of_another_boot(boot));
         self.claims.extract_if(.., ended).collect()
     }
 
@@ -144,6 +181,15 @@ impl Ledger {
     pub fn see(&mut self, id: ClaimId, seen: Seen) {
         if let Some(claim) = self.claims.iter_mut().find(|claim| claim.id == id) {
             claim.seen = Some(seen);
+        }
+    }
+
+    /// Notes what was seen of the guests of all claims for which there is something.
+    pub(super) fn see_all<'s>(&mut self, seen: impl Fn(&Claim) -> Option<&'s Seen>) {
+        for claim in &mut self.claims {
+            if let Some(seen) = seen(claim) {
+                claim.seen = Some(seen.clone());
+            }
         }
     }
 
@@ -216,7 +262,7 @@ impl Ledger {
 
     /// Adds what the claims take to what others take.
     pub fn charge(&self, charges: &mut Charges, overcommit: Overcommit) {
-        for claim in &self.claims {
+        for claim in self.claims.iter().chain(self.unread.iter().filter_map(Unread::takes)) {
             charge::add(charges, claim, overcommit);
         }
     }
@@ -235,17 +281,18 @@ impl Notes {
             self.more += 1;
         } else {
             let number = line + 1;
-            self.first = Some(format!("line {number} is no claim and protects nobody: {why}"));
+            self.first = Some(format!("line {number} is not understood: {why}"));
         }
     }
 
     fn end(self) -> Vec<String> {
         let more = match self.more {
-            0 => String::new(),
-            1 => " (nor is another line)".to_owned(),
-            more => format!(" (nor are {more} other lines)"),
+            0 => "it is kept".to_owned(),
+            1 => "it is kept, as is another such line".to_owned(),
+            more => format!("it is kept, as are {more} other such lines"),
         };
-        self.first.map(|first| format!("{first}{more}")).into_iter().collect()
+        let kept = "and counts as far as it can be read until the host is restarted";
+        self.first.map(|first| format!("{first} ({more}, {kept})")).into_iter().collect()
     }
 }
 

@@ -1,13 +1,16 @@
-//! A look at who is running, for one decision.
+//! A look at the processes of this host, for one decision.
+//!
+//! All that another process can slow down happens in [`Look::ask`], before the ledger's lock is taken.
+//! Under the lock [`Look::close`] comes first, and what was found out is applied by look-ups alone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::claim::{Claim, Owner, ProcessId};
+use super::claim::{Caller, Claim, Owner, ProcessId, Seen};
 use super::desk::MOST_LOOKS;
 use super::error::ClaimError;
-use super::fates::fates;
+use super::fates::{Budget, Fates, Known};
 use super::guest::{self, Guest};
-use super::ledger::{Fate, Ledger};
+use super::ledger::Ledger;
 use super::observed::Observer;
 use super::proc::Processes;
 use crate::ids::NodeId;
@@ -21,7 +24,17 @@ use crate::units::Bytes;
 pub(super) struct Look<'a> {
     root: &'a SysRoot,
     processes: Option<Processes>,
+    /// Whether nothing is looked at any more: the lock is held.
+    closed: bool,
+    budget: Budget,
     guests: Vec<Guest>,
+    fates: Fates,
+    seen: BTreeMap<Owner, Seen>,
+    /// When guests started, on the monotonic clock.
+    started: BTreeMap<ProcessId, u64>,
+    /// The cgroups of guests, once they were asked for.
+    guests_cgroups: BTreeMap<u32, Option<String>>,
+    free: Vec<(NodeId, Bytes)>,
     /// The pids of those that have a claim.
     owners: BTreeSet<u32>,
     /// Cgroups that have a claim, all that runs in them included.
@@ -33,7 +46,14 @@ impl<'a> Look<'a> {
         Self {
             root,
             processes: None,
+            closed: false,
+            budget: Budget::of_a_decision(),
             guests: Vec::new(),
+            fates: Fates::default(),
+            seen: BTreeMap::new(),
+            started: BTreeMap::new(),
+            guests_cgroups: BTreeMap::new(),
+            free: Vec::new(),
             owners: BTreeSet::new(),
             cgroups: Vec::new(),
         }
@@ -55,6 +75,24 @@ impl<'a> Look<'a> {
             observer.look(None, now, || recorded.as_mut().map_err(|_| ()))
         };
         self.guests = found.unwrap_or_default();
+        if self.root.is_live() && !self.guests.is_empty() {
+            self.note_starts();
+        }
+        if self.guests.iter().any(Guest::is_spread) {
+            self.free = free(self.root);
+        }
+        // One look serves the whole decision, and guests had theirs.
+        self.budget = Budget::of_a_decision();
+    }
+
+    fn note_starts(&mut self) {
+        let Ok(look) = self.get() else { return };
+        let (ticks, now) = look.ticks_and_clock();
+        let started = |guest: &Guest| {
+            let age = ticks.saturating_sub(guest.process.start).saturating_mul(10_000_000);
+            (guest.process, now.nanoseconds().saturating_sub(age))
+        };
+        self.started = self.guests.iter().map(started).collect();
     }
 
     fn get(&mut self) -> Result<&mut Processes, ClaimError> {
@@ -64,61 +102,121 @@ impl<'a> Look<'a> {
         self.processes.as_mut().ok_or(ClaimError::NoPlace)
     }
 
+    /// Reads who asks, so that it need not be read under the lock.
+    pub(super) fn caller(&mut self, pid: u32, uid: u32) -> Result<Caller, ClaimError> {
+        Ok(self.get()?.caller(pid, uid))
+    }
+
+    /// Opens what the rest of the decision needs.
+    pub(super) fn open(&mut self) -> Result<(), ClaimError> {
+        self.get().map(|_| ())
+    }
+
+    /// Ends all looking: from here on only what was found out is applied, at the time that it is now.
+    pub(super) fn close(&mut self) -> Result<(), ClaimError> {
+        self.get()?.advance()?;
+        self.closed = true;
+        Ok(())
+    }
+
     pub(super) fn processes(mut self) -> Result<Processes, ClaimError> {
         self.get()?;
         self.processes.ok_or(ClaimError::NoPlace)
     }
 
-    /// Hands holds to the guests that have appeared for them, drops what counts no more, and looks
-    /// at some of the guests. The memory of a recorded machine is as it was recorded: what processes
-    /// of this host touch is not missing there.
+    /// Looks at the owners of claims, and applies what was found out.
     pub(super) fn refresh(&mut self, ledger: &mut Ledger) -> Result<(), ClaimError> {
+        self.ask(ledger)?;
+        self.apply(ledger)
+    }
+
+    /// Finds out whether the owners of claims live, and what is resident of some of them: each process
+    /// is looked at once, whatever the number of its claims. The memory of a recorded machine is as it
+    /// was recorded: what processes of this host touch is not missing there.
+    pub(super) fn ask(&mut self, ledger: &Ledger) -> Result<(), ClaimError> {
         if ledger.claims().is_empty() {
             return Ok(());
         }
         let live = self.root.is_live();
-        let look = self.get()?;
-        let (boot, now) = (look.boot().to_owned(), look.now());
-        if live && !self.guests.is_empty() {
-            // Before holds end: who looks late hands them over none the less.
-            self.adopt(ledger)?;
-        }
-        let look = self.get()?;
+        // Guests that take over holds are owners as well.
+        let mut ledger = ledger.clone();
+        self.adopt(&mut ledger)?;
+        let own = nix::unistd::geteuid().as_raw();
+        let look = match &mut self.processes {
+            Some(look) => look,
+            none => none.insert(Processes::look()?),
+        };
         let due = if live { ledger.due(MOST_LOOKS) } else { Vec::new() };
-        let fates = fates(look, ledger, &boot, &due);
-        let fate = |claim: &Claim| fates.get(&claim.id).copied().unwrap_or(Fate::Unknown);
-        ledger.settle(&boot, now, fate);
-        if live {
-            for id in due {
-                if let Some(seen) = ledger.get(id).and_then(|claim| look.seen(claim)) {
-                    ledger.see(id, seen);
-                }
+        let mut owners: BTreeMap<&Owner, Known> = BTreeMap::new();
+        let of_this_boot = |claim: &&Claim| claim.boot == look.boot();
+        for claim in ledger.claims().iter().filter(of_this_boot) {
+            if claim.owner.process().is_some() {
+                let known = owners.entry(&claim.owner).or_default();
+                known.checked = known.checked.max(claim.checked);
+                known.due |= due.contains(&claim.id);
+                known.trusted |= [0, own].contains(&claim.caller.uid);
+            }
+        }
+        self.fates.ask(look, &owners, self.budget);
+        let mut due: Vec<(&Owner, Known)> =
+            owners.into_iter().filter(|(_, known)| known.due).collect();
+        due.sort_by_key(|(_, known)| !known.trusted);
+        for (owner, _) in due {
+            if self.budget.is_spent() {
+                break;
+            }
+            if !self.seen.contains_key(owner)
+                && let Some(seen) = look.seen_of(owner)
+            {
+                self.seen.insert(owner.clone(), seen);
             }
         }
         Ok(())
     }
 
+    /// Hands holds to the guests that have appeared for them, drops what counts no more, and notes
+    /// what was seen of guests.
+    pub(super) fn apply(&mut self, ledger: &mut Ledger) -> Result<(), ClaimError> {
+        if ledger.claims().is_empty() && ledger.unread() == 0 {
+            return Ok(());
+        }
+        // Before holds end: a late look hands them over none the less.
+        self.adopt(ledger)?;
+        let look = self.get()?;
+        let (boot, now) = (look.boot().to_owned(), look.now());
+        ledger.check(self.fates.started, |claim| self.fates.is_checked(claim));
+        ledger.settle(&boot, now, |claim| self.fates.of(claim));
+        if self.root.is_live() {
+            ledger.see_all(|claim| self.seen.get(&claim.owner));
+        }
+        Ok(())
+    }
+
     fn adopt(&mut self, ledger: &mut Ledger) -> Result<(), ClaimError> {
+        if !self.root.is_live() || self.guests.is_empty() {
+            return Ok(());
+        }
         self.note_owners(ledger.claims())?;
         let guests = std::mem::take(&mut self.guests);
-        let look = self.get()?;
-        let boot = look.boot().to_owned();
-        let (ticks, now) = look.ticks_and_clock();
-        let age =
-            |guest: &Guest| ticks.saturating_sub(guest.process.start).saturating_mul(10_000_000);
+        let boot = self.get()?.boot().to_owned();
         let owned: Vec<ProcessId> =
             guests.iter().filter(|guest| self.is_owned(guest)).map(|guest| guest.process).collect();
-        guest::adopt(ledger, &guests, &boot, now, age, |guest| owned.contains(&guest.process));
+        let started = |guest: &Guest| self.started.get(&guest.process).copied().unwrap_or(0);
+        guest::adopt(ledger, &guests, &boot, started, |guest| owned.contains(&guest.process));
         self.guests = guests;
         Ok(())
     }
 
     /// Notes who has a claim, by the pids seen from here.
     fn note_owners(&mut self, claims: &[Claim]) -> Result<(), ClaimError> {
+        let closed = self.closed;
         let look = self.get()?;
         let (mut owners, mut cgroups) = (Vec::new(), Vec::new());
         for claim in claims {
-            owners.extend(claim.owner.process().and_then(|process| look.pid_here(process)));
+            owners.extend(claim.owner.process().and_then(|process| match closed {
+                true => look.known_pid_here(process),
+                false => look.pid_here(process),
+            }));
             if let Owner::Cgroup(_, cgroup) = &claim.owner {
                 cgroups.push(cgroup.path.trim_end_matches('/').to_owned());
             }
@@ -133,10 +231,14 @@ impl<'a> Look<'a> {
         if self.owners.contains(&pid) {
             return true;
         }
-        let Some(look) = self.processes.as_mut().filter(|_| !self.cgroups.is_empty()) else {
+        if self.cgroups.is_empty() {
             return false;
-        };
-        let Some(path) = look.cgroup_of(pid) else { return false };
+        }
+        if !self.closed && !self.guests_cgroups.contains_key(&pid) {
+            let path = self.processes.as_mut().and_then(|look| look.cgroup_of(pid));
+            self.guests_cgroups.insert(pid, path);
+        }
+        let Some(Some(path)) = self.guests_cgroups.get(&pid) else { return false };
         self.cgroups.iter().any(|cgroup| {
             path.strip_prefix(cgroup.as_str())
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -155,25 +257,24 @@ impl<'a> Look<'a> {
         }
         let mut guests = std::mem::take(&mut self.guests);
         guests.retain(|guest| guest.lacking() != (0, 0) && !(live && self.is_owned(guest)));
-        let free = if guests.iter().any(Guest::is_spread) { self.free() } else { Vec::new() };
         let look = self.get()?;
         let (boot, now) = (look.boot().to_owned(), look.now());
-        Ok(guests.iter().flat_map(|guest| guest.claims(&boot, now, &free)).collect())
+        Ok(guests.iter().flat_map(|guest| guest.claims(&boot, now, &self.free)).collect())
     }
+}
 
-    /// Returns what is free on each node, by which the memory of guests is divided that may take it
-    /// from several; nothing where that cannot be told, and then no decision can be made either.
-    fn free(&self) -> Vec<(NodeId, Bytes)> {
-        let mut memory = Vec::new();
-        let read = HostReader::open(self.root).and_then(|mut reader| reader.memory(&mut memory));
-        if read.is_err() {
-            return Vec::new();
-        }
-        let free = memory.iter().filter_map(|node| {
-            let meminfo = node.meminfo?;
-            let cache = meminfo.inactive_file.unwrap_or_default();
-            Some((node.node, meminfo.free?.saturating_add(cache)))
-        });
-        free.collect()
+/// Returns what is free on each node, by which the memory of guests is divided that may take it
+/// from several; nothing where that is not known, and then no decision can be made either.
+fn free(root: &SysRoot) -> Vec<(NodeId, Bytes)> {
+    let mut memory = Vec::new();
+    let read = HostReader::open(root).and_then(|mut reader| reader.memory(&mut memory));
+    if read.is_err() {
+        return Vec::new();
     }
+    let free = memory.iter().filter_map(|node| {
+        let meminfo = node.meminfo?;
+        let cache = meminfo.inactive_file.unwrap_or_default();
+        Some((node.node, meminfo.free?.saturating_add(cache)))
+    });
+    free.collect()
 }

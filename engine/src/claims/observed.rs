@@ -235,7 +235,7 @@ impl Observer {
         pid: u32,
         told: Option<(Spec, i128)>,
     ) -> Option<Guest> {
-        let stat = look.stat(pid).filter(|stat| !stat.ended)?;
+        // Whose it is comes first: processes of others cost nothing more.
         if !look.dir().read(pid, "status") {
             return None;
         }
@@ -243,6 +243,7 @@ impl Observer {
         let resident = proc_text::status(look.dir().text());
         // A thread has a directory as well, which is not listed.
         let uid = uid.filter(|&uid| leader == Some(pid) && self.trusts(uid))?;
+        let stat = look.stat(pid).filter(|stat| !stat.ended)?;
         let libvirt = told.is_some();
         let spec = match told {
             Some((spec, written)) => {

@@ -26,6 +26,9 @@ use crate::units::{Bytes, CpuShare};
 /// The first pid namespace has this number on every Linux (PROC_PID_INIT_INO): who is in it sees
 /// every process.
 const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+/// Above this number of threads only the CPU time of the first one counts as used: less than the
+/// process has used, so its claim is overstated and never understated.
+const MAX_THREADS_SUMMED: u64 = 512;
 /// A guest of thousands of mappings.
 const LARGEST_MAPS: u64 = 32 << 20;
 
@@ -162,6 +165,14 @@ impl Processes {
         self.now
     }
 
+    /// Moves the moment of the look to the present.
+    ///
+    /// Errors: there is no clock.
+    pub(super) fn advance(&mut self) -> Result<(), SourceError> {
+        self.now = clock_now(self.offset_ns)?;
+        Ok(())
+    }
+
     /// Returns the identity of a process that this one sees; `None` when there is none of the pid.
     pub fn identify(&mut self, pid: u32) -> Option<ProcessId> {
         let stat = if self.own_proc {
@@ -201,7 +212,11 @@ impl Processes {
     /// Returns whether the owner of a claim of this boot still lives. A zombie does not: its memory
     /// is gone.
     pub fn fate(&mut self, claim: &Claim) -> Fate {
-        let (process, cgroup) = match &claim.owner {
+        self.fate_of_owner(&claim.owner)
+    }
+
+    pub(super) fn fate_of_owner(&mut self, owner: &Owner) -> Fate {
+        let (process, cgroup) = match owner {
             Owner::Hold { .. } => return Fate::Unknown,
             Owner::Process(process) => (process, None),
             Owner::Cgroup(process, cgroup) => (process, Some(cgroup)),
@@ -228,14 +243,23 @@ impl Processes {
     /// Returns whether the owner of a claim lives, when no other can have been given its pid: the
     /// kernel tells that there is such a process 15 times sooner than when it started. Does not
     /// notice one that has ended and waits to be waited for.
-    pub(super) fn is_there(&self, claim: &Claim) -> Option<bool> {
-        let process = claim.owner.process()?;
-        let plain = matches!(claim.owner, Owner::Process(_));
+    pub(super) fn is_there(&self, owner: &Owner) -> Option<bool> {
+        let process = owner.process()?;
+        let plain = matches!(owner, Owner::Process(_));
         if !plain || !self.own_proc || process.pid_namespace != self.pid_namespace {
             return None;
         }
         let pid = i32::try_from(process.pid).ok()?;
         Some(kill(Pid::from_raw(pid), None) != Err(nix::Error::ESRCH))
+    }
+
+    /// Returns whether there is no process of the owner's pid any more. Costs one system call, whatever
+    /// the process does.
+    pub(super) fn has_gone(&self, owner: &Owner) -> bool {
+        let Owner::Process(process) = owner else { return false };
+        let here = self.live && self.own_proc && process.pid_namespace == self.pid_namespace;
+        here && i32::try_from(process.pid)
+            .is_ok_and(|pid| kill(Pid::from_raw(pid), None) == Err(nix::Error::ESRCH))
     }
 
     fn fate_of(&mut self, process: &ProcessId) -> Fate {
@@ -259,21 +283,29 @@ impl Processes {
 
     /// Returns what can be seen of a claim's guest; `None` when it cannot be looked at.
     pub fn seen(&mut self, claim: &Claim) -> Option<Seen> {
-        let process = claim.owner.process()?;
+        self.seen_of(&claim.owner)
+    }
+
+    pub(super) fn seen_of(&mut self, owner: &Owner) -> Option<Seen> {
+        let process = owner.process()?;
         let pid = self.pid_here(process)?;
         let mut seen = Seen { at: self.now, ..Seen::default() };
         if let Some(stat) = self.stat(pid).filter(|stat| stat.start.abs_diff(process.start) <= 1) {
-            let age = self.now_ticks().saturating_sub(stat.start).max(1);
-            let hundredths = u128::from(stat.used_ticks) * 100 / u128::from(age);
-            seen.cpus = CpuShare::from_hundredths(u64::try_from(hundredths).unwrap_or(u64::MAX));
             let status =
                 self.dir.read(pid, "status").then(|| proc_text::status(self.dir.text()))?;
             seen.resident = status.resident;
             seen.huge = status.huge;
-        } else if !matches!(claim.owner, Owner::Cgroup(..)) {
+            // The kernel adds up the time of all threads anew each time it is asked.
+            let all = status.threads <= MAX_THREADS_SUMMED && self.dir.read(pid, "stat");
+            let all = if all { self.parse_stat() } else { None };
+            let used = all.map_or(stat.used_ticks, |all| all.used_ticks);
+            let age = self.now_ticks().saturating_sub(stat.start).max(1);
+            let hundredths = u128::from(used) * 100 / u128::from(age);
+            seen.cpus = CpuShare::from_hundredths(u64::try_from(hundredths).unwrap_or(u64::MAX));
+        } else if !matches!(owner, Owner::Cgroup(..)) {
             return None;
         }
-        if let Owner::Cgroup(_, cgroup) = &claim.owner
+        if let Owner::Cgroup(_, cgroup) = owner
             && let Some(per_node) = self.memory_of(cgroup)
         {
             seen.resident = per_node.iter().map(|&(_, memory)| memory).sum();
@@ -320,6 +352,14 @@ impl Processes {
         }
         if !self.looked {
             self.look_for_foreign();
+        }
+        self.foreign.get(process).copied()
+    }
+
+    /// The same by what is known already.
+    pub(super) fn known_pid_here(&self, process: &ProcessId) -> Option<u32> {
+        if self.own_proc && process.pid_namespace == self.pid_namespace {
+            return Some(process.pid);
         }
         self.foreign.get(process).copied()
     }
@@ -388,11 +428,13 @@ impl Processes {
         told
     }
 
+    /// Reads who a process is. Takes as long for a process of thousands of threads as for any other;
+    /// the CPU time is that of its first thread alone.
     pub(super) fn stat(&mut self, pid: u32) -> Option<Stat> {
-        if !self.dir.read(pid, "stat") {
-            return None;
-        }
-        self.parse_stat()
+        // A recording has no more than the file of the process.
+        let read =
+            if self.live { self.dir.read_leader_stat(pid) } else { self.dir.read(pid, "stat") };
+        if read { self.parse_stat() } else { None }
     }
 
     /// Reads the `stat` that was just taken in.

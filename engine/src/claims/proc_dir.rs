@@ -55,6 +55,15 @@ impl ProcDir {
         self.fill(LONGEST)
     }
 
+    /// Reads the `stat` of a process's first thread: the same start, parent, state and name as in
+    /// the `stat` of the process, without the sums over all threads that the kernel makes for that
+    /// one. These take milliseconds where there are thousands of threads.
+    pub(super) fn read_leader_stat(&mut self, pid: u32) -> bool {
+        self.name.clear();
+        let _ = write!(self.name, "{pid}/task/{pid}/stat");
+        self.fill(LONGEST)
+    }
+
     /// Reads a file of the host.
     pub(super) fn read_own(&mut self, file: &str) -> bool {
         self.name.clear();

@@ -20,7 +20,8 @@ pub(super) struct Stat {
     /// Whether it has ended and waits to be waited for. A leader that ended before its other
     /// threads has not.
     pub(super) ended: bool,
-    /// CPU time, in ticks of 1/100 s.
+    /// CPU time, in ticks of 1/100 s: of all threads in `/proc/PID/stat`, of one in
+    /// `/proc/PID/task/TID/stat`.
     pub(super) used_ticks: u64,
     /// When it started, in ticks since boot.
     pub(super) start: u64,
@@ -54,6 +55,8 @@ pub(super) struct Status {
     pub(super) resident: Bytes,
     /// HugetlbPages.
     pub(super) huge: Bytes,
+    /// Threads.
+    pub(super) threads: u64,
 }
 
 /// Reads the lines of memory. A kernel thread has none: all is zero.
@@ -63,7 +66,8 @@ pub(super) fn status(text: &[u8]) -> Status {
         (None, None) => kib("VmRSS").unwrap_or_default(),
         (anon, shmem) => anon.unwrap_or_default().saturating_add(shmem.unwrap_or_default()),
     };
-    Status { resident, huge: kib("HugetlbPages").unwrap_or_default() }
+    let threads = field(text, "Threads").and_then(number).map_or(0, |(threads, _)| threads);
+    Status { resident, huge: kib("HugetlbPages").unwrap_or_default(), threads }
 }
 
 /// Who a process is, from its `status`.
@@ -299,9 +303,10 @@ mod tests {
     fn memory_of_a_process() {
         let kib = |n| Bytes::from_kib(n).expect("small");
         let text = "Name:\tx\nNSpid:\t88\t7\nUid:\t1\t2\t3\t4\nVmRSS:\t 99 kB\nRssAnon:\t 10 kB\n\
-                    RssFile:\t 5 kB\nRssShmem:\t 2 kB\nHugetlbPages:\t 2048 kB\n";
+                    RssFile:\t 5 kB\nRssShmem:\t 2 kB\nHugetlbPages:\t 2048 kB\n\
+                    Threads:\t9\n";
         let text = text.as_bytes();
-        assert_eq!(status(text), Status { resident: kib(12), huge: kib(2048) });
+        assert_eq!(status(text), Status { resident: kib(12), huge: kib(2048), threads: 9 });
         assert_eq!(inner_pid(text), Some(7));
         assert_eq!(inner_pid(b"NSpid:\t88\n"), None);
         assert_eq!(status(b"VmRSS:\t 99 kB\n").resident, kib(99), "before Linux 4.5");

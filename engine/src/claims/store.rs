@@ -28,8 +28,8 @@ pub const PATIENCE: Duration = Duration::from_millis(250);
 /// same, and an answer without a claim would promise their memory again. 64 guests that start at
 /// once on two CPUs take longer than one holder may.
 const QUEUE: u32 = 20;
-/// The most claims there can be, and twice that.
-const LARGEST: usize = 8 << 20;
+/// The largest ledger, in bytes: larger ones are not written, and of what is larger no more is read.
+pub(super) const MAX_LEDGER: usize = 8 << 20;
 
 /// One host's ledger as a file: `claims.jsonl` in a state directory, a line a claim.
 ///
@@ -127,17 +127,33 @@ impl<S: Steps> ClaimFile<S> {
         self.dir.path().join(&self.ledger)
     }
 
-    /// Reads the ledger, without a lock. One that is not there is empty.
+    /// Reads the ledger, without a lock. One that is not there is empty. Of one that is larger than
+    /// placer writes them, the lines that begin it are read, and the only note says so.
     ///
-    /// Errors: it cannot be read, belongs to another user, is no ordinary file or larger than any
-    /// ledger.
+    /// Errors: it cannot be read, belongs to another user, or is no ordinary file.
     pub fn read(&self) -> Result<Read<Ledger>, ClaimError> {
-        Ok(self.parse(&self.text()?))
+        self.step(Step::Read, "read", &self.ledger)?;
+        let Some(part) = self.dir.read_part(&self.ledger, MAX_LEDGER)? else {
+            return Ok(Read { value: Ledger::default(), notes: Vec::new() });
+        };
+        let mut text = part.text;
+        if part.is_all {
+            return Ok(self.parse(&text));
+        }
+        let whole = text.iter().rposition(|&b| b == b'\n').map_or(0, |end| end + 1);
+        text.truncate(whole);
+        let mut read = self.parse(&text);
+        let path = self.path();
+        read.notes = vec![format!(
+            "{}: expected at most {MAX_LEDGER} bytes, found more: what comes after is not counted",
+            path.display()
+        )];
+        Ok(read)
     }
 
     fn text(&self) -> Result<Vec<u8>, ClaimError> {
         self.step(Step::Read, "read", &self.ledger)?;
-        Ok(self.dir.read(&self.ledger, LARGEST)?.unwrap_or_default())
+        Ok(self.dir.read(&self.ledger, MAX_LEDGER)?.unwrap_or_default())
     }
 
     fn parse(&self, text: &[u8]) -> Read<Ledger> {
@@ -299,15 +315,22 @@ impl<S: Steps> Locked<'_, S> {
     /// Writes the ledger if it has changed, and lets go of the lock.
     ///
     /// Errors: the kernel refused a step. The file is then as it was before.
-    pub fn keep(self) -> Result<(), ClaimError> {
-        if self.damaged || self.ledger != self.before {
-            let text = if self.damaged {
+    pub fn keep(mut self) -> Result<(), ClaimError> {
+        if self.ledger != self.before {
+            let mut text = if self.damaged {
                 self.ledger.to_text()
             } else {
                 let lines: Vec<&[u8]> =
                     self.text.split(|&b| b == b'\n').filter(|line| !line.is_empty()).collect();
                 self.ledger.to_text_after(&self.before, &lines)
             };
+            if text.len() > MAX_LEDGER {
+                self.ledger.forget_seen();
+                text = self.ledger.to_text();
+            }
+            if text.len() > MAX_LEDGER {
+                return Err(ClaimError::TooLarge { limit: MAX_LEDGER });
+            }
             self.file.replace(&self.lock, &text)?;
         }
         // What is kept is kept: that the lock ends with the process is soon enough.

@@ -35,6 +35,14 @@ pub struct StateDir {
     owner: u32,
 }
 
+/// The beginning of a file.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) text: Vec<u8>,
+    /// Whether there is no more of it.
+    pub(crate) is_all: bool,
+}
+
 /// Why a state directory, or a file in it, cannot be used.
 #[derive(Debug)]
 pub struct StoreError {
@@ -149,6 +157,14 @@ impl StateDir {
 
     /// Reads a file of at most `limit` bytes. `None` when it is not there.
     pub fn read(&self, name: &str, limit: usize) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.read_part(name, limit)? {
+            Some(part) if !part.is_all => Err(self.error("read", name, Cause::Size(limit))),
+            part => Ok(part.map(|part| part.text)),
+        }
+    }
+
+    /// Reads at most the first `limit` bytes of a file. `None` when it is not there.
+    pub(crate) fn read_part(&self, name: &str, limit: usize) -> Result<Option<Part>, StoreError> {
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let fd = match openat(self.fd.as_fd(), name, flags, Mode::empty()) {
             Err(nix::Error::ENOENT) => return Ok(None),
@@ -169,10 +185,9 @@ impl StateDir {
         let mut text = Vec::with_capacity(told.saturating_add(1));
         let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
         file.take(most).read_to_end(&mut text).map_err(io)?;
-        if text.len() > limit {
-            return Err(self.error("read", name, Cause::Size(limit)));
-        }
-        Ok(Some(text))
+        let is_all = text.len() <= limit;
+        text.truncate(limit);
+        Ok(Some(Part { text, is_all }))
     }
 
     /// Puts a file in place of the old one, whole or not at all: readers see one or the other.

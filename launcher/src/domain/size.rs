@@ -1,11 +1,8 @@
 //! Amounts of memory as libvirt writes them.
 
-use placer_engine::Bytes;
+use placer_engine::{Bytes, Request};
 
 use crate::definition::quoted;
-
-/// No host has an exbibyte, and sums have room.
-const MOST: u64 = 1 << 60;
 
 /// Reads a number and its unit (KiB where there is none), rounded up to whole KiB.
 ///
@@ -19,8 +16,10 @@ pub(super) fn parse(number: &str, unit: Option<&str>) -> Result<Bytes, String> {
     }
     let bytes = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(scale));
     match bytes {
-        Some(bytes) if bytes <= MOST => Ok(Bytes::new(bytes.div_ceil(1024) * 1024)),
-        _ => Err(format!("expected at most 2^60 bytes, found {}", quoted(digits))),
+        Some(bytes) if bytes <= Request::MAX_MEMORY.get() => {
+            Ok(Bytes::new(bytes.div_ceil(1024) * 1024))
+        }
+        _ => Err(format!("expected at most 2^56 bytes, found {}", quoted(digits))),
     }
 }
 

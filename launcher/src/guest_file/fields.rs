@@ -125,10 +125,11 @@ impl Scalar for Memory {
                 return Err(unexpected(Self::WANTED, text) + &hint);
             }
         };
-        // Room for sums: no host has an exbibyte.
         let bytes = number.parse::<u64>().ok().and_then(|n| n.checked_mul(1 << shift));
         match bytes {
-            Some(bytes) if (1..=1 << 60).contains(&bytes) => Ok(Self(Bytes::new(bytes))),
+            Some(bytes) if (1..=Request::MAX_MEMORY.get()).contains(&bytes) => {
+                Ok(Self(Bytes::new(bytes)))
+            }
             _ => Err(unexpected(Self::WANTED, text)),
         }
     }

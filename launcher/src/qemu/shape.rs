@@ -1,7 +1,7 @@
 //! What the guest's own NUMA nodes are: which vCPUs and how much memory belong to which host nodes.
 
 use nix::errno::Errno;
-use placer_engine::{Advice, Bytes, NodeId, NodeSet, Share, Snapshot};
+use placer_engine::{Advice, Bytes, NodeId, NodeSet, Share, Snapshot, split_by_weight};
 
 use super::split;
 use crate::error::LaunchError;
@@ -155,7 +155,7 @@ fn cells(guest: &Guest, split: &[Share], snapshot: &Snapshot, total: u64, unit: 
         .iter()
         .map(|share| if has_memory(snapshot, share.node) { share.memory.get() } else { 0 })
         .collect();
-    let memory = split::by_weight(total, &shares);
+    let memory = split_by_weight(total, &shares);
     let places: Vec<split::Place> = split
         .iter()
         .map(|share| split::Place {
@@ -164,9 +164,9 @@ fn cells(guest: &Guest, split: &[Share], snapshot: &Snapshot, total: u64, unit: 
         })
         .collect();
     let (now, all) = (guest.cpus.current, guest.cpus.maximum.max(guest.cpus.current));
-    let present = split::one_by_one(now, &places);
+    let present = split::among_places(now, &places);
     // Those that may be plugged in later are split in the same measure, behind the others.
-    let every = split::one_by_one(all, &places);
+    let every = split::among_places(all, &places);
     let mut later: Vec<u32> =
         every.iter().zip(&present).map(|(all, now)| all.saturating_sub(*now)).collect();
     // A node may have fewer of all than of those present: what that makes too many is taken back.

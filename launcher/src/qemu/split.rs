@@ -1,31 +1,4 @@
-//! Whole things divided in the measure of shares.
-
-/// Divides `total` by weights: each part is the whole number below or above its share, and they
-/// add up exactly. All to the first where no weight is above zero.
-pub(super) fn by_weight(total: u64, weights: &[u64]) -> Vec<u64> {
-    let sum: u128 = weights.iter().map(|&weight| u128::from(weight)).sum();
-    let mut parts = vec![0; weights.len()];
-    if sum == 0 {
-        if let Some(first) = parts.first_mut() {
-            *first = total;
-        }
-        return parts;
-    }
-    let mut rests = Vec::with_capacity(weights.len());
-    for (at, &weight) in weights.iter().enumerate() {
-        let product = u128::from(total) * u128::from(weight);
-        // At most `total`, so it always fits.
-        parts[at] = u64::try_from(product / sum).unwrap_or(total);
-        rests.push((product % sum, at));
-    }
-    let left = total - parts.iter().sum::<u64>();
-    // The largest rests get what is left, one each; of equal ones the first.
-    rests.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
-    for (_, (_, at)) in (0..left).zip(rests) {
-        parts[at] += 1;
-    }
-    parts
-}
+//! vCPUs divided among nodes.
 
 /// Where things are put one by one.
 #[derive(Clone, Copy, Debug)]
@@ -38,30 +11,90 @@ pub(super) struct Place {
 
 /// Divides `total` among places: one for each that has room and a share, while there are enough;
 /// the others where most is missing from the share. Of equal places the first.
-pub(super) fn one_by_one(total: u32, places: &[Place]) -> Vec<u32> {
-    let mut counts = vec![0_u32; places.len()];
+///
+/// Takes time by the number of places alone, never by `total`.
+pub(super) fn among_places(total: u32, places: &[Place]) -> Vec<u32> {
     let share = |at: usize| if places[at].room > 0 { places[at].share.max(0.0) } else { 0.0 };
     let sum: f64 = (0..places.len()).map(share).sum();
-    let missing = |at: usize, count: u32| match sum > 0.0 {
-        true => share(at) * f64::from(total) / sum - f64::from(count),
-        false => -f64::from(count),
+    let target = |at: usize| if sum > 0.0 { share(at) * f64::from(total) / sum } else { 0.0 };
+    let mut filling = Filling {
+        targets: (0..places.len()).map(target).collect(),
+        counts: vec![0; places.len()],
+        left: total,
     };
-    for _ in 0..total {
-        let rank = |at: usize| {
-            let usable = places[at].room > 0;
-            let wants = usable && share(at) > 0.0;
-            let has_room = u64::from(counts[at]) < places[at].room;
-            (wants && counts[at] == 0, has_room && wants, has_room, usable)
+    let room = |at: usize| u32::try_from(places[at].room).unwrap_or(u32::MAX);
+    let wants = |at: usize| share(at) > 0.0;
+    filling.fill(|at| u32::from(wants(at)));
+    filling.fill(|at| if wants(at) { room(at) } else { 0 });
+    filling.fill(room);
+    // More than there is room for.
+    filling.fill(|at| if room(at) > 0 { u32::MAX } else { 0 });
+    filling.fill(|_| u32::MAX);
+    filling.counts
+}
+
+struct Filling {
+    /// How many each place would have by its share.
+    targets: Vec<f64>,
+    counts: Vec<u32>,
+    left: u32,
+}
+
+impl Filling {
+    /// Fills places up to a limit for each, one by one, always where most is missing.
+    ///
+    /// The one that comes next is where `target - count` is largest, so what is given first is all
+    /// that lies above some level. Below the lowest whole level that uses up no more than is left,
+    /// each place gets at most one more.
+    fn fill(&mut self, limit: impl Fn(usize) -> u32) {
+        let places = 0..self.counts.len();
+        let room = |count: u32, at: usize| limit(at).saturating_sub(count);
+        let needed: u64 = places.clone().map(|at| u64::from(room(self.counts[at], at))).sum();
+        if needed <= u64::from(self.left) {
+            for at in places {
+                let more = room(self.counts[at], at);
+                self.counts[at] += more;
+                self.left -= more;
+            }
+            return;
+        }
+        let above = |level: f64, at: usize, count: u32| -> u32 {
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "a float is cut to the largest u32"
+            )]
+            #[expect(clippy::cast_sign_loss, reason = "cut to zero")]
+            let more = (self.targets[at] - f64::from(count) - level).ceil() as u32;
+            more.min(room(count, at))
         };
-        let best = (0..places.len()).reduce(|best, at| {
-            let missing = missing(at, counts[at]).total_cmp(&missing(best, counts[best]));
-            if rank(at).cmp(&rank(best)).then(missing).is_gt() { at } else { best }
-        });
-        if let Some(best) = best {
-            counts[best] += 1;
+        let given = |level: f64| -> u64 {
+            places.clone().map(|at| u64::from(above(level, at, self.counts[at]))).sum()
+        };
+        // At the highest level nothing is given, at the lowest all that there is room for.
+        let (mut none, mut all) = (f64::from(u32::MAX), -2.0 * f64::from(u32::MAX));
+        while none - all > 1.0 {
+            let middle = ((none + all) / 2.0).floor();
+            if given(middle) <= u64::from(self.left) { none = middle } else { all = middle }
+        }
+        let more: Vec<u32> = places.clone().map(|at| above(none, at, self.counts[at])).collect();
+        for (count, more) in self.counts.iter_mut().zip(more) {
+            *count += more;
+            self.left -= more;
+        }
+        while self.left > 0 {
+            let missing = |at: usize| self.targets[at] - f64::from(self.counts[at]);
+            let open = places.clone().filter(|&at| room(self.counts[at], at) > 0);
+            let best =
+                open.reduce(
+                    |best, at| {
+                        if missing(at).total_cmp(&missing(best)).is_gt() { at } else { best }
+                    },
+                );
+            let Some(best) = best else { return };
+            self.counts[best] += 1;
+            self.left -= 1;
         }
     }
-    counts
 }
 
 #[cfg(test)]
@@ -74,17 +107,46 @@ mod tests {
         Place { share, room }
     }
 
-    #[test]
-    fn parts_are_the_shares_in_whole_numbers() {
-        for (total, weights, parts) in [
-            (1000, vec![600, 400], vec![600, 400]),
-            (10, vec![1, 1, 1], vec![4, 3, 3]),
-            (3, vec![0, 5], vec![0, 3]),
-            (3, vec![0, 0], vec![3, 0]),
-            (3, vec![], vec![]),
-        ] {
-            assert_eq!(by_weight(total, &weights), parts, "{total} {weights:?}");
+    /// What [`among_places`] is, step by step.
+    fn one_by_one(total: u32, places: &[Place]) -> Vec<u32> {
+        let mut counts = vec![0_u32; places.len()];
+        let share = |at: usize| if places[at].room > 0 { places[at].share.max(0.0) } else { 0.0 };
+        let sum: f64 = (0..places.len()).map(share).sum();
+        let missing = |at: usize, count: u32| match sum > 0.0 {
+            true => share(at) * f64::from(total) / sum - f64::from(count),
+            false => -f64::from(count),
+        };
+        for _ in 0..total {
+            let rank = |at: usize| {
+                let usable = places[at].room > 0;
+                let wants = usable && share(at) > 0.0;
+                let has_room = u64::from(counts[at]) < places[at].room;
+                (wants && counts[at] == 0, has_room && wants, has_room, usable)
+            };
+            let best = (0..places.len()).reduce(|best, at| {
+                let missing = missing(at, counts[at]).total_cmp(&missing(best, counts[best]));
+                if rank(at).cmp(&rank(best)).then(missing).is_gt() { at } else { best }
+            });
+            if let Some(best) = best {
+                counts[best] += 1;
+            }
         }
+        counts
+    }
+
+    #[test]
+    fn the_largest_number_of_vcpus_costs_no_more_than_a_few() {
+        // A step for each would take minutes.
+        let places: Vec<Place> = (1..=64).map(|n| place(f64::from(n), 16)).collect();
+        for _ in 0..1000 {
+            let counts = among_places(u32::MAX, &places);
+            assert_eq!(
+                counts.iter().map(|&count| u64::from(count)).sum::<u64>(),
+                u64::from(u32::MAX)
+            );
+        }
+        assert!(among_places(u32::MAX, &[]).is_empty());
+        assert_eq!(among_places(u32::MAX, &[place(0.0, 0)]), [u32::MAX]);
     }
 
     #[test]
@@ -100,22 +162,20 @@ mod tests {
             (5, vec![place(1.0, 2), place(0.0, 0)], vec![5, 0]),
             (3, vec![place(0.0, 2), place(0.0, 2)], vec![2, 1]),
         ] {
-            assert_eq!(one_by_one(total, &places), counts, "{total} {places:?}");
+            assert_eq!(among_places(total, &places), counts, "{total} {places:?}");
         }
     }
 
     proptest! {
         #[test]
-        fn parts_add_up(total in 0_u64..1 << 40, weights in prop::collection::vec(0_u64..1 << 50, 1..9)) {
-            let parts = by_weight(total, &weights);
-            prop_assert_eq!(parts.iter().sum::<u64>(), total);
-            let sum: u128 = weights.iter().map(|&weight| u128::from(weight)).sum();
-            for (part, weight) in parts.iter().zip(&weights) {
-                let product = u128::from(total) * u128::from(*weight);
-                if let Some(floor) = product.checked_div(sum) {
-                    prop_assert!((floor..=floor + 1).contains(&u128::from(*part)));
-                }
-            }
+        fn all_at_once_is_as_one_by_one(
+            total in 0_u32..300,
+            // Eighths: no rounding parts what is equal.
+            places in prop::collection::vec((0_u8..72, 0_u64..60), 0..7),
+        ) {
+            let places: Vec<Place> =
+                places.into_iter().map(|(s, r)| place(f64::from(s) / 8.0, r)).collect();
+            prop_assert_eq!(among_places(total, &places), one_by_one(total, &places));
         }
 
         #[test]
@@ -124,7 +184,7 @@ mod tests {
             places in prop::collection::vec((0.0..9.0_f64, 0_u64..40), 1..6),
         ) {
             let places: Vec<Place> = places.into_iter().map(|(s, r)| place(s, r)).collect();
-            let counts = one_by_one(total, &places);
+            let counts = among_places(total, &places);
             prop_assert_eq!(counts.iter().sum::<u32>(), total);
             let room: u64 = places.iter().map(|place| place.room).sum();
             if u64::from(total) <= room {

@@ -170,9 +170,9 @@ fn ours(name: &str, call: &Call<'_>, peer: &Peer, served: &Served, gone: Gone<'_
         "Guests" => {
             let host = served.core.host().map_err(|e| failed(&e))?;
             let mut look = Processes::look().map_err(|e| failed(&e))?;
-            let rows =
-                host.claims.iter().flatten().map(|claim| claims::row(claim, &mut look, peer));
-            let rows: Vec<Row> = rows.collect();
+            // Each row may take milliseconds: no more of them once the client has gone.
+            let rows = host.claims.iter().flatten().take_while(|_| !gone());
+            let rows: Vec<Row> = rows.map(|claim| claims::row(claim, &mut look, peer)).collect();
             reply(&serde_json::json!({ "claims": rows }))
         }
         "Host" => reply(&serde_json::json!({ "host": host(served, peer, true)? })),

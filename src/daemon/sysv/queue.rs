@@ -9,12 +9,10 @@ use std::fmt;
 use nix::errno::Errno;
 use nix::unistd::{getegid, geteuid};
 
-use crate::numad::queue::ipc::{self, Id, Stat, Whose};
+use crate::numad::queue::ipc::{self, Id, Stat};
 
 /// So often somebody may come in between.
 const TRIES: usize = 16;
-/// What a queue can hold, and more.
-const MOST: usize = 1 << 16;
 
 /// Why there is no queue to serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,14 +23,16 @@ pub(crate) enum NoQueue {
     Refused(&'static str, Errno),
 }
 
-/// Opens numad's queue, empty, and makes it when it is not there or not as it has to be.
+/// Makes numad's queue. One of ours that is there is removed first: its clients asked a daemon that is
+/// no more, and would wait for ever. The kernel reports to them that the queue has gone (EIDRM).
 ///
 /// Errors: it is another user's; the kernel refuses.
 pub(crate) fn open() -> Result<Id, NoQueue> {
     let id = reopen()?;
-    // What lies there was sent to a daemon that is no more, or by one.
-    ipc::discard(id, Whose::All, MOST);
-    Ok(id)
+    match ipc::remove(id) {
+        Ok(()) | Err(Errno::EINVAL | Errno::EIDRM) => reopen(),
+        Err(error) => Err(NoQueue::Refused("msgctl", error)),
+    }
 }
 
 /// Opens numad's queue with what is in it, and makes it when it is not there or not as it has to be.

@@ -120,8 +120,6 @@ pub(crate) enum Whose {
     Of(i32),
     /// Those of all others.
     NotOf(i32),
-    /// Everybody's.
-    All,
 }
 
 /// Takes the first message, and waits for one if told to. Returns whose it is, and its bytes; one
@@ -139,7 +137,6 @@ pub(crate) fn receive(
     let (kind, except) = match whose {
         Whose::Of(pid) => (pid, 0),
         Whose::NotOf(pid) => (pid, MSG_EXCEPT),
-        Whose::All => (0, 0),
     };
     let flags = libc::MSG_NOERROR | except | if wait { 0 } else { libc::IPC_NOWAIT };
     let start: *mut Buffer = &raw mut *buffer;

@@ -100,7 +100,7 @@ fn hold(id: u32, made_ms: u64, gib: &[(u32, u64)]) -> Claim {
     Claim { owner: Owner::Hold { until }, made, cpus, ..claim(id, &mib) }
 }
 
-/// Adopts at 100 s, and returns which hold each guest has got. `guests` come with their starts, ms.
+/// Adopts, and returns which hold each guest has got. `guests` come with their starts, ms.
 fn adopted(holds: &[Claim], guests: &[(u64, Guest)]) -> Vec<(u32, u32)> {
     let mut ledger = Ledger::default();
     for hold in holds {
@@ -108,13 +108,11 @@ fn adopted(holds: &[Claim], guests: &[(u64, Guest)]) -> Vec<(u32, u32)> {
     }
     let starts: Vec<(ProcessId, u64)> =
         guests.iter().map(|(start, guest)| (guest.process, *start)).collect();
-    let age = |guest: &Guest| {
-        let start = starts.iter().find(|(process, _)| *process == guest.process).expect("told").1;
-        (100_000 - start) * MS
+    let started = |guest: &Guest| {
+        starts.iter().find(|(process, _)| *process == guest.process).expect("known").1 * MS
     };
     let guests: Vec<Guest> = guests.iter().map(|(_, guest)| guest.clone()).collect();
-    let now = Instant::from_nanoseconds(100_000 * MS);
-    let taken = adopt(&mut ledger, &guests, "boot-1", now, age, |guest| guest.process.pid == 99);
+    let taken = adopt(&mut ledger, &guests, "boot-1", started, |guest| guest.process.pid == 99);
     let owners: Vec<(u32, u32)> = ledger
         .claims()
         .iter()

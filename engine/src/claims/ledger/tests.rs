@@ -38,19 +38,57 @@ fn a_damaged_line_costs_that_claim_alone() {
     assert_eq!(ids(&read.value), [1, 3]);
     assert_eq!(
         read.notes,
-        ["line 2 is no claim and protects nobody: its checksum is of another text"]
+        [
+            "line 2 is not understood: its checksum is of another text (it is kept, and counts as far as \
+          it can be read until the host is restarted)"
+        ]
     );
     let twice = format!("{text}{}\n", good.claims()[0].to_line());
     let read = Ledger::parse(twice.as_bytes());
     assert_eq!((ids(&read.value), read.notes.len()), (vec![1, 2, 3], 1));
     let many = Ledger::parse(&b"x\n".repeat(100));
     assert_eq!(many.notes.len(), 1, "{:?}", many.notes);
-    assert!(many.notes[0].ends_with("found none (nor are 99 other lines)"), "{:?}", many.notes);
+    assert!(many.notes[0].contains("found none (it is kept, as are 99 other such lines, and"));
     let two = Ledger::parse(b"x\n\nx\n").notes;
     assert!(
-        two[0].starts_with("line 1 is") && two[0].ends_with("(nor is another line)"),
+        two[0].starts_with("line 1 is")
+            && two[0].contains("(it is kept, as is another such line, "),
         "{two:?}"
     );
+}
+
+#[test]
+fn a_damaged_line_or_one_of_a_later_version_is_kept_as_it_is_and_counts() {
+    let good = ledger(&[claim(1, &[(0, 10)]), claim(2, &[(0, 20), (1, 7)])]);
+    let text = String::from_utf8(good.to_text()).expect("JSON");
+    let (first, second) = text.split_once('\n').expect("two lines");
+    for bad in [
+        second.replace("\"id\":2", "\"id\":7"),
+        second.replace("\"version\":1", "\"version\":2,\"nonce\":\"0f\""),
+    ] {
+        let read = Ledger::parse(format!("{bad}{first}\n").as_bytes());
+        assert_eq!((read.value.unread(), read.notes.len()), (1, 1));
+        let mut ledger = read.value;
+        let memory =
+            |ledger: &Ledger, node| ledger.charges(Overcommit::default()).of(NodeId(node)).memory;
+        assert_eq!((memory(&ledger, 0), memory(&ledger, 1)), (mib(30), mib(7)));
+        // The next writer keeps the line, byte for byte.
+        ledger.add(claim(9, &[(0, 1)])).expect("room");
+        ledger.settle("boot-1", Instant::default(), |_| Fate::Alive);
+        let written = String::from_utf8(ledger.to_text()).expect("text");
+        assert!(written.lines().any(|line| format!("{line}\n") == bad), "{written}");
+        assert_eq!(Ledger::parse(written.as_bytes()).value, ledger);
+        // Until the host is restarted.
+        ledger.settle("boot-2", Instant::default(), |_| Fate::Alive);
+        assert_eq!((ledger.unread(), memory(&ledger, 0)), (0, Bytes::ZERO));
+    }
+    // A line of which nothing can be read is kept as well.
+    let mut ledger = Ledger::parse(b"half a li\n").value;
+    ledger.settle("boot-2", Instant::default(), |_| Fate::Alive);
+    assert_eq!(ledger.to_text(), b"half a li\n");
+    // But no more of them than a bound.
+    let flood = Ledger::parse(&b"x\n".repeat(4 << 20)).value;
+    assert!(flood.to_text().len() <= 1 << 20, "{}", flood.to_text().len());
 }
 
 #[test]
@@ -128,7 +166,7 @@ fn who_asks_again_is_found_by_its_own_hold() {
     for other in &others {
         assert_eq!(of(other, cpus, memory, page, 5), None, "{other:?}");
     }
-    let empty = Ledger { claims: vec![Claim { promised: Vec::new(), ..made(4, 30) }] };
+    let empty = self::ledger(&[Claim { promised: Vec::new(), ..made(4, 30) }]);
     let asked = Held { caller: &caller, cpus, memory, page };
     assert_eq!(empty.held_before(&asked, Instant::default()), None, "nothing is promised");
 }

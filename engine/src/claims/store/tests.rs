@@ -3,9 +3,11 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
-use super::super::claim::ClaimId;
 use super::super::claim::tests::claim;
+use super::super::claim::{ClaimId, Seen};
 use super::*;
+use crate::ids::NodeId;
+use crate::units::Bytes;
 
 /// Steps of which one goes wrong.
 #[derive(Debug, Default)]
@@ -205,8 +207,10 @@ fn strange_files_are_no_ledgers() {
     let ledger = tmp.path().join("claims.jsonl");
     std::fs::File::create(&ledger).expect("made").set_len(100 << 20).expect("sparse");
     let start = Clock::now();
-    let error = file.read().expect_err("too large").to_string();
+    let error = file.lock(PATIENCE).expect_err("too large").to_string();
     assert!(error.ends_with("expected at most 8388608 bytes, found more"), "{error}");
+    let read = file.read().expect("what can be read of it");
+    assert!(read.value.claims().is_empty() && read.notes.len() == 1, "{:?}", read.notes);
     assert!(start.elapsed() < Duration::from_secs(2));
     std::fs::remove_file(&ledger).expect("removed");
     symlink("/etc/passwd", &ledger).expect("a link");
@@ -218,6 +222,46 @@ fn strange_files_are_no_ledgers() {
     std::fs::remove_file(tmp.path().join("claims.lock")).expect("removed");
     symlink("/etc/passwd", tmp.path().join("claims.lock")).expect("a link");
     assert!(add(&file, 2).is_err(), "the link is not followed");
+}
+
+#[test]
+fn a_ledger_that_readers_would_refuse_is_never_written() {
+    let tmp = tempfile::tempdir().expect("a directory");
+    let file = open(tmp.path());
+    let nodes: Vec<(u32, u64)> = (0..200).map(|node| (node, 1)).collect();
+    let large = |id| claim(id, &nodes);
+    let each = large(1).to_line().len() + 1;
+    let most = MAX_LEDGER / each;
+    assert!(most < super::super::ledger::MOST_CLAIMS, "{most} claims of {each} bytes");
+    let mut locked = file.lock(PATIENCE).expect("free").value;
+    for id in 0..u32::try_from(most - 20).expect("few") {
+        locked.ledger.add(large(id)).expect("room");
+    }
+    locked.keep().expect("as large as readers accept");
+    let mut refused = 0;
+    for id in 0..40 {
+        let mut locked = file.lock(PATIENCE).expect("it can still be read").value;
+        locked.ledger.add(large(10_000 + id)).expect("room for a claim");
+        match locked.keep() {
+            Ok(()) => {}
+            Err(ClaimError::TooLarge { limit }) => {
+                assert_eq!(limit, MAX_LEDGER);
+                refused += 1;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!((10..40).contains(&refused), "{refused}");
+    let size = std::fs::metadata(file.path()).expect("there").len();
+    assert!(size <= MAX_LEDGER as u64, "{size}");
+    // What was seen of guests makes room before a claim is refused.
+    let mut locked = file.lock(PATIENCE).expect("free").value;
+    let per_node: Vec<_> = (0..200).map(|node| (NodeId(node), Bytes::new(1 << 40))).collect();
+    let seen = Seen { per_node, ..Seen::default() };
+    let before = locked.ledger.claims().len();
+    (0..20).for_each(|id| locked.ledger.see(ClaimId(id), seen.clone()));
+    locked.keep().expect("without what was seen");
+    assert_eq!(file.read().expect("read").value.claims().len(), before);
 }
 
 #[test]
