@@ -38,18 +38,19 @@ build: deps ## Builds the release binary
 
 test: deps deps-test ## Runs every test: with hwloc, without it, and in virtual machines
 	$(CARGO) test --workspace $(LOCKED)
-	$(CARGO) test --workspace --no-default-features $(LOCKED)
-	$(CARGO) test --release --test budgets --test start_budgets $(LOCKED)
-	$(CARGO) test --release --test top $(LOCKED) a_panic_gives_the_terminal_back
+	$(CARGO) test --no-default-features -p placer --test it $(LOCKED) cli::
+	$(CARGO) test --no-default-features -p placer-launcher --test it $(LOCKED) cgroup::
+	$(CARGO) test --release --test budgets $(LOCKED)
+	$(CARGO) test --release --test it $(LOCKED) -- start_budgets:: a_panic_gives_the_terminal_back
 	$(CARGO) run -q -p placer-engine --example embed $(LOCKED)
 	@$(MAKE) --no-print-directory pack test-packed test-daemon test-vm
 
 test-daemon: deps ## Abuses the daemon for a minute, kills it under 500 launches, asks it a million times
-	PLACER_SOAK_SECONDS=60 $(CARGO) test --release --test daemon --test abuse $(LOCKED) -- --nocapture \
+	PLACER_SOAK_SECONDS=60 $(CARGO) test --release --test it $(LOCKED) -- --nocapture \
 		--test-threads=1 socket_and_queue killed_again memory_stays
 
 test-best: deps ## Compares policy best with brute force on BEST_HOSTS=100000 hosts of unusual shape (3 minutes)
-	$(CARGO) test --release -p placer-engine --test best_brute $(LOCKED) -- --ignored --nocapture
+	$(CARGO) test --release -p placer-engine --test it $(LOCKED) -- --ignored --nocapture best_brute::
 
 test-vm: deps deps-test ## Runs the tests that boot virtual machines with many nodes
 	@[ -f target/placer.deb ] || $(MAKE) --no-print-directory deb

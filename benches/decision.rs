@@ -1,7 +1,7 @@
 //! The decision by numad's rules on a ready Snapshot, putting a Snapshot together, and a question
 //! to a running Engine.
 
-mod common;
+use testkit::wide as common;
 
 use std::hint::black_box;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! Parsing of each kind of file, from made texts in memory.
 
-mod common;
+use testkit::wide as common;
 
 use std::hint::black_box;
 use std::time::Duration;

@@ -3,7 +3,7 @@
 //!
 //!     cargo bench --bench picture
 
-mod common;
+use testkit::wide as common;
 
 use std::process::Command;
 use std::time::{Duration, Instant};

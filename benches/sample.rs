@@ -4,7 +4,7 @@
 //! recorded machine, reading is a copy from memory and not the kernel's work of writing the text:
 //! there the ratio says how fast the parsers are, not what a Sample costs more than its files.
 
-mod common;
+use testkit::wide as common;
 
 use std::hint::black_box;
 use std::path::Path;

@@ -4,8 +4,6 @@
 #![no_main]
 
 mod machine;
-#[path = "../../tests/common/varlink.rs"]
-mod varlink;
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -15,7 +13,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
-use varlink::Interface;
+use testkit::varlink::Interface;
 
 static INTERFACE: OnceLock<Interface> = OnceLock::new();
 static SERVER: OnceLock<SyncSender<UnixStream>> = OnceLock::new();

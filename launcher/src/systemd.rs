@@ -27,9 +27,6 @@ use placer_engine::{CpuSet, NodeSet, claims};
 
 #[cfg(feature = "systemd")]
 mod bus;
-#[cfg(all(feature = "systemd", test))]
-#[path = "../tests/bus/mod.rs"]
-mod made_up;
 #[cfg(feature = "systemd")]
 mod make;
 #[cfg(feature = "systemd")]

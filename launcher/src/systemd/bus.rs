@@ -240,8 +240,8 @@ impl Bus {
 
 #[cfg(test)]
 mod tests {
-    use super::super::made_up::{Bus as MadeUp, OK, message, say};
     use super::*;
+    use testkit::bus::{Bus as MadeUp, OK, message, say};
 
     #[test]
     fn what_others_send_fills_no_memory() {

@@ -14,8 +14,7 @@ mod field;
 mod grid;
 mod look;
 #[cfg(test)]
-#[path = "../../../tests/common/machine.rs"]
-mod machine;
+use testkit::machine;
 mod model;
 mod plan;
 mod run;

@@ -3,10 +3,8 @@
 use std::io::Write;
 use std::time::Duration;
 
-use super::super::made_up::{
-    Bus as MadeUp, OK, Turn, error, job, message, removed, removed_by, say,
-};
 use super::*;
+use testkit::bus::{Bus as MadeUp, OK, Turn, error, job, message, removed, removed_by, say};
 
 fn step(bus: PathBuf) -> ScopeStep {
     ScopeStep {

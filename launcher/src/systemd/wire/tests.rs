@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
-use super::super::made_up::message;
 use super::*;
+use testkit::bus::message;
 
 fn hello() -> Call<'static> {
     Call {

@@ -1,0 +1,10 @@
+//! The engine from outside, a module for each part.
+
+mod best_brute;
+mod best_certificates;
+mod best_explain;
+mod best_golden;
+mod best_properties;
+mod best_silly;
+mod hwloc;
+mod procfs;

@@ -1,0 +1,12 @@
+//! What a launch does, a module for each part.
+
+mod born;
+mod cgroup;
+mod common;
+mod domain;
+mod emit;
+mod gate;
+mod limits;
+mod lxc;
+mod proposal;
+mod qemu;

@@ -1,0 +1,17 @@
+//! What the tests and benchmarks of all crates share: made-up hosts, stand-ins for the kernel, a bus and a
+//! browser, checks against schemas.
+
+#![allow(missing_docs, clippy::panic, clippy::unwrap_used, clippy::cast_possible_truncation)]
+#![allow(clippy::cast_sign_loss, clippy::cast_possible_wrap)]
+
+pub mod abuse;
+pub mod best;
+pub mod bus;
+pub mod chromium;
+pub mod command;
+pub mod fake;
+pub mod filter;
+pub mod machine;
+pub mod schema;
+pub mod varlink;
+pub mod wide;

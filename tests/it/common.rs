@@ -1,0 +1,59 @@
+//! What several test programs need.
+
+#![allow(clippy::panic, reason = "a test that cannot go on says why")]
+
+pub(crate) mod daemon;
+pub(crate) mod inside;
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+pub(crate) use testkit::command::{copy_program, json, run, text};
+
+/// Returns the root of the project.
+pub(crate) fn project() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Returns one of our own recorded machines.
+pub(crate) fn fixture(name: &str) -> PathBuf {
+    project().join("sysfs-fixtures").join(name)
+}
+
+/// Returns the names of all our own recorded machines, sorted.
+pub(crate) fn fixtures() -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(project().join("sysfs-fixtures"))
+        .expect("the fixtures are part of the project")
+        .map(|entry| entry.expect("a directory entry"))
+        .filter(|entry| entry.path().join("sys").is_dir())
+        .map(|entry| entry.file_name().into_string().expect("a plain name"))
+        .collect();
+    names.sort();
+    names
+}
+
+/// Returns a file or folder of the material beside the project, or says that the test is skipped.
+pub(crate) fn shared(what: &str) -> Option<PathBuf> {
+    let path = project().parent()?.join("shared").join(what);
+    if path.exists() {
+        return Some(path);
+    }
+    eprintln!("skipped: {} is not there", path.display());
+    None
+}
+
+/// The settings that are shipped: every one with its built-in value.
+pub(crate) const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/settings/placer.toml");
+
+/// Returns a command for the program under test, with no settings of the caller's or of this host.
+pub(crate) fn placer() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_placer"));
+    command.env_clear().env("LC_ALL", "C").env("TZ", "UTC").env("PLACER_CONFIG", SHIPPED);
+    command
+}
+
+/// Runs `placer ARGS` on a recorded machine.
+pub(crate) fn placer_on<S: AsRef<OsStr>>(root: &Path, args: &[S]) -> Output {
+    run(placer().args(args).env("PLACER_ROOT", root))
+}

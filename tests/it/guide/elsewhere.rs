@@ -1,0 +1,56 @@
+//! What the guide shows and `tests/it/guide.rs` cannot run: it needs root, a daemon, a virtual machine or
+//! another program's service.
+
+/// Command, file of the test, test.
+pub(crate) const TRIED: &[(&str, &str, &str)] = &[
+    ("apt install ./target/placer.deb", "packaging/deb-test", "case_install_and_remove"),
+    ("PLACER_REPLACE_NUMAD=1 apt install ./target/placer.deb", "tests/vm/libvirt", "the_package"),
+    ("apt remove placer", "packaging/deb-test", "case_install_and_remove"),
+    ("virsh start web", "tests/vm/libvirt", "start_at_once"),
+    ("virsh numatune web", "tests/vm/libvirt", "start_at_once"),
+    ("virsh vcpupin web", "tests/vm/libvirt", "start_at_once"),
+    (
+        "placer ps",
+        "tests/it/ps.rs",
+        "ps_tells_where_a_guests_memory_is_and_whether_that_was_advised",
+    ),
+    (
+        "placer release 8cf67f8b",
+        "tests/it/ps.rs",
+        "a_hold_is_listed_with_who_asked_and_when_it_ends",
+    ),
+    ("placer show --html host.html", "tests/it/picture.rs", "text_svg_and_html_say_what_json_says"),
+    (
+        "placer advise 4:8G --explain --svg why.svg",
+        "tests/it/picture.rs",
+        "the_readmes_pictures_are_what_the_program_draws",
+    ),
+    ("placer top", "tests/it/top.rs", "a_request_is_typed_and_the_terminal_is_left_as_it_was"),
+    ("placer top 4:8G", "tests/it/top.rs", "a_request_is_typed_and_the_terminal_is_left_as_it_was"),
+    (
+        "placer record /tmp/this-host",
+        "engine/src/source/record/tests.rs",
+        "a_copy_answers_as_the_original_and_a_copy_of_it_is_the_same",
+    ),
+    (
+        "placer advise 4:500 --root /tmp/this-host",
+        "engine/src/source/record/tests.rs",
+        "a_copy_answers_as_the_original_and_a_copy_of_it_is_the_same",
+    ),
+    ("systemctl enable --now placer", "tests/vm/libvirt", "the_package"),
+    (
+        "placer advise 4:500 --via daemon",
+        "tests/it/daemon.rs",
+        "the_answers_are_the_engines_to_the_byte",
+    ),
+    (
+        "curl --unix-socket /run/placer/placer.sock http://placer/metrics",
+        "tests/it/daemon.rs",
+        "metrics_are_told_in_prometheus_text",
+    ),
+    (
+        "placer launch db.toml",
+        "tests/vm/launched.rs",
+        "launched_machines_have_each_thread_and_their_ram_where_they_were_advised",
+    ),
+];

@@ -1,0 +1,273 @@
+//! `placer launch` of commands, on this machine and, as dry runs, on recorded ones.
+
+use crate::common;
+use testkit::machine;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{placer, run, text};
+use machine::Machine;
+use serde_json::Value;
+
+/// Two nodes of 4 CPUs and 16 GiB, of which node 1 has more free; a node of memory alone.
+fn host() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    Machine::new()
+        .node(0, 0..4, 16 << 20, 4 << 20)
+        .node(1, 4..8, 16 << 20, 8 << 20)
+        .node(4, [], 32 << 20, 1 << 20)
+        .write(dir.path());
+    dir
+}
+
+fn dry(root: &Path, args: &[&str]) -> (Option<i32>, String, String) {
+    let output = run(placer().args(["launch", "--dry-run", "--root"]).arg(root).args(args));
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+fn shown(steps: &str) -> (Option<i32>, String, String) {
+    (Some(0), steps.to_owned(), String::new())
+}
+
+/// Launches on this machine, with claims in a place of their own.
+fn launch(state: &Path, args: &[&str]) -> Output {
+    run(launching(state, args))
+}
+
+fn launching<'a>(state: &Path, args: &[&str]) -> &'a mut Command {
+    let command = Box::leak(Box::new(placer()));
+    command.args(["launch", "--window", "10ms"]).args(args);
+    command.env("PLACER_STATE_DIR", state).env("PATH", "/usr/bin:/bin")
+}
+
+fn state() -> (tempfile::TempDir, PathBuf) {
+    let tmp = tempfile::tempdir().expect("a directory");
+    let dir = tmp.path().join("state");
+    (tmp, dir)
+}
+
+/// Returns the claims that somebody asked for, not those of guests that run here anyway.
+fn asked(ps: &Output) -> Vec<Value> {
+    let told: Value = serde_json::from_slice(&ps.stdout).expect("JSON");
+    let claims = told["claims"].as_array().expect("a list").iter();
+    claims.filter(|claim| claim["origin"] == "asked").cloned().collect()
+}
+
+fn claimed(state: &Path) -> usize {
+    asked(&run(placer().args(["ps", "--json"]).env("PLACER_STATE_DIR", state))).len()
+}
+
+#[test]
+fn a_dry_run_shows_each_step_and_does_nothing() {
+    let host = host();
+    let command = ["--", "echo", "a b", "it's", ""];
+    let exec = r"exec    echo 'a b' 'it'\''s' ''";
+    let args = |options: &[&'static str]| [options, &command].concat();
+    assert_eq!(
+        dry(host.path(), &args(&["--cpus", "2", "--memory", "1G"])),
+        shown(&format!("cpus    4-7\nmemory  strict on 1\n{exec}\n"))
+    );
+    assert_eq!(
+        dry(host.path(), &args(&["--cpus", "6", "--mode", "preferred"])),
+        shown(&format!("cpus    0-7\nmemory  preferred on 0\n{exec}\n"))
+    );
+    assert_eq!(
+        dry(host.path(), &args(&["--mode", "none"])),
+        shown(&format!("cpus    4-7\nmemory  not bound\n{exec}\n"))
+    );
+}
+
+#[test]
+fn what_does_not_fit_starts_nothing() {
+    let host = host();
+    let (code, stdout, stderr) = dry(host.path(), &["--memory", "64G", "--", "true"]);
+    assert_eq!((code, stdout.as_str()), (Some(1), ""));
+    assert!(stderr.starts_with("placer: nothing is started: 1 CPU and 64.0 GiB do not fit"));
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    // By force it is: not strictly, since the kernel would end it on a full node.
+    let (code, stdout, _) = dry(host.path(), &["--memory", "64G", "--force", "--", "true"]);
+    assert_eq!(code, Some(0));
+    assert!(stdout.contains("memory  preferred on"), "{stdout}");
+
+    let (tmp, state) = state();
+    let ran = tmp.path().join("ran");
+    let touch = ["--memory", "1000T", "--", "touch", ran.to_str().expect("a plain name")];
+    assert_eq!(launch(&state, &touch).status.code(), Some(1));
+    assert!(!ran.exists());
+}
+
+#[test]
+fn a_guest_from_a_file_has_the_whole_machine_and_flags_win() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let limited = Machine::new().node(0, 0..4, 16 << 20, 4 << 20);
+    let limited = limited.node(1, 4..8, 16 << 20, 8 << 20).allowed("0-3", "0");
+    limited.write(dir.path());
+    let file = dir.path().join("guest.toml");
+    let toml = "name = \"naps\"\ncpus = 2\nmemory = \"1G\"\ncommand = [\"sleep\", \"1\"]\n";
+    fs::write(&file, toml).expect("written");
+    let name = file.to_str().expect("a plain name");
+    let steps = "cpus    4-7\nmemory  strict on 1\nexec    sleep 1\n";
+    assert_eq!(dry(dir.path(), &[name]), shown(steps));
+    let steps = "cpus    0-7\nmemory  interleave on 0-1\nexec    sleep 1\n";
+    assert_eq!(dry(dir.path(), &[name, "--cpus", "8", "--mode", "interleave"]), shown(steps));
+    let steps = "cpus    0-3\nmemory  strict on 0\nexec    sleep 1\n";
+    assert_eq!(dry(dir.path(), &["--cpus", "2", "--", "sleep", "1"]), shown(steps));
+}
+
+#[test]
+fn definitions_that_are_none_are_named() {
+    let host = host();
+    let dir = tempfile::tempdir().expect("a directory");
+    let refused = |content: &str, words: &str| {
+        let file = dir.path().join("guest");
+        fs::write(&file, content).expect("written");
+        let (code, stdout, stderr) = dry(host.path(), &[file.to_str().expect("a plain name")]);
+        assert_eq!((code, stdout.as_str(), stderr.lines().count()), (Some(2), "", 1), "{stderr}");
+        assert!(stderr.contains(words), "{words}: {stderr}");
+    };
+    refused("cpu = 2\n", "guest:1:1: unknown key \"cpu\"; did you mean \"cpus\"?");
+    refused("<domain type='kvm'>", "guest:1:");
+    refused("<!DOCTYPE a [<!ENTITY b \"c\">]><domain/>", "guest:");
+    for (path, words) in [("/no/such", "cannot read /no/such"), ("/", "expected an ordinary file")]
+    {
+        let (code, _, stderr) = dry(host.path(), &[path]);
+        assert!(code == Some(2) && stderr.contains(words), "{stderr}");
+    }
+    // Nothing to start, two things to start, another machine.
+    assert_eq!(run(placer().arg("launch")).status.code(), Some(2));
+    assert_eq!(run(placer().args(["launch", "a.toml", "--", "true"])).status.code(), Some(2));
+    let elsewhere = run(placer().args(["launch", "--root"]).arg(host.path()).args(["--", "true"]));
+    assert_eq!(elsewhere.status.code(), Some(2));
+}
+
+#[test]
+fn the_proposals_definition_is_printed_with_cpus() {
+    let host = host();
+    let file = host.path().join("web.xml");
+    let xml = "<domain type='lxc'><name>web</name><memory unit='GiB'>1</memory>\
+               <vcpu cpuset='1-10,^7,^8'>4</vcpu><numatune><memory mode='strict' nodeset='0-1'/>\
+               <cpu required_cpus='4' required_memory='524288'/></numatune></domain>";
+    fs::write(&file, xml).expect("written");
+    let output =
+        run(placer().args(["launch", "--print-xml", "--root"]).arg(host.path()).arg(&file));
+    let printed = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(printed.contains("<vcpu cpuset='4-7'>4</vcpu>"), "{printed}");
+    assert!(printed.contains("required_cpus='4' required_memory='524288'/>"), "{printed}");
+}
+
+#[test]
+fn the_command_is_bound_claimed_for_and_its_status_is_ours() {
+    let (_tmp, state) = state();
+    let ps = format!("{} ps --json", env!("CARGO_BIN_EXE_placer"));
+    let script = format!("cat /proc/self/status >&2; {ps}; exit 7");
+    let output = launch(&state, &["--memory", "10M", "--", "sh", "-c", &script]);
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(7), "{stderr}");
+    let claims = asked(&output);
+    assert_eq!(claims.len(), 1, "{claims:?}");
+    assert_eq!(claims[0]["memory"], 10 << 20, "{claims:?}");
+    // When it has ended nothing counts any more.
+    assert_eq!(claimed(&state), 0);
+}
+
+#[test]
+fn a_command_that_cannot_start_leaves_no_claim() {
+    let (tmp, state) = state();
+    let plain = tmp.path().join("plain");
+    fs::write(&plain, "text").expect("written");
+    for (program, words) in [
+        ("no-such-program-anywhere", "(it is not in PATH)"),
+        (plain.to_str().expect("a plain name"), "Permission denied"),
+    ] {
+        let output = launch(&state, &["--memory", "10M", "--", program]);
+        let stderr = text(&output.stderr);
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), String::new()));
+        assert!(stderr.starts_with("placer: cannot run ") && stderr.contains(words), "{stderr}");
+    }
+    let ledger: String = fs::read_dir(&state)
+        .expect("listed")
+        .filter_map(|entry| fs::read_to_string(entry.expect("an entry").path()).ok())
+        .filter(|text| text.contains("promised"))
+        .collect();
+    assert_eq!(ledger, "");
+}
+
+#[test]
+fn a_signal_ends_the_command_and_its_claim() {
+    let (_tmp, state) = state();
+    let mut child = launching(&state, &["--", "sleep", "60"])
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    let since = Instant::now();
+    while claimed(&state) == 0 {
+        assert!(since.elapsed() < Duration::from_secs(20), "never claimed for");
+    }
+    child.kill().expect("killed");
+    let status = child.wait().expect("a child of ours");
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
+    assert_eq!(claimed(&state), 0);
+}
+
+#[test]
+fn what_the_launcher_was_given_is_passed_on() {
+    let (_tmp, state) = state();
+    // The signals that are ignored, those that Rust or placer ignores for itself among them.
+    let placer = env!("CARGO_BIN_EXE_placer");
+    for before in ["", "trap '' PIPE;", "trap '' XFSZ CHLD USR1;"] {
+        let tell = "grep SigIgn /proc/self/status";
+        let signals = |launcher: &str| {
+            let script = format!("{before} exec {launcher} {tell}");
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &script]).env("PLACER_STATE_DIR", &state);
+            let output = shell.output().expect("a shell");
+            assert!(output.status.success(), "{}", text(&output.stderr));
+            text(&output.stdout)
+        };
+        let launched = signals(&format!("{placer} launch --window 0 --"));
+        assert_eq!(launched, signals(""), "{before}");
+    }
+    // No descriptor of ours stays open.
+    let output = launch(&state, &["--", "sh", "-c", "ls /proc/self/fd | wc -l"]);
+    let plain = Command::new("sh").args(["-c", "ls /proc/self/fd | wc -l"]).output();
+    assert_eq!(text(&output.stdout), text(&plain.expect("a shell").stdout));
+}
+
+#[test]
+fn a_limit_for_the_size_of_files_costs_the_claim_and_not_the_launch() {
+    let (_tmp, state) = state();
+    let placer = env!("CARGO_BIN_EXE_placer");
+    // The guest itself is ended by its own writes, as it would be without a launcher.
+    let script = format!(
+        "ulimit -c 0; ulimit -f 0; exec {placer} launch --window 0 --memory 10M -- \
+         sh -c 'echo begun; kill -s XFSZ $$; echo survived'"
+    );
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &script]).env("PLACER_STATE_DIR", &state);
+    let output = shell.output().expect("a shell");
+    let stderr = text(&output.stderr);
+    assert_eq!(text(&output.stdout), "begun\n", "{stderr}");
+    let signal = std::os::unix::process::ExitStatusExt::signal(&output.status);
+    assert_eq!(signal, Some(25), "{stderr}");
+    assert!(stderr.contains("File too large"), "{stderr}");
+    assert_eq!(claimed(&state), 0);
+}
+
+#[test]
+fn a_machine_whose_emulator_ends_before_it_runs_is_claimed_for_no_longer() {
+    let (tmp, state) = state();
+    let file = tmp.path().join("web.toml");
+    let definition =
+        "name = \"web\"\ncpus = 1\nmemory = \"10M\"\n[qemu]\nemulator = \"/bin/false\"\n";
+    fs::write(&file, definition).expect("written");
+    let output = launch(&state, &[file.to_str().expect("a plain name")]);
+    let stderr = text(&output.stderr);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), String::new()), "{stderr}");
+    assert!(stderr.contains("cannot start guest web: QEMU (process "), "{stderr}");
+    assert!(stderr.contains("ended with status 1 before its machine ran"), "{stderr}");
+    assert_eq!(claimed(&state), 0);
+}

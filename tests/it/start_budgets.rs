@@ -1,0 +1,121 @@
+//! What it costs to start the program, beside others: an answer with the daemon takes at most twice the time
+//! of `/bin/true`, and 1 ms; an answer with a sample at hand twice that of `numactl -H`; a launch twice that
+//! of numactl's. Both take their turns, medians count, and a machine that is busy with other things may
+//! spoil some rounds.
+#![cfg(feature = "hwloc")]
+
+use crate::common;
+use crate::common::daemon;
+
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use common::placer;
+use daemon::Daemon;
+
+/// Starts of each program in a round, and rounds at most.
+const STARTS: usize = 60;
+const ROUNDS: usize = 5;
+
+/// Tests that measure do so one after the other.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn timed(command: &mut Command) -> Duration {
+    let start = Instant::now();
+    let status = command.stdout(Stdio::null()).status().expect("it starts");
+    let time = start.elapsed();
+    assert!(status.success());
+    time
+}
+
+fn median(times: &mut [Duration]) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+/// Measures our command beside another until a round is within twice the other's time and something more,
+/// and holds that there is one. Builds without optimisation are measured, and not held to it.
+fn hold(name: &str, more: Duration, ours: impl Fn() -> Command, other: impl Fn() -> Command) {
+    let mut best = (f64::MAX, String::new());
+    for _ in 0..ROUNDS {
+        let (mut with, mut plain) = (Vec::new(), Vec::new());
+        for _ in 0..STARTS {
+            plain.push(timed(&mut other()));
+            with.push(timed(&mut ours()));
+        }
+        let (with, plain) = (median(&mut with), median(&mut plain));
+        let budget = 2 * plain + more;
+        let part = with.as_secs_f64() / budget.as_secs_f64();
+        if part < best.0 {
+            best = (part, format!("{with:.2?}, the other {plain:.2?}, budget {budget:.2?}"));
+        }
+        if part <= 1.0 {
+            break;
+        }
+    }
+    println!("{name}: {}", best.1);
+    if cfg!(debug_assertions) {
+        println!("not held: built without optimisation; try cargo test --release");
+        return;
+    }
+    assert!(best.0 <= 1.0, "{name}: {}", best.1);
+}
+
+fn bare(program: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().args(args);
+    command
+}
+
+#[test]
+fn an_answer_with_the_daemon_takes_little_more_than_a_start() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let daemon = Daemon::start(None, "");
+    let ours: [(&str, &[&str]); 2] =
+        [("advise", &["advise", "1:1"]), ("numad -w", &["numad", "-w", "1:1"])];
+    for (name, words) in ours {
+        let ours = || {
+            let mut client = daemon.client();
+            client.args(words);
+            client
+        };
+        hold(name, Duration::from_millis(1), ours, || bare("/bin/true", &[]));
+    }
+    // It was the daemon that answered.
+    let metrics = daemon.http("/metrics");
+    for kind in ["advice", "numad"] {
+        let line = format!("placer_decisions_total{{kind=\"{kind}\"}} ");
+        let count = metrics.lines().find_map(|text| text.strip_prefix(&line)?.parse().ok());
+        assert!(count.is_some_and(|count: usize| count >= STARTS), "{kind}: {count:?}");
+    }
+}
+
+#[test]
+fn an_answer_and_a_launch_take_at_most_twice_what_numactl_takes() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    for args in [&["-H"][..], &["-N", "0", "-m", "0", "true"]] {
+        let tried = bare("numactl", args).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        if !tried.is_ok_and(|status| status.success()) {
+            eprintln!("skipped: numactl {} does not work here", args.join(" "));
+            return;
+        }
+    }
+    let state = tempfile::tempdir().expect("a directory");
+    let ours = |args: &[&str]| {
+        let mut command = placer();
+        command.env("PLACER_STATE_DIR", state.path()).args(args).args(["--via", "engine"]);
+        command
+    };
+    let launch = || {
+        let mut command = placer();
+        command.env("PLACER_STATE_DIR", state.path()).args(["launch", "--", "true"]);
+        command
+    };
+    // The first leaves its counters, and waits for its window.
+    timed(&mut ours(&["advise", "1:1"]));
+    std::thread::sleep(Duration::from_millis(250));
+    hold("advise", Duration::ZERO, || ours(&["advise", "1:1"]), || bare("numactl", &["-H"]));
+    let bound = || bare("numactl", &["-N", "0", "-m", "0", "true"]);
+    hold("launch", Duration::ZERO, launch, bound);
+}
