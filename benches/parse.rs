@@ -38,7 +38,7 @@ fn files(c: &mut Criterion) {
         });
         bench("stat", &machine.stat(0), &|text| {
             let mut sum = 0u64;
-            stat::each_cpu(text, |_, idle| sum = sum.wrapping_add(idle)).expect("counters");
+            stat::each_cpu(text, |_, ticks| sum = sum.wrapping_add(ticks.idle)).expect("counters");
             black_box(sum);
         });
         group.finish();

@@ -147,7 +147,7 @@ impl Plan {
             memory.push(NodeMemory { node: node.id, meminfo: Some(meminfo) });
         }
         let times = |cs, idle| CpuTimes::new(Instant::from_centiseconds(cs), idle);
-        let now = Sample { cpu: times(1000 + WINDOW, now), memory };
+        let now = Sample { cpu: times(1000 + WINDOW, now), memory, whole: None };
         Snapshot::new(Arc::clone(host), Some(times(1000, before)), now)
     }
 }

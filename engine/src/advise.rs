@@ -18,6 +18,7 @@ use crate::request::Request;
 use crate::snapshot::Snapshot;
 use crate::units::{Bytes, CpuShare};
 use usable::Usable;
+pub use usable::reserve;
 
 /// Advises where a guest should run.
 ///
@@ -215,6 +216,10 @@ fn describe(
     }
     if let Some(limit) = request.beyond_memory_limit() {
         free = free.min(limit.left);
+    }
+    // Huge pages are reserved of the host, not of a node: each node alone may have what all cannot.
+    if let Some(pages) = snapshot.huge_pages().filter(|_| request.pages.is_some()) {
+        free = free.min(Bytes::new(pages.unreserved().saturating_mul(pages.size.get())));
     }
     let short = Shortfall {
         cpus: request.cpus.saturating_sub(has),

@@ -79,6 +79,17 @@ pub struct CacheFiles {
     pub cpus: CpuSet,
 }
 
+/// `/proc/zoneinfo`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ZoneFile {
+    /// The file, as far as it was read.
+    pub file: TextFile,
+    /// Whether that is all of it. Otherwise what is said of the last node may be cut.
+    pub whole: bool,
+    /// The size of the pages it counts in.
+    pub page: Bytes,
+}
+
 /// The files that tell how a host is built. A file that is not there is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostFiles {
@@ -96,6 +107,8 @@ pub struct HostFiles {
     pub cpu0_siblings: Option<TextFile>,
     /// Which CPUs share a core; `None` when it was not read.
     pub cores: Option<CoreFiles>,
+    /// What the kernel keeps of each node; `None` when it was not read or is not shown.
+    pub zones: Option<ZoneFile>,
     /// Nodes that are the memory of a GPU, by `/proc/driver/nvidia/gpus/*/numa_status`.
     pub gpu_nodes: Vec<NodeId>,
     /// The directory that lists the nodes.

@@ -3,13 +3,15 @@
 use std::sync::{Arc, OnceLock};
 
 use crate::error::SourceError;
-use crate::files::HostFiles;
+use crate::files::{HostFiles, ZoneFile};
 use crate::idset::{CpuSet, NodeSet};
+use crate::parse;
 use crate::policy::best::{self, DistanceMatrix, HostError};
 use crate::policy::numad;
 use crate::read::Read;
 use crate::sample::CpuTimes;
 use crate::topology::Topology;
+use crate::units::Bytes;
 
 /// How a host is built, shared by all snapshots of it until something is plugged.
 #[derive(Clone, Debug)]
@@ -21,8 +23,42 @@ pub struct Host {
     sets: Sets,
     /// The CPUs of the host that the reading process may run on; empty when they are not known.
     own_cpus: CpuSet,
+    /// By position in the topology.
+    kept: Vec<Kept>,
     /// Made when it is first asked for: sorting 1,024 nodes takes 60 ms.
     fabric: OnceLock<Result<Arc<DistanceMatrix>, HostError>>,
+}
+
+/// Memory of a node that programs cannot get; nothing where the kernel does not show it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// The `low` watermarks of its zones together.
+    pub(crate) low: Bytes,
+    /// What lies below them, and what they keep for others.
+    pub(crate) all: Bytes,
+}
+
+/// Returns what is kept of each node. A file that is not understood is as good as none.
+fn kept(files: &HostFiles, topology: &Topology, notes: &mut Vec<String>) -> Vec<Kept> {
+    let Some(ZoneFile { file, whole, page }) = &files.zones else { return Vec::new() };
+    let mut zones = match parse::zoneinfo::parse(&file.text) {
+        Ok(zones) => zones,
+        Err(error) => {
+            let path = file.path.display();
+            notes.push(format!("{path}:{error}: the zones' watermarks are not counted"));
+            return Vec::new();
+        }
+    };
+    if !whole && let Some(cut) = zones.pop() {
+        let (path, from) = (file.path.display(), cut.node);
+        notes.push(format!("{path}: too long: watermarks are not counted from node {from} on"));
+    }
+    let bytes = |pages: u64| Bytes::new(pages.saturating_mul(page.get()));
+    let of = |id| {
+        let zones = zones.iter().find(|zones| zones.node == id);
+        zones.map(|zones| Kept { low: bytes(zones.low), all: bytes(zones.kept) })
+    };
+    topology.nodes().iter().map(|node| of(node.id).unwrap_or_default()).collect()
 }
 
 /// The sets that every answer without limits needs.
@@ -51,13 +87,14 @@ impl Host {
     /// Errors: as [`Topology::from_files`]. What only numad cannot do without becomes an error
     /// when its policy is asked.
     pub fn from_files(files: &HostFiles) -> Result<Read<Self>, SourceError> {
-        let Read { value: topology, notes } = Topology::from_files(files)?;
+        let Read { value: topology, mut notes } = Topology::from_files(files)?;
         // What was left out there is nobody's choice, and has no column in the others' distances.
         let numad = numad::Machine::of_nodes(files, |id| topology.node(id).is_some());
         let sets = Sets::new(&topology);
         let own_cpus = files.allowed_cpus.as_ref().map(|own| own.intersection(&sets.cpus));
         let own_cpus = own_cpus.unwrap_or_default();
-        let value = Self { topology, numad, sets, own_cpus, fabric: OnceLock::new() };
+        let kept = kept(files, &topology, &mut notes);
+        let value = Self { topology, numad, sets, own_cpus, kept, fabric: OnceLock::new() };
         Ok(Read { value, notes })
     }
 
@@ -92,6 +129,11 @@ impl Host {
     /// Returns the same of the node at a position in the topology.
     pub(crate) fn roaming_of(&self, at: usize) -> Option<&CpuSet> {
         self.sets.roaming_of.get(at)
+    }
+
+    /// Returns what programs cannot get of the node at a position in the topology.
+    pub(crate) fn kept(&self, at: usize) -> Kept {
+        self.kept.get(at).copied().unwrap_or_default()
     }
 
     /// Returns what the distances come to for policy `best`.

@@ -52,7 +52,7 @@ mod topology;
 mod units;
 
 pub use advice::{Advice, CacheShare, Share, Shortfall};
-pub use advise::{Candidate, Explanation, advise, explain, pin_cpus};
+pub use advise::{Candidate, Explanation, advise, explain, pin_cpus, reserve};
 pub use charges::{Charge, Charges};
 pub use distance::{Distance, Distances};
 pub use error::{AdviseError, SourceError};
@@ -64,7 +64,7 @@ pub use parts::{Attached, DeviceKind, HostParts, KernelSettings, Package, Shared
 pub use policy::Policy;
 pub use read::Read;
 pub use request::{CpuLimit, Limits, MemoryLimit, Request, RequestError};
-pub use sample::{CpuTimes, Instant, NodeHugePages, NodeMemory, Sample};
+pub use sample::{CpuTimes, Instant, NodeHugePages, NodeMemory, Sample, falls_short};
 pub use sampler::{Engine, Pace};
 pub use snapshot::{HugePages, NodeState, Snapshot, Worth};
 pub use source::SysRoot;

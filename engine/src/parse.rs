@@ -9,6 +9,7 @@ pub mod list;
 pub mod mask;
 pub mod meminfo;
 pub mod stat;
+pub mod zoneinfo;
 
 use std::fmt;
 

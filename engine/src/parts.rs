@@ -104,6 +104,8 @@ pub struct KernelSettings {
     pub numa_balancing: Option<u64>,
     /// `vm.zone_reclaim_mode`.
     pub zone_reclaim_mode: Option<u64>,
+    /// `MemTotal` of the whole host.
+    pub memory_total: Option<Bytes>,
     /// `SwapTotal`.
     pub swap_total: Option<Bytes>,
     /// `SwapFree`.

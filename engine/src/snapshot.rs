@@ -19,12 +19,16 @@ pub struct NodeState {
     pub id: NodeId,
     /// The online CPUs that count for placement.
     pub cpus: CpuSet,
-    /// All memory of the node (`MemTotal`); `None` when it is not told.
+    /// All memory of the node (`MemTotal`); `None` when it is not known.
     pub memory_total: Option<Bytes>,
-    /// What can be promised: `MemFree` + `Inactive(file)`; `None` when `MemFree` is not told.
+    /// What programs can have: `MemFree` and [`memory_cached`](Self::memory_cached), less what lies
+    /// below the watermarks of its zones (`/proc/zoneinfo`); at most all memory. `None` without
+    /// `MemFree`.
     pub memory_free: Option<Bytes>,
-    /// Idle CPU time, in CPUs: 3.5 means that three and a half were idle. `None` when the load is
-    /// unknown.
+    /// What of `memory_free` the kernel has to give up first: file cache and reclaimable slab.
+    pub memory_cached: Option<Bytes>,
+    /// Idle CPU time, in CPUs: 3.5 means that three and a half were idle or waited for I/O. `None`
+    /// when the load is unknown.
     pub cpus_idle: Option<f64>,
 }
 
@@ -77,6 +81,17 @@ pub struct HugePages {
     pub size: Bytes,
     /// How many there are on each node.
     pub nodes: Vec<NodeHugePages>,
+    /// How many of the free ones are reserved (`resv_hugepages`): mapped by programs that have not
+    /// touched them yet. The kernel reserves pages of the host, not of a node.
+    pub reserved: u64,
+}
+
+impl HugePages {
+    /// Returns how many pages of all nodes are free and not reserved.
+    pub fn unreserved(&self) -> u64 {
+        let free = self.nodes.iter().fold(0u64, |sum, node| sum.saturating_add(node.free));
+        free.saturating_sub(self.reserved)
+    }
 }
 
 /// What some CPUs can do, in CPUs weighted for hardware threads: the first thread of a core counts
@@ -114,9 +129,14 @@ impl Snapshot {
             .topology
             .nodes()
             .iter()
-            .map(|node| {
+            .enumerate()
+            .map(|(at, node)| {
                 let memory = now.memory.iter().find(|memory| memory.node == node.id);
-                let memory_free = free(memory);
+                let meminfo = memory.and_then(|memory| memory.meminfo);
+                let meminfo = meminfo.map(|meminfo| now.fuller(meminfo));
+                let kept = host.kept(at);
+                let memory_free = meminfo.and_then(|meminfo| meminfo.available(kept.low, kept.all));
+                let cached = meminfo.map(|meminfo| meminfo.reclaimable(kept.low));
                 if memory.is_none_or(|memory| memory.meminfo.is_none()) {
                     let id = node.id;
                     notes.push(format!(
@@ -129,8 +149,9 @@ impl Snapshot {
                 NodeState {
                     id: node.id,
                     cpus: node.cpus.clone(),
-                    memory_total: memory.and_then(|memory| memory.meminfo?.total),
+                    memory_total: meminfo.and_then(|meminfo| meminfo.total),
                     memory_free,
+                    memory_cached: cached.zip(memory_free).map(|(cached, free)| cached.min(free)),
                     cpus_idle: before.as_ref().map(|before| idle(before, &now.cpu, &node.cpus)),
                 }
             })
@@ -163,6 +184,14 @@ impl Snapshot {
     /// Adds the huge pages of one size.
     #[must_use]
     pub fn with_huge_pages(mut self, huge_pages: HugePages) -> Self {
+        let HugePages { size, reserved, .. } = huge_pages;
+        if reserved > 0 {
+            let left = huge_pages.unreserved();
+            self.notes.push(format!(
+                "{reserved} free huge pages of {size} are reserved by programs that have not touched \
+                 them yet: {left} can be promised"
+            ));
+        }
         self.huge_pages = Some(huge_pages);
         self
     }
@@ -180,7 +209,7 @@ impl Snapshot {
     /// its CPUs are as good as they were. Huge pages and claims have to be added again.
     #[must_use]
     pub fn with_memory(&self, memory: Vec<NodeMemory>) -> Self {
-        let now = Sample { cpu: self.now.cpu.clone(), memory };
+        let now = Sample { cpu: self.now.cpu.clone(), memory, whole: self.now.whole };
         let notes = self.notes.iter().take(self.told).cloned();
         Self::new(Arc::clone(&self.host), self.before.clone(), now)
             .with_generation(self.generation)
@@ -336,25 +365,11 @@ fn count(cpus: &CpuSet) -> f64 {
     cpus.len() as f64
 }
 
-fn free(memory: Option<&NodeMemory>) -> Option<Bytes> {
-    let meminfo = memory?.meminfo?;
-    Some(meminfo.free?.saturating_add(meminfo.inactive_file.unwrap_or_default()))
-}
-
-/// Idle time of some CPUs between two readings, in CPUs. A CPU that lacks a reading, or whose
-/// counter ran backwards, counts as busy: no promise is made on what is not known.
-#[expect(clippy::cast_precision_loss, reason = "ticks of one window are far below 2^53")]
+/// Idle time of some CPUs between two readings, in CPUs: idle, or waiting for I/O. A CPU that lacks
+/// a reading, or whose counter ran backwards, counts as busy.
 fn idle(before: &CpuTimes, now: &CpuTimes, cpus: &CpuSet) -> f64 {
-    let Some(ns) = now.at().since(before.at()) else { return 0.0 };
-    // Ticks are of 1/100 s: USER_HZ is 100 on every platform this runs on.
-    let window = ns as f64 / 1e7;
-    let gained = now.of(cpus).map(|(cpu, ticks)| {
-        let earlier = before.idle(cpu).unwrap_or(ticks);
-        (ticks.saturating_sub(earlier) as f64 / window).min(1.0)
-    });
-    // Rounded to millionths, so that the order of summing can never show. From zero, since the sum
-    // of nothing is -0.
-    (gained.fold(0.0, |sum, idle| sum + idle) * 1e6).round() / 1e6
+    // Rounded to millionths, so that the order of summing can never show.
+    (now.sum_idle_since(before, cpus) * 1e6).round() / 1e6
 }
 
 #[cfg(test)]
@@ -392,8 +407,10 @@ mod tests {
         let all: CpuSet = (0..4).map(CpuId).collect();
         let before = times(0, &[(0, 0), (1, 0), (2, 0), (3, 0)]);
         // Cores {0,2} and {1,3}: one thread of the first is busy, the second core idles.
-        let now =
-            Sample { cpu: times(100, &[(0, 0), (1, 100), (2, 100), (3, 100)]), memory: vec![] };
+        let now = Sample {
+            cpu: times(100, &[(0, 0), (1, 100), (2, 100), (3, 100)]),
+            ..Sample::default()
+        };
         let snapshot = Snapshot::new(host("0-3", &["0,2", "1,3"]), Some(before), now);
         let node = &snapshot.topology().nodes()[0];
         let close = |a: Worth, capacity: f64, idle: f64| {
@@ -416,9 +433,13 @@ mod tests {
         };
         let of = |free| vec![NodeMemory { node: NodeId(0), meminfo: Some(meminfo(free)) }];
         let (before, cpu) = (times(0, &[(0, 0)]), times(100, &[(0, 50)]));
-        let first = Snapshot::new(host("0", &[]), Some(before), Sample { cpu, memory: of(70) })
-            .with_generation(7)
-            .with_notes(["from outside".to_owned()]);
+        let first = Snapshot::new(
+            host("0", &[]),
+            Some(before),
+            Sample { cpu, memory: of(70), whole: None },
+        )
+        .with_generation(7)
+        .with_notes(["from outside".to_owned()]);
         let second = first.with_memory(of(30));
         assert_eq!(second.nodes()[0].memory_free, Some(Bytes::new(30)));
         assert_eq!(second.nodes()[0].cpus_idle, first.nodes()[0].cpus_idle);
@@ -427,6 +448,28 @@ mod tests {
         let gone = second.with_memory(Vec::new());
         assert_eq!(gone.notes().len(), 2);
         assert_eq!(gone.with_memory(of(1)).notes(), first.notes());
+    }
+
+    #[test]
+    fn a_cpu_that_waits_for_io_is_idle() {
+        use crate::parse::stat::IdleTicks;
+        let times = |cs, ticks: &[(u64, u64)]| {
+            let ticks = ticks.iter().map(|&(idle, iowait)| IdleTicks { idle, iowait });
+            CpuTimes::with_iowait(Instant::from_centiseconds(cs), (0..).map(CpuId).zip(ticks))
+        };
+        let before = times(0, &[(100, 100), (100, 100), (100, 100), (100, 100)]);
+        // All idle; half of each; iowait that steps back; more than the window together.
+        let now = times(200, &[(300, 100), (200, 200), (200, 50), (300, 300)]);
+        let close = |cpu: u32, part: f64| {
+            let one: CpuSet = std::iter::once(CpuId(cpu)).collect();
+            assert!((idle(&before, &now, &one) - part).abs() < 1e-9, "CPU {cpu}");
+            assert!((now.idle_since(&before, CpuId(cpu)) - part).abs() < 1e-9, "CPU {cpu}");
+        };
+        close(0, 1.0);
+        close(1, 1.0);
+        close(2, 0.5);
+        close(3, 1.0);
+        assert!(now.idle_since(&now, CpuId(0)).abs() < f64::EPSILON, "no time has passed");
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod reader;
 pub mod record;
 mod root;
 mod take;
+mod zones;
 
 pub use cgroup::has_v1_cpusets;
 pub use huge_page::default_huge_page;

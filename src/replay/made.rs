@@ -65,7 +65,7 @@ impl Made {
         let memory = (0..self.nodes)
             .map(|id| NodeMemory { node: NodeId(id), meminfo: Some(meminfo) })
             .collect();
-        let now = Sample { cpu: times(200, 200), memory };
+        let now = Sample { cpu: times(200, 200), memory, whole: None };
         Ok(Snapshot::new(Arc::clone(&host), Some(times(0, 0)), now))
     }
 }

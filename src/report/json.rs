@@ -243,10 +243,11 @@ struct NodeForm {
     cpus: IdList,
     /// Bytes; null when it is not told.
     memory_total: Option<u64>,
-    /// Bytes that can be promised, before claims: MemFree and Inactive(file); null when not told.
+    /// Bytes that programs can have, before claims: MemFree and `memory_cached`, less what lies below the
+    /// zones' watermarks; null when MemFree is not known.
     memory_free: Option<u64>,
-    /// Bytes of `memory_free` that hold file cache, which is given up first: Inactive(file); null when
-    /// not told.
+    /// Bytes of `memory_free` that the kernel has to give up first: file cache and reclaimable slab; null
+    /// when not known.
     memory_cached: Option<u64>,
     /// Idle CPU time, in CPUs; null when the load is unknown.
     cpus_free: Option<f64>,

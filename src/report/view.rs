@@ -32,6 +32,10 @@ pub struct View {
     pub offline: CpuSet,
     pub isolated: CpuSet,
     pub kernel: KernelSettings,
+    /// Sizes of huge pages of which some are reserved: how many, and how many are left.
+    pub reserved_huge: Vec<(Bytes, u64, u64)>,
+    /// `MemTotal` of all nodes by their own files; `None` when one of them does not say.
+    pub reported: Option<Bytes>,
     /// How long the load was measured, in seconds; `None` when it is unknown.
     pub measured: Option<f64>,
     /// What is odd about the host, in a sentence each.
@@ -71,11 +75,11 @@ pub struct Node {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     pub total: Option<Bytes>,
-    /// What can be promised, before claims: unused and cached.
+    /// What programs can have, before claims: unused and cached, less what the kernel keeps.
     pub free: Option<Bytes>,
     /// What nobody uses (`MemFree`).
     pub unused: Option<Bytes>,
-    /// File cache that is given up first (`Inactive(file)`).
+    /// What the kernel has to give up first: file cache and reclaimable slab.
     pub cached: Option<Bytes>,
     /// What is promised and not yet visible as used; `None` also when claims cannot be told.
     pub claimed: Option<Bytes>,

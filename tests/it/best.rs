@@ -281,7 +281,7 @@ fn what_cannot_be_asked_is_refused_in_words() {
     let root = common::fixture("ring-4");
     for (args, wanted) in [
         (vec!["--pages", "3M"], "expected a size of huge pages, as in 2M or 1G, found \"3M\""),
-        (vec!["--near", "nosuch0"], "placer: device \"nosuch0\": expected it in one of"),
+        (vec!["--near", "nosuch0"], "placer: no device \"nosuch0\" on this host"),
         (vec!["--near", "../etc"], "placer: device \"../etc\": expected a PCI address"),
         (vec!["--memory-bound", "2"], "expected a number from 0 to 1, found \"2\""),
         (vec!["--policy", "numad", "--pages", "2M"], "placer: --pages needs --policy best"),

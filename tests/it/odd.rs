@@ -187,10 +187,8 @@ fn the_kernels_settings() {
             Qemu { allowed, ..QEMU }.write(root);
         }
     };
-    let text =
-        "the kernel moves memory by itself while 1 guest is pinned: sysctl kernel.numa_balancing=0";
-    check(&[("numa-balancing", text)], on("4-7"));
-    // Who may run anywhere is helped by it.
+    // Its memory is bound strictly: the kernel passes it over, wherever its threads may run.
+    check(&[], on("4-7"));
     check(&[], on("0-7"));
     check_file(
         "zone-reclaim",

@@ -20,10 +20,14 @@ fn launched_commands_have_their_memory_where_they_were_advised() -> Verdict {
     };
     let placer = stripped(Path::new(env!("CARGO_BIN_EXE_placer")))?;
     let touch = stripped(&example("placer-launcher", "touch")?)?;
+    // Zeros to fill the file cache with.
+    let disk = Path::new(env!("CARGO_TARGET_TMPDIR")).join("vm").join("zeros.img");
+    let made = fs::File::create(&disk).and_then(|file| file.set_len(400 << 20));
+    made.map_err(|e| format!("cannot write {}: {e}", disk.display()))?;
     let boot = |kernel: &[&str], args: &[&str], ok: usize| -> Verdict {
         let mut guest = numa_vm();
         guest.args(["--nodes", "4", "--cpus-per-node", "2", "--mem-per-node", "640M"]);
-        guest.args(["--timeout", "900"]).args(kernel);
+        guest.args(["--timeout", "900"]).args(kernel).arg("--disk").arg(&disk);
         put(&mut guest, &script("launch"), "/bin/launch");
         put(&mut guest, &script("load"), "/bin/load");
         put(&mut guest, &placer, "/bin/placer");
@@ -37,13 +41,13 @@ fn launched_commands_have_their_memory_where_they_were_advised() -> Verdict {
         }
         Err(format!("launch {args:?} ended with {}, {found} of {ok} steps ok", output.status))
     };
-    boot(&[], &[], 37)?;
+    boot(&[], &[], 42)?;
     // Weighted interleaving is younger than the kernel of the other guests.
     let newer = numa_vm().arg("--setup-newer").stdin(Stdio::null()).status();
     if newer.is_ok_and(|status| status.success()) {
         // Linux 6.12 allocates by cmpxchg16b, which QEMU 7.2 emulates with the wrong flags.
         let cpu = "max,vendor=GenuineIntel,family=6,model=85,stepping=4,cx16=off";
-        return boot(&["--kernel", "newer", "--cpu", cpu], &["weighted"], 39);
+        return boot(&["--kernel", "newer", "--cpu", cpu], &["weighted"], 44);
     }
     eprintln!("skipped: weighted-interleave, since no newer kernel can be had here");
     Ok(())

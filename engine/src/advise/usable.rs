@@ -251,9 +251,11 @@ fn has_memory(snapshot: &Snapshot, id: NodeId) -> bool {
     total.is_some_and(|total| total > Bytes::ZERO)
 }
 
-/// Memory that is kept back on a node for the kernel and what else lives there.
-fn reserve(total: Bytes) -> Bytes {
-    Bytes::new((total.get() / 100).max(100 << 20))
+/// Memory that is kept back on a node for the kernel and what else lives there: a hundredth of it
+/// and at least 100 MiB, but of a small node at most a twentieth.
+pub fn reserve(total: Bytes) -> Bytes {
+    let total = total.get();
+    Bytes::new((total / 100).max(100 << 20).min(total / 20))
 }
 
 /// Returns the free and all memory of a node in huge pages of one size.
@@ -264,7 +266,9 @@ fn huge_pages(
 ) -> Result<(Bytes, Bytes), AdviseError> {
     let read = snapshot.huge_pages().filter(|pages| pages.size == size);
     let read = read.ok_or(AdviseError::PagesNotRead(size))?;
+    let unreserved = read.unreserved();
     let found = read.nodes.iter().find(|pages| pages.node == node);
     let memory = |count: u64| Bytes::new(count.saturating_mul(size.get()));
-    Ok(found.map_or((Bytes::ZERO, Bytes::ZERO), |p| (memory(p.free), memory(p.total))))
+    Ok(found
+        .map_or((Bytes::ZERO, Bytes::ZERO), |p| (memory(p.free.min(unreserved)), memory(p.total))))
 }

@@ -273,8 +273,7 @@ fn free(root: &SysRoot) -> Vec<(NodeId, Bytes)> {
     }
     let free = memory.iter().filter_map(|node| {
         let meminfo = node.meminfo?;
-        let cache = meminfo.inactive_file.unwrap_or_default();
-        Some((node.node, meminfo.free?.saturating_add(cache)))
+        Some((node.node, meminfo.available(Bytes::ZERO, Bytes::ZERO)?))
     });
     free.collect()
 }

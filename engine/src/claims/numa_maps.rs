@@ -30,6 +30,31 @@ pub(super) fn parse(text: &[u8]) -> Vec<(NodeId, Bytes)> {
     nodes
 }
 
+/// Returns whether a command line of QEMU's gives its memory a policy: `policy=bind` and the like, or
+/// the same in JSON.
+pub(super) fn line_binds(line: &[u8]) -> bool {
+    let policies: [&[u8]; 4] = [b"bind", b"preferred", b"interleave", b"restrictive"];
+    let keys: [&[u8]; 3] = [b"policy=", b"\"policy\":\"", b"\"policy\": \""];
+    let at = |key: &[u8]| {
+        let found = line.windows(key.len()).enumerate().filter(|(_, text)| *text == key);
+        found
+            .map(|(at, text)| at + text.len())
+            .any(|at| policies.iter().any(|policy| line[at..].starts_with(policy)))
+    };
+    keys.into_iter().any(at)
+}
+
+/// Returns whether the kernel's balancing moves the memory of a process, by the policies of its first
+/// mappings, which are those of the process. `None` where no line is whole.
+pub(super) fn is_balanced(text: &[u8]) -> Option<bool> {
+    let lines = text.split_inclusive(|&b| b == b'\n').filter(|line| line.ends_with(b"\n"));
+    let policies = lines.filter_map(|line| line.trim_ascii_end().split(|&b| b == b' ').nth(1));
+    let mut moved = policies
+        .map(|policy| policy == b"default" || policy.windows(9).any(|part| part == b"balancing"));
+    let first = moved.next()?;
+    Some(first || moved.any(|moved| moved))
+}
+
 fn is_memory(file: &[u8]) -> bool {
     let known: [&[u8]; 5] =
         [b"/memfd:", b"/dev/shm/", b"/dev/zero", b"/anon_hugepage", b"/dev/hugepages/"];
@@ -52,6 +77,32 @@ mod tests {
         let kib = |n| Bytes::from_kib(n).expect("small");
         let wanted = [(NodeId(0), kib(4)), (NodeId(1), kib(8)), (NodeId(2), kib(2056))];
         assert_eq!(parse(text), wanted);
+    }
+
+    #[test]
+    fn strictly_bound_memory_is_not_moved_by_the_kernel() {
+        for (text, balanced) in [
+            ("7f00 default file=/usr/bin/x N0=9\n7f01 default anon=3\n", Some(true)),
+            ("7f00 bind:1 file=/usr/bin/x N0=9\n7f01 bind:1 anon=3\n", Some(false)),
+            ("7f00 prefer:1\n", Some(false)),
+            ("7f00 interleave:0-1 anon=1\n", Some(false)),
+            ("7f00 bind=balancing:1 anon=1\n", Some(true)),
+            ("7f00 bind:1\n7f01 default\n", Some(true)),
+            ("7f00 def", None),
+            ("", None),
+            ("\n", None),
+        ] {
+            assert_eq!(is_balanced(text.as_bytes()), balanced, "{text:?}");
+        }
+        for (line, binds) in [
+            ("qemu\0-object\0memory-backend-ram,id=r,host-nodes=1,policy=bind\0", true),
+            ("-object\0{\"qom-type\":\"memory-backend-ram\",\"policy\":\"preferred\"}", true),
+            ("-object\0memory-backend-ram,policy=default", false),
+            ("-m\0policy=", false),
+            ("", false),
+        ] {
+            assert_eq!(line_binds(line.as_bytes()), binds, "{line:?}");
+        }
     }
 
     proptest! {

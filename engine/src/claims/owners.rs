@@ -14,6 +14,9 @@ pub struct OwnerProcess {
     pub program: Option<String>,
     /// The CPUs that its first thread may run on: of a machine of QEMU those of the emulator.
     pub cpus: Option<CpuSet>,
+    /// Whether the kernel may move its memory by itself (`kernel.numa_balancing`); `None` where that
+    /// is not known.
+    pub balanced: Option<bool>,
 }
 
 /// Returns the processes that claims on a host are for; those that are not seen are absent.
@@ -29,8 +32,9 @@ pub fn owners(root: &SysRoot, claims: &[Claim]) -> BTreeMap<ClaimId, OwnerProces
         let Some(mut look) = (!claims.is_empty()).then(look).flatten() else { return };
         for claim in claims {
             let (program, cpus) = (look.program(claim), look.cpus_allowed(claim));
+            let balanced = look.balanced(claim);
             if program.is_some() {
-                owners.insert(claim.id, OwnerProcess { program, cpus });
+                owners.insert(claim.id, OwnerProcess { program, cpus, balanced });
             }
         }
     };

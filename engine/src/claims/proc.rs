@@ -342,6 +342,21 @@ impl Processes {
         if self.dir.read(pid, "status") { proc_text::cpus_allowed(self.dir.text()) } else { None }
     }
 
+    /// Returns whether the kernel may move the memory of a claim's owner by itself
+    /// (`kernel.numa_balancing`); `None` when that is not seen from here. It passes over memory that has
+    /// a policy, be it the process's or the mapping's, unless the policy asks for it.
+    ///
+    /// Source: the policies of QEMU's memory in `/proc/PID/cmdline`, the first lines of
+    /// `/proc/PID/numa_maps`.
+    pub fn balanced(&mut self, claim: &Claim) -> Option<bool> {
+        let pid = self.pid_here(claim.owner.process()?)?;
+        if self.dir.read(pid, "cmdline") && super::numa_maps::line_binds(self.dir.text()) {
+            return Some(false);
+        }
+        let read = self.dir.read_first_maps(pid);
+        read.then(|| super::numa_maps::is_balanced(self.dir.text())).flatten()
+    }
+
     /// Returns the pid by which a process is seen from here.
     pub(super) fn pid_here(&mut self, process: &ProcessId) -> Option<u32> {
         if !self.own_proc {

@@ -14,6 +14,8 @@ use nix::sys::stat::Mode;
 pub(super) const MOST_PROCESSES: usize = 131_072;
 /// No status, stat or sensible command line of a process is longer; the rest is not read.
 const LONGEST: usize = 64 << 10;
+/// Some ten mappings.
+const FIRST_MAPS: usize = 1024;
 const LONGEST_STAT: usize = 2 << 20;
 /// Thousands of mounts, as hosts of containers have.
 const LONGEST_MOUNTS: usize = 4 << 20;
@@ -62,6 +64,14 @@ impl ProcDir {
         self.name.clear();
         let _ = write!(self.name, "{pid}/task/{pid}/stat");
         self.fill(LONGEST)
+    }
+
+    /// Reads the beginning of a process's `numa_maps`: each line costs the kernel a walk over the pages
+    /// of a mapping. Returns whether there was one, with something in it.
+    pub(super) fn read_first_maps(&mut self, pid: u32) -> bool {
+        self.name.clear();
+        let _ = write!(self.name, "{pid}/numa_maps");
+        self.fill(FIRST_MAPS)
     }
 
     /// Reads a file of the host.

@@ -1,4 +1,5 @@
-//! One node's memory. Source: `node<N>/meminfo`: `Node 0 MemTotal:  16384000 kB` and so on.
+//! One node's memory. Source: `node<N>/meminfo`: `Node 0 MemTotal:  16384000 kB` and so on; without
+//! the first two words `/proc/meminfo`, that of the whole host.
 
 use super::{ParseError, number};
 use crate::units::Bytes;
@@ -13,7 +14,11 @@ pub struct NodeMeminfo {
     pub free: Option<Bytes>,
     /// `Inactive(file)`: page cache that is given up first.
     pub inactive_file: Option<Bytes>,
-    /// The same as numad would find them.
+    /// `Active(file)`: page cache that was used more than once.
+    pub active_file: Option<Bytes>,
+    /// `SReclaimable`: what the kernel caches beside files (inodes, directory entries) and gives up.
+    pub slab_reclaimable: Option<Bytes>,
+    /// The fields numad reads as it would find them.
     pub numad: NumadFields,
 }
 
@@ -35,7 +40,7 @@ const NUMAD_READS: usize = 4095;
 /// Reads the fields of a node's `meminfo` in one pass and without allocating.
 ///
 /// Lines that are not understood are passed over: the kernel adds new ones.
-/// Errors: one of the three fields without a number, or with one past 64 bits.
+/// Errors: one of the fields without a number, or with one past 64 bits.
 ///
 /// ```
 /// use placer_engine::{Bytes, parse};
@@ -52,6 +57,8 @@ pub fn parse(text: &[u8]) -> Result<NodeMeminfo, ParseError> {
                 b"MemTotal" => Some(&mut found.total),
                 b"MemFree" => Some(&mut found.free),
                 b"Inactive(file)" => Some(&mut found.inactive_file),
+                b"Active(file)" => Some(&mut found.active_file),
+                b"SReclaimable" => Some(&mut found.slab_reclaimable),
                 _ => None,
             };
             if let Some(slot) = slot {
@@ -60,7 +67,7 @@ pub fn parse(text: &[u8]) -> Result<NodeMeminfo, ParseError> {
                 if start + value_at + kib.digits_end <= NUMAD_READS {
                     found.numad.note(key, kib.number);
                 }
-                // The three are among the first ten of some forty lines.
+                // They are among the first thirty of some forty lines.
                 if found.is_whole() {
                     break;
                 }
@@ -72,12 +79,36 @@ pub fn parse(text: &[u8]) -> Result<NodeMeminfo, ParseError> {
 }
 
 impl NodeMeminfo {
+    /// Returns what the kernel gives up before it kills a program: file cache and reclaimable slab,
+    /// each less half of it or the `low` watermarks of the zones, whichever is smaller. By that rule
+    /// the kernel itself computes `MemAvailable`.
+    pub fn reclaimable(&self, low: Bytes) -> Bytes {
+        let cache = self.active_file.unwrap_or_default();
+        let cache = cache.saturating_add(self.inactive_file.unwrap_or_default());
+        let slab = self.slab_reclaimable.unwrap_or_default();
+        let half = |all: Bytes| Bytes::new(all.get() / 2);
+        let given_up = |all: Bytes| all.saturating_sub(low.min(half(all)));
+        given_up(cache).saturating_add(given_up(slab))
+    }
+
+    /// Returns what programs can have of the node: what is free or [given up](Self::reclaimable),
+    /// less `kept`, which the kernel keeps for itself, and never more than all memory. `None` without
+    /// `MemFree`.
+    pub fn available(&self, low: Bytes, kept: Bytes) -> Option<Bytes> {
+        let all = self.total.unwrap_or(Bytes::new(u64::MAX));
+        // Some firmware and hypervisors report more free memory than there is.
+        let free = self.free?.min(all);
+        Some(free.saturating_add(self.reclaimable(low)).saturating_sub(kept).min(all))
+    }
+
     /// Returns whether no later line can add anything.
     fn is_whole(&self) -> bool {
         // numad's last field is noted only behind the two others.
         self.total.is_some()
             && self.free.is_some()
             && self.inactive_file.is_some()
+            && self.active_file.is_some()
+            && self.slab_reclaimable.is_some()
             && self.numad.inactive_file_kib.is_some()
     }
 }
@@ -137,6 +168,26 @@ mod tests {
         let m = parse(text).expect("a good file");
         assert_eq!((m.total, m.free, m.inactive_file), (kib(33_554_432), kib(1000), kib(7)));
         assert_eq!(m.numad.inactive_file_kib, Some(7));
+    }
+
+    #[test]
+    fn active_file_cache_and_slab_can_be_had_less_what_the_kernel_keeps() {
+        let text =
+            b"Node 0 MemTotal: 100000 kB\nNode 0 MemFree: 1000 kB\nNode 0 Active(file): 60000 kB\n\
+            Node 0 Inactive(file): 5000 kB\nNode 0 SReclaimable: 300 kB\n";
+        let m = parse(text).expect("a good file");
+        let figure = |low: u64, kept: u64| {
+            m.available(Bytes::new(low << 10), Bytes::new(kept << 10)).map(Bytes::whole_kib)
+        };
+        assert_eq!(figure(0, 0), Some(66_300));
+        // Half of the slab is less than the watermark.
+        assert_eq!(figure(400, 500), Some(1000 + 64_600 + 150 - 500));
+        assert_eq!(figure(0, 70_000), Some(0));
+        let more = NodeMeminfo { free: kib(99_000), ..m };
+        assert_eq!(more.available(Bytes::ZERO, Bytes::ZERO), kib(100_000), "never above MemTotal");
+        let above = NodeMeminfo { free: kib(500_000), ..m };
+        assert_eq!(above.available(Bytes::ZERO, Bytes::new(30_000 << 10)), kib(100_000));
+        assert_eq!(NodeMeminfo::default().available(Bytes::ZERO, Bytes::ZERO), None);
     }
 
     #[test]

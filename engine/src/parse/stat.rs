@@ -7,23 +7,31 @@ use super::list::MAX_ID;
 use super::{ParseError, number};
 use crate::ids::CpuId;
 
-/// Calls `each` with every CPU's id and its idle time, in ticks of 1/100 s since boot, in the
-/// order of the lines. Returns whether the end of the CPU lines was seen; `false` means that the
-/// text may have been cut, as when a file is read in pieces.
+/// What a CPU has done nothing in, in ticks of 1/100 s since boot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IdleTicks {
+    /// The fourth number of the line: no task waited for I/O that was started on this CPU.
+    pub idle: u64,
+    /// The fifth number: the CPU was as idle, and a task waited for I/O. 0 before Linux 2.5.41.
+    pub iowait: u64,
+}
+
+/// Calls `each` with every CPU's id and its idle time in the order of the lines. Returns whether
+/// the end of the CPU lines was seen; `false` means that the text may have been cut, as when a file
+/// is read in pieces. No allocation.
 ///
-/// Idle is the fourth number; time spent waiting for I/O is not in it. No allocation.
-/// Errors: a CPU line without four numbers, an id past [`MAX_ID`].
+/// Errors: a CPU line without four numbers, a fifth one past 64 bits, an id past [`MAX_ID`].
 ///
 /// ```
 /// use placer_engine::parse;
 /// let mut idle = vec![];
-/// parse::stat::each_cpu(b"cpu  9 9 9 9\ncpu0 1 0 2 70 5\ncpu3 1 0 2 80 5\nintr 1\n", |cpu, ticks| {
-///     idle.push((cpu.0, ticks));
+/// parse::stat::each_cpu(b"cpu  9 9 9 9\ncpu0 1 0 2 70 5\ncpu3 1 0 2 80\nintr 1\n", |cpu, ticks| {
+///     idle.push((cpu.0, ticks.idle, ticks.iowait));
 /// })?;
-/// assert_eq!(idle, [(0, 70), (3, 80)]);
+/// assert_eq!(idle, [(0, 70, 5), (3, 80, 0)]);
 /// # Ok::<(), parse::ParseError>(())
 /// ```
-pub fn each_cpu(text: &[u8], mut each: impl FnMut(CpuId, u64)) -> Result<bool, ParseError> {
+pub fn each_cpu(text: &[u8], mut each: impl FnMut(CpuId, IdleTicks)) -> Result<bool, ParseError> {
     let mut at = 0;
     while at < text.len() {
         let rest = &text[at..];
@@ -39,17 +47,25 @@ pub fn each_cpu(text: &[u8], mut each: impl FnMut(CpuId, u64)) -> Result<bool, P
                 return Err(ParseError::at(text, scan, format!("a CPU id of at most {MAX_ID}")));
             };
             scan += digits;
-            let mut idle = 0;
-            for _ in 0..4 {
+            let mut ticks = IdleTicks::default();
+            for column in 0..5 {
                 let blanks = text[scan..].iter().take_while(|&&b| b == b' ').count();
-                let read = if blanks == 0 { None } else { number(&text[scan + blanks..]) };
+                let at = scan + blanks;
+                if column == 4 && text.get(at).is_none_or(|&b| b == b'\n') {
+                    break;
+                }
+                let read = if blanks == 0 { None } else { number(&text[at..]) };
                 let Some((value, digits)) = read else {
-                    return Err(ParseError::at(text, scan + blanks, "four numbers of ticks"));
+                    return Err(ParseError::at(text, at, "four or more numbers of ticks"));
                 };
-                idle = value;
-                scan += blanks + digits;
+                match column {
+                    3 => ticks.idle = value,
+                    4 => ticks.iowait = value,
+                    _ => {}
+                }
+                scan = at + digits;
             }
-            each(CpuId(id), idle);
+            each(CpuId(id), ticks);
         }
         match text[scan..].iter().position(|&b| b == b'\n') {
             Some(end) => at = scan + end + 1,
@@ -65,9 +81,10 @@ mod tests {
 
     use super::*;
 
-    fn read(text: &str) -> Result<Vec<(u32, u64)>, String> {
+    fn read(text: &str) -> Result<Vec<(u32, u64, u64)>, String> {
         let mut cpus = vec![];
-        each_cpu(text.as_bytes(), |c, t| cpus.push((c.0, t))).map_err(|e| e.to_string())?;
+        each_cpu(text.as_bytes(), |cpu, ticks| cpus.push((cpu.0, ticks.idle, ticks.iowait)))
+            .map_err(|e| e.to_string())?;
         Ok(cpus)
     }
 
@@ -76,9 +93,14 @@ mod tests {
         for (text, cpus) in [
             ("", vec![]),
             ("cpu  1 2 3 4\n", vec![]),
-            ("cpu0 1 2 3 4\ncpu7 1 2 3 99 5 6\nintr 5\ncpu9 1 2 3 4\n", vec![(0, 4), (7, 99)]),
-            ("cpu0 1 2 3 4", vec![(0, 4)]),
-            ("cpu5 1  2 3   18446744073709551615\n", vec![(5, u64::MAX)]),
+            (
+                "cpu0 1 2 3 4\ncpu7 1 2 3 99 5 6\nintr 5\ncpu9 1 2 3 4\n",
+                vec![(0, 4, 0), (7, 99, 5)],
+            ),
+            ("cpu0 1 2 3 4", vec![(0, 4, 0)]),
+            ("cpu0 1 2 3 4 ", vec![(0, 4, 0)]),
+            ("cpu0 1 2 3 4 17", vec![(0, 4, 17)]),
+            ("cpu5 1  2 3   18446744073709551615\n", vec![(5, u64::MAX, 0)]),
         ] {
             assert_eq!(read(text), Ok(cpus), "{text:?}");
         }
@@ -89,9 +111,14 @@ mod tests {
         for (text, error) in [
             (
                 "cpu0 1 2\ncpu1 1 2 3 4",
-                "1:9: expected four numbers of ticks, found the end of the line",
+                "1:9: expected four or more numbers of ticks, found the end of the line",
             ),
-            ("cpu0x 1 2 3 4", "1:5: expected four numbers of ticks, found \"x 1 2 3 4\""),
+            ("cpu0x 1 2 3 4", "1:5: expected four or more numbers of ticks, found \"x 1 2 3 4\""),
+            ("cpu0 1 2 3 4 x", "1:14: expected four or more numbers of ticks, found \"x\""),
+            (
+                "cpu0 1 2 3 4 99999999999999999999",
+                "1:14: expected four or more numbers of ticks, found \"99999999999999999999\"",
+            ),
             (
                 "cpu1048576 1 2 3 4",
                 "1:4: expected a CPU id of at most 1048575, found \"1048576 1 2 3 4\"",

@@ -4,6 +4,7 @@ use super::caches;
 use super::file;
 use super::reader::{CPUS, NODES};
 use super::root::SysRoot;
+use super::zones;
 use crate::error::SourceError;
 use crate::files::{AccessFiles, CoreFiles, HostFiles, TextFile};
 use crate::ids::NodeId;
@@ -30,6 +31,7 @@ pub(super) fn read(root: &SysRoot, mut files: HostFiles) -> Result<HostFiles, So
             told => told,
         };
     }
+    files.zones = zones::read(root, &files);
     files.gpu_nodes = gpu_nodes(root)?;
     Ok(files)
 }

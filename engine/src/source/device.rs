@@ -1,15 +1,26 @@
-//! Where a device is: the node it is attached to, from sysfs.
+//! Where a device is: from what people call it to the node it is attached to, by sysfs.
+//!
+//! ```text
+//! name -> find (directories below sys) -> below (the hardware that they stand on) -> one node
+//! ```
+
+mod below;
+mod find;
+mod gpu;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::file;
 use super::root::SysRoot;
 use crate::error::SourceError;
 use crate::ids::NodeId;
-use crate::parse;
+use below::Hardware;
 
-/// Why a device was not found.
+pub(super) use find::{CLASSES, is_mark, mark};
+
+/// Why the node of a device is not known.
 #[derive(Debug)]
 pub enum DeviceError {
     /// The name cannot be one of a device.
@@ -18,27 +29,44 @@ pub enum DeviceError {
     Unknown {
         /// The name.
         name: String,
-        /// The devices of the host, each with its node where the kernel knows it; at most 32.
+        /// Devices of the host, each with its node where that is known, at most [`MOST_LISTED`].
         known: Vec<(String, Option<NodeId>)>,
+        /// How many more there are.
+        more: usize,
     },
-    /// The kernel does not tell its node.
+    /// The firmware gave the kernel no node for it.
     NotTold {
         /// The device.
         path: PathBuf,
     },
+    /// Nothing below it is hardware: a loop device, a tap, a network file system.
+    Virtual {
+        /// The name.
+        name: String,
+    },
+    /// The devices below it are on several nodes.
+    Spread {
+        /// The name.
+        name: String,
+        /// What is below it and where, at most [`MOST_LISTED`], each node at least once.
+        parts: Vec<(String, NodeId)>,
+    },
     /// A file of it could not be read.
     Source(SourceError),
 }
+
+/// Names that one message lists at most.
+pub const MOST_LISTED: usize = 32;
 
 impl fmt::Display for DeviceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name(name) => write!(
                 f,
-                "device {name:?}: expected a PCI address, a network interface, a disk or a GPU, as \
-                 in 0000:45:00.0, eth0, nvme0n1, card0"
+                "device {name:?}: expected a PCI address, a network interface, a disk, a volume or a \
+                 GPU, as in 0000:45:00.0, eth0, nvme0n1, vg0/guest, gpu0"
             ),
-            Self::Unknown { name, known } => {
+            Self::Unknown { name, known, more } => {
                 write!(f, "no device {name:?} on this host")?;
                 for (at, (name, node)) in known.iter().enumerate() {
                     f.write_str(if at == 0 { "; devices: " } else { ", " })?;
@@ -47,7 +75,10 @@ impl fmt::Display for DeviceError {
                         None => write!(f, "{name} (node not known)")?,
                     }
                 }
-                Ok(())
+                match more {
+                    0 => Ok(()),
+                    more => write!(f, " and {more} more"),
+                }
             }
             Self::NotTold { path } => write!(
                 f,
@@ -55,6 +86,18 @@ impl fmt::Display for DeviceError {
                  out, or name the nodes with --within",
                 path.display()
             ),
+            Self::Virtual { name } => write!(
+                f,
+                "device {name:?}: no hardware is below it, so it has no node: leave it out, or name \
+                 the nodes with --within"
+            ),
+            Self::Spread { name, parts } => {
+                write!(f, "device {name:?}: the devices below it are on several nodes (")?;
+                for (at, (part, node)) in parts.iter().enumerate() {
+                    write!(f, "{}{part}: {node}", if at == 0 { "" } else { ", " })?;
+                }
+                write!(f, "): name one of them, or the nodes with --within")
+            }
             Self::Source(_) => f.write_str("cannot read where the device is"),
         }
     }
@@ -69,14 +112,20 @@ impl std::error::Error for DeviceError {
     }
 }
 
-/// Where the kernel keeps devices by their names.
-const CLASSES: [&str; 5] = ["net", "block", "drm", "infiniband", "nvme"];
-
-/// Returns the node of a device: a PCI address (`0000:45:00.0`, `45:00.0`), a network interface, a
-/// block device (`nvme0n1`, `/dev/nvme0n1`), a GPU (`card0`, `renderD128`), an InfiniBand adapter.
+/// Returns the node of a device, by one of its names:
 ///
-/// Source: the first `numa_node` on the way from the device up to its bus, below `/sys/devices`.
-/// Errors: no such device; the kernel does not know its node.
+/// - a PCI address: `0000:45:00.0`, `45:00.0`, `45:00`;
+/// - a network interface, also a bond, bridge, VLAN: `eth0`, `bond0.100`;
+/// - a block device, also a partition, an md array, an LVM volume, by its name or path: `nvme0n1`,
+///   `/dev/sda1`, `dm-3`, `vg0/guest`, `vg0-guest`, `/dev/mapper/vg0-guest`;
+/// - an NVMe controller or subsystem, an InfiniBand adapter: `nvme0`, `mlx5_0`, `mlx5_0:1`;
+/// - a GPU: `card0`, `renderD128`, `gpu1` (the second by PCI address, of NVIDIA's where their driver
+///   is loaded), `GPU-8d2f...` (NVIDIA's UUID, or amdgpu's `unique_id`).
+///
+/// Source: the first `numa_node` on the way from the device up to its bus, below `/sys/devices`. A
+/// device without one is as near as those below it: `lower_*`, `slaves/`, the controllers of its NVMe
+/// subsystem, the disk of a partition. GPUs also `/proc/driver/nvidia/gpus`.
+/// Errors: no such device; no node is known; the devices below it are on several nodes.
 ///
 /// ```no_run
 /// use placer_engine::{SysRoot, source::device};
@@ -84,81 +133,26 @@ const CLASSES: [&str; 5] = ["net", "block", "drm", "infiniband", "nvme"];
 /// # Ok::<(), device::DeviceError>(())
 /// ```
 pub fn node_of(root: &SysRoot, name: &str) -> Result<NodeId, DeviceError> {
-    let short = name.strip_prefix("/dev/").unwrap_or(name);
-    let plain =
-        |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '.' | '_' | '-' | '!' | '@');
-    if short.is_empty() || short.len() > 64 || short.starts_with('.') || !short.chars().all(plain) {
-        return Err(DeviceError::Name(name.to_owned()));
-    }
-    let mut looked = Vec::new();
-    let pci = |address: &str| format!("sys/bus/pci/devices/{}", address.to_ascii_lowercase());
-    looked.push(root.path(&pci(short)));
-    // lspci leaves out the domain where there is only one.
-    looked.push(root.path(&pci(&format!("0000:{short}"))));
-    looked.extend(CLASSES.iter().map(|class| root.path(&format!("sys/class/{class}/{short}"))));
-    let sys = root.path("sys");
-    let sys = sys.canonicalize().unwrap_or(sys);
-    let Some(found) = looked.iter().find_map(|path| path.canonicalize().ok()) else {
-        return Err(DeviceError::Unknown { name: name.to_owned(), known: known(root, &sys) });
-    };
-    match node_from(&found, &sys)? {
-        Some(node) => Ok(node),
-        None => Err(DeviceError::NotTold { path: found }),
-    }
-}
-
-/// The most devices that are listed.
-const MAX_LISTED: usize = 32;
-
-/// Lists the network interfaces, disks and other named devices of a host, sorted.
-fn known(root: &SysRoot, sys: &Path) -> Vec<(String, Option<NodeId>)> {
-    let mut names = std::collections::BTreeMap::new();
-    for class in CLASSES {
-        let Ok(entries) = std::fs::read_dir(root.path(&format!("sys/class/{class}"))) else {
-            continue;
-        };
-        for entry in entries.flatten().take(1024) {
-            let Ok(name) = entry.file_name().into_string() else { continue };
-            let Ok(found) = entry.path().canonicalize() else { continue };
-            // Loopback, bridges and the like belong to no hardware.
-            if !found.components().any(|part| part.as_os_str() == "virtual") {
-                names.insert(name, node_from(&found, sys).ok().flatten());
+    let mut hardware = Hardware::new(root);
+    hardware.add(&find::find(root, name)?)?;
+    let first = hardware.nodes.first().map(|(_, node)| *node);
+    match (first, hardware.unknown.into_iter().next()) {
+        (Some(first), _) if hardware.nodes.iter().all(|(_, node)| *node == first) => Ok(first),
+        (Some(_), _) => {
+            let mut parts: Vec<(String, NodeId)> = Vec::new();
+            // Each node once before any of them twice.
+            for known in [false, true] {
+                for part in &hardware.nodes {
+                    let there = parts.iter().any(|(_, node)| *node == part.1);
+                    if there == known && parts.len() < MOST_LISTED && !parts.contains(part) {
+                        parts.push(part.clone());
+                    }
+                }
             }
+            parts.sort();
+            Err(DeviceError::Spread { name: name.to_owned(), parts })
         }
-    }
-    names.into_iter().take(MAX_LISTED).collect()
-}
-
-/// Returns the node of a device by its directory; `None` where the kernel does not know it.
-fn node_from(found: &Path, sys: &Path) -> Result<Option<NodeId>, DeviceError> {
-    let mut told = None;
-    // A link of a recording may lead anywhere: nothing outside its own sys is read.
-    for dir in found.ancestors().take_while(|dir| dir.starts_with(sys) && *dir != sys) {
-        for dir in [dir.to_owned(), dir.join("device")] {
-            if told.is_none() {
-                told = numa_node(&dir, sys)?;
-            }
-        }
-    }
-    Ok(told.flatten())
-}
-
-/// Reads a device's `numa_node`. The outer `None`: no such file; the inner: it is -1.
-fn numa_node(dir: &Path, sys: &Path) -> Result<Option<Option<NodeId>>, DeviceError> {
-    let Ok(path) = dir.join("numa_node").canonicalize() else { return Ok(None) };
-    if !path.starts_with(sys) {
-        return Ok(None);
-    }
-    let Some(text) = file::read(&path).map_err(DeviceError::Source)? else { return Ok(None) };
-    let body = parse::trim_end(&text);
-    if body == b"-1" {
-        return Ok(Some(None));
-    }
-    match parse::number(body).and_then(|(id, n)| Some((u32::try_from(id).ok()?, n))) {
-        Some((id, digits)) if digits == body.len() => Ok(Some(Some(NodeId(id)))),
-        _ => {
-            let error = parse::ParseError::at(&text, 0, "a node id or -1");
-            Err(DeviceError::Source(SourceError::parse(&path, error)))
-        }
+        (None, Some(path)) => Err(DeviceError::NotTold { path }),
+        (None, None) => Err(DeviceError::Virtual { name: name.to_owned() }),
     }
 }

@@ -219,7 +219,10 @@ fn huge_pages(root: &SysRoot, overlay: &Overlay, topology: &Topology) -> Vec<Hug
         };
         let size = Bytes::from_kib(kib)?;
         let nodes: Vec<_> = topology.nodes().iter().filter_map(|node| pages(node.id)).collect();
-        (!nodes.is_empty()).then_some(HugePages { size, nodes })
+        let reserved = format!("sys/kernel/mm/hugepages/hugepages-{kib}kB/resv_hugepages");
+        let reserved = overlay.path(root, &reserved).and_then(|path| file::read(&path).ok()?);
+        let reserved = reserved.and_then(|text| number(&text)).unwrap_or_default();
+        (!nodes.is_empty()).then_some(HugePages { size, nodes, reserved })
     };
     sizes.into_iter().filter_map(of_size).collect()
 }
@@ -248,6 +251,7 @@ fn kernel(root: &SysRoot, overlay: &Overlay) -> KernelSettings {
     KernelSettings {
         numa_balancing: setting("proc/sys/kernel/numa_balancing"),
         zone_reclaim_mode: setting("proc/sys/vm/zone_reclaim_mode"),
+        memory_total: amount("MemTotal:"),
         swap_total: amount("SwapTotal:"),
         swap_free: amount("SwapFree:"),
     }

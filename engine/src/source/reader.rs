@@ -13,11 +13,14 @@ use super::detail;
 use super::file::{self, Buffer, LARGE, SMALL};
 use super::limits;
 use super::root::{self, Moment, Overlay, SysRoot};
+use super::zones;
 use crate::error::{SourceError, is_gone};
 use crate::files::{HostFiles, NodeFiles, TextFile};
 use crate::ids::NodeId;
 use crate::parse;
+use crate::parse::meminfo::NodeMeminfo;
 use crate::sample::{CpuTimes, Instant, NodeHugePages, NodeMemory, Sample};
+use crate::snapshot::HugePages;
 use crate::units::Bytes;
 
 pub(super) const NODES: &str = "sys/devices/system/node";
@@ -52,6 +55,8 @@ pub struct HostReader {
     recorded: Option<Instant>,
     stat: Kept,
     meminfo: Vec<(NodeId, Kept)>,
+    /// `/proc/meminfo`, on hosts of one node.
+    whole: Option<Kept>,
     /// The kernel's lists of what is online, to notice when they change.
     watched: Vec<(Kept, Vec<u8>)>,
     /// Files stay open below this descriptor.
@@ -116,17 +121,8 @@ impl HostReader {
                 (node.id, Kept::new(root, path))
             })
             .collect();
-        let watched = if root.is_live() {
-            [
-                (format!("{NODES}/online"), &files.node_online),
-                (format!("{CPUS}/online"), &files.cpu_online),
-            ]
-            .into_iter()
-            .filter_map(|(path, file)| Some((Kept::new(root, path), file.clone()?.text)))
-            .collect()
-        } else {
-            Vec::new()
-        };
+        let watched = if root.is_live() { watched(root, &files)? } else { Vec::new() };
+        let whole = is_lone(&files).then(|| Kept::new(root, "proc/meminfo".to_owned()));
         Ok(Self {
             stat: Kept::new(root, "proc/stat".to_owned()),
             root: root.clone(),
@@ -135,6 +131,7 @@ impl HostReader {
             moment: Moment::First,
             recorded: None,
             meminfo,
+            whole,
             watched,
             kept_below: kept_below(),
             stat_buf: Buffer::default(),
@@ -159,8 +156,8 @@ impl HostReader {
         }
         self.moment = moment;
         self.recorded = None;
-        for kept in std::iter::once(&mut self.stat).chain(self.meminfo.iter_mut().map(|m| &mut m.1))
-        {
+        let nodes = self.meminfo.iter_mut().map(|(_, kept)| kept);
+        for kept in std::iter::once(&mut self.stat).chain(&mut self.whole).chain(nodes) {
             kept.file = None;
             kept.path = match moment {
                 Moment::First => Some(self.root.path(&kept.relative)),
@@ -183,7 +180,7 @@ impl HostReader {
         if !self.stat.read(LARGE, self.kept_below, &mut self.stat_buf, whole)? {
             return Ok(());
         }
-        parse::stat::each_cpu(self.stat_buf.text(), |cpu, idle| times.push(cpu, idle))
+        parse::stat::each_cpu(self.stat_buf.text(), |cpu, ticks| times.push(cpu, ticks))
             .map_err(|e| self.stat.error(e))?;
         times.finish();
         Ok(())
@@ -216,18 +213,28 @@ impl HostReader {
         Ok(())
     }
 
+    /// Reads the memory of the whole host, where it has one node: `/proc/meminfo` counts what the
+    /// node's file leaves out (memory that is not initialised yet). `None` on hosts of several nodes.
+    ///
+    /// Errors: as [`memory`](Self::memory).
+    pub fn whole_memory(&mut self) -> Result<Option<NodeMeminfo>, SourceError> {
+        let Some(kept) = &mut self.whole else { return Ok(None) };
+        if !kept.read(SMALL, self.kept_below, &mut self.buf, |_| false)? {
+            return Ok(None);
+        }
+        parse::meminfo::parse(self.buf.text()).map(Some).map_err(|e| kept.error(e))
+    }
+
     /// Reads the huge pages of one size on every node, in the order in which the directory lists
     /// them. A node without pages of that size has none.
     ///
-    /// Source: `node<N>/hugepages/hugepages-<size>kB/{nr,free}_hugepages`.
+    /// Source: `node<N>/hugepages/hugepages-<size>kB/{nr,free}_hugepages` and, of the whole host,
+    /// `/sys/kernel/mm/hugepages/hugepages-<size>kB/resv_hugepages`.
     /// Errors: a count that is no number.
-    pub fn huge_pages(&self, size: Bytes) -> Result<Vec<NodeHugePages>, SourceError> {
+    pub fn huge_pages(&self, size: Bytes) -> Result<HugePages, SourceError> {
         let kib = size.whole_kib();
-        let count = |node: NodeId, name: &str| -> Result<u64, SourceError> {
-            let file = match self.files.without_numa {
-                true => format!("sys/kernel/mm/hugepages/hugepages-{kib}kB/{name}"),
-                false => format!("{NODES}/node{node}/hugepages/hugepages-{kib}kB/{name}"),
-            };
+        let count = |dir: &str, name: &str| -> Result<u64, SourceError> {
+            let file = format!("{dir}/hugepages-{kib}kB/{name}");
             let path = match self.moment {
                 Moment::First => Some(self.root.path(&file)),
                 Moment::Second => self.overlay.path(&self.root, &file),
@@ -243,21 +250,29 @@ impl HostReader {
             }
         };
         let of = |node: &NodeFiles| {
-            let (total, free) =
-                (count(node.id, "nr_hugepages")?, count(node.id, "free_hugepages")?);
+            let dir = match self.files.without_numa {
+                true => "sys/kernel/mm/hugepages".to_owned(),
+                false => format!("{NODES}/node{}/hugepages", node.id),
+            };
+            let (total, free) = (count(&dir, "nr_hugepages")?, count(&dir, "free_hugepages")?);
             Ok(NodeHugePages { node: node.id, total, free: free.min(total) })
         };
-        self.files.nodes.iter().map(of).collect()
+        let reserved = count("sys/kernel/mm/hugepages", "resv_hugepages")?;
+        let nodes = self.files.nodes.iter().map(of).collect::<Result<_, SourceError>>()?;
+        Ok(HugePages { size, nodes, reserved })
     }
 
     /// Reads CPU counters and memory.
     pub fn sample(&mut self, sample: &mut Sample) -> Result<(), SourceError> {
         self.cpu_times(&mut sample.cpu)?;
-        self.memory(&mut sample.memory)
+        self.memory(&mut sample.memory)?;
+        sample.whole = self.whole_memory()?;
+        Ok(())
     }
 
     /// Returns whether CPUs or nodes have come or gone since [`open`](Self::open), by the kernel's
-    /// lists of what is online. The caller then opens the host anew.
+    /// lists of what is online, or the settings that the zones' watermarks follow from have changed.
+    /// The caller then opens the host anew.
     pub fn has_changed(&mut self) -> Result<bool, SourceError> {
         for (kept, before) in &mut self.watched {
             let there = kept.read(SMALL, self.kept_below, &mut self.buf, |_| false)?;
@@ -267,6 +282,38 @@ impl HostReader {
         }
         Ok(false)
     }
+}
+
+/// Returns whether the host has one node, and no other that is hidden: a node can be online without
+/// a directory, and is a column of the others' distances then.
+fn is_lone(files: &HostFiles) -> bool {
+    let [node] = files.nodes.as_slice() else { return false };
+    if files.without_numa {
+        return false;
+    }
+    let words = |file: &TextFile| {
+        file.text.split(u8::is_ascii_whitespace).filter(|w| !w.is_empty()).count()
+    };
+    let online = files.node_online.as_ref().map(|file| parse::list::parse::<NodeId>(&file.text));
+    node.distance.as_ref().is_none_or(|file| words(file) == 1)
+        && online.is_none_or(|online| online.is_ok_and(|online| online.len() == 1))
+}
+
+/// Returns the files by which it is noticed that the host is built otherwise now.
+fn watched(root: &SysRoot, files: &HostFiles) -> Result<Vec<(Kept, Vec<u8>)>, SourceError> {
+    let lists = [("node", &files.node_online), ("cpu", &files.cpu_online)];
+    let lists = lists.into_iter().filter_map(|(kind, file)| {
+        let path = format!("sys/devices/system/{kind}/online");
+        Some((Kept::new(root, path), file.clone()?.text))
+    });
+    let mut watched: Vec<_> = lists.collect();
+    let settings = if files.zones.is_some() { &zones::SETTINGS[..] } else { &[] };
+    for setting in settings {
+        if let Some(text) = file::read(&root.path(setting))? {
+            watched.push((Kept::new(root, (*setting).to_owned()), text));
+        }
+    }
+    Ok(watched)
 }
 
 impl Kept {
@@ -383,6 +430,7 @@ fn read_files(root: &SysRoot) -> Result<HostFiles, SourceError> {
         cpu_isolated: text(&format!("{CPUS}/isolated"))?,
         cpu0_siblings: text(&format!("{CPUS}/cpu0/topology/thread_siblings"))?,
         cores: None,
+        zones: None,
         gpu_nodes: Vec::new(),
         without_numa,
         allowed_cpus: limits::allowed_cpus(root),

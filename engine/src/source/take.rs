@@ -7,7 +7,7 @@ use super::{HostReader, Moment, SysRoot};
 use crate::error::SourceError;
 use crate::host::Host;
 use crate::sample::{CpuTimes, Sample};
-use crate::snapshot::{HugePages, Snapshot};
+use crate::snapshot::Snapshot;
 use crate::units::Bytes;
 
 /// Longer windows than this are a mistake, not a measurement.
@@ -87,8 +87,7 @@ impl SnapshotReader {
         let notes = self.notes.iter().cloned();
         let snapshot = Snapshot::new(Arc::clone(&self.host), before, now).with_notes(notes);
         let Some(size) = self.pages else { return Ok(snapshot) };
-        let nodes = self.reader.huge_pages(size)?;
-        Ok(snapshot.with_huge_pages(HugePages { size, nodes }))
+        Ok(snapshot.with_huge_pages(self.reader.huge_pages(size)?))
     }
 }
 

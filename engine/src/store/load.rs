@@ -5,9 +5,12 @@ use serde::{Deserialize, Serialize};
 use super::{StateDir, StoreError};
 use crate::idset::CpuSet;
 use crate::parse;
+use crate::parse::stat::IdleTicks;
 use crate::sample::{CpuTimes, Instant};
 
 const NAME: &str = "load.json";
+/// Version 1 had no `iowait`; such a file counts as none, and is replaced.
+const VERSION: u32 = 2;
 /// 100,000 CPUs.
 const LIMIT: usize = 2 << 20;
 /// Counters of so long ago tell the load of now; younger ones are too coarse at 100 ticks a
@@ -48,6 +51,7 @@ struct Reading {
     at_ns: u64,
     cpus: String,
     idle: Vec<u64>,
+    iowait: Vec<u64>,
 }
 
 impl SavedLoad {
@@ -91,26 +95,29 @@ impl SavedLoad {
     fn encode(&self, clock: &str) -> Vec<u8> {
         let readings = self.readings.iter().map(|times| {
             let cpus: CpuSet = times.iter().map(|(cpu, _)| cpu).collect();
-            let idle = times.iter().map(|(_, ticks)| ticks).collect();
-            Reading { at_ns: times.at().nanoseconds(), cpus: cpus.to_string(), idle }
+            let (idle, iowait) = times.iter_with_iowait().map(|(_, t)| (t.idle, t.iowait)).unzip();
+            Reading { at_ns: times.at().nanoseconds(), cpus: cpus.to_string(), idle, iowait }
         });
-        let file = File { version: 1, clock: clock.to_owned(), readings: readings.collect() };
+        let file = File { version: VERSION, clock: clock.to_owned(), readings: readings.collect() };
         // Numbers and strings always have a form; were it otherwise, nothing is saved.
         serde_json::to_vec(&file).unwrap_or_default()
     }
 
     fn decode(text: &[u8], clock: &str) -> Option<Self> {
         let file: File = serde_json::from_slice(text).ok()?;
-        if file.version != 1 || file.clock != clock || file.readings.len() > 2 {
+        if file.version != VERSION || file.clock != clock || file.readings.len() > 2 {
             return None;
         }
         let readings = file.readings.into_iter().map(|reading| {
             let cpus: CpuSet = parse::list::parse(reading.cpus.as_bytes()).ok()?;
-            if cpus.len() != u64::try_from(reading.idle.len()).ok()? {
+            let len = reading.idle.len();
+            if cpus.len() != u64::try_from(len).ok()? || reading.iowait.len() != len {
                 return None;
             }
             let at = Instant::from_nanoseconds(reading.at_ns);
-            Some(CpuTimes::new(at, cpus.iter().zip(reading.idle)))
+            let ticks = reading.idle.into_iter().zip(reading.iowait);
+            let ticks = ticks.map(|(idle, iowait)| IdleTicks { idle, iowait });
+            Some(CpuTimes::with_iowait(at, cpus.iter().zip(ticks)))
         });
         Some(Self { readings: readings.collect::<Option<_>>()? })
     }

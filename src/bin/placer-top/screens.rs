@@ -54,7 +54,7 @@ fn claim(id: u32, pid: Option<u32>, promised: &[(u32, u64)], resident: u64) -> C
 }
 
 fn runs(program: &str) -> OwnerProcess {
-    OwnerProcess { program: Some(program.to_owned()), cpus: None }
+    OwnerProcess { program: Some(program.to_owned()), cpus: None, balanced: None }
 }
 
 /// Three guests: one where it should be, one that is elsewhere and has a wicked name, and a hold.

@@ -143,7 +143,7 @@ impl Best {
 
 /// What the engine makes of a node: see `usable` there.
 fn figures(machine: &Machine, built: &Built, seen: &Seen, keeps_reserve: bool) -> Node {
-    let reserve = if keeps_reserve { (built.total.get() / 100).max(100 << 20) } else { 0 };
+    let reserve = if keeps_reserve { placer_engine::reserve(built.total).get() } else { 0 };
     let free = Bytes::from_mib(seen.free).unwrap_or_default().saturating_sub(Bytes::new(reserve));
     let free = free.saturating_sub(Bytes::from_mib(seen.claimed).unwrap_or_default());
     Node {

@@ -48,6 +48,7 @@ pub(super) fn readings(view: View<'_>) -> (CpuTimes, Sample) {
                 free_kib: Some(kib(seen.free)),
                 inactive_file_kib: Some(0),
             },
+            ..NodeMeminfo::default()
         };
         memory.push(NodeMemory { node: built.id, meminfo: Some(meminfo) });
     }
@@ -55,7 +56,7 @@ pub(super) fn readings(view: View<'_>) -> (CpuTimes, Sample) {
     let before = counters.iter().map(|&(cpu, _)| (cpu, 0));
     let before = CpuTimes::new(Instant::from_centiseconds(0), before);
     let cpu = CpuTimes::new(Instant::from_centiseconds(WINDOW), counters);
-    (before, Sample { cpu, memory })
+    (before, Sample { cpu, memory, whole: None })
 }
 
 /// Returns what is claimed, as claims charge it.

@@ -52,6 +52,8 @@ impl View {
             offline: parts.offline.clone(),
             isolated: topology.isolated().clone(),
             kernel: parts.kernel,
+            reserved_huge: reserved_huge(parts),
+            reported: reported(snapshot),
             measured: gap.map(|ns| count(ns) / 1e9),
             odd: Vec::new(),
             notes: snapshot.notes().to_vec(),
@@ -81,7 +83,7 @@ fn node(sources: &Sources<'_>, state: &NodeState) -> Node {
             total: state.memory_total,
             free: state.memory_free,
             unused: meminfo.and_then(|meminfo| meminfo.free),
-            cached: meminfo.and_then(|meminfo| meminfo.inactive_file),
+            cached: state.memory_cached,
             claimed: claims.map(|_| charge.memory),
             left: state.memory_free.map(|free| charges.left(state.id, free)),
         },
@@ -93,6 +95,17 @@ fn node(sources: &Sources<'_>, state: &NodeState) -> Node {
         devices: parts.devices.iter().filter(on_node).map(device).collect(),
         is_gpu: built.is_some_and(|node| node.is_gpu),
     }
+}
+
+/// Returns how many huge pages of each size are reserved, and how many are free, where any are.
+fn reserved_huge(parts: &HostParts) -> Vec<(Bytes, u64, u64)> {
+    let reserved = parts.huge_pages.iter().filter(|pages| pages.reserved > 0);
+    reserved.map(|pages| (pages.size, pages.reserved, pages.unreserved())).collect()
+}
+
+/// Returns the memory of all nodes by their own files; `None` when one of them does not say.
+fn reported(snapshot: &Snapshot) -> Option<Bytes> {
+    snapshot.nodes().iter().map(|node| snapshot.sample().memory_of(node.id)?.total).sum()
 }
 
 fn meets(one: &CpuSet, other: &CpuSet) -> bool {

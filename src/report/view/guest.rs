@@ -20,6 +20,8 @@ pub struct Guest {
     pub asked: bool,
     /// Whether its threads are kept on some of the host's CPUs.
     pub pinned: bool,
+    /// Whether the kernel may move its memory by itself; `None` where that is not known.
+    pub balanced: Option<bool>,
     pub cpus: CpuShare,
     pub memory: Bytes,
     /// The size of its huge pages, if it has them.
@@ -44,6 +46,7 @@ impl Guest {
             asked: claim.origin == Origin::Asked,
             pinned: !claim.pinned.is_empty()
                 || allowed.is_some_and(|allowed| !every.is_subset(allowed)),
+            balanced: process.and_then(|process| process.balanced),
             cpus: claim.cpus,
             memory: claim.memory,
             page: claim.page,

@@ -1,7 +1,7 @@
 //! What is odd about a host: what whoever runs guests on it would want to know. Each a function from
 //! what is shown to a sentence.
 
-use placer_engine::{Bytes, CpuSet, NodeId, NodeSet};
+use placer_engine::{Bytes, CpuSet, NodeId, NodeSet, falls_short};
 
 use super::guest::MATCHES_AT;
 use super::{Guest, Node, View};
@@ -25,15 +25,18 @@ struct Rule {
 #[allow(dead_code, reason = "for the daemon")]
 pub const MISPLACED: &str = "misplaced-guest";
 
-const RULES: [Rule; 13] = [
+const RULES: [Rule; 16] = [
     Rule { kind: "asymmetric-distances", find: asymmetric },
     Rule { kind: "strange-distances", find: strange },
     Rule { kind: "no-memory", find: no_memory },
+    Rule { kind: "free-above-total", find: free_above_total },
+    Rule { kind: "unreported-memory", find: unreported },
     Rule { kind: "no-cpus", find: no_cpus },
     Rule { kind: "empty-node", find: empty },
     Rule { kind: "shared-cpus", find: shared },
     Rule { kind: "offline-cpus", find: offline },
     Rule { kind: "isolated-cpus", find: isolated },
+    Rule { kind: "reserved-huge-pages", find: reserved },
     Rule { kind: "overpromised", find: overpromised },
     Rule { kind: MISPLACED, find: misplaced },
     Rule { kind: "numa-balancing", find: balancing },
@@ -117,6 +120,36 @@ fn no_memory(view: &View) -> Option<String> {
     })
 }
 
+fn free_above_total(view: &View) -> Option<String> {
+    let above = |node: &Node| node.memory.unused.zip(node.memory.total).is_some_and(|(f, t)| f > t);
+    let nodes = nodes_where(view, above);
+    let first = view.nodes.iter().find(|node| nodes.contains(node.id))?;
+    let (free, total) = (first.memory.unused?, first.memory.total?);
+    let id = first.id;
+    let more = match nodes.len() {
+        1 => String::new(),
+        more => format!(", and so {} {} more", if more == 2 { "does" } else { "do" }, more - 1),
+    };
+    Some(format!(
+        "node {id} reports {free} free of {total}{more}: never more than all of it is promised"
+    ))
+}
+
+/// Memory that the host has and no node reports.
+fn unreported(view: &View) -> Option<String> {
+    let (nodes, host) = (view.reported?, view.kernel.memory_total?);
+    let used = match view.nodes.len() {
+        1 => "/proc/meminfo is used",
+        _ => "what no node reports is not promised",
+    };
+    falls_short(nodes, host).then(|| {
+        format!(
+            "the nodes report {nodes} of the host's {host} (memory that is not initialised yet, or \
+             offline): {used}"
+        )
+    })
+}
+
 fn no_cpus(view: &View) -> Option<String> {
     let nodes = nodes_where(view, |node| node.cpus.is_empty() && has_memory(node));
     let gpu = nodes_where(view, |node| node.is_gpu && nodes.contains(node.id));
@@ -157,6 +190,19 @@ fn isolated(view: &View) -> Option<String> {
         .map(|list| format!("{list} {are} isolated (isolcpus): threads that roam never run there"))
 }
 
+fn reserved(view: &View) -> Option<String> {
+    let mut sizes = view.reserved_huge.iter();
+    let &(page, reserved, left) = sizes.next()?;
+    let (pages, are, them) =
+        if reserved == 1 { ("page", "is", "it") } else { ("pages", "are", "them") };
+    let more: String =
+        sizes.map(|(page, reserved, _)| format!(" ({reserved} of {page})")).collect();
+    Some(format!(
+        "{reserved} huge {pages} of {page}{more} {are} reserved by programs that have not touched \
+         {them}: {left} of the free ones are left"
+    ))
+}
+
 fn overpromised(view: &View) -> Option<String> {
     let beyond = |node: &Node| {
         let over = node.memory.claimed?.saturating_sub(node.memory.free?);
@@ -191,13 +237,19 @@ fn misplaced(view: &View) -> Option<String> {
 
 fn balancing(view: &View) -> Option<String> {
     let on = view.kernel.numa_balancing.is_some_and(|mode| mode & 1 == 1);
-    let pinned = view.guests.iter().flatten().filter(|guest| guest.pinned).count();
-    let are = noun(pinned, "guest is", "guests are");
-    (on && pinned > 0).then(|| {
-        format!(
-            "the kernel moves memory by itself while {pinned} {are} pinned: sysctl kernel.numa_balancing=0"
-        )
-    })
+    // The kernel passes over memory that is bound by a policy.
+    let moved = |guest: &&Guest| guest.pinned && guest.balanced == Some(true);
+    let mut moved = view.guests.iter().flatten().filter(moved);
+    let first = moved.next().filter(|_| on)?;
+    let more = match moved.count() {
+        0 => String::new(),
+        more => format!(" and of {more} more {}", noun(more, "guest", "guests")),
+    };
+    Some(format!(
+        "the kernel may move the memory of claim {}{more}, pinned and without a memory policy: bind it, \
+         or sysctl kernel.numa_balancing=0",
+        first.id
+    ))
 }
 
 fn reclaim(view: &View) -> Option<String> {

@@ -58,7 +58,7 @@ fn host(caches: &[Vec<Vec<Thread>>], slow: &[u32]) -> Snapshot {
     let gib = |n: u64| Some(Bytes::new(n << 30));
     let meminfo = NodeMeminfo { total: gib(64), free: gib(60), ..NodeMeminfo::default() };
     let memory = vec![NodeMemory { node: NodeId(0), meminfo: Some(meminfo) }];
-    let sample = Sample { cpu: times(100, |percent| percent), memory };
+    let sample = Sample { cpu: times(100, |percent| percent), memory, whole: None };
     let mut charges = Charges::default();
     let taken = all.iter().filter(|thread| thread.2).map(|thread| CpuId(thread.0));
     charges.add_pinned(&taken.collect());

@@ -6,6 +6,7 @@ use super::tree::{Entry, Tree};
 use super::view::View;
 use crate::parse::list::MAX_ID;
 use crate::source::cgroup::{self, Groups};
+use crate::source::{device, zones};
 
 pub(super) const NODES: &str = "sys/devices/system/node";
 const CPUS: &str = "sys/devices/system/cpu";
@@ -45,8 +46,6 @@ const TOPOLOGY: [&str; 16] = [
 const CACHE: [&str; 7] =
     ["coherency_line_size", "id", "level", "shared_cpu_list", "shared_cpu_map", "size", "type"];
 const PCI: [&str; 6] = ["class", "device", "local_cpulist", "local_cpus", "numa_node", "vendor"];
-/// Kinds of devices that people name: a network interface, a disk, a GPU, an InfiniBand adapter.
-const CLASSES: [&str; 4] = ["block", "drm", "infiniband", "net"];
 /// Of each kind. The largest hosts have some hundreds.
 const MAX_DEVICES: usize = 4096;
 
@@ -88,8 +87,19 @@ pub(super) fn structure(view: &View<'_>, tree: &mut Tree) -> Result<(), RecordEr
         copy(view, tree, &format!("{tiers}/{tier}/nodelist"), Need::Detail)?;
     }
     pci_devices(view, tree)?;
-    for class in CLASSES {
+    for class in device::CLASSES {
         class_devices(view, tree, class)?;
+    }
+    gpus(view, tree)?;
+    // Memory used as a disk; `show --devices` lists it.
+    let dax = "sys/bus/dax/devices";
+    for name in view.names(dax)?.iter().take(MAX_DEVICES) {
+        let link = format!("{dax}/{name}");
+        if let Some(to) = view.link(&link).filter(|to| to.starts_with("sys/devices/")) {
+            add(view, tree, &to, Entry::Dir)?;
+            details(view, tree, &to, &["numa_node", "size", "target_node"])?;
+            add(view, tree, &link, Entry::Link(to))?;
+        }
     }
     let proc = [
         ("proc/self/status", Need::Core, reduce::status as fn(&[u8]) -> Vec<u8>),
@@ -102,6 +112,16 @@ pub(super) fn structure(view: &View<'_>, tree: &mut Tree) -> Result<(), RecordEr
         copy_reduced(view, tree, path, need, reduce::whole, reduced)?;
     }
     groups(view, tree)?;
+    // hwloc asks the kernel what kind of CPU it runs on, and of a recording this file.
+    let kind = "proc/hwloc-nofile-info";
+    if view.root.is_live() {
+        let text = format!("Architecture: {}\n", std::env::consts::ARCH);
+        add(view, tree, kind, Entry::Text(text.into_bytes()))?;
+    } else {
+        copy_reduced(view, tree, kind, Need::Detail, reduce::whole, reduce::architecture)?;
+    }
+    let enough = zones::is_enough;
+    copy_reduced(view, tree, zones::ZONEINFO, Need::Detail, enough, reduce::zoneinfo)?;
     let first = reduce::has_first_cpu;
     copy_reduced(view, tree, "proc/cpuinfo", Need::Detail, first, reduce::cpuinfo)
 }
@@ -208,18 +228,23 @@ fn pci_devices(view: &View<'_>, tree: &mut Tree) -> Result<(), RecordError> {
         match view.link(&link).filter(|to| to.starts_with("sys/devices/")) {
             Some(to) => {
                 details(view, tree, &to, &PCI)?;
+                // A serial number: only its mark is recorded.
+                marked(view, tree, &format!("{to}/unique_id"))?;
                 add(view, tree, &link, Entry::Link(to))?;
             }
             // Some recordings have the files in place of the link.
-            None if !view.is_link(&link) => details(view, tree, &link, &PCI)?,
+            None if !view.is_link(&link) => {
+                details(view, tree, &link, &PCI)?;
+                marked(view, tree, &format!("{link}/unique_id"))?;
+            }
             None => tree.note(format!("{link} is left out: it leads to no device")),
         }
     }
     Ok(())
 }
 
-/// Reads the devices of a class that belong to hardware: the link to the device's directory, and
-/// the link in that to the hardware.
+/// Reads the devices of a class: the link to the device's directory, and in that what leads to the
+/// hardware: `device`, the devices below a virtual one, and `numa_node` on the way up.
 fn class_devices(view: &View<'_>, tree: &mut Tree, class: &str) -> Result<(), RecordError> {
     let dir = format!("sys/class/{class}");
     let mut names = view.names(&dir)?;
@@ -233,12 +258,69 @@ fn class_devices(view: &View<'_>, tree: &mut Tree, class: &str) -> Result<(), Re
         let link = format!("{dir}/{name}");
         let in_devices = |to: &String| to.starts_with("sys/devices/");
         let Some(real) = view.link(&link).filter(in_devices) else { continue };
-        let device = format!("{real}/device");
-        let Some(hardware) = view.link(&device).filter(in_devices) else { continue };
-        add(view, tree, &device, Entry::Link(hardware))?;
+        add(view, tree, &real, Entry::Dir)?;
+        let is_below = |name: &str| name == "device" || name.starts_with("lower_");
+        let below = view.names(&real)?;
+        links(view, tree, &real, below.into_iter().filter(|name| is_below(name)))?;
+        for list in ["slaves", "multipath"] {
+            let dir = format!("{real}/{list}");
+            links(view, tree, &dir, view.names(&dir)?.into_iter())?;
+        }
+        copy(view, tree, &format!("{real}/partition"), Need::Detail)?;
+        // Volumes are named after hosts and users.
+        marked(view, tree, &format!("{real}/dm/name"))?;
+        let mut dir = real.as_str();
+        while dir != "sys/devices" {
+            copy(view, tree, &format!("{dir}/numa_node"), Need::Detail)?;
+            let Some((parent, name)) = dir.rsplit_once('/') else { break };
+            dir = parent;
+            // The controllers of a subsystem lie beside its namespaces.
+            if name.starts_with("nvme-subsys") {
+                let subsystem = format!("{parent}/{name}");
+                let controller = |name: &String| is_numbered(name, "nvme");
+                let names = view.names(&subsystem)?;
+                links(view, tree, &subsystem, names.into_iter().filter(controller))?;
+            }
+        }
         add(view, tree, &link, Entry::Link(real))?;
     }
     Ok(())
+}
+
+/// Reads links of a directory that lead to devices.
+fn links(
+    view: &View<'_>,
+    tree: &mut Tree,
+    dir: &str,
+    names: impl Iterator<Item = String>,
+) -> Result<(), RecordError> {
+    for name in names.take(MAX_DEVICES) {
+        let link = format!("{dir}/{name}");
+        if let Some(to) = view.link(&link).filter(|to| to.starts_with("sys/devices/")) {
+            add(view, tree, &link, Entry::Link(to))?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads what NVIDIA's driver says of its GPUs: which node is the memory of one, and its UUID.
+fn gpus(view: &View<'_>, tree: &mut Tree) -> Result<(), RecordError> {
+    let dir = "proc/driver/nvidia/gpus";
+    for gpu in view.names(dir)?.iter().take(MAX_DEVICES) {
+        let dir = format!("{dir}/{gpu}");
+        if view.is_dir(&dir) {
+            add(view, tree, &dir, Entry::Dir)?;
+        }
+        let (status, about) = (format!("{dir}/numa_status"), format!("{dir}/information"));
+        copy_reduced(view, tree, &status, Need::Detail, reduce::whole, reduce::gpu_status)?;
+        copy_reduced(view, tree, &about, Need::Detail, reduce::whole, reduce::gpu_information)?;
+    }
+    Ok(())
+}
+
+/// Reads a file that holds a name, of which the mark is recorded.
+fn marked(view: &View<'_>, tree: &mut Tree, path: &str) -> Result<(), RecordError> {
+    copy_reduced(view, tree, path, Need::Detail, reduce::whole, reduce::marked)
 }
 
 fn note_left_out(tree: &mut Tree, dir: &str, count: usize) {

@@ -1,6 +1,8 @@
 //! Texts of /proc cut down to what a recording is for: no names of users, hosts or jobs, no serial
 //! numbers, nothing that is long for no use. Reducing a reduced text changes nothing.
 
+use crate::source::device::{is_mark, mark};
+
 /// Asked while a file is read: all of it is wanted.
 pub(super) fn whole(_: &[u8]) -> bool {
     false
@@ -25,6 +27,46 @@ pub(super) fn stat(text: &[u8]) -> Vec<u8> {
             }
             _ => keep(line, out),
         }
+    })
+}
+
+/// Keeps the kind of CPU, of all that hwloc saved of a host.
+pub(super) fn architecture(text: &[u8]) -> Vec<u8> {
+    each_line(text, |line, out| line.starts_with(b"Architecture:") && keep(line, out))
+}
+
+/// Keeps which node is the memory of a GPU: the line `Node: 1` of its `numa_status`.
+pub(super) fn gpu_status(text: &[u8]) -> Vec<u8> {
+    each_line(text, |line, out| line.trim_ascii_start().starts_with(b"Node:") && keep(line, out))
+}
+
+/// Keeps the mark of a GPU's UUID, of all that its `information` says.
+pub(super) fn gpu_information(text: &[u8]) -> Vec<u8> {
+    const UUID: &[u8] = b"GPU UUID:";
+    each_line(text, |line, out| {
+        let Some(uuid) = line.strip_prefix(UUID) else { return false };
+        out.extend_from_slice(UUID);
+        out.push(b' ');
+        out.extend_from_slice(&marked(uuid.trim_ascii()));
+        true
+    })
+}
+
+/// Puts a mark in place of a name, a mark of which stays: it can be asked for and not be read.
+pub(super) fn marked(text: &[u8]) -> Vec<u8> {
+    let name = crate::parse::trim_end(text);
+    let name = name.strip_prefix(b"0x").unwrap_or(name);
+    if is_mark(name) { text.to_vec() } else { mark(name).into_bytes() }
+}
+
+/// Keeps what `/proc/zoneinfo` says of the watermarks and sizes of zones: most of it is about single
+/// CPUs.
+pub(super) fn zoneinfo(text: &[u8]) -> Vec<u8> {
+    const KEPT: [&[u8]; 8] =
+        [b"boost", b"min", b"low", b"high", b"spanned", b"present", b"managed", b"protection:"];
+    each_line(text, |line, out| {
+        let word = line.trim_ascii_start().split(|&b| b == b' ').next().unwrap_or_default();
+        (line.starts_with(b"Node ") || KEPT.contains(&word)) && keep(line, out)
     })
 }
 

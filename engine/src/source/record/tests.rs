@@ -249,6 +249,7 @@ fn what_hwloc_and_a_launcher_read_is_recorded() {
             "../../devices/pci0000:00/0000:00:01.0/virtio0/block/vda",
         ),
         (format!("{pci}/virtio0/block/vda/device"), "../../../virtio0"),
+        ("sys/class/net/lo".to_owned(), "../../devices/virtual/net/lo"),
     ];
     for (path, to) in &links {
         made.link(path, to);
@@ -258,7 +259,7 @@ fn what_hwloc_and_a_launcher_read_is_recorded() {
         (format!("{NODE}/node5/access0/initiators/node9"), "../../../node9"),
         ("sys/bus/pci/devices/0000:00:02.0".to_owned(), "../../../../../../../etc"),
         ("sys/bus/pci/devices/0000:00:04.0".to_owned(), "/sys/devices/pci0000:00/0000:00:01.0"),
-        ("sys/class/net/lo".to_owned(), "../../devices/virtual/net/lo"),
+        ("sys/class/net/evil0".to_owned(), "../../../../outside"),
     ];
     for (path, to) in &left_out {
         made.link(path, to);
@@ -280,7 +281,7 @@ fn what_hwloc_and_a_launcher_read_is_recorded() {
         assert_eq!(after.get(Path::new(path)), None, "{path}");
     }
     assert!(!made.copy().join(NODE).join("node07").exists());
-    assert!(!made.copy().join("sys/devices/virtual/net").exists());
+    assert!(!made.copy().join("sys/devices/virtual/net/lo/mtu").exists());
     // The node that leaves goes with all that was in it.
     assert_eq!(
         made.copied("next/.removed").as_deref(),

@@ -28,7 +28,7 @@ pub(super) fn help(pen: &mut Pen<'_>) {
     let signs = [
         format!("{} advised  {} second best", glyphs.advised, glyphs.second),
         "left: free and cached memory less claims; of it placer keeps back".to_owned(),
-        "      100 MiB of each node, or 1 % if that is more".to_owned(),
+        "      100 MiB of each node, or 1 % if that is more, at most 5 %".to_owned(),
         "used: of what a guest was promised; there: on the advised nodes".to_owned(),
     ];
     let inner = panel(pen, "keys", cells(HELP.len() + 1 + signs.len()));

@@ -41,10 +41,13 @@ fn plain() -> View {
         isolated: CpuSet::new(),
         kernel: KernelSettings {
             numa_balancing: Some(0),
+            memory_total: Some(Bytes::new(24 * GIB)),
             zone_reclaim_mode: Some(0),
             swap_total: Some(Bytes::new(GIB)),
             swap_free: Some(Bytes::new(GIB - 1)),
         },
+        reserved_huge: Vec::new(),
+        reported: Some(Bytes::new(24 * GIB)),
         measured: None,
         odd: Vec::new(),
         notes: Vec::new(),
@@ -62,6 +65,7 @@ fn guest(id: &str, advised: u32, now: &[(u32, u64)]) -> Guest {
         program: None,
         asked: true,
         pinned: true,
+        balanced: Some(true),
         cpus: CpuShare::from_hundredths(100),
         memory: Bytes::new(GIB),
         page: None,
@@ -168,9 +172,18 @@ fn guests_and_promises() {
 
 #[test]
 fn the_kernels_settings() {
-    let text =
-        "the kernel moves memory by itself while 1 guest is pinned: sysctl kernel.numa_balancing=0";
+    let text = "the kernel may move the memory of claim 0000000a, pinned and without a memory policy: \
+                bind it, or sysctl kernel.numa_balancing=0";
     check("numa-balancing", text, |view| view.kernel.numa_balancing = Some(1));
+    // Bound strictly the kernel passes it over; what is not seen is not said.
+    for balanced in [Some(false), None] {
+        let bound = Guest { balanced, ..guest("0000000b", 1, &[(1, GIB)]) };
+        let change = |view: &mut View| {
+            view.kernel.numa_balancing = Some(1);
+            view.guests = Some(vec![bound]);
+        };
+        assert_eq!(odd(change), []);
+    }
     // Mode 2 only moves cold memory to slower nodes; without guests nobody minds.
     assert_eq!(odd(|view| view.kernel.numa_balancing = Some(2)), []);
     assert_eq!(
@@ -195,6 +208,22 @@ fn the_kernels_settings() {
         view.kernel.swap_free = Some(Bytes::new(GIB / 2));
     });
     assert_eq!(odd(|view| view.kernel = KernelSettings::default()), []);
+}
+
+#[test]
+fn memory_that_nodes_report_wrongly() {
+    let text = "node 1 reports 9.0 GiB free of 8.0 GiB: never more than all of it is promised";
+    check("free-above-total", text, |view| view.nodes[1].memory.unused = Some(Bytes::new(9 * GIB)));
+    let text = "the nodes report 12.0 GiB of the host's 24.0 GiB (memory that is not initialised yet, \
+                or offline): what no node reports is not promised";
+    check("unreported-memory", text, |view| view.reported = Some(Bytes::new(12 * GIB)));
+    assert_eq!(odd(|view| view.reported = None), []);
+    assert_eq!(odd(|view| view.kernel.memory_total = None), []);
+    let text = "100 huge pages of 2.0 MiB are reserved by programs that have not touched them: 50 of the \
+                free ones are left";
+    check("reserved-huge-pages", text, |view| {
+        view.reserved_huge = vec![(Bytes::new(2 << 20), 100, 50)]
+    });
 }
 
 #[test]
