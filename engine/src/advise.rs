@@ -97,7 +97,8 @@ fn by_best(
     {
         let (nodes, split) = ([lone.share.node], [lone.share]);
         let (figures, proof) = (Some(lone.figures), Some(Proof::Optimal));
-        return Ok(told(host, &Chosen { nodes: &nodes, figures, split: &split, proof }));
+        let advice = told(host, &Chosen { nodes: &nodes, figures, split: &split, proof });
+        return by_caches(snapshot, request, host, usable, advice, lone.fastest);
     }
     let mut space = Workspace::new();
     let mut seed: Vec<u32> = Vec::new();
@@ -116,7 +117,9 @@ fn by_best(
     let anywhere = space.solution();
     let Some((device, figures)) = request.near.zip(anywhere.figures).filter(|_| anywhere.fits)
     else {
-        return Ok(told(host, &Chosen::from(anywhere)));
+        let fastest = anywhere.fastest;
+        let advice = told(host, &Chosen::from(anywhere));
+        return by_caches(snapshot, request, host, usable, advice, fastest);
     };
     let most = figures.slowdown * WORTH_OF_A_DEVICE;
     let farther = told(host, &Chosen::from(anywhere));
@@ -130,6 +133,48 @@ fn by_best(
     }
     Ok(farther)
 }
+
+/// Between single nodes that are as fast as the advised one, prefers those whose caches suit the guest within
+/// 2 % of the best, and of these the one with most room. `fastest` is the lowest slowdown of any set.
+fn by_caches(
+    snapshot: &Snapshot,
+    request: &Request,
+    host: &Host,
+    usable: &Usable<'_>,
+    advice: Advice,
+    fastest: f64,
+) -> Result<Advice, AdviseError> {
+    let Some(advised) = advice.cache_cost.filter(|&cost| cost > EQUAL) else { return Ok(advice) };
+    if advice.nodes.len() != 1 || !advice.fits() || request.near.is_some() {
+        return Ok(advice);
+    }
+    let question = question(request, &[]);
+    let equal = |node: &&best::Node| {
+        let holds = f64::from(node.cpus) >= question.cpus && node.mem >= question.memory.max(1.0);
+        holds
+            && place(host, &question, &[node.id])
+                .is_some_and(|placement| placement.figures.slowdown <= fastest * EQUAL)
+    };
+    let cost = |node: &best::Node| {
+        let nodes = std::iter::once(NodeId(node.id)).collect();
+        let inside = caches::place(snapshot, request, usable, &nodes, &[]);
+        (NodeId(node.id), inside.cost.unwrap_or(1.0))
+    };
+    let costs: Vec<(NodeId, f64)> = host.nodes().iter().filter(equal).map(cost).collect();
+    let lowest = costs.iter().map(|&(_, cost)| cost).fold(advised, f64::min);
+    if advised <= lowest * EQUAL {
+        return Ok(advice);
+    }
+    let suited = costs.iter().filter(|&&(_, cost)| cost <= lowest * EQUAL);
+    let suited: NodeSet = suited.map(|&(node, _)| node).collect();
+    let suited = usable.only(&suited).host(snapshot, request)?;
+    let mut space = Workspace::new();
+    let found = best::solve(&suited, &question, &mut space);
+    Ok(describe(snapshot, request, usable, &suited, &Chosen::from(found)))
+}
+
+/// Slowdowns and costs within this factor of the lowest are equal.
+const EQUAL: f64 = 1.02;
 
 /// Up to so many useful nodes policy `best` looks at every set.
 const ALL_SETS_ARE_SEEN: usize = 16;

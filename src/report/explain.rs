@@ -135,6 +135,10 @@ fn hops(distance: f64, distances: &Distances) -> &'static str {
 /// Says in which caches the guest runs and what that is worth, in a line or two.
 fn caches(request: &Request, advice: &Advice) -> Vec<String> {
     let Some(cost) = advice.cache_cost else { return Vec::new() };
+    // One cache in each of several nodes is what the nodes are.
+    if advice.nodes.len() > 1 && advice.caches.len() <= advice.nodes.len() {
+        return Vec::new();
+    }
     let guest = cpus(request.cpus);
     let cache = |share: &CacheShare| {
         let size = share.size.map_or_else(String::new, |size| format!(" of {size}"));

@@ -20,6 +20,12 @@ type Thread = (u32, u64, bool);
 
 /// A host of one node whose caches have these cores.
 fn host(caches: &[Vec<Vec<Thread>>], slow: &[u32]) -> Snapshot {
+    host_of(&[caches.to_vec()], &[60], slow)
+}
+
+/// A host of equal nodes with these caches and so many GiB free.
+fn host_of(nodes: &[Vec<Vec<Vec<Thread>>>], free: &[u64], slow: &[u32]) -> Snapshot {
+    let caches: Vec<Vec<Vec<Thread>>> = nodes.concat();
     let set = |cpus: &[Thread]| -> CpuSet { cpus.iter().map(|thread| CpuId(thread.0)).collect() };
     let text = |text: String| TextFile { path: "a file".into(), text: text.into_bytes() };
     let all: Vec<Thread> = caches.iter().flatten().flatten().copied().collect();
@@ -38,15 +44,20 @@ fn host(caches: &[Vec<Vec<Thread>>], slow: &[u32]) -> Snapshot {
         caches: shared.collect(),
         slow: slow.iter().map(|&cpu| (CpuId(cpu), 614)).collect(),
     };
-    let files = HostFiles {
-        nodes: vec![NodeFiles {
-            id: NodeId(0),
-            dir: "node0".into(),
-            cpulist: Some(text(set(&all).to_string())),
+    let ids = || 0..u32::try_from(nodes.len()).expect("few nodes");
+    let one_node = |(id, caches): (u32, &Vec<Vec<Vec<Thread>>>)| {
+        let distances = ids().map(|other| if other == id { "10" } else { "21" });
+        NodeFiles {
+            id: NodeId(id),
+            dir: "node".into(),
+            cpulist: Some(text(set(&caches.concat().concat()).to_string())),
             cpumap: None,
-            distance: Some(text("10".to_owned())),
+            distance: Some(text(distances.collect::<Vec<_>>().join(" "))),
             access: None,
-        }],
+        }
+    };
+    let files = HostFiles {
+        nodes: ids().zip(nodes).map(one_node).collect(),
         cores: Some(cores),
         ..HostFiles::default()
     };
@@ -56,9 +67,18 @@ fn host(caches: &[Vec<Vec<Thread>>], slow: &[u32]) -> Snapshot {
         CpuTimes::new(Instant::from_centiseconds(at), counters)
     };
     let gib = |n: u64| Some(Bytes::new(n << 30));
+<<<<<<< HEAD
     let meminfo = NodeMeminfo { total: gib(64), free: gib(60), ..NodeMeminfo::default() };
     let memory = vec![NodeMemory { node: NodeId(0), meminfo: Some(meminfo) }];
     let sample = Sample { cpu: times(100, |percent| percent), memory, whole: None };
+=======
+    let memory = ids().zip(free).map(|(id, &free)| {
+        let meminfo = NodeMeminfo { total: gib(64), free: gib(free), ..NodeMeminfo::default() };
+        NodeMemory { node: NodeId(id), meminfo: Some(meminfo) }
+    });
+    let memory = memory.collect();
+    let sample = Sample { cpu: times(100, |percent| percent), memory };
+>>>>>>> 8c3393a (advise: of equal nodes prefer one whose caches suit the guest)
     let mut charges = Charges::default();
     let taken = all.iter().filter(|thread| thread.2).map(|thread| CpuId(thread.0));
     charges.add_pinned(&taken.collect());
@@ -157,4 +177,20 @@ fn slow_cores_are_used_last() {
     assert_eq!(cpus(6.0, Cores::Any), "0-11");
     assert_eq!(cpus(4.0, Cores::Efficient), "4-11");
     assert_eq!(cpus(2.0, Cores::Fast), "0-3");
+}
+
+#[test]
+fn of_equal_nodes_the_one_with_an_idle_cache_is_preferred() {
+    let cache = |first: u32, idle: u64| -> Vec<Vec<Thread>> {
+        (first..first + 8).map(|cpu| vec![(cpu, idle, false)]).collect()
+    };
+    // As many idle CPUs on both; node 0 has more room, but its idle CPUs are in two caches.
+    let straddled = vec![cache(0, 50), cache(8, 50)];
+    let whole = vec![cache(16, 100), cache(24, 0)];
+    let snapshot = host_of(&[straddled, whole], &[60, 40], &[]);
+    let advice = advise(&snapshot, &request(8.0, Prefer::Room)).expect("an answer");
+    assert_eq!((advice.nodes.to_string(), advice.cpus.to_string()), ("1".into(), "16-23".into()));
+    let ignoring = request(8.0, Prefer::Room).with_cache(cache::Rules::default().with_penalty(0));
+    let advice = advise(&snapshot, &ignoring).expect("an answer");
+    assert_eq!((advice.nodes.to_string(), advice.cpus.to_string()), ("0".into(), "0-15".into()));
 }
