@@ -67,18 +67,12 @@ fn host_of(nodes: &[Vec<Vec<Vec<Thread>>>], free: &[u64], slow: &[u32]) -> Snaps
         CpuTimes::new(Instant::from_centiseconds(at), counters)
     };
     let gib = |n: u64| Some(Bytes::new(n << 30));
-<<<<<<< HEAD
-    let meminfo = NodeMeminfo { total: gib(64), free: gib(60), ..NodeMeminfo::default() };
-    let memory = vec![NodeMemory { node: NodeId(0), meminfo: Some(meminfo) }];
-    let sample = Sample { cpu: times(100, |percent| percent), memory, whole: None };
-=======
     let memory = ids().zip(free).map(|(id, &free)| {
         let meminfo = NodeMeminfo { total: gib(64), free: gib(free), ..NodeMeminfo::default() };
         NodeMemory { node: NodeId(id), meminfo: Some(meminfo) }
     });
     let memory = memory.collect();
-    let sample = Sample { cpu: times(100, |percent| percent), memory };
->>>>>>> 8c3393a (advise: of equal nodes prefer one whose caches suit the guest)
+    let sample = Sample { cpu: times(100, |percent| percent), memory, whole: None };
     let mut charges = Charges::default();
     let taken = all.iter().filter(|thread| thread.2).map(|thread| CpuId(thread.0));
     charges.add_pinned(&taken.collect());
