@@ -136,7 +136,7 @@ fn hops(distance: f64, distances: &Distances) -> &'static str {
 fn caches(request: &Request, advice: &Advice) -> Vec<String> {
     let Some(cost) = advice.cache_cost else { return Vec::new() };
     // One cache in each of several nodes is what the nodes are.
-    if advice.nodes.len() > 1 && advice.caches.len() <= advice.nodes.len() {
+    if advice.nodes.len() > 1 && advice.caches.len() <= advice.nodes.iter().count() {
         return Vec::new();
     }
     let guest = cpus(request.cpus);
