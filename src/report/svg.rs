@@ -210,7 +210,7 @@ fn summary(view: &View) -> String {
     let (nodes, cpus) = (view.nodes.len(), view.cpus());
     let plural = |one: bool, noun: &str| if one { noun.to_owned() } else { format!("{noun}s") };
     let claims = match view.claims() {
-        None => "claims not told".to_owned(),
+        None => "claims not known".to_owned(),
         Some((0, 0)) => "no claims".to_owned(),
         Some((guests, holds)) => format!(
             "{guests} {}, {holds} {}",

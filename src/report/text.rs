@@ -61,7 +61,7 @@ fn head(view: &View, style: &Style, text: &mut String) {
 
 fn claims(view: &View) -> String {
     match view.claims() {
-        None => "not told".to_owned(),
+        None => "not known".to_owned(),
         Some((0, 0)) => "none".to_owned(),
         Some((guests, holds)) => format!(
             "{guests} {}, {holds} {} (see placer ps)",

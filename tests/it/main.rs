@@ -17,6 +17,7 @@ mod guide;
 mod hardships;
 mod help;
 mod killed;
+mod language;
 mod launch;
 mod limits;
 mod machines;

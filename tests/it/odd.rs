@@ -217,9 +217,9 @@ fn claims_that_cannot_be_told_are_not_none() {
         let line = table.lines().nth(1).expect("a line").to_owned();
         let svg = text(&show(&root, state, &["--svg", "-"]).stdout);
         let claimed = json(&show(&root, state, &["--json"]))["nodes"][0]["claimed"].clone();
-        (line, claimed, svg.contains("claims are not told"), svg.contains("nothing is claimed"))
+        (line, claimed, svg.contains("claims are not known"), svg.contains("nothing is claimed"))
     };
     assert_eq!(claims(&good), ("claims: none".to_owned(), json!(0), false, true));
     std::os::unix::fs::symlink(&good, &state).expect("a link");
-    assert_eq!(claims(&state), ("claims: not told".to_owned(), Value::Null, true, false));
+    assert_eq!(claims(&state), ("claims: not known".to_owned(), Value::Null, true, false));
 }

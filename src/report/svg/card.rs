@@ -181,7 +181,7 @@ impl Draft<'_> {
     fn claimed(&mut self, view: &View) {
         let id = self.node.id;
         let claimed = match self.node.memory.claimed {
-            None => "claims not told".to_owned(),
+            None => "claims not known".to_owned(),
             Some(Bytes::ZERO) => "nothing claimed".to_owned(),
             Some(claimed) => format!("{claimed} claimed"),
         };

@@ -83,7 +83,7 @@ pub(super) fn guests(canvas: &mut Canvas, view: &View, at: (f64, f64), width: f6
     canvas.text(Place::start(x, y + 14.0, width), bold(14.0, "t"), "Guests and holds");
     y += 32.0;
     let said = match &view.guests {
-        None => "claims are not told",
+        None => "claims are not known",
         Some(guests) if guests.is_empty() => "nothing is claimed",
         Some(_) => "",
     };

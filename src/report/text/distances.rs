@@ -13,7 +13,7 @@ const MOST_KINDS: usize = 8;
 
 pub(super) fn draw(view: &View, style: &Style, text: &mut String) {
     let Some(table) = &view.distances else {
-        put(text, "\ndistances: not told\n");
+        put(text, "\ndistances: not known\n");
         return;
     };
     let width = table.nodes().iter().map(|node| node.0.to_string().len());

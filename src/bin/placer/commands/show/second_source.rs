@@ -69,7 +69,7 @@ mod with_hwloc {
             for device in &facts.devices {
                 let names: Vec<&str> = device.os.iter().map(|os| os.name.as_str()).collect();
                 let address = device.address.as_deref().unwrap_or("-");
-                let near = near(&facts, device).unwrap_or_else(|| "not told".to_owned());
+                let near = near(&facts, device).unwrap_or_else(|| "not known".to_owned());
                 let line = format!("  {address:<14} {near:<10} {}", names.join(" "));
                 writeln!(text, "{}", line.trim_end())?;
             }
