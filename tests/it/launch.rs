@@ -85,7 +85,7 @@ fn what_does_not_fit_starts_nothing() {
     let host = host();
     let (code, stdout, stderr) = dry(host.path(), &["--memory", "64G", "--", "true"]);
     assert_eq!((code, stdout.as_str()), (Some(1), ""));
-    assert!(stderr.starts_with("placer: nothing is started: 1 CPU and 64.0 GiB do not fit"));
+    assert!(stderr.starts_with("placer: not starting: 1 CPU and 64.0 GiB do not fit"));
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
     // By force it is: not strictly, since the kernel would end it on a full node.
     let (code, stdout, _) = dry(host.path(), &["--memory", "64G", "--force", "--", "true"]);

@@ -121,7 +121,7 @@ fn refuses_400_mib(root: &Path, words: &str) {
     let (code, stdout, stderr) = launched(root, "2", "400M");
     assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
     assert!(
-        stderr.starts_with("placer: nothing is started: ") && stderr.contains(words),
+        stderr.starts_with("placer: not starting: ") && stderr.contains(words),
         "{stderr}"
     );
 }

@@ -49,8 +49,8 @@ pub(crate) fn run(args: &Launch, set: settings::Claims) -> Result<ExitCode, Box<
     if let Some(short) = advice.shortfall {
         let what = shortage(&request, &advice, short);
         if !args.force {
-            let force = "--force starts it all the same";
-            output::line(&format!("placer: nothing is started: {what}; {force}"));
+            let force = "use --force to start anyway";
+            output::line(&format!("placer: not starting: {what}; {force}"));
             return Ok(ExitCode::from(UNFIT));
         }
         output::warn(&what);
