@@ -120,10 +120,7 @@ fn refuses_400_mib(root: &Path, words: &str) {
     assert!(stderr.contains(words), "{stderr}");
     let (code, stdout, stderr) = launched(root, "2", "400M");
     assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
-    assert!(
-        stderr.starts_with("placer: not starting: ") && stderr.contains(words),
-        "{stderr}"
-    );
+    assert!(stderr.starts_with("placer: not starting: ") && stderr.contains(words), "{stderr}");
 }
 
 #[test]

@@ -204,8 +204,7 @@ fn below_named(
         let file = dir.join("cgroup.subtree_control");
         let seen =
             "groups in it have no cpuset controller, and it is not delegated to this process";
-        error(Errno::EPERM, seen)
-            .hint(format!("its owner can write +cpuset to {}", file.display()))
+        error(Errno::EPERM, seen).hint(format!("its owner can write +cpuset to {}", file.display()))
     } else {
         error(Errno::EBUSY, "processes run in it, so groups in it can have no controllers")
     })

@@ -153,10 +153,7 @@ fn a_tree_of_systemds_is_left_alone() {
     let lines = shown(&fake, &planned(&fake, &tree, CgroupMode::Own, Some("guests.slice")));
     assert_eq!(lines, below("/guests.slice"));
     let error = refused(&fake, &tree, CgroupMode::Own, Some("/guests.slice/x")).to_string();
-    assert!(
-        error.contains("it is not delegated to this process (its owner can write"),
-        "{error}"
-    );
+    assert!(error.contains("it is not delegated to this process (its owner can write"), "{error}");
     assert_eq!(fake.calls.borrow().iter().filter(|call| !call.starts_with("read")).count(), 0);
 }
 
