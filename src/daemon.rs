@@ -11,6 +11,7 @@ pub(crate) mod core;
 mod descriptors;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod limits;
 mod lock;
 mod log;
 mod metrics;
@@ -164,8 +165,9 @@ struct Rounds {
     saved: Option<Instant>,
     /// The newest snapshot that was seen, and when it was new.
     seen: Option<(u64, Instant)>,
-    /// Looks for guests that have come for their holds.
+    /// Looks for guests that have come for their holds: for the host's, and for users'.
     adopting: Option<JoinHandle<()>>,
+    adopting_users: Option<JoinHandle<()>>,
 }
 
 impl Rounds {
@@ -197,6 +199,7 @@ impl Rounds {
             core.log().tell(Level::Debug, "counters are not saved", &[("why", &line)]);
         }
         self.keep_adopted(core);
+        self.keep_adopted_by_users(core);
     }
 
     /// In a thread that nobody waits for: who reads of a process that is stuck in the kernel is stuck too.
@@ -214,5 +217,23 @@ impl Rounds {
         };
         let thread = std::thread::Builder::new().name("placer-holds".to_owned());
         self.adopting = thread.spawn(work).ok();
+    }
+
+    /// The same for users' guests, apart: a user can make a look at an own process last for ever.
+    fn keep_adopted_by_users(&mut self, core: &Arc<Core>) {
+        if self.adopting_users.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            return;
+        }
+        let core = Arc::clone(core);
+        let work = move || {
+            let done = claiming::keep_adopted_by_users(core.root(), core.settings().claims);
+            if let Err(error) = done {
+                let why = crate::output::chain(&error);
+                let fields: [(&str, &dyn std::fmt::Display); 1] = [("why", &why)];
+                core.log().tell(Level::Debug, "users' guests are not written down", &fields);
+            }
+        };
+        let thread = std::thread::Builder::new().name("placer-users".to_owned());
+        self.adopting_users = thread.spawn(work).ok();
     }
 }

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use placer_engine::claims::{Claim, Decision, For};
-use placer_engine::{Bytes, Charges, Snapshot, SourceError, SysRoot};
+use placer_engine::claims::{Claim, Decision, For, Principals};
+use placer_engine::{Bytes, Charges, CpuShare, Request, Snapshot, SourceError, SysRoot};
 
+use super::limits::Limits;
 use super::log::Log;
 use super::metrics::Metrics;
 use super::peer::Peer;
@@ -31,6 +32,8 @@ pub(crate) struct Core {
     log: Log,
     decisions: AtomicU64,
     metrics: Metrics,
+    /// The accounts of this host, as they were when the settings were read.
+    accounts: ArcSwap<Principals>,
     /// What was logged last about the ledger.
     ledger_notes: Mutex<Vec<String>>,
 }
@@ -64,6 +67,7 @@ impl Core {
             log,
             decisions: AtomicU64::new(0),
             metrics: Metrics::default(),
+            accounts: ArcSwap::from_pointee(Principals::read(root)),
             ledger_notes: Mutex::default(),
         })
     }
@@ -140,6 +144,7 @@ impl Core {
             let why = output::chain(&error);
             self.log.tell(Level::Error, "the interval stays as it was", &[("why", &why)]);
         }
+        self.accounts.store(Arc::new(Principals::read(self.root())));
         self.log.tell(Level::Notice, "settings read", &[]);
     }
 
@@ -291,7 +296,7 @@ impl Figures for Asked<'_> {
         (self.peer.caller, self.peer.uid)
     }
 
-    fn refuses(&self, decision: &Decision<'_>, memory: Bytes, who: &For) -> Option<String> {
+    fn refuses(&self, decision: &Decision<'_>, request: &Request, who: &For) -> Option<String> {
         if (self.gone)() {
             // Under the lock: nobody hears of a claim that is made now.
             return Some("who asked, or for whom, has gone".to_owned());
@@ -300,35 +305,21 @@ impl Figures for Asked<'_> {
         if uid == 0 || uid == nix::unistd::geteuid().as_raw() {
             return None;
         }
-        let set = &self.set.daemon;
-        let of_user = |claim: &&Claim| claim.caller.uid == uid;
-        let (mut count, mut has) = (0u32, memory);
-        for claim in decision.ledger().claims().iter().filter(of_user) {
-            count += 1;
-            has = has.saturating_add(claim.memory);
+        if decision.is_for_the_host() {
+            return Some(
+                "the ledger is three quarters full, and the rest is the host's".to_owned(),
+            );
         }
         let snapshot = self.core.warm.engine().snapshot();
-        let total: Bytes = snapshot.nodes().iter().filter_map(|node| node.memory_total).sum();
-        let most = set.user_memory.of(total);
-        if count >= set.user_claims {
-            let most = set.user_claims;
-            return Some(format!(
-                "user {uid} has {count} claims, and may have {most} (user-claims of [daemon])"
-            ));
-        }
-        if has > most {
-            return Some(format!(
-                "with it user {uid} would have claimed {has}, and may {most} (user-memory of [daemon])"
-            ));
-        }
-        if let For::Hold(time) = who
-            && *time > set.user_hold
-        {
-            let most = set.user_hold;
-            return Some(format!(
-                "expected a hold of at most {most:?} (user-hold of [daemon]), found {time:?}"
-            ));
-        }
-        None
+        let nodes = snapshot.nodes();
+        let cpus = nodes.iter().map(|node| node.cpus.len()).sum();
+        let limits = Limits {
+            set: &self.set.daemon,
+            accounts: &self.core.accounts.load(),
+            ledger: decision.ledger(),
+            free: nodes.iter().filter_map(|node| node.memory_free).sum(),
+            cpus: CpuShare::from_cpus(cpus).unwrap_or_default(),
+        };
+        limits.refuse(uid, request, who)
     }
 }

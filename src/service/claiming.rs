@@ -100,6 +100,16 @@ pub(crate) fn keep_adopted(
     Claims::open_to_claim(&place(set), root)?.keep_adopted(PATIENCE)
 }
 
+/// The same for users' guests, see [`Claims::keep_adopted_by_users`].
+///
+/// Errors: as [`keep_adopted`].
+pub(crate) fn keep_adopted_by_users(
+    root: &SysRoot,
+    set: settings::Claims,
+) -> Result<(), ClaimError> {
+    Claims::open_to_claim(&place(set), root)?.keep_adopted_by_users(PATIENCE)
+}
+
 /// The ledger of a decision that is to be claimed; empty when it cannot be had.
 pub struct Desk {
     claims: Option<Claims>,
@@ -164,7 +174,7 @@ pub(crate) fn claim_as_asked(
     who: For,
     figures: &dyn Figures,
 ) -> Option<ClaimId> {
-    if let Some(why) = figures.refuses(&decision, request.memory, &who) {
+    if let Some(why) = figures.refuses(&decision, request, &who) {
         trouble::note(Effect::Unclaimed, format!("nothing is claimed: {why}"));
         return None;
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use nix::unistd::{getppid, getuid};
 use placer_engine::claims::{Decision, For};
 use placer_engine::source::SnapshotReader;
-use placer_engine::{Bytes, Charges, Snapshot, SourceError, SysRoot};
+use placer_engine::{Bytes, Charges, Request, Snapshot, SourceError, SysRoot};
 
 use super::numad;
 use crate::service::claiming;
@@ -46,7 +46,7 @@ pub trait Figures {
     fn asker(&self) -> (u32, u32);
 
     /// Returns why who asks may not claim so much, under the lock of the ledger; nothing when he may.
-    fn refuses(&self, decision: &Decision<'_>, memory: Bytes, who: &For) -> Option<String>;
+    fn refuses(&self, decision: &Decision<'_>, request: &Request, who: &For) -> Option<String>;
 }
 
 /// Read by this process, for whom it was started by.
@@ -116,7 +116,7 @@ impl Figures for Local<'_> {
         (u32::try_from(getppid().as_raw()).unwrap_or_default(), getuid().as_raw())
     }
 
-    fn refuses(&self, _: &Decision<'_>, _: Bytes, _: &For) -> Option<String> {
+    fn refuses(&self, _: &Decision<'_>, _: &Request, _: &For) -> Option<String> {
         // What is claimed lies in a ledger of one's own.
         None
     }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use placer_engine::{Bytes, Request};
+use placer_engine::{Bytes, CpuShare, Request};
 use toml::de::DeValue;
 
 use super::error::Fault;
@@ -22,9 +22,11 @@ pub struct Daemon {
     pub clients_per_user: u32,
     /// How long a connection may say nothing.
     pub idle: Duration,
-    /// What one user who is not root may have claimed: how many, how much, for how long.
+    /// What one user who is not root, with all subordinate users, may have claimed: how many, how much
+    /// of the free memory, how many CPUs, for how long.
     pub user_claims: u32,
     pub user_memory: Part,
+    pub user_cpus: CpuPart,
     pub user_hold: Duration,
     /// Whether numad's message queue is served.
     pub queue: bool,
@@ -53,6 +55,26 @@ impl Part {
     }
 }
 
+/// A part of a host's CPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CpuPart {
+    Percent(u32),
+    Amount(CpuShare),
+}
+
+impl CpuPart {
+    /// Returns how much it is of `all`.
+    pub(crate) fn of(self, all: CpuShare) -> CpuShare {
+        match self {
+            Self::Amount(amount) => amount,
+            Self::Percent(percent) => {
+                let part = u128::from(all.hundredths()) * u128::from(percent) / 100;
+                CpuShare::from_hundredths(u64::try_from(part).unwrap_or(u64::MAX))
+            }
+        }
+    }
+}
+
 /// What is logged, the gravest first; the numbers are syslog's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Level {
@@ -72,6 +94,7 @@ impl Default for Daemon {
             idle: Duration::from_secs(300),
             user_claims: 64,
             user_memory: Part::Percent(50),
+            user_cpus: CpuPart::Percent(50),
             user_hold: Duration::from_secs(300),
             queue: true,
             metrics: None,
@@ -99,6 +122,8 @@ impl Daemon {
         })?;
         let part = "a part or an amount of memory in quotes, as in \"50%\" or \"8G\"";
         keys.read("user-memory", part, &mut new.user_memory, memory)?;
+        let part = "a part or a number of CPUs in quotes, as in \"50%\" or \"16\"";
+        keys.read("user-cpus", part, &mut new.user_cpus, cpus)?;
         keys.read("user-hold", time, &mut new.user_hold, |value| {
             duration::parse_hold(value.as_str()?).ok()
         })?;
@@ -124,12 +149,23 @@ fn clients(value: &DeValue<'_>) -> Option<u32> {
 fn memory(value: &DeValue<'_>) -> Option<Part> {
     let text = value.as_str()?;
     match text.strip_suffix('%') {
-        Some(number) if number.bytes().all(|b| b.is_ascii_digit()) => {
-            number.parse().ok().filter(|percent| *percent <= 10_000).map(Part::Percent)
-        }
-        Some(_) => None,
+        Some(number) => percent(number).map(Part::Percent),
         None => Request::memory_of(text).ok().map(Part::Amount),
     }
+}
+
+fn cpus(value: &DeValue<'_>) -> Option<CpuPart> {
+    let text = value.as_str()?;
+    match text.strip_suffix('%') {
+        Some(number) => percent(number).map(CpuPart::Percent),
+        None if text.contains(':') => None,
+        None => text.parse().ok().map(|request: Request| CpuPart::Amount(request.cpus)),
+    }
+}
+
+fn percent(number: &str) -> Option<u32> {
+    let digits = number.bytes().all(|b| b.is_ascii_digit());
+    number.parse().ok().filter(|percent| digits && *percent <= 10_000)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@ use std::path::Path;
 use clap::FromArgMatches;
 use proptest::prelude::*;
 
+use super::daemon::CpuPart;
 use super::*;
 use crate::args::{self, Args, Command};
 use crate::output;
@@ -111,6 +112,7 @@ clients-per-user = 8
 idle = "1m"
 user-claims = 0
 user-memory = "64G"
+user-cpus = "2.5"
 user-hold = "1s"
 queue = false
 metrics = "[::1]:9464"
@@ -132,6 +134,7 @@ fn every_setting_can_be_changed() {
         idle: Duration::from_secs(60),
         user_claims: 0,
         user_memory: Part::Amount(Bytes::new(64 << 30)),
+        user_cpus: CpuPart::Amount(placer_engine::CpuShare::from_hundredths(250)),
         user_hold: Duration::from_secs(1),
         queue: false,
         metrics: "[::1]:9464".parse().ok(),

@@ -139,8 +139,10 @@ fn a_second_daemon_says_that_one_runs_and_the_first_ends_when_told() {
 
 #[test]
 fn claims_are_made_and_ended_by_whom_may() {
-    let daemon =
-        Daemon::start(None, "user-claims = 2\nuser-memory = \"64M\"\nuser-hold = \"60m\"\n");
+    let daemon = Daemon::start(
+        None,
+        "user-claims = 2\nuser-memory = \"64M\"\nuser-cpus = \"100%\"\nuser-hold = \"60m\"\n",
+    );
     let claim = |parameters| daemon.call("org.placer.Daemon.AdviseAndClaim", parameters);
     let own = claim(json!({"request": request(1, 2), "pid": 0}));
     let id = own["parameters"]["claim"].clone();
@@ -256,6 +258,52 @@ fn it_writes_down_who_has_come_for_a_hold_so_that_it_ends_with_him() {
     guest.kill().expect("killed");
     guest.wait().expect("waited for");
     wait_until("ended with it", &|| !ps(&id));
+}
+
+#[test]
+fn a_users_guest_takes_over_that_users_hold_and_roots_guest_only_roots() {
+    if !nix::unistd::geteuid().is_root() {
+        return eprintln!("skipped: only root can ask as another user");
+    }
+    const STRANGER: u32 = 65_534;
+    let daemon = Daemon::start(None, "user-cpus = \"1000%\"\n");
+    let (program, qemu) =
+        (daemon.dir.path().join("placer"), daemon.dir.path().join("qemu-system-test"));
+    common::copy_program(env!("CARGO_BIN_EXE_placer"), &program);
+    common::copy_program("/bin/sh", &qemu);
+    let hold = |uid: u32, request: &str| -> String {
+        let client = || {
+            let mut command = Command::new(&program);
+            command.env_clear().env("PLACER_STATE_DIR", daemon.dir.path());
+            command.env("PLACER_CONFIG", &daemon.config).uid(uid).gid(uid);
+            command.args(["advise", "--via", "daemon", "--json", "--hold", "5m", request]);
+            command
+        };
+        let held: Value = serde_json::from_slice(&answered(client).stdout).expect("JSON");
+        held["claim"].as_str().expect("it is held").to_owned()
+    };
+    let owner = |id: &str| -> Option<u64> {
+        let ledger = std::fs::read_to_string(daemon.dir.path().join("claims.jsonl")).ok()?;
+        let lines = ledger.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let of_id = |line: &Value| format!("{:08x}", line["id"].as_u64().unwrap_or(0)) == id;
+        lines.into_iter().find(of_id)?["process"]["pid"].as_u64()
+    };
+    let start = |uid: u32, mib: &str| -> Child {
+        let mut guest = Command::new(&qemu);
+        guest.args(["-c", "read x", "sh", "-m", mib]).stdin(Stdio::piped()).uid(uid).gid(uid);
+        guest.spawn().expect("it starts")
+    };
+    // Sizes of their own, so that no other test's guests are the ones.
+    let stranger = hold(STRANGER, "1:133");
+    let mut guest = start(STRANGER, "133");
+    eventually("the user's own", || (owner(&stranger) == Some(guest.id().into())).then_some(()));
+    guest.kill().and_then(|()| guest.wait()).expect("ended");
+    // The stranger's hold is the older one of two that suit root's guest.
+    let (theirs, ours) = (hold(STRANGER, "1:137"), hold(0, "1:137"));
+    let mut guest = start(0, "137");
+    eventually("root's own", || (owner(&ours) == Some(guest.id().into())).then_some(()));
+    assert_eq!(owner(&theirs), None);
+    guest.kill().and_then(|()| guest.wait()).expect("ended");
 }
 
 #[test]

@@ -8,8 +8,9 @@ use super::claim::{Caller, Claim, ClaimId, Origin, Owner};
 use super::error::ClaimError;
 use super::ledger::{Held, Ledger, MOST_CLAIMS};
 use super::look::Look;
+use super::principal::{Principal, Principals};
 use super::proc::Processes;
-use super::store::{ClaimFile, Locked};
+use super::store::{ClaimFile, Locked, MAX_LEDGER};
 use crate::advice::Advice;
 use crate::charges::{Charges, Overcommit};
 use crate::idset::{CpuSet, NodeSet};
@@ -176,6 +177,32 @@ impl Claims {
         Ok(notes)
     }
 
+    /// The same for the guests of users who are not root, and their own holds. Takes as long as their
+    /// processes make it take: for a thread that nothing waits for.
+    ///
+    /// Errors: as [`keep_adopted`](Self::keep_adopted).
+    pub fn keep_adopted_by_users(&self, patience: Duration) -> Result<(), ClaimError> {
+        let Some(own) = &self.own else { return Ok(()) };
+        let ledger = own.read()?.value;
+        let accounts = Principals::read(&self.root);
+        let is_hold = |claim: &&Claim| matches!(claim.owner, Owner::Hold { .. });
+        let uids = ledger.claims().iter().filter(is_hold).map(|claim| claim.caller.uid);
+        let mut uids: Vec<u32> = uids.filter(|&uid| accounts.of(uid) != Principal::Host).collect();
+        uids.sort_unstable();
+        uids.dedup();
+        if uids.is_empty() || !self.root.is_live() {
+            return Ok(());
+        }
+        let mut look = Look::new(&self.root);
+        look.observe_users(Some(own.dir()), uids);
+        look.ask(&ledger)?;
+        look.open()?;
+        let mut locked = own.lock(patience)?.value;
+        look.close()?;
+        look.apply(&mut locked.ledger)?;
+        locked.keep()
+    }
+
     /// Looks for guests, and counts what is in the other user's ledger.
     fn start(&self) -> Result<(Look<'_>, View), ClaimError> {
         let mut look = Look::new(&self.root);
@@ -254,6 +281,13 @@ pub enum For {
 }
 
 impl Decision<'_> {
+    /// Returns whether the ledger is so full, in lines or bytes, that the rest of it is for the host:
+    /// at three quarters.
+    pub fn is_for_the_host(&self) -> bool {
+        let lines = self.locked.ledger.claims().len() * 4 >= MOST_CLAIMS * 3;
+        lines || self.locked.size() * 4 >= MAX_LEDGER * 3
+    }
+
     /// Returns the ledger under the lock.
     pub fn ledger(&self) -> &Ledger {
         &self.locked.ledger

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::claim::{Caller, Claim, ClaimId, Origin, Owner, ProcessId, Promise, Seen};
 use super::ledger::Ledger;
+use super::principal::Principals;
 use crate::ids::NodeId;
 use crate::idset::{CpuSet, NodeSet};
 use crate::sample::Instant;
@@ -197,13 +198,15 @@ const TICK_NS: u64 = 10_000_000;
 
 /// Hands holds over to the guests that have appeared for them, oldest first: exactly, to those that
 /// libvirt's files tell the nodes of; else to the next with as many CPUs and as much memory. Only
-/// guests that started after the hold was made and before it ended. Returns how many.
+/// guests of the account that asked for the hold, which started after it was made and before it ended.
+/// Returns how many.
 ///
 /// `started_ns` is when a guest started, on the monotonic clock; `owned` is whether it has a claim already.
 pub(super) fn adopt(
     ledger: &mut Ledger,
     guests: &[Guest],
     boot: &str,
+    accounts: &Principals,
     started_ns: impl Fn(&Guest) -> u64,
     mut owned: impl FnMut(&Guest) -> bool,
 ) -> usize {
@@ -225,6 +228,9 @@ pub(super) fn adopt(
             let Owner::Hold { until } = hold.owner else { continue };
             let found = open.iter().position(|(started, guest)| {
                 (guest.spec.advised.is_some() || !exact)
+                    // A stranger's hold is no promise to this guest, and its claim would be the
+                    // stranger's to end.
+                    && accounts.of(guest.uid) == accounts.of(hold.caller.uid)
                     && started.saturating_add(2 * TICK_NS) >= hold.made.nanoseconds()
                     && *started <= until.nanoseconds()
                     && guest.suits(hold)

@@ -4,7 +4,7 @@
 use super::charge;
 use super::claim::{Caller, Claim, ClaimId, Owner, ProcessId, Seen};
 use super::unread::Unread;
-use crate::charges::{Charges, Overcommit};
+use crate::charges::{Charge, Charges, Overcommit};
 use crate::read::Read;
 use crate::sample::Instant;
 use crate::units::{Bytes, CpuShare};
@@ -251,6 +251,17 @@ impl Ledger {
     /// Returns whether a process has a claim.
     pub fn is_owner(&self, process: &ProcessId) -> bool {
         self.claims.iter().any(|claim| claim.owner.process() == Some(process))
+    }
+
+    /// Returns what some of the claims take from all nodes together: memory of all kinds, and CPUs.
+    pub fn outstanding(&self, which: impl Fn(&Claim) -> bool) -> (Bytes, CpuShare) {
+        let mut charges = Charges::default();
+        for claim in self.claims.iter().filter(|claim| which(claim)) {
+            charge::add(&mut charges, claim, Overcommit::default());
+        }
+        let huge = |charge: &Charge| charge.huge.iter().map(|&(_, memory)| memory).sum::<Bytes>();
+        let memory = charges.iter().map(|(_, charge)| charge.memory.saturating_add(huge(charge)));
+        (memory.sum(), charges.iter().map(|(_, charge)| charge.cpus).sum())
     }
 
     /// Returns what the claims take from each node.

@@ -12,6 +12,7 @@ use super::fates::{Budget, Fates, Known};
 use super::guest::{self, Guest};
 use super::ledger::Ledger;
 use super::observed::Observer;
+use super::principal::Principals;
 use super::proc::Processes;
 use crate::ids::NodeId;
 use crate::sample::Instant;
@@ -28,6 +29,7 @@ pub(super) struct Look<'a> {
     closed: bool,
     budget: Budget,
     guests: Vec<Guest>,
+    accounts: Principals,
     fates: Fates,
     seen: BTreeMap<Owner, Seen>,
     /// When guests started, on the monotonic clock.
@@ -49,6 +51,7 @@ impl<'a> Look<'a> {
             closed: false,
             budget: Budget::of_a_decision(),
             guests: Vec::new(),
+            accounts: Principals::default(),
             fates: Fates::default(),
             seen: BTreeMap::new(),
             started: BTreeMap::new(),
@@ -63,7 +66,16 @@ impl<'a> Look<'a> {
     /// what was recorded is looked at.
     pub(super) fn observe(&mut self, state: Option<&StateDir>) {
         let asking = nix::unistd::geteuid().as_raw();
-        let mut observer = Observer::new(self.root, asking);
+        self.find_guests(Observer::new(self.root, asking), state);
+    }
+
+    /// Looks for guests of some users, to hand holds of theirs over to them. Reads command lines of
+    /// processes of these users, which may take as long as they like: not for decisions of others.
+    pub(super) fn observe_users(&mut self, state: Option<&StateDir>, uids: Vec<u32>) {
+        self.find_guests(Observer::of_users(self.root, uids), state);
+    }
+
+    fn find_guests(&mut self, mut observer: Observer, state: Option<&StateDir>) {
         let Ok(now) = live_clock().map(Instant::nanoseconds) else { return };
         let found = if self.root.is_live() {
             observer.look(state, now, || match self.get() {
@@ -76,6 +88,7 @@ impl<'a> Look<'a> {
         };
         self.guests = found.unwrap_or_default();
         if self.root.is_live() && !self.guests.is_empty() {
+            self.accounts = Principals::read(self.root);
             self.note_starts();
         }
         if self.guests.iter().any(Guest::is_spread) {
@@ -202,7 +215,9 @@ impl<'a> Look<'a> {
         let owned: Vec<ProcessId> =
             guests.iter().filter(|guest| self.is_owned(guest)).map(|guest| guest.process).collect();
         let started = |guest: &Guest| self.started.get(&guest.process).copied().unwrap_or(0);
-        guest::adopt(ledger, &guests, &boot, started, |guest| owned.contains(&guest.process));
+        let accounts = &self.accounts;
+        let owned = |guest: &Guest| owned.contains(&guest.process);
+        guest::adopt(ledger, &guests, &boot, accounts, started, owned);
         self.guests = guests;
         Ok(())
     }

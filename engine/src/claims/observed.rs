@@ -20,8 +20,9 @@ use super::tried::Tried;
 use crate::source::SysRoot;
 use crate::store::StateDir;
 
-/// What was found the last time, in the state directory.
+/// What was found the last time, in the state directory: of those whose guests count, and of others.
 const NAME: &str = "guests.json";
+const USERS_NAME: &str = "guests-of-users.json";
 const LARGEST: usize = 4 << 20;
 /// So many guests are known at most.
 const MOST_GUESTS: usize = 1024;
@@ -61,6 +62,8 @@ pub(super) struct Observer {
     trusted: Vec<u32>,
     /// Whether libvirt's user is among them by now.
     asked: bool,
+    /// The file of what was found.
+    name: &'static str,
 }
 
 impl Observer {
@@ -68,7 +71,19 @@ impl Observer {
     pub(super) fn new(root: &SysRoot, asking: u32) -> Self {
         let run = root.dir().join("run/libvirt/qemu");
         let passwd = root.dir().join("etc/passwd");
-        Self { run, passwd, live: root.is_live(), trusted: vec![0, asking], asked: false }
+        Self {
+            run,
+            passwd,
+            live: root.is_live(),
+            trusted: vec![0, asking],
+            asked: false,
+            name: NAME,
+        }
+    }
+
+    /// Looks for the guests of some users and of no others.
+    pub(super) fn of_users(root: &SysRoot, uids: Vec<u32>) -> Self {
+        Self { trusted: uids, asked: true, name: USERS_NAME, ..Self::new(root, 0) }
     }
 
     /// Finds the guests, and looks at some of them. What was found before is in `state`; `now_ns` is
@@ -80,7 +95,7 @@ impl Observer {
         look: impl FnOnce() -> Result<&'p mut Processes, E>,
     ) -> Result<Vec<Guest>, E> {
         let state = state.filter(|_| self.live);
-        let text = state.and_then(|dir| dir.read(NAME, LARGEST).ok()?);
+        let text = state.and_then(|dir| dir.read(self.name, LARGEST).ok()?);
         let known = text.and_then(|text| serde_json::from_slice::<Known>(&text).ok());
         let recent = known.as_ref().is_some_and(|known| known.is_recent(now_ns));
         if recent && known.as_ref().is_some_and(|known| known.guests.is_empty()) {
@@ -104,7 +119,7 @@ impl Observer {
             && let Ok(text) = serde_json::to_vec(&known)
         {
             // Not kept, it is looked for again.
-            let _ = dir.replace(NAME, &text, 0o600);
+            let _ = dir.replace(self.name, &text, 0o600);
         }
         Ok(known.guests)
     }

@@ -312,6 +312,11 @@ pub struct Locked<'a, S = System> {
 
 #[expect(private_bounds, reason = "a seam for tests")]
 impl<S: Steps> Locked<'_, S> {
+    /// Returns the size of the ledger in bytes, as it was read.
+    pub(super) fn size(&self) -> usize {
+        self.text.len()
+    }
+
     /// Writes the ledger if it has changed, and lets go of the lock.
     ///
     /// Errors: the kernel refused a step. The file is then as it was before.

@@ -112,7 +112,10 @@ fn adopted(holds: &[Claim], guests: &[(u64, Guest)]) -> Vec<(u32, u32)> {
         starts.iter().find(|(process, _)| *process == guest.process).expect("known").1 * MS
     };
     let guests: Vec<Guest> = guests.iter().map(|(_, guest)| guest.clone()).collect();
-    let taken = adopt(&mut ledger, &guests, "boot-1", started, |guest| guest.process.pid == 99);
+    let taken = {
+        let owned = |guest: &Guest| guest.process.pid == 99;
+        adopt(&mut ledger, &guests, "boot-1", &Principals::default(), started, owned)
+    };
     let owners: Vec<(u32, u32)> = ledger
         .claims()
         .iter()
@@ -174,4 +177,17 @@ fn libvirts_own_word_decides_between_equals() {
     assert_eq!(adopted(&with_empty, &[(50_300, sent(7, &[0]))]), [(1, 7)]);
     assert_eq!(adopted(&with_empty, &[(50_300, sent(7, &[0, 1]))]), []);
     assert_eq!(adopted(&with_empty, &[(50_300, sent(7, &[3]))]), []);
+}
+
+#[test]
+fn a_strangers_hold_is_not_handed_to_another_users_guest() {
+    for (holder, runs, taken) in
+        [(4242, 0, false), (0, 4242, false), (4242, 4243, false), (4242, 4242, true), (0, 0, true)]
+    {
+        let mut held = hold(1, 50_000, &[(0, 4)]);
+        held.caller.uid = holder;
+        let guest = Guest { uid: runs, ..guest(7, vec![part(4, None)]) };
+        let owners = adopted(&[held], &[(60_000, guest)]);
+        assert_eq!(owners.len(), usize::from(taken), "{holder}'s hold, {runs}'s guest");
+    }
 }
