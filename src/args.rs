@@ -23,7 +23,9 @@ use clap::builder::BoolishValueParser;
 use clap::{CommandFactory, Parser, Subcommand};
 use placer_engine::{Bytes, NodeSet};
 
-use crate::settings::{CacheName, CoresName, PolicyName, PreferName, duration, nodes, pages};
+use crate::settings::{
+    CacheName, CoresName, NumadVersion, PolicyName, PreferName, duration, nodes, pages,
+};
 
 pub use advise::{Advise, Via};
 pub use claims::{Ps, Release};
@@ -131,6 +133,9 @@ pub struct Choice {
     /// Placement policy.
     #[arg(long, env = "PLACER_POLICY", hide_env = true, default_value = "best")]
     pub policy: PolicyName,
+    /// The version of numad that the settings name.
+    #[arg(skip)]
+    pub numad: NumadVersion,
     /// Choose among these nodes only, such as 0-1,3.
     #[arg(long, value_name = "NODES", env = "PLACER_WITHIN", hide_env = true)]
     #[arg(value_parser = nodes)]

@@ -14,7 +14,9 @@ mod usage;
 use std::error::Error;
 
 use placer_engine::claims::ClaimId;
-use placer_engine::policy::numad::{Failure, Machine, Query, Rules, charge, choose};
+use placer_engine::policy::numad::{
+    Choice, Failure, Machine, NodeFigures, Query, Rules, Step, Version, charge, choose_by_steps,
+};
 use placer_engine::{CpuSet, NodeSet, SourceError};
 
 use crate::output;
@@ -74,7 +76,7 @@ fn as_numad(
     let rows = machine.distance_rows(&rules)?;
     let query = Query { cpus: advice.cpus_hundredths, megabytes: advice.megabytes };
     log_request(log, advice);
-    let choice = choose(&figures, &rows, query)?;
+    let choice = choose_and_log(&rules, &figures, &rows, query, log)?;
     if before.is_none() {
         output::warn("CPU load is unknown: every CPU counts as idle");
     }
@@ -82,9 +84,51 @@ fn as_numad(
     Ok(choice.nodes)
 }
 
+/// Chooses as numad does, with what the version logs of it between the lines of every choice.
+fn choose_and_log<Row: AsRef<[u64]>>(
+    rules: &Rules,
+    figures: &[NodeFigures],
+    rows: &[Row],
+    query: Query,
+    log: &mut Log,
+) -> Result<Choice, Failure> {
+    if rules.version == Version::V2025 {
+        let Query { cpus, megabytes } = query;
+        let text = format!("PICK NODES FOR:  PID: -1,  CPUs {cpus},  MBs {megabytes}");
+        log.write(log::DEBUG, &text);
+    }
+    choose_by_steps(rules.version, figures, rows, query, |step| log_step(log, step))
+}
+
+/// Logs a step of a choice, with magnitudes and sums as the signed numbers that numad prints.
+fn log_step(log: &mut Log, step: Step) {
+    let (level, text) = match step {
+        Step::Weighed { position, mbs_free, cpus_free, magnitude } => {
+            let magnitude = magnitude.cast_signed();
+            let text = format!(
+                "Node[{position}]:  MBs_free: {mbs_free}  CPUs_free: {cpus_free}  Magnitude: {magnitude}"
+            );
+            (log::DEBUG, text)
+        }
+        Step::Column { position, total } => {
+            (log::DEBUG, format!("Totmag[{position}]: {}", total.cast_signed()))
+        }
+        Step::BestColumn(position) => (log::DEBUG, format!("best_node_ix: {position}")),
+        Step::Asked(Query { cpus, megabytes }) => {
+            (log::DEBUG, format!("MBs: {megabytes},  CPUs: {cpus}"))
+        }
+        Step::Taken(node) => (log::DEBUG, format!("Assigning resources from node {node}")),
+        Step::NothingTaken => {
+            (log::WARNING, "Empty target node list -- using all nodes.".to_owned())
+        }
+    };
+    log.write(level, &text);
+}
+
 /// numad's rules with what the options say.
 fn rules(options: &Options) -> Rules {
     Rules {
+        version: options.version,
         count_inactive_file: options.count_inactive_file,
         thread_percent: u64::from(options.thread_percent),
         reserved: options.reserved.clone(),
@@ -94,7 +138,7 @@ fn rules(options: &Options) -> Rules {
 
 fn log_reserved(log: &mut Log, options: &Options, machine: &Machine) {
     if let Some(list) = &options.reserved {
-        let named: CpuSet = machine.reserve(list).named;
+        let named: CpuSet = machine.reserve(options.version, list).named;
         let count = named.len();
         log.write(log::NOTICE, &format!("Reserving {count} CPUs ({named}) for non-numad use"));
     }
@@ -131,7 +175,7 @@ pub(crate) fn options_of(line: &str) -> Options {
 
     use options::Outcome;
     let args: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
-    match options::parse(OsStr::new("numad"), &args, false) {
+    match options::parse(Version::V2025, OsStr::new("numad"), &args, false) {
         Outcome::Run(options) => options,
         Outcome::Exit(exit) => unreachable!("{line}: {exit:?}"),
     }

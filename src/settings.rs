@@ -8,6 +8,7 @@ mod daemon;
 pub mod duration;
 mod error;
 mod file;
+mod numad_version;
 mod section;
 mod suggest;
 pub mod variables;
@@ -19,6 +20,7 @@ use clap::ValueEnum;
 use placer_engine::claims::Overcommit;
 use placer_engine::policy::best::Rules;
 use placer_engine::policy::cache;
+use placer_engine::policy::numad::Version;
 use placer_engine::{Bytes, NodeSet};
 use toml::de::{DeTable, DeValue};
 
@@ -26,11 +28,12 @@ use toml::de::{DeTable, DeValue};
 use daemon::Part;
 pub use daemon::{Daemon, Level};
 use error::Fault;
-pub(crate) use error::SettingsError;
+pub use error::SettingsError;
 use file::Trust;
 use section::Section;
 
 pub use choice::{CacheName, CoresName, PolicyName, PreferName, nodes, pages};
+pub use numad_version::NumadVersion;
 
 /// The file that counts when none is named.
 const PLACE: &str = "/etc/placer.toml";
@@ -73,6 +76,8 @@ pub struct Claims {
 /// `[numad]`: what is done by numad's name beyond what numad does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Numad {
+    /// The version of numad that is replaced, and compared with.
+    pub version: NumadVersion,
     pub policy: PolicyName,
     pub hold: Hold,
     pub pages: Option<Bytes>,
@@ -118,7 +123,13 @@ impl Default for Claims {
 
 impl Default for Numad {
     fn default() -> Self {
-        Self { policy: PolicyName::Numad, hold: Hold::None, pages: None, window: None }
+        Self {
+            version: NumadVersion::Auto,
+            policy: PolicyName::Numad,
+            hold: Hold::None,
+            pages: None,
+            window: None,
+        }
     }
 }
 
@@ -136,6 +147,12 @@ impl Settings {
             None => Ok(Self::default()),
         };
         read().map_err(|fault: Fault| fault.in_file(path))
+    }
+
+    /// Returns the version of numad in force. A variable that is no version is passed over.
+    pub fn numad_version(&self) -> Version {
+        let set = self.numad.version;
+        set.or_variable().unwrap_or(set).in_force()
     }
 
     fn parse(text: &str) -> Result<Self, Fault> {
@@ -161,7 +178,8 @@ const YES_OR_NO: &str = "true or false";
 impl Advise {
     fn of(mut keys: Section<'_>) -> Result<Self, Fault> {
         let mut new = Self::default();
-        keys.read("policy", "\"best\" or \"numad\"", &mut new.policy, name)?;
+        let policies = "\"best\", \"numad\", \"numad-2015\" or \"numad-2025\"";
+        keys.read("policy", policies, &mut new.policy, name)?;
         keys.read("window", WINDOW, &mut new.window, |value| {
             duration::parse(value.as_str()?).ok()
         })?;
@@ -224,7 +242,11 @@ impl Claims {
 impl Numad {
     fn of(mut keys: Section<'_>) -> Result<Self, Fault> {
         let mut new = Self::default();
-        keys.read("policy", "\"numad\" or \"best\"", &mut new.policy, name)?;
+        keys.read("version", "\"auto\", \"2015\" or \"2025\"", &mut new.version, name)?;
+        // Which numad is a key of its own.
+        keys.read("policy", "\"numad\" or \"best\"", &mut new.policy, |value| {
+            name(value).filter(|policy| matches!(policy, PolicyName::Best | PolicyName::Numad))
+        })?;
         keys.read("hold", "\"none\" or \"adopt\"", &mut new.hold, name)?;
         let pages = "a size of huge pages in quotes, as in \"2M\", or \"none\"";
         keys.read("pages", pages, &mut new.pages, |value| {

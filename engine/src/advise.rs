@@ -101,15 +101,16 @@ fn by_best(
         return by_caches(snapshot, request, host, usable, advice, lone.fastest);
     }
     let mut space = Workspace::new();
-    let mut seed: Vec<u32> = Vec::new();
+    let mut numads: [Vec<u32>; 2] = Default::default();
     let certain = best::prove_single_node(host, &plain, &mut space);
-    // numad's own set is among the candidates of a search that cannot see all.
+    // numad's own sets are among the candidates of a search that cannot see all.
     if !certain && host.useful() > ALL_SETS_ARE_SEEN {
-        let lenient = numad::Rules { lenient: true, ..numad::Rules::default() };
-        let numads = by_numad(snapshot, request, &lenient, usable);
-        seed.extend(numads.iter().flat_map(NodeSet::iter).map(|node| node.0));
+        for (seed, version) in numads.iter_mut().zip(numad::Version::ALL) {
+            let nodes = by_numad(snapshot, request, &numad::Rules::lenient(version), usable);
+            seed.extend(nodes.iter().flat_map(NodeSet::iter).map(|node| node.0));
+        }
     }
-    let seeds: [&[u32]; 1] = [&seed];
+    let seeds = numads.each_ref().map(Vec::as_slice);
     let question = best::Request { seeds: &seeds, ..plain };
     if !certain {
         best::solve_by_sets(host, &question, &mut space);
@@ -203,7 +204,8 @@ fn by_numad(
     }
     numad::charge(&mut figures, snapshot.charges());
     let rows = machine.distance_rows(rules).map_err(AdviseError::Numad)?;
-    let choice = numad::choose(&figures, &rows, query).map_err(AdviseError::Numad)?;
+    let choice =
+        numad::choose(rules.version, &figures, &rows, query).map_err(AdviseError::Numad)?;
     if choice.nodes.is_empty() {
         return Err(AdviseError::Numad(numad::Failure::NoRoom));
     }

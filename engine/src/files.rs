@@ -101,6 +101,8 @@ pub struct HostFiles {
     pub cpu_online: Option<TextFile>,
     /// `sys/devices/system/cpu/possible`.
     pub cpu_possible: Option<TextFile>,
+    /// How many lines of `/proc/stat` are about one CPU; read where `cpu/online` is missing.
+    pub cpus_in_stat: Option<u32>,
     /// `sys/devices/system/cpu/isolated`.
     pub cpu_isolated: Option<TextFile>,
     /// `sys/devices/system/cpu/cpu0/topology/thread_siblings`, the mask of CPU 0's core.

@@ -12,7 +12,7 @@ use std::fmt;
 pub enum Policy {
     /// Ours: exact, explained, for guests with huge pages, devices and limits.
     Best(best::Rules),
-    /// numad 0.5's rules, bit for bit.
+    /// numad 0.5's rules, bit for bit, in one of its versions.
     Numad(numad::Rules),
 }
 
@@ -21,7 +21,10 @@ impl Policy {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Best(_) => "best",
-            Self::Numad(_) => "numad",
+            Self::Numad(rules) => match rules.version {
+                numad::Version::V2015 => "numad-2015",
+                numad::Version::V2025 => "numad-2025",
+            },
         }
     }
 }

@@ -4,7 +4,7 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 
 use super::{Args, Choice, Command, Via};
-use crate::settings::{self, Settings};
+use crate::settings::Settings;
 
 impl Settings {
     /// Fills what was left open.
@@ -17,7 +17,7 @@ impl Settings {
             // The real numad is asked as it is.
             Command::Advise(args) if args.via != Via::Numad => {
                 put(open("window"), &mut args.host.window, &set.window);
-                set.choose(&open, &mut args.choice);
+                self.choose(&open, &mut args.choice);
                 put(open("hold"), &mut args.hold, &set.hold);
                 put(open("strict"), &mut args.strict, &set.strict);
                 // `--hold 0` takes back what is set.
@@ -25,9 +25,9 @@ impl Settings {
             }
             Command::Launch(args) => {
                 put(open("window"), &mut args.host.window, &set.window);
-                set.choose(&open, &mut args.choice);
+                self.choose(&open, &mut args.choice);
             }
-            Command::Top(args) => set.choose(&open, &mut args.choice),
+            Command::Top(args) => self.choose(&open, &mut args.choice),
             Command::Show(args) => put(open("window"), &mut args.host.window, &set.window),
             Command::Status(args) => put(open("window"), &mut args.host.window, &set.window),
             _ => {}
@@ -35,18 +35,20 @@ impl Settings {
     }
 }
 
-impl settings::Advise {
+impl Settings {
     fn choose(&self, open: &impl Fn(&str) -> bool, choice: &mut Choice) {
-        put(open("policy"), &mut choice.policy, &self.policy);
-        put(open("within"), &mut choice.within, &self.within);
-        put(open("memory_bound"), &mut choice.memory_bound, &self.memory_bound);
-        put(open("smt_percent"), &mut choice.smt_percent, &self.smt_percent);
-        put(open("prefer"), &mut choice.prefer, &self.prefer);
-        put(open("cache"), &mut choice.cache, &self.cache);
-        put(open("cache_penalty"), &mut choice.cache_penalty, &self.cache_penalty);
-        put(open("cores"), &mut choice.cores, &self.cores);
-        put(open("effort"), &mut choice.effort, &self.effort);
-        if self.machine_wide {
+        let Self { advise: set, numad, .. } = self;
+        choice.numad = numad.version;
+        put(open("policy"), &mut choice.policy, &set.policy);
+        put(open("within"), &mut choice.within, &set.within);
+        put(open("memory_bound"), &mut choice.memory_bound, &set.memory_bound);
+        put(open("smt_percent"), &mut choice.smt_percent, &set.smt_percent);
+        put(open("prefer"), &mut choice.prefer, &set.prefer);
+        put(open("cache"), &mut choice.cache, &set.cache);
+        put(open("cache_penalty"), &mut choice.cache_penalty, &set.cache_penalty);
+        put(open("cores"), &mut choice.cores, &set.cores);
+        put(open("effort"), &mut choice.effort, &set.effort);
+        if set.machine_wide {
             put(open("machine_wide"), &mut choice.machine_wide, &Some(true));
         }
     }

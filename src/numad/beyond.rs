@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use placer_engine::claims::{Decision, For, PATIENCE};
 use placer_engine::policy::cache;
+use placer_engine::policy::numad::{Choice, Failure, Query, Rules, Version, charge};
 use placer_engine::source::has_v1_cpusets;
 use placer_engine::{
     Bytes, CpuShare, Limits, NodeSet, NodeState, Policy, Request, Snapshot, SourceError, SysRoot,
@@ -70,7 +71,7 @@ pub(super) fn choose_nodes(
         ..Request::new(CpuShare::from_hundredths(hundredths), memory)
     };
     if let Some(told) = decision.as_mut().and_then(|decision| again(decision, &request, figures)) {
-        log_answer(options, advice, &snapshot, &told.nodes, log);
+        log_answer(options, advice, &snapshot, &request, &told.nodes, log);
         return Some(told);
     }
     let answer = advise(&snapshot, &request).map_err(|error| give_up(set, &error)).ok()?;
@@ -91,7 +92,7 @@ pub(super) fn choose_nodes(
         let who = For::Hold(set.claims.hold);
         claiming::claim_as_asked(decision, &request, &answer, who, figures)
     });
-    log_answer(options, advice, &snapshot, &answer.nodes, log);
+    log_answer(options, advice, &snapshot, &request, &answer.nodes, log);
     Some(Chosen { nodes: answer.nodes, claim })
 }
 
@@ -112,23 +113,51 @@ fn again(decision: &mut Decision<'_>, request: &Request, figures: &dyn Figures) 
     Some(Chosen { nodes, claim: Some(claim) })
 }
 
+/// Logs an answer as numad does. By numad's own rules the choice is made once more, for the lines that
+/// are logged of its steps.
 fn log_answer(
     options: &Options,
     advice: Advice,
     snapshot: &Snapshot,
+    request: &Request,
     nodes: &NodeSet,
     log: &mut Log,
 ) {
-    let all = with_memory(snapshot);
     super::log_reserved(log, options, &snapshot.host().numad);
     super::log_request(log, advice);
+    let choice = match &request.policy {
+        Policy::Numad(rules) => choose_again(rules, advice, snapshot, log).ok(),
+        Policy::Best(_) => None,
+    };
+    let counts = |node: &&NodeState| {
+        options.version == Version::V2025
+            || node.memory_total.is_some_and(|total| total > Bytes::ZERO)
+    };
+    let listed = || snapshot.nodes().iter().filter(counts).map(|node| node.id).collect();
+    let all = choice.map_or_else(listed, |choice| choice.all);
     super::log_choice(log, &all, nodes);
+}
+
+fn choose_again(
+    rules: &Rules,
+    advice: Advice,
+    snapshot: &Snapshot,
+    log: &mut Log,
+) -> Result<Choice, Failure> {
+    let machine = &snapshot.host().numad;
+    let mut figures = machine.figures(snapshot.before(), snapshot.sample(), rules)?;
+    charge(&mut figures, snapshot.charges());
+    let rows = machine.distance_rows(rules)?;
+    let query = Query { cpus: advice.cpus_hundredths, megabytes: advice.megabytes };
+    super::choose_and_log(rules, &figures, &rows, query, log)
 }
 
 fn policy(options: &Options, set: &Settings) -> Policy {
     let thread_percent = u32::from(options.thread_percent);
     match set.numad.policy {
-        PolicyName::Numad => Policy::Numad(super::rules(options)),
+        PolicyName::Numad | PolicyName::Numad2015 | PolicyName::Numad2025 => {
+            Policy::Numad(super::rules(options))
+        }
         PolicyName::Best => {
             let mut rules = set.advise.rules();
             if options.given.contains(&b't') {
@@ -164,7 +193,7 @@ fn limits(options: &Options, snapshot: &Snapshot) -> Limits {
     let Some(list) = &options.reserved else { return Limits::default() };
     let topology = snapshot.topology();
     let all = topology.cpus_of(&topology.node_set());
-    let named = snapshot.host().numad.reserve(list).named;
+    let named = snapshot.host().numad.reserve(options.version, list).named;
     Limits { cpus: Some(all.difference(&named)), ..Limits::default() }
 }
 

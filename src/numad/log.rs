@@ -13,7 +13,9 @@ use crate::settings::variables;
 
 /// syslog's levels, of which numad uses these.
 pub(super) const CRITICAL: i32 = 2;
+pub(super) const WARNING: i32 = 4;
 pub(super) const NOTICE: i32 = 5;
+pub(super) const DEBUG: i32 = 7;
 
 pub const FILE: &str = "/var/log/numad.log";
 

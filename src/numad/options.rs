@@ -3,11 +3,13 @@
 
 use super::getopt::{Getopt, Item};
 use super::number::{atoi, atol, parse_amounts, parse_intervals};
-use super::usage::{usage, version};
+use super::usage::{usage, version_line};
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStrExt;
+
+use placer_engine::policy::numad::Version;
 
 /// What a command line comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub struct Exit {
 /// The options that were given, and numad's defaults for the rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
+    /// Whose options these are.
+    pub version: Version,
     /// Whether `Inactive(file)` counts as free memory (`-C`); default yes.
     pub count_inactive_file: bool,
     /// The highest syslog level that is logged (`-l`, `-d`, `-v`), any number; default 5.
@@ -62,7 +66,7 @@ pub struct Options {
     pub scan_all: bool,
     /// What an extra hardware thread is worth (`-t`), in % of a core, 0..=100; default 20.
     pub thread_percent: u8,
-    /// How far a node is to be used (`-u`), in %, 10..=130; default 85.
+    /// How far a node is to be used (`-u`), in %, 10..=130; default 85 (2015) or 90 (2025).
     pub target_utilisation: u8,
     /// The request for advice (`-w`).
     pub advice: Option<Advice>,
@@ -80,23 +84,25 @@ pub struct Advice {
     pub megabytes: i32,
 }
 
-/// Returns what `args`, the arguments after the program name `argv0`, come to.
+/// Returns what `args`, the arguments after the program name `argv0`, come to with a version of numad.
 ///
 /// Options take effect from left to right and several end the program on the spot, so the first of
 /// them decides. The checks of the whole line follow: a left-over operand, then the order of the
 /// intervals. `posixly_correct` tells whether the environment has `POSIXLY_CORRECT`; then no option
 /// may follow an operand.
 /// Example: `-vw 2.5:4096` → log level 6, 250 hundredths of a CPU, 4096 MiB.
-pub fn parse(argv0: &OsStr, args: &[OsString], posixly_correct: bool) -> Outcome {
-    match read(argv0.as_bytes(), args, posixly_correct) {
+pub fn parse(version: Version, argv0: &OsStr, args: &[OsString], posixly_correct: bool) -> Outcome {
+    match read(version, argv0.as_bytes(), args, posixly_correct) {
         Ok(options) => Outcome::Run(options),
         Err(exit) => Outcome::Exit(exit),
     }
 }
 
-impl Default for Options {
-    fn default() -> Self {
+impl Options {
+    /// Returns the defaults of a version.
+    pub fn of(version: Version) -> Self {
         Self {
+            version,
             count_inactive_file: true,
             log_level: 5,
             thp_scan_ms: 1000,
@@ -110,7 +116,10 @@ impl Default for Options {
             reserved: None,
             scan_all: true,
             thread_percent: 20,
-            target_utilisation: 85,
+            target_utilisation: match version {
+                Version::V2015 => 85,
+                Version::V2025 => 90,
+            },
             advice: None,
             given: BTreeSet::new(),
         }
@@ -120,20 +129,29 @@ impl Default for Options {
 /// numad's options in getopt's form: a colon follows those that take a value.
 const LETTERS: &str = "C:dD:hH:i:K:l:m:p:r:R:S:t:u:vVw:x:";
 
-fn read(argv0: &[u8], args: &[OsString], posixly_correct: bool) -> Result<Options, Exit> {
-    let mut options = Options::default();
+fn read(
+    version: Version,
+    argv0: &[u8],
+    args: &[OsString],
+    posixly_correct: bool,
+) -> Result<Options, Exit> {
+    let mut options = Options::of(version);
     let mut items = Getopt::new(LETTERS, args, posixly_correct);
     for item in items.by_ref() {
         match item {
-            Item::Flag(b'h') => return Err(failure(usage(argv0))),
+            Item::Flag(b'h') => return Err(failure(usage(version, argv0))),
             Item::Flag(b'V') => {
-                return Err(Exit { status: 0, stdout: version(argv0), stderr: Vec::new() });
+                return Err(Exit {
+                    status: 0,
+                    stdout: version_line(version, argv0),
+                    stderr: Vec::new(),
+                });
             }
             Item::Flag(letter) => options.set(letter, b"")?,
             Item::Value(letter, value) => options.set(letter, value)?,
-            Item::Unknown(letter) => return Err(misuse(argv0, "invalid option", letter)),
+            Item::Unknown(letter) => return Err(misuse(version, argv0, "invalid option", letter)),
             Item::MissingValue(letter) => {
-                return Err(misuse(argv0, "option requires an argument", letter));
+                return Err(misuse(version, argv0, "option requires an argument", letter));
             }
         }
     }
@@ -223,9 +241,10 @@ fn unreadable(value: &[u8]) -> Exit {
     failure([b"Can't parse arg value(s): ".as_slice(), value, b"\n"].concat())
 }
 
-fn misuse(argv0: &[u8], complaint: &str, letter: u8) -> Exit {
+fn misuse(version: Version, argv0: &[u8], complaint: &str, letter: u8) -> Exit {
     let complaint = complaint.as_bytes();
-    failure([argv0, b": ", complaint, b" -- '", &[letter], b"'\n", &usage(argv0)].concat())
+    let usage = usage(version, argv0);
+    failure([argv0, b": ", complaint, b" -- '", &[letter], b"'\n", &usage].concat())
 }
 
 fn failure(stderr: Vec<u8>) -> Exit {
@@ -238,7 +257,7 @@ mod tests {
 
     fn outcome(args: &[&[u8]]) -> Outcome {
         let args: Vec<OsString> = args.iter().map(|arg| OsStr::from_bytes(arg).into()).collect();
-        parse(OsStr::new("numad"), &args, false)
+        parse(Version::V2025, OsStr::new("numad"), &args, false)
     }
 
     /// Splits `line` at blanks and checks that numad would run, with `given` to tell a daemon.
@@ -304,7 +323,8 @@ mod tests {
             }),
         ];
         for (line, given, change) in rows {
-            let mut expected = Options { given: given.bytes().collect(), ..Options::default() };
+            let mut expected =
+                Options { given: given.bytes().collect(), ..Options::of(Version::V2025) };
             change(&mut expected);
             assert_eq!(run(line, given), expected, "{line}");
         }
@@ -328,7 +348,7 @@ mod tests {
 
     #[test]
     fn the_first_that_ends_the_program_wins() {
-        let help = usage(b"numad");
+        let help = usage(Version::V2025, b"numad");
         let bad = |text: &[u8]| [b"numad: ", text, &help].concat();
         let thp = b"THP scan_sleep_ms must be > 9 and < 1000001\n";
         let rows: &[(&[&[u8]], &[u8])] = &[
@@ -357,7 +377,8 @@ mod tests {
             let expected = Outcome::Exit(failure(stderr.to_vec()));
             assert_eq!(outcome(args), expected, "{}", args.join(&b' ').escape_ascii());
         }
-        let expected = Exit { status: 0, stdout: version(b"numad"), stderr: Vec::new() };
+        let expected =
+            Exit { status: 0, stdout: version_line(Version::V2025, b"numad"), stderr: Vec::new() };
         assert_eq!(outcome(&[b"a", b"-w1", b"-V", b"-z"]), Outcome::Exit(expected));
     }
 }

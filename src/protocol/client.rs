@@ -49,7 +49,7 @@ pub enum Asked<T> {
 /// Asks what `placer advise` asks.
 pub fn advise(question: &Question, set: &Settings) -> Asked<Answer> {
     let print = PrintForm::of(question.form, question.strict, settings_mark(set));
-    let request = RequestForm::of(&question.request);
+    let request = RequestForm::of(&question.request, question.numad);
     let (explain, print) = (None, Some(print));
     let asked = match &question.claim {
         None => ask("Advise", &AdviseForm { request, explain, print }, ADVICE),

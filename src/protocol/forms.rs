@@ -1,6 +1,7 @@
 //! The forms of calls and replies, and what they mean in placer's own terms.
 
-use placer_engine::policy::{best, cache, numad as rules};
+use placer_engine::policy::numad::{self as rules, Version};
+use placer_engine::policy::{best, cache};
 use placer_engine::{
     Bytes, CpuLimit, CpuShare, Id, IdSet, Limits, MemoryLimit, NodeId, Policy, Request, parse,
 };
@@ -49,6 +50,8 @@ pub(crate) struct RequestForm {
     pub(crate) memory: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     policy: Option<PolicyForm>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    numad_version: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     within: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -147,8 +150,8 @@ const MAX_CACHE_PENALTY: u32 = 1000;
 const MOST_EFFORT: u64 = 1_000_000;
 
 impl RequestForm {
-    /// Puts a request in its form.
-    pub(crate) fn of(request: &Request) -> Self {
+    /// Puts a request in its form, and the version of numad that is asked or compared with.
+    pub(crate) fn of(request: &Request, numad: Version) -> Self {
         let text = |set: &Option<IdSet<NodeId>>| set.as_ref().map(ToString::to_string);
         let rules = match &request.policy {
             Policy::Best(rules) => Some(*rules),
@@ -158,6 +161,7 @@ impl RequestForm {
             cpus: request.cpus.as_cpus(),
             memory: i64::try_from(request.memory.get()).unwrap_or(i64::MAX),
             policy: Some(rules.map_or(PolicyForm::Numad, |_| PolicyForm::Best)),
+            numad_version: Some(numad.to_string()),
             within: text(&request.within),
             near: request.near.map(|node| node.0),
             pages: request.pages.map(Bytes::get),
@@ -178,10 +182,17 @@ impl RequestForm {
         }
     }
 
-    /// Reads the form.
+    /// Reads the form. `in_force` is the version of numad where none is named.
     ///
     /// Errors: the name of a parameter that is not as it has to be.
-    pub(crate) fn read(self) -> Result<Request, &'static str> {
+    pub(crate) fn read(
+        self,
+        in_force: impl FnOnce() -> Version,
+    ) -> Result<(Request, Version), &'static str> {
+        let version = match &self.numad_version {
+            Some(version) => version.parse().map_err(|_| "numad_version")?,
+            None => in_force(),
+        };
         if !(0.0..=Request::MAX_CPUS.as_cpus()).contains(&self.cpus) {
             return Err("cpus");
         }
@@ -231,7 +242,7 @@ impl RequestForm {
                 if near.is_some() {
                     return Err("near");
                 }
-                Policy::Numad(rules::Rules { lenient: true, ..rules::Rules::default() })
+                Policy::Numad(rules::Rules::lenient(version))
             }
         };
         let usual = cache::Rules::default();
@@ -247,7 +258,7 @@ impl RequestForm {
             .with_cores(cores.ok_or("cores")?);
         let cpus = CpuShare::from_hundredths(hundredths(self.cpus));
         let request = Request::new(cpus, Bytes::new(memory));
-        Ok(Request { policy, limits, within, pages, near, cache, ..request })
+        Ok((Request { policy, limits, within, pages, near, cache, ..request }, version))
     }
 }
 
@@ -404,6 +415,7 @@ pub(crate) struct NumadForm {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NumadOptions {
+    numad_version: String,
     inactive_file: bool,
     thread_percent: u8,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -417,6 +429,7 @@ impl NumadOptions {
     pub(crate) fn of(options: &numad::Options) -> Option<Self> {
         let reserved = options.reserved.clone().map(String::from_utf8).transpose().ok()?;
         Some(Self {
+            numad_version: options.version.to_string(),
             inactive_file: options.count_inactive_file,
             thread_percent: options.thread_percent,
             reserved,
@@ -430,13 +443,14 @@ impl NumadOptions {
         if self.thread_percent > 100 {
             return Err("thread_percent");
         }
+        let version = self.numad_version.parse().map_err(|_| "numad_version")?;
         Ok(numad::Options {
             count_inactive_file: self.inactive_file,
             thread_percent: self.thread_percent,
             reserved: self.reserved.map(String::into_bytes),
             log_level: self.log_level,
             given: self.given.bytes().collect(),
-            ..numad::Options::default()
+            ..numad::Options::of(version)
         })
     }
 }
@@ -514,12 +528,16 @@ mod tests {
             near: Some(NodeId(3)),
             ..Request::new(CpuShare::from_hundredths(251), Bytes::new((1 << 52) + 1))
         };
-        let numads = Policy::Numad(rules::Rules { lenient: true, ..rules::Rules::default() });
-        let plain = "4:500".parse::<Request>().expect("a request").with_policy(numads);
-        for request in [whole, plain] {
-            let text = serde_json::to_string(&RequestForm::of(&request)).expect("a form");
-            let form: RequestForm = serde_json::from_str(&text).expect("a form");
-            assert_eq!(form.read(), Ok(request), "{text}");
+        for version in Version::ALL {
+            let numads = Policy::Numad(rules::Rules::lenient(version));
+            let plain = "4:500".parse::<Request>().expect("a request").with_policy(numads);
+            for request in [whole.clone(), plain] {
+                let form = RequestForm::of(&request, version);
+                let text = serde_json::to_string(&form).expect("a form");
+                let form: RequestForm = serde_json::from_str(&text).expect("a form");
+                let named = || unreachable!("a version is named");
+                assert_eq!(form.read(named), Ok((request, version)), "{text}");
+            }
         }
     }
 
@@ -540,9 +558,10 @@ mod tests {
             (r#"{"cpus":1,"memory":1,"smt_percent":101}"#, "smt_percent"),
             (r#"{"cpus":1,"memory":1,"effort":9999999}"#, "effort"),
             (r#"{"cpus":1,"memory":1,"policy":"numad","near":1}"#, "near"),
+            (r#"{"cpus":1,"memory":1,"numad_version":"2016"}"#, "numad_version"),
         ] {
             let form: RequestForm = serde_json::from_str(text).expect(text);
-            assert_eq!(form.read(), Err(name), "{text}");
+            assert_eq!(form.read(Version::default), Err(name), "{text}");
         }
     }
 

@@ -35,7 +35,10 @@ pub struct Options {
 /// A [`Request`] without what is asked for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Choice {
-    numad: bool,
+    /// Whether numad's rules choose.
+    by_numad: bool,
+    /// The version of numad that chooses, or is compared with: `2015` or `2025`.
+    numad_version: String,
     memory_bound: f64,
     pack: bool,
     effort: Option<u64>,
@@ -52,13 +55,14 @@ pub struct Choice {
 
 impl Choice {
     /// Returns the choice of a request.
-    pub fn of(request: &Request) -> Self {
-        let (numad, rules) = match &request.policy {
+    pub fn of(request: &Request, version: numad::Version) -> Self {
+        let (by_numad, rules) = match &request.policy {
             Policy::Best(rules) => (false, *rules),
             Policy::Numad(_) => (true, best::Rules::default()),
         };
         Self {
-            numad,
+            by_numad,
+            numad_version: version.to_string(),
             memory_bound: rules.memory_bound,
             pack: rules.prefer == best::Prefer::Pack,
             effort: rules.effort,
@@ -76,11 +80,11 @@ impl Choice {
 
     /// Returns a request for nothing with this choice.
     ///
-    /// Errors: a list that is none.
+    /// Errors: a list or a version that is none.
     pub fn request(&self) -> Result<Request, String> {
         let prefer = if self.pack { best::Prefer::Pack } else { best::Prefer::Room };
-        let policy = if self.numad {
-            Policy::Numad(numad::Rules { lenient: true, ..numad::Rules::default() })
+        let policy = if self.by_numad {
+            Policy::Numad(numad::Rules::lenient(self.numad_version()?))
         } else {
             Policy::Best(best::Rules {
                 memory_bound: self.memory_bound,
@@ -107,6 +111,13 @@ impl Choice {
             near: self.near.map(NodeId),
             ..Request::new(CpuShare::ZERO, Bytes::ZERO)
         })
+    }
+
+    /// Returns the version of numad that answers, or is compared with.
+    ///
+    /// Errors: it is none.
+    pub fn numad_version(&self) -> Result<numad::Version, String> {
+        self.numad_version.parse()
     }
 }
 

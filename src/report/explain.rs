@@ -261,11 +261,15 @@ pub fn reason(candidate: &Candidate) -> String {
 
 /// Returns what numad would choose, and what makes it slower, on one line.
 pub fn numad(advice: &Advice, why: &Explanation, distances: Option<&Distances>) -> String {
+    let version = why.numad_version;
     match &why.numad {
-        None => "numad has no answer for this host".to_owned(),
-        Some(numad) if numad.nodes == advice.nodes => "numad would choose the same".to_owned(),
+        None => format!("numad {version} has no answer for this host"),
+        Some(numad) if numad.nodes == advice.nodes => {
+            format!("numad {version} chooses the same")
+        }
         Some(numad) => {
-            format!("numad would choose {}: {}", numad.nodes, cause(numad, advice, distances))
+            let cause = cause(numad, advice, distances);
+            format!("numad {version} chooses {}: {cause}", numad.nodes)
         }
     }
 }

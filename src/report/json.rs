@@ -18,7 +18,7 @@ pub struct AdviceForm<'a> {
     /// What was asked for.
     request: AmountForm,
     /// The rule that chose.
-    #[cfg_attr(test, schemars(extend("enum" = ["best", "numad"])))]
+    #[cfg_attr(test, schemars(extend("enum" = ["best", "numad-2015", "numad-2025"])))]
     policy: &'a str,
     /// The nodes advised. None under `--strict` when the request does not fit.
     nodes: IdList,
@@ -48,9 +48,13 @@ pub struct AdviceForm<'a> {
     proof: Option<ProofForm>,
     /// The sets that come next, best first.
     alternatives: Vec<CandidateForm>,
-    /// numad's own answer, by the same figures; not there where it has none.
+    /// numad's own answer, by the same figures; absent where it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     numad: Option<CandidateForm>,
+    /// The version of numad that is compared with; absent as above.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(extend("enum" = ["2015", "2025"])))]
+    numad_version: Option<&'static str>,
     /// What would make it fit, in words; not there when it fits.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     remedies: Vec<String>,
@@ -155,6 +159,7 @@ impl<'a> AdviceForm<'a> {
         claim: Option<ClaimId>,
         why: Option<&Explanation>,
     ) -> Self {
+        let numad = why.and_then(|why| why.numad.as_ref());
         Self {
             version: 1,
             request: AmountForm { cpus: request.cpus.as_cpus(), memory: request.memory.get() },
@@ -186,7 +191,8 @@ impl<'a> AdviceForm<'a> {
             alternatives: why
                 .map(|why| why.alternatives.iter().map(CandidateForm::new).collect())
                 .unwrap_or_default(),
-            numad: why.and_then(|why| why.numad.as_ref()).map(CandidateForm::new),
+            numad: numad.map(CandidateForm::new),
+            numad_version: numad.and(why).map(|why| why.numad_version.name()),
             remedies: why.map(|why| why.remedies.clone()).unwrap_or_default(),
             claim: claim.map(|id| id.to_string()),
             notes: notes.to_vec(),
@@ -208,6 +214,7 @@ impl<'a> AdviceForm<'a> {
             proof: None,
             alternatives: Vec::new(),
             numad: None,
+            numad_version: None,
             ..self
         }
     }

@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use placer_engine::claims::{ClaimId, For, PATIENCE};
+use placer_engine::policy::numad::Version;
 use placer_engine::{Advice, CpuLimit, MemoryLimit, Policy, Request, Shortfall, advise, explain};
 use placer_launcher::MemoryMode;
 
@@ -17,6 +18,8 @@ use crate::report::json::{self, AdviceForm};
 #[derive(Clone, Debug)]
 pub struct Question {
     pub request: Request,
+    /// The version of numad that an explanation compares with.
+    pub numad: Version,
     /// Whether it is claimed, and for whom.
     pub claim: Option<For>,
     pub strict: bool,
@@ -55,7 +58,7 @@ pub struct Answer {
 ///
 /// Errors: the host cannot be read, or nothing can be said about it.
 pub fn answer(question: &Question, figures: &dyn Figures) -> Result<Answer, Box<dyn Error>> {
-    let Question { request, claim: who, strict, form } = question;
+    let Question { request, numad, claim: who, strict, form } = question;
     // Only who claims opens the ledger to change it, and waits for its lock.
     let desk = who.as_ref().map(|_| Desk::open(figures.root(), figures.claims()));
     let (decision, snapshot) = match &desk {
@@ -75,7 +78,7 @@ pub fn answer(question: &Question, figures: &dyn Figures) -> Result<Answer, Box<
     // What takes longer than the advice is made only for those who read it.
     let asked = matches!(form, Form::Explain { .. } | Form::Json | Form::Compact { explain: true });
     let why = if asked && matches!(request.policy, Policy::Best(_)) {
-        Some(explain(&snapshot, request, &advice)?)
+        Some(explain(&snapshot, request, &advice, *numad)?)
     } else {
         None
     };

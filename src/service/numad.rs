@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use placer_engine::policy::numad::Machine;
 use placer_engine::source::{HostReader, two_samples};
-use placer_engine::{Charges, CpuTimes, Host, Sample};
+use placer_engine::{Charges, CpuTimes, Host, Instant, Sample};
 
 use super::claiming;
 use super::figures::Local;
@@ -52,6 +52,9 @@ pub fn read(local: &Local<'_>, begin: &mut Begin<'_>) -> Result<Taken, Box<dyn E
     };
     let measured = earlier.is_none();
     let (before, mut now) = two_samples(&mut reader, earlier, window)?;
+    if let Some(before) = before.as_ref().filter(|_| !local.root.is_live()) {
+        wait_on(before, &mut now.cpu);
+    }
     if let Some(saved) = &mut saved {
         let first = before.as_ref().filter(|_| measured);
         saved.keep(first.into_iter().chain([&now.cpu]));
@@ -64,4 +67,18 @@ pub fn read(local: &Local<'_>, begin: &mut Begin<'_>) -> Result<Taken, Box<dyn E
         reader.memory(&mut now.memory)?;
     }
     Ok(Taken { machine: MachineOf::Answer(Box::new(machine)), before, now, charges })
+}
+
+/// numad measures for at least this many hundredths of a second, and sleeps so much longer if it has
+/// not yet.
+const SHORTEST: u64 = 8;
+const LONGER: u64 = 10;
+
+/// Lets the time pass that numad would have slept on, on a recorded machine whose two moments are too
+/// close together: nothing changes there meanwhile.
+fn wait_on(before: &CpuTimes, now: &mut CpuTimes) {
+    let (from, to) = (before.at().centiseconds(), now.at().centiseconds());
+    if to.checked_sub(from).is_some_and(|gap| gap < SHORTEST) {
+        *now = CpuTimes::new(Instant::from_centiseconds(to.saturating_add(LONGER)), now.iter());
+    }
 }

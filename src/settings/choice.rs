@@ -9,8 +9,14 @@ use placer_engine::{Bytes, NodeId, NodeSet, parse};
 pub enum PolicyName {
     /// Exact and explained; knows huge pages, devices and limits.
     Best,
-    /// The rules of numad 0.5, bit for bit.
+    /// The rules of numad 0.5, bit for bit, in the version in force.
     Numad,
+    /// The rules of numad 20150602.
+    #[value(name = "numad-2015")]
+    Numad2015,
+    /// The rules of numad 20251104.
+    #[value(name = "numad-2025")]
+    Numad2025,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -101,6 +101,7 @@ machine-wide = true
 hold = "1m"
 strict = true # a comment
 [numad]
+version = "2015"
 policy = "best"
 hold = "adopt"
 pages = "1G"
@@ -126,7 +127,16 @@ fn every_setting_can_be_changed() {
     assert_eq!(set.claims, Claims { overcommit: twice, hold: Duration::from_secs(60) });
     let pages = Some(Bytes::new(1 << 30));
     let window = Some(Duration::from_secs(2));
-    assert_eq!(set.numad, Numad { policy: PolicyName::Best, hold: Hold::Adopt, pages, window });
+    assert_eq!(
+        set.numad,
+        Numad {
+            version: NumadVersion::V2015,
+            policy: PolicyName::Best,
+            hold: Hold::Adopt,
+            pages,
+            window
+        }
+    );
     let daemon = Daemon {
         interval: Duration::from_secs(1),
         clients: 9,
@@ -167,10 +177,15 @@ const FAULTS: &[(&str, &str)] = &[
     ("[advise]\n'\u{1b}[2J' = 1", "f:2:"),
     ("advise = 3", "f:1: advise: expected a section [advise], found 3"),
     ("[[advise]]", "f:1: advise: expected a section [advise], found [[advise]]"),
-    ("[advise]\npolicy = 3", "f:2: [advise] policy: expected \"best\" or \"numad\", found 3"),
+    (
+        "[advise]\npolicy = 3",
+        "f:2: [advise] policy: expected \"best\", \"numad\", \"numad-2015\" or \
+         \"numad-2025\", found 3",
+    ),
     (
         "[advise]\npolicy = 'bset' # so",
-        "f:2: [advise] policy: expected \"best\" or \"numad\", found 'bset'",
+        "f:2: [advise] policy: expected \"best\", \"numad\", \"numad-2015\" or \
+         \"numad-2025\", found 'bset'",
     ),
     (
         "[advise]\nwindow = 100",
@@ -210,6 +225,14 @@ const FAULTS: &[(&str, &str)] = &[
         "[claims]\nhold = '0'",
         "f:2: [claims] hold: expected a duration of more than 0 and at most a day in quotes, as in \
          \"30s\", found '0'",
+    ),
+    (
+        "[numad]\nversion = 2015",
+        "f:2: [numad] version: expected \"auto\", \"2015\" or \"2025\", found 2015",
+    ),
+    (
+        "[numad]\npolicy = 'numad-2015'",
+        "f:2: [numad] policy: expected \"numad\" or \"best\", found 'numad-2015'",
     ),
     ("[numad]\nhold = true", "f:2: [numad] hold: expected \"none\" or \"adopt\", found true"),
     (

@@ -61,9 +61,15 @@ fn an_empty_environment_and_a_full_path_are_enough() {
 #[test]
 fn messages_name_the_path_it_was_called_by() {
     let (_dir, numad) = installed();
-    let output = run(Command::new(&numad).arg("-V").env_clear());
-    let version = format!("{} version: 20150602: compiled Oct 16 2022\n", numad.display());
-    assert_eq!(told(&output), (Some(0), version, String::new()));
+    for (version, text) in [
+        ("2015", "20150602: compiled Oct 16 2022"),
+        ("2025", "numad 20251104: compiled Feb  8 2026"),
+    ] {
+        let mut command = Command::new(&numad);
+        command.arg("-V").env_clear().env("PLACER_NUMAD_VERSION", version);
+        let line = format!("{} version: {text}\n", numad.display());
+        assert_eq!(told(&run(&mut command)), (Some(0), line, String::new()));
+    }
 }
 
 #[test]

@@ -466,9 +466,9 @@ fn a_recording_without_a_second_moment_has_no_load() {
 
 #[test]
 fn a_clock_that_stands_or_is_garbage() {
+    // numad itself would sleep on until some time has passed.
     let host = Recorded::two_nodes().put("clock", "100 0\n");
-    let message = "numad: the CPU counters were read twice within 1/100 s: no load can be told";
-    assert_eq!(host.numad(&["-w", "4:500"]), failed(1, message));
+    assert_eq!(host.numad(&["-w", "4:500"]), answered("1", &[]));
     // The last moment that can be told in nanoseconds, and the one past it.
     let host = host.put("clock", "922337203484 200\n");
     assert_eq!(host.advise(), answered("1", &[]));

@@ -185,12 +185,13 @@ fn random_host(dice: &mut Dice, free: (u64, u64), odd: bool) -> Value {
 /// What numad's set is beside the answer, by name.
 fn beside(root: &Path, request: &str) -> &'static str {
     use placer_engine::policy::best::Reason;
+    use placer_engine::policy::numad::Version;
     use placer_engine::{Request, Snapshot, SysRoot, advise, explain};
     let snapshot = Snapshot::take(&SysRoot::at(root), std::time::Duration::ZERO);
     let snapshot = snapshot.expect("a recorded machine");
     let request: Request = request.parse().expect("a request");
     let advice = advise(&snapshot, &request).expect("an advice");
-    let why = explain(&snapshot, &request, &advice).expect("an explanation");
+    let why = explain(&snapshot, &request, &advice, Version::V2015).expect("an explanation");
     match why.numad.map(|numad| numad.reason) {
         None => "numad has no answer",
         Some(Reason::Chosen) => "the same",

@@ -481,7 +481,7 @@ fn the_name_numad_makes_it_numad() {
         assert_eq!(ask(program, None, &["-w", "2:500"]), answer("1"));
         let path = program.display();
         let version = ask(program, None, &["-V"]);
-        assert_eq!(version.1, format!("{path} version: 20150602: compiled Oct 16 2022\n"));
+        assert_eq!(version.1, format!("{path} version: numad 20251104: compiled Feb  8 2026\n"));
         let (code, stdout, stderr) = ask(program, None, &["-h"]);
         assert_eq!((code, stdout.as_str()), (Some(1), ""));
         assert!(stderr.starts_with(&format!("Usage: {path} <options> ...\n")), "{stderr}");

@@ -6,7 +6,7 @@ use crate::common;
 
 use std::path::Path;
 
-use common::{fixture, fixtures, placer_on, text};
+use common::{fixture, fixtures, placer, run, text};
 
 /// Small, ordinary, wide, more than the machine.
 const REQUESTS: &[&str] =
@@ -30,19 +30,24 @@ fn every_fixture_answers_as_expected() {
                 wrong.push(format!("{}\nexpected:\n{expected}\nfound:\n{found}", path.display()));
             }
         };
-        check("show.txt", answer(&root, &["show"]));
-        check("show.json", answer(&root, &["show", "--json"]));
-        let lines = |command: &[&str]| -> String {
+        check("show.txt", answer(&root, &["show"], ""));
+        check("show.json", answer(&root, &["show", "--json"], ""));
+        let lines = |command: &[&str], version: &str| -> String {
             let ask = |request: &&str| {
                 let mut args = command.to_vec();
                 args.push(request);
-                format!("{request}: {}", answer(&root, &args))
+                format!("{request}: {}", answer(&root, &args, version))
             };
             REQUESTS.iter().map(ask).collect()
         };
-        check("advise.txt", lines(&["advise", "--machine-wide"]));
-        check("numad.txt", lines(&["numad", "-w"]));
-        check("whole.json", answer(&root, &["advise", "--machine-wide", "--json", "2.5:300"]));
+        check("advise.txt", lines(&["advise", "--machine-wide"], ""));
+        for version in ["2015", "2025"] {
+            check(&format!("numad-{version}.txt"), lines(&["numad", "-w"], version));
+        }
+        check(
+            "whole.json",
+            answer(&root, &["advise", "--machine-wide", "--json", "2.5:300"], "2025"),
+        );
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
@@ -75,8 +80,10 @@ fn many_machines_work_side_by_side_in_one_process() {
 }
 
 /// Returns what was printed, with the exit status where it is not 0.
-fn answer(root: &Path, args: &[&str]) -> String {
-    let output = placer_on(root, args);
+fn answer(root: &Path, args: &[&str], numad_version: &str) -> String {
+    let mut command = placer();
+    command.args(args).env("PLACER_ROOT", root).env("PLACER_NUMAD_VERSION", numad_version);
+    let output = run(&mut command);
     // Messages name files below the root; the checkout may lie anywhere.
     let stderr = text(&output.stderr).replace(&format!("{}/", root.display()), "");
     let status = match output.status.code() {

@@ -9,11 +9,11 @@ use crate::common;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use common::{placer_on, project, run, text};
+use common::{placer, project, run, text};
 
 fn oracle() -> PathBuf {
     project().join("tests/parity/numad-oracle")
@@ -56,12 +56,18 @@ fn args(job: &Value) -> Vec<&str> {
     job["args"].as_array().expect("arguments").iter().filter_map(Value::as_str).collect()
 }
 
+fn ask_placer(fixture: &Path, words: &[&str]) -> Output {
+    let mut command = placer();
+    command.args(words).env("PLACER_ROOT", fixture).env("PLACER_NUMAD_VERSION", "2015");
+    run(&mut command)
+}
+
 /// Asks placer the same, and says where it differs.
 fn difference(theirs: &Value) -> Option<String> {
     let fixture = Path::new(theirs["fixture"].as_str().expect("a fixture"));
     let mut words = vec!["numad"];
     words.extend(args(theirs));
-    let ours = placer_on(fixture, &words);
+    let ours = ask_placer(fixture, &words);
     let (stdout, stderr) = (text(&ours.stdout), text(&ours.stderr));
     let same = theirs["stdout"] == Value::String(stdout.clone())
         && theirs["exit"].as_i64() == ours.status.code().map(i64::from);
@@ -108,7 +114,7 @@ fn the_engine_answers_as_the_real_numad_does() {
                 let fixture = Path::new(theirs["fixture"].as_str().expect("a fixture"));
                 let mut words = vec!["numad"];
                 words.extend(args(theirs));
-                let ours = placer_on(fixture, &words);
+                let ours = ask_placer(fixture, &words);
                 assert!(matches!(ours.status.code(), Some(0 | 1)), "{theirs}");
                 crashed += 1;
             }

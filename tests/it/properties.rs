@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use placer_engine::policy::numad::{NodeFigures, Query, Rules, choose};
+use placer_engine::policy::numad::{NodeFigures, Query, Rules, Version, choose};
 use placer_engine::source::{HostReader, two_samples};
 use placer_engine::{
     Advice, Bytes, CpuId, CpuSet, CpuShare, Host, Id, IdSet, Limits, NodeId, NodeSet, NodeState,
@@ -40,10 +40,14 @@ fn plain_machines() -> impl Strategy<Value = Machine> {
 fn requests() -> impl Strategy<Value = Request> {
     let cpus = prop_oneof![0_u64..500, 0_u64..10_000];
     let memory = prop_oneof![0_u64..4 << 30, 0_u64..100 << 30];
-    (cpus, memory).prop_map(|(hundredths, bytes)| {
+    (cpus, memory, versions()).prop_map(|(hundredths, bytes, version)| {
         Request::new(CpuShare::from_hundredths(hundredths), Bytes::new(bytes))
-            .with_policy(Policy::Numad(Rules { lenient: true, ..Rules::default() }))
+            .with_policy(Policy::Numad(Rules::lenient(version)))
     })
+}
+
+fn versions() -> impl Strategy<Value = Version> {
+    prop::sample::select(Version::ALL.to_vec())
 }
 
 /// Limits as of a process in a cpuset: any ids, those of the machine and others.
@@ -236,6 +240,7 @@ proptest! {
         short in prop::bool::weighted(0.1),
         cpus in amounts(),
         megabytes in amounts(),
+        version in versions(),
     ) {
         let nodes: Vec<NodeFigures> = nodes
             .into_iter()
@@ -246,12 +251,12 @@ proptest! {
         let width = nodes.len() - usize::from(short && !nodes.is_empty());
         let rows: Vec<&[u64]> = cells.chunks(9).map(|row| &row[..width]).take(nodes.len()).collect();
         let query = Query { cpus, megabytes };
-        let first = choose(&nodes, &rows, query);
+        let first = choose(version, &nodes, &rows, query);
         if let Ok(choice) = &first {
             let ids: NodeSet = nodes.iter().map(|node| node.id).collect();
             prop_assert!(choice.nodes.is_subset(&ids) && choice.all.is_subset(&ids));
         }
-        prop_assert_eq!(choose(&nodes, &rows, query), first);
+        prop_assert_eq!(choose(version, &nodes, &rows, query), first);
     }
 
     #[test]
@@ -261,14 +266,16 @@ proptest! {
         percent in 0_u64..=100,
         reserved in prop::option::of("[0-9,x-]{0,20}"),
         lenient in any::<bool>(),
+        version in versions(),
     ) {
         use placer_engine::{CpuTimes, Instant};
         let snapshot = machine.snapshot();
         let rules = Rules {
+            version,
             thread_percent: percent,
             reserved: reserved.map(String::into_bytes),
             lenient,
-            ..Rules::default()
+            count_inactive_file: true,
         };
         let times = |at, pick: fn(&(u64, u64)) -> u64| {
             let counters = (0..).zip(&ticks).map(|(cpu, pair)| (CpuId(cpu), pick(pair)));

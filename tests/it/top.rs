@@ -132,7 +132,7 @@ fn a_request_is_typed_and_the_terminal_is_left_as_it_was() {
     tmux.keys(&["2", ":", "2", "0", "0"]);
     let screen = tmux.wait("on node 0: 2.00 CPUs 200.0 MiB");
     for seen in
-        ["●node 0", "○node 1", "advised: nothing is faster by 2 %", "numad would choose 0,3"]
+        ["●node 0", "○node 1", "advised: nothing is faster by 2 %", "numad 2025 chooses 0,3"]
     {
         assert!(screen.contains(seen), "{seen}:\n{screen}");
     }
@@ -220,7 +220,7 @@ fn stopped_it_gives_the_terminal_back_and_takes_it_again() {
     tmux.wait("this terminal has 70 and 20");
     tmux.call(&["resize-window", "-x", "120", "-y", "40"]);
     tmux.keys(&["2", ":", "2", "0", "0"]);
-    tmux.wait("numad would choose 0,3");
+    tmux.wait("numad 2025 chooses 0,3");
     tmux.keys(&["Enter", "q"]);
     tmux.wait_for_flags("0 1");
     wait_for_end(&pid);

@@ -20,7 +20,9 @@ pub struct Explanation {
     pub nodes: Vec<best::Node>,
     /// The sets that come next, best first.
     pub alternatives: Vec<Candidate>,
-    /// numad's set, by the figures of policy `best`; `None` where numad has no answer.
+    /// The version of numad that is compared with.
+    pub numad_version: numad::Version,
+    /// Its set, by the figures of policy `best`; `None` where it has no answer.
     pub numad: Option<Candidate>,
     /// What would make it fit, a clause each; empty when it fits.
     pub remedies: Vec<String>,
@@ -44,7 +46,8 @@ pub struct Candidate {
 /// How many of the next sets are told.
 const TOLD: usize = 5;
 
-/// Explains an advice that policy `best` gave for the same snapshot and request.
+/// Explains an advice that policy `best` gave for the same snapshot and request, beside what a
+/// version of numad would name.
 ///
 /// Takes longer than the advice itself, up to milliseconds on large hosts.
 /// Errors: as [`advise`](crate::advise).
@@ -52,6 +55,7 @@ pub fn explain(
     snapshot: &Snapshot,
     request: &Request,
     advice: &Advice,
+    version: numad::Version,
 ) -> Result<Explanation, AdviseError> {
     let usable = Usable::of(snapshot, request)?;
     let host = usable.host(snapshot, request)?;
@@ -61,14 +65,15 @@ pub fn explain(
     // The answer as it was given: a device may have drawn it elsewhere.
     solution.nodes = advice.nodes.iter().map(|node| node.0).collect();
     let alternatives = best::alternatives(&host, &question, &solution, TOLD);
-    let lenient = numad::Rules { lenient: true, ..numad::Rules::default() };
-    let numad = by_numad(snapshot, request, &lenient, &usable).ok().map(|nodes| {
+    let rules = numad::Rules::lenient(version);
+    let numad = by_numad(snapshot, request, &rules, &usable).ok().map(|nodes| {
         let ids: Vec<u32> = nodes.iter().map(|node| node.0).collect();
         candidate(&best::judge(&host, &question, &solution, &ids))
     });
     Ok(Explanation {
         nodes: host.nodes().to_vec(),
         alternatives: alternatives.iter().map(candidate).collect(),
+        numad_version: version,
         numad,
         remedies: remedies(snapshot, request, &usable, advice),
     })

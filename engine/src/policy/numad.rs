@@ -1,19 +1,70 @@
 //! numad 0.5's rules, from a description of what it does: the same nodes from the same figures.
 //!
-//! [`Machine`] is the host as numad reads it, [`figures`](Machine::figures) what it makes of two
-//! samples, [`choose`] the choice. Everything is integer arithmetic that wraps where numad's does.
-//! Where numad crashes there is a defined answer or a [`Failure`] that says why.
+//! Two programs go by that name and number, [`Version`]. [`Machine`] is the host as numad reads it,
+//! [`figures`](Machine::figures) what it makes of two samples, [`choose`] the choice. Everything is
+//! integer arithmetic that wraps where numad's does. Where numad crashes there is a defined answer or
+//! a [`Failure`] that says why.
 
 mod choose;
 mod list;
 mod machine;
+mod v2015;
+mod v2025;
 
 use std::fmt;
+use std::str::FromStr;
 
-pub use choose::{Choice, NodeFigures, charge, choose};
+pub use choose::{Choice, NodeFigures, Step, charge, choose, choose_by_steps};
 pub use machine::{Machine, Reserved};
 
 use crate::ids::NodeId;
+
+/// Which numad: both call themselves 0.5, and they answer differently.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Version {
+    /// 20150602, as in Debian 12 and most distributions of its time.
+    V2015,
+    /// 20251104, as in Debian sid and Ubuntu 26.04.
+    #[default]
+    V2025,
+}
+
+impl Version {
+    /// Both, the older one first.
+    pub const ALL: [Self; 2] = [Self::V2015, Self::V2025];
+
+    /// Returns the name: `2015` or `2025`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::V2015 => "2015",
+            Self::V2025 => "2025",
+        }
+    }
+
+    /// Returns the version that the program itself reports.
+    pub fn program(self) -> &'static str {
+        match self {
+            Self::V2015 => "20150602",
+            Self::V2025 => "numad 20251104",
+        }
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Reads `2015` or `2025`.
+impl FromStr for Version {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let named = Self::ALL.into_iter().find(|version| version.name() == text);
+        named.ok_or_else(|| format!("expected \"2015\" or \"2025\", found {text:?}"))
+    }
+}
 
 /// The request as numad takes it: both amounts are 32-bit and may have wrapped below zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,9 +75,11 @@ pub struct Query {
     pub megabytes: i32,
 }
 
-/// numad's options that change an answer.
+/// The version, and numad's options that change an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
+    /// Whose rules these are.
+    pub version: Version,
     /// `-C`: whether inactive file cache counts as free. numad's default is yes.
     pub count_inactive_file: bool,
     /// `-t`: what a further hardware thread of a core is worth, in percent, 0 to 100. Default 20.
@@ -40,7 +93,20 @@ pub struct Rules {
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { count_inactive_file: true, thread_percent: 20, reserved: None, lenient: false }
+        Self {
+            version: Version::default(),
+            count_inactive_file: true,
+            thread_percent: 20,
+            reserved: None,
+            lenient: false,
+        }
+    }
+}
+
+impl Rules {
+    /// Returns the rules of a version that answer on every host, as [`lenient`](Self::lenient) has it.
+    pub fn lenient(version: Version) -> Self {
+        Self { version, lenient: true, ..Self::default() }
     }
 }
 

@@ -422,10 +422,16 @@ fn read_files(root: &SysRoot) -> Result<HostFiles, SourceError> {
         }
         nodes.push(NodeFiles { id: NodeId(id), dir, cpulist, cpumap, distance, access: None });
     }
+    let cpu_online = text(&format!("{CPUS}/online"))?;
+    let cpus_in_stat = match cpu_online {
+        Some(_) => None,
+        None => text("proc/stat")?.and_then(|file| lines_of_cpus(&file.text)),
+    };
     Ok(HostFiles {
         nodes,
         node_online: text(&format!("{NODES}/online"))?,
         cpu_online,
+        cpus_in_stat,
         cpu_possible: text(&format!("{CPUS}/possible"))?,
         cpu_isolated: text(&format!("{CPUS}/isolated"))?,
         cpu0_siblings: text(&format!("{CPUS}/cpu0/topology/thread_siblings"))?,
@@ -436,6 +442,15 @@ fn read_files(root: &SysRoot) -> Result<HostFiles, SourceError> {
         allowed_cpus: limits::allowed_cpus(root),
         node_dir,
     })
+}
+
+/// Counts the lines of `/proc/stat` that are about one CPU; `None` where there is none.
+fn lines_of_cpus(text: &[u8]) -> Option<u32> {
+    let is_cpu = |line: &&[u8]| {
+        line.strip_prefix(b"cpu").and_then(<[u8]>::first).is_some_and(u8::is_ascii_digit)
+    };
+    let lines = text.split(|&byte| byte == b'\n').filter(is_cpu).count();
+    u32::try_from(lines).ok().filter(|&lines| lines > 0)
 }
 
 /// Lists the node directories in the order of the directory, which numad's rules depend on.

@@ -1,6 +1,16 @@
 //! What the request line is answered: the engine's own advice and reasons, on what is shown.
 
+use placer_engine::policy::numad::Version;
 use placer_engine::{Advice, Explanation, Policy, Request, Snapshot, advise, explain};
+
+/// How the request line is answered.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Choice {
+    /// By which rule, and among what; of what is asked it says nothing.
+    pub(crate) request: Request,
+    /// The numad that is compared with.
+    pub(crate) numad: Version,
+}
 
 /// The answer to the request line.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,8 +34,8 @@ pub(crate) struct Advised {
 }
 
 impl Answer {
-    /// Answers a text. `choice` says by which rule, and among what.
-    pub(crate) fn to(text: &str, choice: &Request, snapshot: &Snapshot) -> Self {
+    /// Answers a text.
+    pub(crate) fn to(text: &str, choice: &Choice, snapshot: &Snapshot) -> Self {
         if text.is_empty() {
             return Self::Nothing;
         }
@@ -33,13 +43,14 @@ impl Answer {
             Ok(asked) => asked,
             Err(error) => return Self::Wrong(error.to_string()),
         };
-        let request = Request { cpus: asked.cpus, memory: asked.memory, ..choice.clone() };
+        let request = Request { cpus: asked.cpus, memory: asked.memory, ..choice.request.clone() };
         let advice = match advise(snapshot, &request) {
             Ok(advice) => advice,
             Err(error) => return Self::Wrong(error.to_string()),
         };
         let best = matches!(request.policy, Policy::Best(_));
-        let why = best.then(|| explain(snapshot, &request, &advice).ok()).flatten();
+        let explained = || explain(snapshot, &request, &advice, choice.numad).ok();
+        let why = best.then(explained).flatten();
         Self::Advice(Box::new(Advised { request, advice, why }))
     }
 

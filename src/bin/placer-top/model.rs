@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use placer_engine::claims::{Claim, ClaimId, OwnerProcess};
-use placer_engine::{Bytes, Host, HostParts, NodeId, NodeSet, Request, Snapshot, parse};
+use placer_engine::{Bytes, Host, HostParts, NodeId, NodeSet, Snapshot, parse};
 
-use crate::answer::Answer;
+use crate::answer::{Answer, Choice};
 use crate::field::{Edit, Field};
 use crate::plan::{self, Plan};
 use crate::sheet::{self, Item};
@@ -123,7 +123,7 @@ pub(crate) struct Model {
     pub(crate) view: View,
     /// Why the last reading failed.
     pub(crate) trouble: Option<String>,
-    choice: Request,
+    choice: Choice,
     pub(crate) answer: Answer,
     pub(crate) request: Field,
     pub(crate) filter: Field,
@@ -162,7 +162,7 @@ impl Model {
         source: String,
         snapshot: Arc<Snapshot>,
         around: Arc<Around>,
-        choice: Request,
+        choice: Choice,
         request: &str,
         size: (u16, u16),
     ) -> Self {

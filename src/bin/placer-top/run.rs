@@ -17,6 +17,7 @@ use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
+use crate::answer::Choice;
 use crate::draw::draw;
 use crate::look::Look;
 use crate::model::{Event, Key, Model, Order};
@@ -42,7 +43,8 @@ enum Told {
 /// Errors: the host cannot be read, or there is no terminal to draw on.
 pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
     let root = options.root.as_ref().map_or_else(SysRoot::live, SysRoot::at);
-    let choice = options.choice.request()?;
+    let choice =
+        Choice { request: options.choice.request()?, numad: options.choice.numad_version()? };
     let interval = Duration::from_millis(options.interval_ms.max(100));
     let pace = Pace { interval, window: interval.max(Duration::from_secs(1)) };
     // All that can be refused is refused while the terminal is still as it was.

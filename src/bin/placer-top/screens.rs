@@ -10,6 +10,7 @@ use std::time::Duration;
 use placer_engine::claims::{
     Caller, Claim, ClaimId, Origin, Owner, OwnerProcess, ProcessId, Promise, Seen,
 };
+use placer_engine::policy::numad::Version;
 use placer_engine::{Bytes, Charges, CpuShare, HostParts, NodeId, Request, Snapshot, SysRoot};
 use proptest::prelude::*;
 use ratatui::Terminal;
@@ -17,6 +18,7 @@ use ratatui::backend::TestBackend;
 use ratatui::buffer::Buffer;
 use ratatui::style::{Color, Modifier, Style};
 
+use crate::answer::Choice;
 use crate::draw::draw;
 use crate::look::Look;
 use crate::machine::{scratch, sixty_four};
@@ -87,7 +89,8 @@ fn model(root: &SysRoot, name: &str, with_guests: bool, size: (u16, u16)) -> Mod
     around.claims.get_or_insert_default();
     around.parts = HostParts::read(root, snapshot.topology());
     let snapshot = Arc::new(snapshot.with_charges(charges));
-    let choice = Request::new(CpuShare::ZERO, Bytes::ZERO);
+    let request = Request::new(CpuShare::ZERO, Bytes::ZERO);
+    let choice = Choice { request, numad: Version::V2025 };
     Model::new(name.to_owned(), snapshot, Arc::new(around), choice, "", size)
 }
 

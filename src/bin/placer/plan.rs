@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use placer_engine::policy::best;
 use placer_engine::policy::cache;
-use placer_engine::policy::numad;
+use placer_engine::policy::numad::{self, Version};
 use placer_engine::source::device;
 use placer_engine::{Limits, Policy, Request, SysRoot};
 
@@ -24,8 +24,8 @@ pub(crate) fn root_at(dir: Option<&PathBuf>) -> SysRoot {
 
 /// Returns the request with its policy and with what may be used.
 ///
-/// Errors: a device that is not there or whose node is not told; what numad's rules never ask is
-/// asked of them.
+/// Errors: a device that is not there or whose node is not known; what numad's rules never ask is
+/// asked of them; a version of numad that is not known.
 pub(crate) fn request(
     asked: &Request,
     choice: &Choice,
@@ -45,13 +45,25 @@ pub(crate) fn request_within(
     limits: Limits,
     root: &SysRoot,
 ) -> Result<Request, Box<dyn Error>> {
+    let policy = policy(choice)?;
     let near = choice.near.as_ref().map(|name| device::node_of(root, name)).transpose()?;
     let (within, pages) = (choice.within.clone(), choice.pages);
     let cache = cache::Rules::default()
         .with_penalty(choice.cache_penalty)
         .with_mode(choice.cache.into())
         .with_cores(choice.cores.into());
-    Ok(Request { policy: policy(choice)?, limits, within, pages, near, cache, ..asked.clone() })
+    Ok(Request { policy, limits, within, pages, near, cache, ..asked.clone() })
+}
+
+/// Returns the version of numad that is asked, or compared with.
+///
+/// Errors: `PLACER_NUMAD_VERSION` is none.
+pub(crate) fn numad_version(choice: &Choice) -> Result<Version, String> {
+    Ok(match choice.policy {
+        PolicyName::Numad2015 => Version::V2015,
+        PolicyName::Numad2025 => Version::V2025,
+        PolicyName::Best | PolicyName::Numad => choice.numad.or_variable()?.in_force(),
+    })
 }
 
 fn policy(choice: &Choice) -> Result<Policy, Box<dyn Error>> {
@@ -62,14 +74,14 @@ fn policy(choice: &Choice) -> Result<Policy, Box<dyn Error>> {
             effort: choice.effort,
             smt_percent: choice.smt_percent,
         })),
-        PolicyName::Numad => {
+        PolicyName::Numad | PolicyName::Numad2015 | PolicyName::Numad2025 => {
             let refused = [(choice.pages.is_some(), "--pages"), (choice.near.is_some(), "--near")];
             if let Some((_, flag)) = refused.iter().find(|(given, _)| *given) {
                 let why = "numad's rules know nothing of it";
                 return Err(format!("{flag} needs --policy best: {why}").into());
             }
             // An answer on every host: numad's own end for want of a file serves nobody here.
-            Ok(Policy::Numad(numad::Rules { lenient: true, ..numad::Rules::default() }))
+            Ok(Policy::Numad(numad::Rules::lenient(numad_version(choice)?)))
         }
     }
 }

@@ -226,7 +226,9 @@ fn advise(
         form = print.read().map_err(invalid)?;
         strict = print.strict;
     }
-    let question = Question { request: request.read().map_err(invalid)?, claim, strict, form };
+    let in_force = || served.core.settings().numad_version();
+    let (request, numad) = request.read(in_force).map_err(invalid)?;
+    let question = Question { request, numad, claim, strict, form };
     let told = served.core.advise(&question, peer, gone);
     let answer = match told.result {
         Ok(answer) => answer,

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
+use placer_engine::policy::numad::Version;
 
 use super::Shared;
 use super::receivers::{Arrived, Watch};
@@ -157,7 +158,8 @@ impl Desk {
             }
         }
         let process = Process::look(client);
-        let job = Job { client, process, options: standing.options(advice), advice };
+        let job =
+            Job { client, process, options: standing.options(Version::V2015, advice), advice };
         // Where there is little room those come first of whom it is known that they are there.
         let crowded = self.jobs.len() * 2 > self.jobs.capacity().unwrap_or(usize::MAX);
         let sent = match job.process {

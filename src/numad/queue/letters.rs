@@ -1,5 +1,7 @@
 //! What each letter of numad's protocol means to placer's daemon.
 
+use placer_engine::policy::numad::Version;
+
 use super::message::Message;
 use crate::numad::{Advice, Options};
 
@@ -85,9 +87,9 @@ impl Standing {
         }
     }
 
-    /// Returns the options of a question, as if its client had been given them all.
-    pub(crate) fn options(&self, advice: Advice) -> Options {
-        let mut options = Options { advice: Some(advice), ..Options::default() };
+    /// Returns the options of a question of a version's client, as if it had been given them all.
+    pub(crate) fn options(&self, version: Version, advice: Advice) -> Options {
+        let mut options = Options { advice: Some(advice), ..Options::of(version) };
         options.count_inactive_file = self.count_inactive_file;
         options.reserved.clone_from(&self.reserved);
         options.given.insert(b'w');
@@ -136,14 +138,15 @@ mod tests {
     fn options_are_those_in_force() {
         let advice = Advice::default();
         let mut standing = Standing::default();
-        let mut options = Options { advice: Some(advice), ..Options::default() };
+        let version = Version::V2015;
+        let mut options = Options { advice: Some(advice), ..Options::of(version) };
         options.given.insert(b'w');
-        assert_eq!(standing.options(advice), options);
+        assert_eq!(standing.options(version, advice), options);
         standing.set(Setting::CountInactiveFile(false));
         standing.set(Setting::ThreadPercent(50));
         options.count_inactive_file = false;
         options.thread_percent = 50;
         options.given.insert(b't');
-        assert_eq!(standing.options(advice), options);
+        assert_eq!(standing.options(version, advice), options);
     }
 }

@@ -1,7 +1,7 @@
 //! Policy `numad`, from the readings it takes to the nodes it names, all by the engine.
 
 use placer_engine::parse::meminfo::{NodeMeminfo, NumadFields};
-use placer_engine::policy::numad::{Query, Rules, charge, choose as by_numad};
+use placer_engine::policy::numad::{Query, Rules, Version, charge, choose as by_numad};
 use placer_engine::{Bytes, Charges, CpuId, CpuShare, CpuTimes, Instant, NodeMemory, Sample};
 
 use super::super::machine::WINDOW;
@@ -10,7 +10,7 @@ use super::{View, Want};
 /// Names numad's nodes, ascending; none where it has no answer.
 pub(super) fn choose(view: View<'_>, want: Want, named: &mut Vec<usize>) {
     named.clear();
-    let rules = Rules { lenient: true, ..Rules::default() };
+    let rules = Rules::lenient(Version::V2015);
     let machine = &view.machine.host.numad;
     let (before, now) = readings(view);
     let Ok(mut figures) = machine.figures(Some(&before), &now, &rules) else { return };
@@ -20,7 +20,7 @@ pub(super) fn choose(view: View<'_>, want: Want, named: &mut Vec<usize>) {
         megabytes: i32::try_from(want.mib).unwrap_or(i32::MAX),
     };
     let Ok(rows) = machine.distance_rows(&rules) else { return };
-    let Ok(choice) = by_numad(&figures, &rows, query) else { return };
+    let Ok(choice) = by_numad(rules.version, &figures, &rows, query) else { return };
     let at = |id| view.machine.nodes.binary_search_by_key(&id, |node| node.id).ok();
     named.extend(choice.nodes.iter().filter_map(at));
 }

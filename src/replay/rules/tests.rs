@@ -54,7 +54,7 @@ fn compare(machine: &Machine, parts: &[Parts], cpus: u32, mib: u32) {
         let Tuning { memory_bound, effort } = TUNING;
         let rules = engine_best::Rules { memory_bound, effort, prefer, ..Default::default() };
         let policy = if rule == Rule::Numad {
-            Policy::Numad(engine_numad::Rules { lenient: true, ..Default::default() })
+            Policy::Numad(engine_numad::Rules::lenient(engine_numad::Version::V2015))
         } else {
             Policy::Best(rules)
         };

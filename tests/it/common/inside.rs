@@ -80,7 +80,7 @@ pub(crate) fn stranger(args: &[&str]) -> Output {
 
 /// Our program in numad's place. Returns stdout, stderr and the status.
 pub(crate) fn our_numad(args: &[&str]) -> (String, String, Option<i32>) {
-    let output = run(placer().arg("numad").args(args));
+    let output = run(placer().arg("numad").args(args).env("PLACER_NUMAD_VERSION", "2015"));
     (text(&output.stdout), text(&output.stderr), output.status.code())
 }
 

@@ -1,6 +1,7 @@
-//! The host as numad reads it: by order of the directory, with its limits of width.
+//! The host as numad reads it, with its limits of width; the version of 2015 takes the nodes in the
+//! order of the directory, that of 2025 by their ids.
 
-use super::{Failure, NodeFigures, Rules, list};
+use super::{Failure, NodeFigures, Rules, Version, list};
 use std::borrow::Cow;
 
 use crate::files::{HostFiles, NodeFiles, TextFile};
@@ -19,20 +20,44 @@ const DISTANCE_BITS: u32 = 0xff;
 /// A host as numad sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
-    /// In the order in which the directory lists them, which decides ties.
+    /// In the order in which the directory lists them, which decides ties in 2015.
     nodes: Vec<Node>,
-    /// The number of CPU ids the kernel may use, and the ids numad has room for.
-    cpu_count: u32,
+    /// Positions in `nodes` by ascending ids, the order of 2025.
+    ascending: Vec<usize>,
+    cpu_counts: CpuCounts,
     threads_per_core: Result<u64, Failure>,
     /// Set where the machine lacks files that numad needs but placer can do without.
     missing: Option<Failure>,
     without_numa: bool,
 }
 
+/// The number of CPUs that each version believes in. Rounded up, it is the end of its CPU ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct CpuCounts {
+    /// The larger of those possible and those online.
+    v2015: u32,
+    /// Those online.
+    v2025: u32,
+}
+
+impl CpuCounts {
+    fn of(self, version: Version) -> u32 {
+        match version {
+            Version::V2015 => self.v2015,
+            Version::V2025 => self.v2025,
+        }
+    }
+
+    /// Returns the count that has room for what both versions see.
+    fn larger(self) -> u32 {
+        self.v2015.max(self.v2025)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Node {
     id: NodeId,
-    /// By numad's reading, below the capacity.
+    /// By numad's reading, below the larger capacity of both versions.
     cpus: CpuSet,
     /// A column for each node, in ascending order of ids; each cut to a byte.
     distances: Vec<u64>,
@@ -58,8 +83,8 @@ impl Machine {
 
     /// Reads the texts of some of a host's nodes, as if the directory listed no others.
     pub fn of_nodes(files: &HostFiles, counts: impl Fn(NodeId) -> bool) -> Self {
-        let cpu_count = cpu_count(files);
-        let capacity = room(cpu_count);
+        let cpu_counts = cpu_counts(files);
+        let capacity = room(cpu_counts.larger());
         let kept = || files.nodes.iter().filter(|node| counts(node.id));
         let width = kept().count();
         let mut missing = None;
@@ -70,8 +95,10 @@ impl Machine {
                 Node { id: node.id, cpus, distances, row }
             })
             .collect();
+        let ascending = ascending(&nodes);
+        let threads_per_core = threads_per_core(files);
         let without_numa = files.without_numa;
-        Self { nodes, cpu_count, threads_per_core: threads_per_core(files), missing, without_numa }
+        Self { nodes, ascending, cpu_counts, threads_per_core, missing, without_numa }
     }
 
     /// Returns the machine without the nodes and CPUs that are not allowed, as if the kernel had
@@ -92,27 +119,48 @@ impl Machine {
                 .collect(),
             row: node.row.clone(),
         });
-        Self { nodes: nodes.collect(), ..self.clone() }
+        let nodes: Vec<Node> = nodes.collect();
+        let ascending = ascending(&nodes);
+        let threads_per_core = self.threads_per_core.clone();
+        let (cpu_counts, missing) = (self.cpu_counts, self.missing.clone());
+        Self {
+            nodes,
+            ascending,
+            cpu_counts,
+            threads_per_core,
+            missing,
+            without_numa: self.without_numa,
+        }
     }
 
     /// Returns what the text of `-R` reserves.
-    pub fn reserve(&self, text: &[u8]) -> Reserved {
-        let capacity = room(self.cpu_count);
-        let named: CpuSet = list::parse(text, capacity);
+    pub fn reserve(&self, version: Version, text: &[u8]) -> Reserved {
+        let count = self.cpu_counts.of(version);
+        let named: CpuSet = list::parse(text, room(count));
         // numad flips the bits of the CPUs it counted. Above the count they stay as they were
         // named, so there the list works the other way round.
-        let mut usable = named.clone();
-        if let Some(last) = self.cpu_count.checked_sub(1) {
-            let mut counted = CpuSet::new();
-            counted.insert_range(CpuId(0), CpuId(last));
-            usable = counted.difference(&named).union(&named.difference(&counted));
-        }
+        let counted = below(count);
+        let usable = counted.difference(&named).union(&named.difference(&counted));
         Reserved { named, usable }
     }
 
-    /// Returns the nodes' ids in the order in which the directory lists them.
-    pub fn order(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.nodes.iter().map(|node| node.id)
+    /// Returns the nodes in the order of a version.
+    fn in_order(&self, version: Version) -> impl Iterator<Item = &Node> {
+        let position = move |at| match version {
+            Version::V2015 => at,
+            Version::V2025 => self.ascending[at],
+        };
+        (0..self.nodes.len()).map(move |at| &self.nodes[position(at)])
+    }
+
+    /// Returns the CPUs that a version leaves usable; `None` when all of the nodes' are.
+    fn usable(&self, rules: &Rules) -> Option<CpuSet> {
+        let capacity = room(self.cpu_counts.of(rules.version));
+        match rules.reserved.as_deref() {
+            Some(text) => Some(self.reserve(rules.version, text).usable),
+            None if capacity < room(self.cpu_counts.larger()) => Some(below(capacity)),
+            None => None,
+        }
     }
 
     /// Returns the number of nodes.
@@ -140,26 +188,26 @@ impl Machine {
     }
 
     /// Returns the distances from each node to the nodes in ascending order of ids; the rows are
-    /// in the order of the directory.
+    /// in the order of [`figures`](Self::figures).
     ///
     /// Errors: a row that is missing, too short or has a zero. By lenient rules a missing table
     /// becomes one in which every other node is twice as far.
     pub fn distance_rows(&self, rules: &Rules) -> Result<Vec<Cow<'_, [u64]>>, Failure> {
         let missing = |node: &Node| matches!(node.row, Err(Failure::Distance(_)));
         if rules.lenient && self.nodes.iter().any(missing) {
-            let mut ids: Vec<NodeId> = self.order().collect();
-            ids.sort_unstable();
-            let row = |from| ids.iter().map(|&to| if from == to { 10 } else { 20 }).collect();
-            return Ok(self.order().map(row).map(Cow::Owned).collect());
+            let by_id = || self.in_order(Version::V2025).map(|node| node.id);
+            let row = |from: &Node| by_id().map(|to| if from.id == to { 10 } else { 20 }).collect();
+            return Ok(self.in_order(rules.version).map(row).map(Cow::Owned).collect());
         }
         // Not copied: a table of 1,024 nodes is 8 MiB.
-        let rows = self.nodes.iter();
+        let rows = self.in_order(rules.version);
         rows.map(|node| node.row.clone().map(|()| Cow::Borrowed(node.distances.as_slice())))
             .collect()
     }
 
     /// Makes numad's figures from two samples: memory from the later one, idle time from both.
-    /// Without `before` the load is unknown and every CPU counts as idle.
+    /// Without `before` the load is unknown and every CPU counts as idle. The nodes are in the order
+    /// of the version: as the directory lists them (2015), by ascending id (2025).
     ///
     /// Errors: what makes numad end without an answer.
     pub fn figures(
@@ -172,7 +220,7 @@ impl Machine {
             Err(Failure::ThreadsPerCore) if rules.lenient => 1,
             told => told.clone()?,
         };
-        let reserved = rules.reserved.as_deref().map(|text| self.reserve(text));
+        let usable = self.usable(rules);
         let gap = match before {
             None => None,
             Some(before) => {
@@ -182,10 +230,9 @@ impl Machine {
             }
         };
         let valuation = Valuation { threads, percent: rules.thread_percent };
-        self.nodes
-            .iter()
+        self.in_order(rules.version)
             .map(|node| {
-                let cut = reserved.as_ref().map(|r| node.cpus.intersection(&r.usable));
+                let cut = usable.as_ref().map(|usable| node.cpus.intersection(usable));
                 let cpus = cut.as_ref().unwrap_or(&node.cpus);
                 let cpus_total = valuation.total(cpus.len());
                 let cpus_free = match gap {
@@ -202,21 +249,40 @@ impl Machine {
     }
 }
 
-/// The number of CPU ids that numad believes in: the larger of those possible and those online.
-fn cpu_count(files: &HostFiles) -> u32 {
+fn cpu_counts(files: &HostFiles) -> CpuCounts {
     let count = |file: &Option<TextFile>| -> Option<u32> {
         let set: CpuSet = parse::list::parse(&file.as_ref()?.text).ok()?;
-        u32::try_from(set.len()).ok()
+        u32::try_from(set.len()).ok().filter(|&count| count > 0)
     };
-    let told = count(&files.cpu_possible).max(count(&files.cpu_online)).filter(|&n| n > 0);
-    told.unwrap_or_else(|| {
-        // Kernels before 2.6.26 have neither file: as many as the nodes list.
+    let (possible, online) = (count(&files.cpu_possible), count(&files.cpu_online));
+    // Kernels before 2.6.26 have neither file: as many as the nodes list.
+    let listed = || {
         let last = files.nodes.iter().filter_map(|node| {
             let mut ignored = None;
             cpus(node, parse::list::MAX_ID + 1, &mut ignored).last()
         });
         last.max().map_or(1, |last| last.0.saturating_add(1))
-    })
+    };
+    CpuCounts {
+        v2015: possible.max(online).unwrap_or_else(listed),
+        v2025: online.or(files.cpus_in_stat).unwrap_or_else(listed),
+    }
+}
+
+/// Returns the positions of nodes by ascending ids.
+fn ascending(nodes: &[Node]) -> Vec<usize> {
+    let mut positions: Vec<usize> = (0..nodes.len()).collect();
+    positions.sort_unstable_by_key(|&at| nodes[at].id);
+    positions
+}
+
+/// Returns the CPUs below an id.
+fn below(end: u32) -> CpuSet {
+    let mut set = CpuSet::new();
+    if let Some(last) = end.checked_sub(1) {
+        set.insert_range(CpuId(0), CpuId(last));
+    }
+    set
 }
 
 /// numad's sets have room for the count rounded up to whole 64-bit words.
@@ -237,11 +303,7 @@ fn cpus(node: &NodeFiles, capacity: u32, missing: &mut Option<Failure>) -> CpuSe
         }
         (None, Some(map)) => {
             note(missing);
-            let mut all = CpuSet::new();
-            if let Some(last) = capacity.checked_sub(1) {
-                all.insert_range(CpuId(0), CpuId(last));
-            }
-            parse::mask::parse(&map.text).unwrap_or_default().intersection(&all)
+            parse::mask::parse(&map.text).unwrap_or_default().intersection(&below(capacity))
         }
         (None, None) => {
             note(missing);
@@ -361,15 +423,68 @@ mod tests {
         assert_eq!((whole.total(15), whole.free(15, 2000)), (1500, 1500));
     }
 
+    fn file(text: &str) -> Option<TextFile> {
+        Some(TextFile { path: "file".into(), text: text.as_bytes().to_vec() })
+    }
+
     #[test]
     fn reserving_works_backwards_above_the_count() {
         let files = HostFiles {
-            cpu_possible: Some(TextFile { path: "possible".into(), text: b"0-3,40-43\n".to_vec() }),
+            cpu_possible: file("0-3,40-43\n"),
+            cpu_online: file("0-3,40\n"),
             ..HostFiles::default()
         };
         let machine = Machine::from_files(&files);
-        let reserved = machine.reserve(b"1,41");
-        assert_eq!(reserved.named.to_string(), "1,41");
-        assert_eq!(reserved.usable.to_string(), "0,2-7,41");
+        for (version, usable) in [(Version::V2015, "0,2-7,41"), (Version::V2025, "0,2-4,41")] {
+            let reserved = machine.reserve(version, b"1,41");
+            assert_eq!(reserved.named.to_string(), "1,41");
+            assert_eq!(reserved.usable.to_string(), usable, "{version}");
+        }
+    }
+
+    /// A machine with three nodes of 64 CPUs, listed as 2, 0, 1.
+    fn listed_otherwise(online: &str, possible: &str) -> Machine {
+        let node = |id: u32| NodeFiles {
+            id: NodeId(id),
+            dir: "node".into(),
+            cpulist: file(&format!("{}-{}\n", id * 64, id * 64 + 63)),
+            cpumap: None,
+            distance: file("10 20 30\n"),
+            access: None,
+        };
+        Machine::from_files(&HostFiles {
+            nodes: [2, 0, 1].map(node).to_vec(),
+            cpu_online: file(online),
+            cpu_possible: file(possible),
+            cpu0_siblings: file("1\n"),
+            ..HostFiles::default()
+        })
+    }
+
+    fn idle_cpus(machine: &Machine, version: Version) -> Vec<(u32, u64)> {
+        let rules = Rules { version, lenient: true, ..Rules::default() };
+        let figures = machine.figures(None, &Sample::default(), &rules).expect("figures");
+        figures.iter().map(|node| (node.id.0, node.cpus_total)).collect()
+    }
+
+    #[test]
+    fn each_version_has_its_own_order_of_nodes() {
+        let machine = listed_otherwise("0-191\n", "0-191\n");
+        let all = |order: [u32; 3]| order.map(|id| (id, 6400)).to_vec();
+        assert_eq!(idle_cpus(&machine, Version::V2015), all([2, 0, 1]));
+        assert_eq!(idle_cpus(&machine, Version::V2025), all([0, 1, 2]));
+    }
+
+    #[test]
+    fn ids_past_the_online_count_rounded_up_vanish_in_2025_alone() {
+        // 128 CPUs are online, so 2025 has room for ids 0 to 127.
+        let machine = listed_otherwise("0-63,128-191\n", "0-191\n");
+        assert_eq!(idle_cpus(&machine, Version::V2015), [(2, 6400), (0, 6400), (1, 6400)]);
+        assert_eq!(idle_cpus(&machine, Version::V2025), [(0, 6400), (1, 6400), (2, 0)]);
+        // A limit keeps that.
+        let nodes: NodeSet = [0, 2].into_iter().map(NodeId).collect();
+        let limited = machine.restricted(&nodes, &below(180));
+        assert_eq!(idle_cpus(&limited, Version::V2015), [(2, 5200), (0, 6400)]);
+        assert_eq!(idle_cpus(&limited, Version::V2025), [(0, 6400), (2, 0)]);
     }
 }

@@ -27,7 +27,7 @@ pub(crate) fn run(args: &Advise, set: &Settings) -> Result<ExitCode, Box<dyn Err
     if args.via == Via::Numad {
         return ask_numad(args);
     }
-    if args.explain && args.choice.policy == PolicyName::Numad {
+    if args.explain && args.choice.policy != PolicyName::Best {
         let why = "numad's rules know nothing of it";
         return Err(format!("--explain needs --policy best: {why}").into());
     }
@@ -37,6 +37,7 @@ pub(crate) fn run(args: &Advise, set: &Settings) -> Result<ExitCode, Box<dyn Err
     }
     let question = Question {
         request: plan::request(&args.request, &args.choice, &root)?,
+        numad: plan::numad_version(&args.choice)?,
         claim: args.hold.map(For::Hold),
         strict: args.strict,
         form: form(args),

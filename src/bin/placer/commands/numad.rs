@@ -15,7 +15,8 @@ use placer::output;
 use placer::protocol::client::{self as via, Asked};
 use placer::service::figures::Local;
 use placer::service::sampling::Window;
-use placer::settings::{Settings, duration, variables};
+use placer::settings::{Settings, SettingsError, duration, variables};
+use placer_engine::policy::numad::Version;
 use placer_engine::{NodeSet, SysRoot};
 
 /// numad ends with 1 whatever is wrong.
@@ -26,7 +27,9 @@ const DEFAULT_WINDOW: Duration = Duration::from_millis(100);
 /// `config` is the settings file, if `--config` named one before numad's own options.
 pub(crate) fn run(name: &OsStr, args: &[OsString], config: Option<&Path>) -> ExitCode {
     let posixly_correct = std::env::var_os("POSIXLY_CORRECT").is_some();
-    let options = match options::parse(name, args, posixly_correct) {
+    let read = Settings::read(named(config).as_deref());
+    let version = version_in_force(read.as_ref().ok());
+    let options = match options::parse(version, name, args, posixly_correct) {
         Outcome::Exit(Exit { status, stdout, stderr }) => {
             use std::io::Write;
             let _ = std::io::stderr().lock().write_all(&stderr);
@@ -39,7 +42,7 @@ pub(crate) fn run(name: &OsStr, args: &[OsString], config: Option<&Path>) -> Exi
     };
     let name = name.to_string_lossy();
     let outcome = match options.advice {
-        Some(advice) => answer(&options, advice, &settings(config)),
+        Some(advice) => answer(&options, advice, &usable(read)),
         None => match (client::find(), options.max_interval_s) {
             // As numad does; what placer's own daemon makes of it, it says in its log.
             (Some(daemon), _) => daemon.tell(&options).map_err(|error| {
@@ -48,10 +51,7 @@ pub(crate) fn run(name: &OsStr, args: &[OsString], config: Option<&Path>) -> Exi
             }),
             // "numad -i 0" ends a daemon; there is none.
             (None, 0) => Ok(()),
-            (None, _) => {
-                let set = settings(config);
-                return start::start(&name, options, set, named(config));
-            }
+            (None, _) => return start::start(&name, options, usable(read), named(config)),
         },
     };
     match outcome {
@@ -63,13 +63,21 @@ pub(crate) fn run(name: &OsStr, args: &[OsString], config: Option<&Path>) -> Exi
     }
 }
 
-/// Reads the host's settings. A client of numad's cannot be expected to mend them, and libvirt
+/// Returns the host's settings. A client of numad's cannot be expected to mend them, and libvirt
 /// starts no guest without an answer: what is damaged costs one line.
-fn settings(config: Option<&Path>) -> Settings {
-    Settings::read(named(config).as_deref()).unwrap_or_else(|error| {
+fn usable(read: Result<Settings, SettingsError>) -> Settings {
+    if let Err(why) = Settings::default().numad.version.or_variable() {
+        output::warn(&format!("ignored: {why}"));
+    }
+    read.unwrap_or_else(|error| {
         output::warn(&format!("the built-in settings count: {}", output::chain(&error)));
         Settings::default()
     })
+}
+
+/// Returns the numad that is stood in for.
+fn version_in_force(set: Option<&Settings>) -> Version {
+    set.map_or_else(|| Settings::default().numad_version(), Settings::numad_version)
 }
 
 /// The settings file that was named, if one was.

@@ -32,7 +32,7 @@ pub(crate) fn run(args: &Top, set: settings::Claims) -> Result<ExitCode, Box<dyn
         below: place.below.is_some(),
         overcommit: place.overcommit.factor(),
         request: args.request.clone(),
-        choice: Choice::of(&request),
+        choice: Choice::of(&request, plan::numad_version(&args.choice)?),
         panic_after_ms: None,
     };
     let program = companion::program("placer-top", "top")?;

@@ -28,7 +28,7 @@ pub(super) fn run(
     let request = plan::request(&args.request, &args.choice, root)?;
     let look = Look::at(root, set, Window::Recent(args.host.window), request.pages)?;
     let advice = advise(&look.snapshot, &request)?;
-    let why = explain(&look.snapshot, &request, &advice)?;
+    let why = explain(&look.snapshot, &request, &advice, plan::numad_version(&args.choice)?)?;
     for note in look.snapshot.notes().iter().chain(&advice.notes) {
         output::warn(note);
     }
