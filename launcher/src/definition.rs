@@ -183,12 +183,6 @@ pub(crate) fn is_token(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(letter)
 }
 
-/// Returns whether a text is the address of a network card, as in `52:54:00:12:34:56`.
-pub(crate) fn is_mac(text: &str) -> bool {
-    let byte = |part: &str| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit());
-    text.split(':').count() == 6 && text.split(':').all(byte)
-}
-
 #[cfg(test)]
 mod tests {
     use placer_engine::NodeId;

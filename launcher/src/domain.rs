@@ -1,4 +1,5 @@
-//! libvirt's domain definition, and the proposal of 2012 that wanted advice in it.
+//! libvirt's domain definition: what it says about its guest's place, and the same text with that place
+//! written into it.
 //!
 //! ```xml
 //! <domain type='kvm'>
@@ -8,163 +9,235 @@
 //! </domain>
 //! ```
 //!
-//! So much of it as placer starts guests from. What stands in `<numatune>`, `<vcpu>` and `<cputune>` and
-//! is not understood is an error; elsewhere what is not used is noted. [`SCHEMA`] says what there is.
+//! placer reads the size of the guest, its NUMA cells, its host devices and what the definition fixes
+//! about its place. [`Domain::asks`] says what to ask the engine, [`Placement`] is the decision, and
+//! [`Domain::placed`] writes it into `<vcpu>`, `<numatune>` and `<cputune>`. Every other byte of the text is
+//! kept: libvirt starts the guest, and knows the rest. [`SCHEMA`] describes what is read.
 
+mod amount;
+mod asks;
+mod cells;
 mod cursor;
-mod os;
+mod edit;
 mod place;
-mod print;
-mod size;
+mod placement;
+mod sizes;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod write;
 
-use placer_engine::{Bytes, Read};
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+use placer_engine::{Bytes, NodeSet, Read};
 
 use self::cursor::Source;
+use self::place::Place;
+use self::sizes::{Cell, Sizes};
 use self::tree::Element;
 use crate::definition::{self, DefinitionError, quoted};
-use crate::guest::{Accelerator, Guest, GuestName, MemorySize, Pages, Program};
+use crate::guest::{CpuCount, GuestName, MemoryMode};
 
-pub use print::{CannotPrint, Outcome, print};
+pub use asks::Ask;
+pub use placement::{Options, Placement};
 
-/// The RELAX NG schema of the definitions that [`parse`] reads and [`print()`] writes.
+/// The RELAX NG schema of what [`Domain::parse`] reads, with the elements that libvirt's own lacks.
 pub const SCHEMA: &str = include_str!("../schema/domain.rng");
 
 /// The most bytes of a domain definition. Those of real guests have a hundredth of it.
 pub const MAX_BYTES: usize = 1 << 20;
 
-/// Reads a domain definition. `file` is what errors and notes call it.
-///
-/// Errors: text that is no XML, has a document type or entities of its own, is longer than
-/// [`MAX_BYTES`] or nested deeper than 32 elements; a missing name or type; what is not understood
-/// about the guest's place.
+/// A domain definition: its text, and what it says about the guest's size and place.
 ///
 /// ```
-/// use placer_launcher::domain;
-/// let text = b"<domain type='lxc'>
+/// use std::time::Duration;
+/// use placer_engine::{Request, Snapshot, SysRoot, advise};
+/// use placer_launcher::domain::{Domain, Options, Placement};
+/// # let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../sysfs-fixtures/ring-4");
+/// # if !std::path::Path::new(dir).exists() { return Ok(()); }
+/// let text = b"<domain type='kvm'>
 ///   <name>web</name>
-///   <memory>1048576</memory>
-///   <vcpu cpuset='1-10,^7,^8'>4</vcpu>
-///   <numatune>
-///     <memory mode='strict' nodeset='1-4,^3'/>
-///     <cpu required_cpus='4' required_memory='524288'/>
-///   </numatune>
-///   <uuid>1</uuid>
+///   <memory unit='MiB'>200</memory>
+///   <vcpu placement='auto'>2</vcpu> <!-- two are enough -->
 /// </domain>";
-/// let read = domain::parse("web.xml", text)?;
-/// assert_eq!(read.value.ask().to_string(), "4:512");
-/// assert_eq!(read.notes, ["web.xml:9:3: <uuid>: not used"]);
-///
-/// let error = domain::parse("web.xml", b"<domain type='lxc'>\n <vcpu place='auto'/>\n</domain>");
-/// assert_eq!(
-///     error.unwrap_err().to_string(),
-///     "web.xml:2:2: <vcpu>: unknown attribute \"place\"; known here: placement, cpuset, current",
-/// );
-/// # Ok::<(), placer_launcher::definition::DefinitionError>(())
+/// let domain = Domain::parse("web.xml", text)?.value;
+/// let snapshot = Snapshot::take(&SysRoot::at(dir), Duration::ZERO)?;
+/// let ask = domain.asks(&snapshot, None)?.remove(0);
+/// let advice = advise(&snapshot, &Request::new(ask.cpus, ask.memory))?;
+/// let placement = Placement::of(&domain, &snapshot, &advice, &Options::default())?;
+/// let placed = String::from_utf8(domain.placed(&placement))?;
+/// assert!(placed.contains("<vcpu placement='static' cpuset='"), "{placed}");
+/// assert!(placed.contains(">2</vcpu> <!-- two are enough -->\n  <numatune>\n"), "{placed}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn parse(file: &str, bytes: &[u8]) -> Result<Read<Guest>, DefinitionError> {
-    let text = definition::text(file, bytes, MAX_BYTES)?;
-    let domain = tree::parse(file, text)?;
-    let source = Source::new(file, text);
-    let value = guest(&source, &domain)?;
-    Ok(Read { value, notes: source.into_notes() })
+#[derive(Debug)]
+pub struct Domain {
+    file: String,
+    text: String,
+    /// Whether the text began with a byte order mark.
+    marked: bool,
+    root: Element,
+    name: GuestName,
+    kind: String,
+    sizes: Sizes,
+    place: Place,
+    devices: Vec<String>,
+    /// Host nodes that memory devices name.
+    device_nodes: NodeSet,
 }
 
-/// The elements of a domain that are read.
-const USED: &[&str] = &[
-    "name",
-    "memory",
-    "currentMemory",
-    "memoryBacking",
-    "vcpu",
-    "iothreads",
-    "cputune",
-    "numatune",
-    "os",
-    "devices",
-    "qemu:commandline",
-];
-
-fn guest(source: &Source<'_>, domain: &Element) -> Result<Guest, DefinitionError> {
-    if domain.name != "domain" {
-        return Err(source.error(domain, "expected <domain>"));
-    }
-    let accelerator = match source.wanted(domain, "type")? {
-        "kvm" => Some(Accelerator::Kvm),
-        "qemu" => Some(Accelerator::Tcg),
-        "lxc" => None,
-        other => {
-            let found = quoted(other);
-            let what = format!("attribute type: expected kvm, qemu or lxc, found {found}");
-            return Err(source.error(domain, what));
+impl Domain {
+    /// Reads a domain definition. `file` is what errors and notes call it.
+    ///
+    /// Errors: text that is no XML, has a document type or entities of its own, is longer than
+    /// [`MAX_BYTES`] or nested deeper than 32 elements; a missing name or type; what is not understood
+    /// about the guest's place, or contradicts itself.
+    ///
+    /// ```
+    /// use placer_launcher::domain::Domain;
+    /// let error = Domain::parse("web.xml", b"<domain type='lxc'>\n <vcpu place='auto'/>\n</domain>");
+    /// assert_eq!(
+    ///     error.unwrap_err().to_string(),
+    ///     "web.xml:2:2: <vcpu>: unknown attribute \"place\"; known here: placement, cpuset, current",
+    /// );
+    /// ```
+    pub fn parse(file: &str, bytes: &[u8]) -> Result<Read<Self>, DefinitionError> {
+        let text = definition::text(file, bytes, MAX_BYTES)?;
+        let root = tree::parse(file, text)?;
+        let source = Source::new(file, text);
+        if root.name != "domain" {
+            return Err(source.error(&root, "expected <domain>"));
         }
-    };
-    let iothreads = source.only(domain, "iothreads")?;
-    let iothreads = iothreads.map_or(Ok(0), |element| source.number_in(element, 0xffff))?;
-    // Their errors first: they are the ones that a placement is about.
-    let place = place::parse(source, domain, iothreads)?;
-    let Some(name) = source.only(domain, "name")? else {
-        return Err(source.error(domain, "expected <name>, found none"));
-    };
-    let name: GuestName =
-        name.text.parse().map_err(|error| source.error(name, format!("{error}")))?;
-    let program = match accelerator {
-        Some(accelerator) => Program::Qemu(os::machine(source, domain, accelerator, iothreads)?),
-        None => Program::Lxc(os::container(source, domain)?),
-    };
-    let mut guest = Guest::new(name, program);
-    guest.cpus = place.cpus;
-    guest.memory = memory(source, domain)?;
-    if guest.memory.maximum == Bytes::ZERO && accelerator.is_some() {
-        return Err(source.error(domain, "expected <memory>, found none"));
+        let kind = source.wanted(&root, "type")?.to_owned();
+        let count = place::count(&source, &root)?;
+        let sizes = Sizes::parse(&source, &root, count.maximum)?;
+        let place = Place::parse(&source, &root, count, &sizes)?;
+        let Some(name) = source.only(&root, "name")? else {
+            return Err(source.error(&root, "expected <name>, found none"));
+        };
+        let name: GuestName =
+            name.text.trim().parse().map_err(|error| source.error(name, format!("{error}")))?;
+        if sizes.memory == Bytes::ZERO && kind != "lxc" {
+            return Err(source.error(&root, "expected <memory>, found none"));
+        }
+        let devices = sizes::host_devices(&source, &root)?;
+        let device_nodes = sizes::memory_device_nodes(&source, &root)?;
+        let notes = source.into_notes();
+        let marked = bytes.starts_with(b"\xef\xbb\xbf");
+        let (file, text) = (file.to_owned(), text.to_owned());
+        let value =
+            Self { file, text, marked, root, name, kind, sizes, place, devices, device_nodes };
+        Ok(Read { value, notes })
     }
-    guest.required = place.required;
-    guest.pages = pages(source, domain)?;
-    guest.mode = place.mode;
-    guest.mode_given = place.mode_given;
-    guest.nodes = place.nodes;
-    guest.placement = place.placement;
-    guest.pins = place.pins;
-    let rest = domain.children.iter().filter(|child| !USED.contains(&child.name.as_str()));
-    rest.for_each(|child| source.unused(child));
-    Ok(guest)
+
+    /// Returns how the guest is called.
+    pub fn name(&self) -> &GuestName {
+        &self.name
+    }
+
+    /// Returns the type of hypervisor, as the definition has it: `kvm`, `qemu`, `lxc`, ...
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// Returns how many vCPUs the guest has.
+    pub fn cpus(&self) -> CpuCount {
+        self.place.cpus
+    }
+
+    /// Returns all its memory, with what memory devices add.
+    pub fn memory(&self) -> Bytes {
+        self.sizes.memory
+    }
+
+    /// Returns the pages of its memory: those of most of it where its cells differ.
+    pub fn pages(&self) -> crate::guest::Pages {
+        self.sizes.pages
+    }
+
+    /// Returns how its memory is bound, where the definition says so.
+    pub fn mode(&self) -> Option<NumaMode> {
+        self.place.memory.as_ref().map(|(mode, _)| *mode)
+    }
+
+    /// Returns the host devices that the guest gets, as [`placer_engine::source::device`] takes them: PCI
+    /// addresses and names of network interfaces.
+    pub fn devices(&self) -> &[String] {
+        &self.devices
+    }
+
+    fn source(&self) -> Source<'_> {
+        Source::new(&self.file, &self.text)
+    }
+
+    /// Makes the error for the element at a path, or for the domain where there is no such element.
+    fn error(&self, path: &[&str], what: impl AsRef<str>) -> DefinitionError {
+        let element = self.root.at(path).unwrap_or(&self.root);
+        self.source().error(element, what)
+    }
+
+    fn cells(&self) -> &[Cell] {
+        &self.sizes.cells
+    }
+
+    fn iothreads(&self) -> &BTreeSet<u32> {
+        &self.sizes.iothreads
+    }
 }
 
-fn memory(source: &Source<'_>, domain: &Element) -> Result<MemorySize, DefinitionError> {
-    let size = |name| -> Result<_, DefinitionError> {
-        let Some(element) = source.only(domain, name)? else { return Ok(None) };
-        let size = size::parse(&element.text, element.attribute("unit"));
-        size.map(|size| Some((element, size))).map_err(|why| source.error(element, why))
-    };
-    let current = size("currentMemory")?;
-    let maximum = match (size("memory")?, current) {
-        (Some((element, Bytes::ZERO)), _) => {
-            return Err(source.error(element, "expected memory, found 0"));
-        }
-        (Some((_, maximum)), Some((element, current))) if current > maximum => {
-            let (current, maximum) = (current.whole_kib(), maximum.whole_kib());
-            let what = format!("expected at most <memory>, {maximum} KiB, found {current} KiB");
-            return Err(source.error(element, what));
-        }
-        (Some((_, maximum)), _) => maximum,
-        (None, current) => current.map_or(Bytes::ZERO, |(_, current)| current),
-    };
-    Ok(MemorySize { maximum, current: current.map_or(maximum, |(_, current)| current) })
+/// How libvirt binds the memory of a guest to nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NumaMode {
+    /// On these nodes or not at all.
+    #[default]
+    Strict,
+    /// On one node while that has room.
+    Preferred,
+    /// On these nodes in turn.
+    Interleave,
+    /// By a control group alone; the guest's pages may be moved later.
+    Restrictive,
 }
 
-fn pages(source: &Source<'_>, domain: &Element) -> Result<Pages, DefinitionError> {
-    let Some(backing) = source.only(domain, "memoryBacking")? else { return Ok(Pages::Ordinary) };
-    for child in backing.children.iter().filter(|child| child.name != "hugepages") {
-        source.unused(child);
+impl NumaMode {
+    const ALL: [Self; 4] = [Self::Strict, Self::Preferred, Self::Interleave, Self::Restrictive];
+
+    /// Returns the word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::Preferred => "preferred",
+            Self::Interleave => "interleave",
+            Self::Restrictive => "restrictive",
+        }
     }
-    let Some(huge) = source.only(backing, "hugepages")? else { return Ok(Pages::Ordinary) };
-    let Some(page) = source.only(huge, "page")? else { return Ok(Pages::HugeDefault) };
-    let size = size::parse(source.wanted(page, "size")?, page.attribute("unit"));
-    match size {
-        Ok(size) if size.get().is_power_of_two() => Ok(Pages::Huge(size)),
-        Ok(_) => Err(source.error(page, "attribute size: expected a power of two")),
-        Err(why) => Err(source.error(page, format!("attribute size: {why}"))),
+
+    /// Returns the mode that does the same as placer's. `None`: libvirt has none.
+    pub fn of(mode: MemoryMode) -> Option<Self> {
+        match mode {
+            MemoryMode::Strict => Some(Self::Strict),
+            MemoryMode::Preferred => Some(Self::Preferred),
+            MemoryMode::Interleave => Some(Self::Interleave),
+            MemoryMode::PreferredMany | MemoryMode::WeightedInterleave | MemoryMode::None => None,
+        }
+    }
+}
+
+impl fmt::Display for NumaMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+impl FromStr for NumaMode {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|mode| mode.word() == word).ok_or_else(|| {
+            let found = quoted(word);
+            format!("expected strict, preferred, interleave or restrictive, found {found}")
+        })
     }
 }

@@ -16,6 +16,7 @@ mod exec;
 mod gate;
 pub mod guest;
 pub mod guest_file;
+pub mod libvirt;
 pub mod lxc;
 pub mod qemu;
 pub mod signals;

@@ -8,6 +8,7 @@ use clap::builder::BoolishValueParser;
 use placer_engine::{Bytes, CpuShare, Request};
 use placer_launcher::MemoryMode;
 use placer_launcher::guest::{CgroupMode, MOST_CPUS, ThreadPin};
+use placer_launcher::libvirt::Uri;
 
 use super::{Choice, HostArgs};
 
@@ -88,6 +89,10 @@ pub struct Launch {
     /// Print the libvirt domain with the placement filled in, and start nothing.
     #[arg(long, hide_short_help = true)]
     pub print_xml: bool,
+    /// libvirt that starts a domain [default: qemu:///system or lxc:///system].
+    #[arg(long, value_name = "URI", hide_short_help = true)]
+    #[arg(env = "PLACER_CONNECT", hide_env = true)]
+    pub connect: Option<Uri>,
     /// Parent of the control group: a path, or a slice for --cgroup systemd.
     #[arg(long, value_name = "PATH", hide_short_help = true)]
     #[arg(env = "PLACER_CGROUP_PARENT", hide_env = true)]

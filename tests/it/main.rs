@@ -24,6 +24,7 @@ mod machines;
 mod odd;
 mod parity;
 mod picture;
+mod print_xml;
 mod promises;
 mod properties;
 mod proposal;

@@ -1,28 +1,22 @@
-//! Looks into elements: errors that name them, values that are checked, and what nobody uses.
+//! Looks into elements: errors that name them, values that are checked.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
 
 use placer_engine::{Id, IdSet};
 
-use super::tree::Element;
+use super::tree::{Attribute, Element};
 use crate::definition::{DefinitionError, Place, nearest, parse_list, quoted};
-
-/// So many kinds of elements are noted by name.
-const MOST_NOTES: usize = 30;
 
 /// The text that elements are of, and what was noted about it.
 pub(super) struct Source<'a> {
     pub(super) file: &'a str,
     pub(super) text: &'a str,
     notes: RefCell<Vec<String>>,
-    /// The names of elements that a note says are not used.
-    unused: RefCell<BTreeSet<String>>,
 }
 
 impl<'a> Source<'a> {
     pub(super) fn new(file: &'a str, text: &'a str) -> Self {
-        Self { file, text, notes: RefCell::default(), unused: RefCell::default() }
+        Self { file, text, notes: RefCell::default() }
     }
 
     pub(super) fn into_notes(self) -> Vec<String> {
@@ -30,7 +24,7 @@ impl<'a> Source<'a> {
     }
 
     fn tell(&self, element: &Element, what: &str) -> DefinitionError {
-        let place = Place::of(self.text, element.offset);
+        let place = Place::of(self.text, element.range.start);
         // A name is short or nobody knows the element.
         let name = quoted(&element.name);
         let what = format!("<{}>: {what}", name.trim_matches('"'));
@@ -47,26 +41,6 @@ impl<'a> Source<'a> {
         self.notes.borrow_mut().push(self.tell(element, what).to_string());
     }
 
-    /// Notes that an element is not used: the first of each name.
-    pub(super) fn unused(&self, element: &Element) {
-        self.unused_but(element, "not used");
-    }
-
-    /// As [`unused`](Self::unused), with what would be used.
-    pub(super) fn unused_but(&self, element: &Element, what: &str) {
-        let mut unused = self.unused.borrow_mut();
-        // Each note costs a look at the whole text, to count its lines.
-        if unused.len() > MOST_NOTES || !unused.insert(format!("{} {what}", element.name)) {
-            return;
-        }
-        if unused.len() > MOST_NOTES {
-            let more = format!("{}: more elements than these are not used", self.file);
-            self.notes.borrow_mut().push(more);
-        } else {
-            self.note(element, what);
-        }
-    }
-
     /// Returns the only child of that name, if there is one.
     pub(super) fn only<'e>(
         &self,
@@ -77,7 +51,7 @@ impl<'a> Source<'a> {
         let first = found.next();
         match found.next() {
             Some(second) => {
-                let line = first.map_or(0, |first| Place::of(self.text, first.offset).line());
+                let line = first.map_or(0, |first| Place::of(self.text, first.range.start).line());
                 Err(self.error(second, format!("a second one, the first is in line {line}")))
             }
             None => Ok(first),
@@ -92,7 +66,7 @@ impl<'a> Source<'a> {
         children: &[&str],
         text: bool,
     ) -> Result<(), DefinitionError> {
-        for (name, _) in &element.attributes {
+        for Attribute { name, .. } in &element.attributes {
             if !attributes.contains(&name.as_str()) {
                 let shown = quoted(name);
                 let what = format!("unknown attribute {shown}; {}", hint(name, attributes));
@@ -151,31 +125,6 @@ impl<'a> Source<'a> {
     /// Reads the text of an element as a whole number.
     pub(super) fn number_in(&self, element: &Element, most: u32) -> Result<u32, DefinitionError> {
         number(&element.text, most).map_err(|why| self.error(element, why))
-    }
-
-    /// Reads a text that goes to another program: `None` when it is empty.
-    pub(super) fn line(
-        &self,
-        element: &Element,
-        text: &str,
-    ) -> Result<Option<String>, DefinitionError> {
-        if text.contains(char::is_control) {
-            let what = format!("expected text on one line, found {}", text.escape_debug());
-            return Err(self.error(element, what.chars().take(120).collect::<String>()));
-        }
-        Ok((!text.is_empty()).then(|| text.to_owned()))
-    }
-
-    /// Reads the text of the only child of that name.
-    pub(super) fn line_of(
-        &self,
-        parent: &Element,
-        child: &str,
-    ) -> Result<Option<String>, DefinitionError> {
-        match self.only(parent, child)? {
-            Some(element) => self.line(element, &element.text),
-            None => Ok(None),
-        }
     }
 }
 

@@ -1,79 +1,85 @@
-//! Where a domain wants to be: `<vcpu>`, `<numatune>`, `<cputune>`. What is not understood in them is
-//! an error: a placement that is only partly heeded is a wrong one.
+//! What a domain fixes about its place: `<vcpu>`, `<numatune>`, `<cputune>`. What is not understood in
+//! them is an error: a placement that is only partly heeded is a wrong one.
 
 use std::collections::BTreeMap;
 
 use placer_engine::{Bytes, CpuShare, NodeSet};
 
+use super::NumaMode;
+use super::amount;
 use super::cursor::Source;
+use super::sizes::Sizes;
 use super::tree::Element;
 use crate::definition::{DefinitionError, quoted};
-use crate::guest::{CpuCount, CpuPlacement, MOST_CPUS, MemoryMode, NodeChoice, Pins, Required};
+use crate::guest::{CpuCount, MOST_CPUS, NodeChoice, Pins, Required};
 
-/// What the three elements say together.
+/// What the three elements fix together.
+#[derive(Debug)]
 pub(super) struct Place {
     pub(super) cpus: CpuCount,
     pub(super) required: Required,
-    pub(super) placement: CpuPlacement,
-    pub(super) mode: MemoryMode,
-    pub(super) mode_given: bool,
-    pub(super) nodes: NodeChoice,
+    /// The CPUs that the guest is held to; `None` leaves them to advice.
+    pub(super) cpuset: Option<placer_engine::CpuSet>,
+    pub(super) memory: Option<(NumaMode, NodeChoice)>,
+    /// By cell: the nodes of its memory.
+    pub(super) memnodes: BTreeMap<u32, NodeSet>,
     pub(super) pins: Pins,
 }
 
-/// Reads them. `iothreads` is how many I/O threads there are to pin.
-pub(super) fn parse(
-    source: &Source<'_>,
-    domain: &Element,
-    iothreads: u32,
-) -> Result<Place, DefinitionError> {
-    let vcpu = source.only(domain, "vcpu")?;
-    let cpus = vcpu.map_or(Ok(CpuCount { maximum: 1, current: 1 }), |vcpu| count(source, vcpu))?;
-    let cpuset = vcpu.map_or(Ok(None), |vcpu| source.list(vcpu, "cpuset"))?;
-    let auto = vcpu.map_or(Ok(None), |vcpu| auto(source, vcpu))? == Some(true);
-    let pins = match source.only(domain, "cputune")? {
-        Some(cputune) => pins(source, cputune, cpus.maximum, iothreads)?,
-        None => Pins::default(),
-    };
-    let (mut memory, mut asked, mut mode_given) = (None, None, false);
-    if let Some(numatune) = source.only(domain, "numatune")? {
-        if let Some(memnode) = source.only(numatune, "memnode")? {
-            let what = "not understood inside <numatune>: placer makes the guest's own nodes itself; \
-                        remove it";
-            return Err(source.error(memnode, what));
+/// What else libvirt knows inside `<cputune>`. None of it says where a thread runs.
+const TUNING: &[&str] = &[
+    "shares",
+    "period",
+    "quota",
+    "global_period",
+    "global_quota",
+    "emulator_period",
+    "emulator_quota",
+    "iothread_period",
+    "iothread_quota",
+    "vcpusched",
+    "iothreadsched",
+    "emulatorsched",
+    "cachetune",
+    "memorytune",
+];
+
+impl Place {
+    pub(super) fn parse(
+        source: &Source<'_>,
+        domain: &Element,
+        cpus: CpuCount,
+        sizes: &Sizes,
+    ) -> Result<Self, DefinitionError> {
+        let vcpu = source.only(domain, "vcpu")?;
+        let cpuset = vcpu.map_or(Ok(None), |vcpu| source.list(vcpu, "cpuset"))?;
+        let auto = vcpu.map_or(Ok(None), |vcpu| auto(source, vcpu))? == Some(true);
+        if let (true, Some(_), Some(vcpu)) = (auto, &cpuset, vcpu) {
+            source.note(vcpu, "placement='auto' puts the cpuset beside it out of use");
         }
-        source.strictly(numatune, &[], &["memory", "cpu"], false)?;
-        asked = source.only(numatune, "cpu")?.map(|cpu| required(source, cpu)).transpose()?;
-        let follows = auto.then_some(NodeChoice::Advised);
-        let element = source.only(numatune, "memory")?;
-        mode_given = element.is_some_and(|memory| memory.attribute("mode").is_some());
-        memory = element.map(|element| binding(source, element, follows)).transpose()?;
+        let pins = match source.only(domain, "cputune")? {
+            Some(cputune) => pins(source, cputune, cpus.maximum, sizes)?,
+            None => Pins::default(),
+        };
+        let (mut memory, mut required, mut memnodes) = (None, None, BTreeMap::new());
+        if let Some(numatune) = source.only(domain, "numatune")? {
+            source.strictly(numatune, &[], &["memory", "memnode", "cpu"], false)?;
+            required = source.only(numatune, "cpu")?.map(|cpu| asked(source, cpu)).transpose()?;
+            let element = source.only(numatune, "memory")?;
+            memory = element.map(|element| binding(source, element, auto)).transpose()?;
+            memnodes = memnode(source, numatune, sizes)?;
+        }
+        let cpuset = cpuset.filter(|_| !auto && required.is_none());
+        let required = required.unwrap_or_default();
+        Ok(Self { cpus, required, cpuset, memory, memnodes, pins })
     }
-    let advised = auto || asked.is_some();
-    let (mode, nodes) = match memory {
-        Some(memory) => memory,
-        None if advised => (MemoryMode::Strict, NodeChoice::Advised),
-        None => (MemoryMode::None, NodeChoice::Advised),
-    };
-    let memory_advised = mode != MemoryMode::None && nodes == NodeChoice::Advised;
-    let placement = match cpuset {
-        Some(_) if auto => {
-            if let Some(vcpu) = vcpu {
-                source.note(vcpu, "placement='auto' puts the cpuset beside it out of use");
-            }
-            CpuPlacement::default()
-        }
-        own if advised => CpuPlacement::Advised { instead_of: own },
-        Some(cpus) => CpuPlacement::Fixed(cpus),
-        // As libvirt has it: memory by advice takes the CPUs along, unless they were named.
-        None if memory_advised && pins.is_empty() => CpuPlacement::default(),
-        None => CpuPlacement::All,
-    };
-    let required = asked.unwrap_or_default();
-    Ok(Place { cpus, required, placement, mode, mode_given, nodes, pins })
 }
 
-fn count(source: &Source<'_>, vcpu: &Element) -> Result<CpuCount, DefinitionError> {
+/// Reads how many vCPUs there are: one where nothing is said.
+pub(super) fn count(source: &Source<'_>, domain: &Element) -> Result<CpuCount, DefinitionError> {
+    let Some(vcpu) = source.only(domain, "vcpu")? else {
+        return Ok(CpuCount { maximum: 1, current: 1 });
+    };
     source.strictly(vcpu, &["placement", "cpuset", "current"], &[], true)?;
     let maximum = source.number_in(vcpu, MOST_CPUS)?;
     let current = source.number(vcpu, "current", MOST_CPUS)?.unwrap_or(maximum);
@@ -101,56 +107,74 @@ fn auto(source: &Source<'_>, element: &Element) -> Result<Option<bool>, Definiti
     }
 }
 
-/// Reads `<memory>` inside `<numatune>`. `follows` is where memory is when nothing names nodes.
+fn mode(source: &Source<'_>, element: &Element) -> Result<NumaMode, DefinitionError> {
+    let word = element.attribute("mode").map(str::parse).transpose();
+    let mode = word.map_err(|why| source.error(element, format!("attribute mode: {why}")))?;
+    Ok(mode.unwrap_or_default())
+}
+
+/// Reads `<memory>` inside `<numatune>`. `advised`: the CPUs are left to advice, and memory goes with them.
 fn binding(
     source: &Source<'_>,
     memory: &Element,
-    follows: Option<NodeChoice>,
-) -> Result<(MemoryMode, NodeChoice), DefinitionError> {
+    advised: bool,
+) -> Result<(NumaMode, NodeChoice), DefinitionError> {
     source.strictly(memory, &["mode", "nodeset", "placement"], &[], false)?;
-    let mode = match memory.attribute("mode") {
-        None => MemoryMode::Strict,
-        Some("restrictive") => {
-            let what = "attribute mode: expected strict, preferred or interleave, found \
-                        \"restrictive\"; to bind all memory write strict";
-            return Err(source.error(memory, what));
-        }
-        Some(word) => word
-            .parse()
-            .map_err(|error| source.error(memory, format!("attribute mode: {error}")))?,
-    };
+    let mode = mode(source, memory)?;
     let nodeset: Option<NodeSet> = source.list(memory, "nodeset")?;
     let auto = auto(source, memory)?;
-    let unused = nodeset.is_some() && (auto == Some(true) || mode == MemoryMode::None);
-    if unused {
-        let why = if auto == Some(true) { "placement='auto'" } else { "mode='none'" };
-        source.note(memory, &format!("{why} puts the nodeset beside it out of use"));
+    if nodeset.is_some() && auto == Some(true) {
+        source.note(memory, "placement='auto' puts the nodeset beside it out of use");
     }
     let nodes = match (auto, nodeset) {
-        _ if mode == MemoryMode::None => NodeChoice::Advised,
         (Some(true), _) => NodeChoice::Advised,
         (_, Some(nodes)) => NodeChoice::Fixed(nodes),
-        (auto, None) => follows.filter(|_| auto.is_none()).ok_or_else(|| {
+        (None, None) if advised => NodeChoice::Advised,
+        (_, None) => {
             let what = "nodeset for NUMA memory tuning must be set; \
                         write nodeset='NODES', or placement='auto' to have them advised";
-            source.error(memory, what)
-        })?,
+            return Err(source.error(memory, what));
+        }
     };
     Ok((mode, nodes))
+}
+
+fn memnode(
+    source: &Source<'_>,
+    numatune: &Element,
+    sizes: &Sizes,
+) -> Result<BTreeMap<u32, NodeSet>, DefinitionError> {
+    let mut found = BTreeMap::new();
+    for memnode in numatune.children.iter().filter(|child| child.name == "memnode") {
+        source.strictly(memnode, &["cellid", "mode", "nodeset"], &[], false)?;
+        mode(source, memnode)?;
+        source.wanted(memnode, "cellid")?;
+        source.wanted(memnode, "nodeset")?;
+        let cell = source.number(memnode, "cellid", MOST_CPUS)?.unwrap_or_default();
+        if !sizes.cells.iter().any(|known| known.id == cell) {
+            let what = format!("attribute cellid: the guest has no NUMA cell {cell}");
+            return Err(source.error(memnode, what));
+        }
+        let nodes = source.list(memnode, "nodeset")?.unwrap_or_default();
+        if found.insert(cell, nodes).is_some() {
+            return Err(source.error(memnode, format!("a second one for cell {cell}")));
+        }
+    }
+    Ok(found)
 }
 
 /// Reads `<cpu required_cpus= required_memory=>` of the proposal of 2012, memory in KiB.
 ///
 /// Its schema called the first one `required_cpu` and its parser `required_cpus`. The parser's name is
 /// the one that ever worked.
-fn required(source: &Source<'_>, cpu: &Element) -> Result<Required, DefinitionError> {
+fn asked(source: &Source<'_>, cpu: &Element) -> Result<Required, DefinitionError> {
     if cpu.attribute("required_cpu").is_some() {
         return Err(source.error(cpu, "the attribute required_cpu is called required_cpus"));
     }
     source.strictly(cpu, &["required_cpus", "required_memory"], &[], false)?;
     let cpus = source.number(cpu, "required_cpus", MOST_CPUS)?;
     let kib = cpu.attribute("required_memory");
-    let memory = kib.map(|kib| super::size::parse(kib, None)).transpose();
+    let memory = kib.map(|kib| amount::parse(kib, None)).transpose();
     let memory =
         memory.map_err(|why| source.error(cpu, format!("attribute required_memory: {why}")))?;
     match (cpus, memory) {
@@ -175,18 +199,18 @@ fn pins(
     source: &Source<'_>,
     cputune: &Element,
     vcpus: u32,
-    iothreads: u32,
+    sizes: &Sizes,
 ) -> Result<Pins, DefinitionError> {
-    source.strictly(cputune, &[], &["vcpupin", "emulatorpin", "iothreadpin"], false)?;
+    let pinning = ["vcpupin", "emulatorpin", "iothreadpin"];
+    let known: Vec<&str> = pinning.iter().chain(TUNING).copied().collect();
+    source.strictly(cputune, &[], &known, false)?;
     let mut pins = Pins::default();
-    for pin in &cputune.children {
-        let cpus = {
-            source.wanted(pin, "cpuset")?;
-            source.list(pin, "cpuset")?.unwrap_or_default()
-        };
-        let threads: &mut BTreeMap<_, _> = match pin.name.as_str() {
-            "vcpupin" => &mut pins.vcpus,
-            "iothreadpin" => &mut pins.iothreads,
+    for pin in cputune.children.iter().filter(|child| pinning.contains(&child.name.as_str())) {
+        source.wanted(pin, "cpuset")?;
+        let cpus = source.list(pin, "cpuset")?.unwrap_or_default();
+        let attribute = match pin.name.as_str() {
+            "vcpupin" => "vcpu",
+            "iothreadpin" => "iothread",
             _ => {
                 source.strictly(pin, &["cpuset"], &[], false)?;
                 if pins.emulator.replace(cpus).is_some() {
@@ -195,24 +219,22 @@ fn pins(
                 continue;
             }
         };
-        let (attribute, first, last) = match pin.name.as_str() {
-            "vcpupin" => ("vcpu", 0, vcpus - 1),
-            _ => ("iothread", 1, iothreads),
-        };
         source.strictly(pin, &[attribute, "cpuset"], &[], false)?;
         source.wanted(pin, attribute)?;
         let thread = source.number(pin, attribute, u32::MAX)?.unwrap_or_default();
-        if thread < first || thread > last {
-            let what = match last.checked_sub(first) {
-                Some(_) => {
-                    format!("attribute {attribute}: expected {first} to {last}, found {thread}")
-                }
-                None => format!(
-                    "attribute {attribute}: the domain has none, found {thread}; add <iothreads>"
-                ),
-            };
-            return Err(source.error(pin, what));
-        }
+        let threads = match attribute {
+            "vcpu" if thread >= vcpus => {
+                // libvirt takes such a pin too, and does not use it.
+                source.note(pin, &format!("not used: the guest has no vCPU {thread}"));
+                continue;
+            }
+            "vcpu" => &mut pins.vcpus,
+            _ if !sizes.iothreads.contains(&thread) => {
+                let what = format!("attribute iothread: the guest has no I/O thread {thread}");
+                return Err(source.error(pin, what));
+            }
+            _ => &mut pins.iothreads,
+        };
         if threads.insert(thread, cpus).is_some() {
             return Err(source.error(pin, format!("a second one for {attribute} {thread}")));
         }

@@ -3,7 +3,7 @@
 //! Entities other than XML's own five are refused, and so is a document type: what a text can make of
 //! itself is bounded by its length.
 
-use std::borrow::Cow;
+use std::ops::Range;
 
 use placer_engine::parse::excerpt;
 use roxmltree::{Document, Error, Node, ParsingOptions};
@@ -26,19 +26,42 @@ const QEMU: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
 pub(super) struct Element {
     /// Its name, behind `qemu:` for elements of QEMU's own.
     pub(super) name: String,
-    /// Name and value, in order.
-    pub(super) attributes: Vec<(String, String)>,
+    /// In order.
+    pub(super) attributes: Vec<Attribute>,
     pub(super) children: Vec<Element>,
     /// The text that is in it itself, put together.
     pub(super) text: String,
-    /// Where it starts in the text, in bytes.
-    pub(super) offset: usize,
+    /// Where it is in the text, in bytes: from its `<` to behind its last `>`.
+    pub(super) range: Range<usize>,
+}
+
+/// An attribute of an element.
+#[derive(Clone, Debug)]
+pub(super) struct Attribute {
+    /// Its name, behind its namespace where it has one.
+    pub(super) name: String,
+    /// Its value, with entities put in.
+    pub(super) value: String,
+    /// Where name and quoted value are in the text.
+    pub(super) range: Range<usize>,
+    /// Where the value is in the text, without its quotes.
+    pub(super) value_range: Range<usize>,
 }
 
 impl Element {
     /// Returns the value of an attribute.
     pub(super) fn attribute(&self, name: &str) -> Option<&str> {
-        self.attributes.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.attributes.iter().find(|it| it.name == name).map(|it| it.value.as_str())
+    }
+
+    /// Returns the first child of that name.
+    pub(super) fn child(&self, name: &str) -> Option<&Element> {
+        self.children.iter().find(|child| child.name == name)
+    }
+
+    /// Returns the first element that a path of names leads to.
+    pub(super) fn at(&self, path: &[&str]) -> Option<&Element> {
+        path.iter().try_fold(self, |element, name| element.child(name))
     }
 }
 
@@ -65,23 +88,27 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Element, DefinitionError> 
         };
         error(offset, inside + &explain(&why, &text[offset..]))
     })?;
-    element(document.root_element(), 1).map_err(|node| {
+    element(text, document.root_element(), 1).map_err(|node| {
         let what = format!("<{}>: more than {DEPTH} elements inside each other", name(node));
         error(node.range().start, what)
     })
 }
 
-/// Returns the encoding that an XML declaration names, where it is not UTF-8.
+/// Returns the encoding that an XML declaration names, where the text is not read as such: anything but
+/// UTF-8, and but the encodings that have ASCII in them where the text is ASCII.
 fn encoding(text: &str) -> Option<&str> {
     let (declaration, _) = text.strip_prefix("<?xml")?.split_once("?>")?;
     let (_, value) = declaration.split_once("encoding")?;
-    let value = value.trim_start_matches([' ', '=', '"', '\'']);
+    let value = value.trim_start_matches([' ', '\t', '\r', '\n', '=', '"', '\'']);
     let value = value.split(['"', '\'']).next()?;
-    (!value.eq_ignore_ascii_case("utf-8")).then_some(value)
+    let lower = value.to_ascii_lowercase();
+    let holds_ascii = ["us-ascii", "ascii", "iso-8859-", "windows-125"];
+    let same = text.is_ascii() && holds_ascii.iter().any(|name| lower.starts_with(name));
+    (lower != "utf-8" && lower != "utf8" && !same).then_some(value)
 }
 
 /// Copies an element out of its document; the one that is too deep, else.
-fn element<'a, 'i>(node: Node<'a, 'i>, depth: usize) -> Result<Element, Node<'a, 'i>> {
+fn element<'a, 'i>(text: &str, node: Node<'a, 'i>, depth: usize) -> Result<Element, Node<'a, 'i>> {
     if depth > DEPTH {
         return Err(node);
     }
@@ -90,23 +117,37 @@ fn element<'a, 'i>(node: Node<'a, 'i>, depth: usize) -> Result<Element, Node<'a,
             None => attribute.name().to_owned(),
             Some(space) => format!("{space}:{}", attribute.name()),
         };
-        (name, attribute.value().to_owned())
+        Attribute {
+            name,
+            value: attribute.value().to_owned(),
+            value_range: value_range(text, attribute.range()),
+            range: attribute.range(),
+        }
     });
     let mut copy = Element {
         name: name(node),
         attributes: attributes.collect(),
         children: Vec::new(),
         text: String::new(),
-        offset: node.range().start,
+        range: node.range(),
     };
     for child in node.children() {
         if child.is_element() {
-            copy.children.push(element(child, depth + 1)?);
+            copy.children.push(element(text, child, depth + 1)?);
         } else if child.is_text() {
             copy.text.push_str(child.text().unwrap_or_default());
         }
     }
     Ok(copy)
+}
+
+/// Returns where the value of an attribute is, between its quotes. (roxmltree's own figure is wrong where
+/// more than 255 blanks surround the equals sign.)
+fn value_range(text: &str, range: Range<usize>) -> Range<usize> {
+    let written = text.get(range.clone()).unwrap_or_default();
+    let end = range.end.saturating_sub(1);
+    let quote = written.chars().next_back().unwrap_or('"');
+    written.find(quote).map_or(end..end, |at| range.start + at + 1..end)
 }
 
 fn name(node: Node<'_, '_>) -> String {
@@ -169,27 +210,4 @@ fn explain(error: &Error, rest: &str) -> String {
             format!("this is no XML: {what}, found {}", excerpt(rest.as_bytes()))
         }
     }
-}
-
-/// Writes a text so that it reads back, in an attribute or between tags. `None`: it holds a
-/// character that XML has no way to write.
-pub(super) fn escape(text: &str) -> Option<Cow<'_, str>> {
-    let plain = |c: char| !matches!(c, '&' | '<' | '>' | '"' | '\'') && c >= ' ';
-    if text.chars().all(|c| plain(c) && c < '\u{fffe}') {
-        return Some(Cow::Borrowed(text));
-    }
-    let mut escaped = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&apos;"),
-            '\t' | '\n' | '\r' => escaped.push_str(&format!("&#{};", u32::from(c))),
-            '\0'..' ' | '\u{fffe}' | '\u{ffff}' => return None,
-            c => escaped.push(c),
-        }
-    }
-    Some(Cow::Owned(escaped))
 }

@@ -3,12 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says why")]
 #![allow(dead_code, reason = "not every test uses all of it")]
 
-pub(crate) mod guests;
-
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use placer_launcher::domain;
+use placer_launcher::domain::Domain;
 
 /// Whether xmllint is here; says on standard error what is skipped where it is not.
 pub(crate) fn have_xmllint(test: &str) -> bool {
@@ -37,9 +35,9 @@ pub(crate) fn invalid(text: &str) -> Option<String> {
     (!output.status.success()).then_some(complaint)
 }
 
-/// Reads a definition: the guest, or the error as text.
-pub(crate) fn read(text: &str) -> Result<placer_launcher::guest::Guest, String> {
-    domain::parse("d.xml", text.as_bytes())
+/// Reads a definition, or returns the error as text.
+pub(crate) fn read(text: &str) -> Result<Domain, String> {
+    Domain::parse("d.xml", text.as_bytes())
         .map(|read| read.value)
         .map_err(|error| error.to_string())
 }

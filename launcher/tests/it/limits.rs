@@ -101,7 +101,7 @@ fn a_child_reads_its_case() {
     let (bytes, part) = text(&case);
     let error = match case.starts_with("toml") {
         true => guest_file::parse("guest.toml", &bytes).unwrap_err(),
-        false => domain::parse("guest.xml", &bytes).unwrap_err(),
+        false => domain::Domain::parse("guest.xml", &bytes).unwrap_err(),
     };
     let error = error.to_string();
     assert!(error.contains(part), "{error}");

@@ -6,6 +6,7 @@ mod common;
 mod domain;
 mod emit;
 mod gate;
+mod libvirt;
 mod limits;
 mod lxc;
 mod proposal;

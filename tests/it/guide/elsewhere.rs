@@ -7,6 +7,11 @@ pub(crate) const TRIED: &[(&str, &str, &str)] = &[
     ("PLACER_REPLACE_NUMAD=1 apt install ./target/placer.deb", "tests/vm/libvirt", "the_package"),
     ("apt remove placer", "packaging/deb-test", "case_install_and_remove"),
     ("virsh start web", "tests/vm/libvirt", "start_at_once"),
+    (
+        "placer launch web.xml",
+        "launcher/tests/it/libvirt.rs",
+        "a_domain_is_created_paused_from_its_placed_text_then_resumed",
+    ),
     ("virsh numatune web", "tests/vm/libvirt", "start_at_once"),
     ("virsh vcpupin web", "tests/vm/libvirt", "start_at_once"),
     (

@@ -1,6 +1,8 @@
 //! `placer launch`: starts a guest where the advice says.
 
+mod clients;
 mod definition;
+mod domain;
 mod start;
 
 use std::error::Error;
@@ -9,13 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use placer_engine::source::{default_huge_page, device};
-use placer_engine::{Limits, Request, SourceError, SysRoot, advise};
-use placer_launcher::domain::{self, Outcome};
+use placer_engine::{Advice, Bytes, Limits, Request, SourceError, SysRoot, advise};
 use placer_launcher::guest::{CgroupMode, CpuPlacement, Guest, NodeChoice, Pages};
 use placer_launcher::sys::may_set_memory_policy;
 use placer_launcher::{Binding, MemoryMode};
 
 use crate::plan;
+use definition::Definition;
 use placer::args::Launch;
 use placer::service::advise::shortage;
 use placer::service::claiming::{self, Desk};
@@ -35,7 +37,16 @@ pub(crate) fn run(args: &Launch, set: settings::Claims) -> Result<ExitCode, Box<
         return Err("--root needs --dry-run or --print-xml: a guest runs on this machine".into());
     }
     let root = plan::root(&args.host);
-    let mut guest = definition::guest(args)?;
+    let mut guest = match definition::read(args)? {
+        Definition::Guest(guest) => guest,
+        Definition::Domain(domain) => return domain::launch(args, &domain, &root, set),
+    };
+    if args.print_xml {
+        return Err("--print-xml needs a libvirt domain definition".into());
+    }
+    if let Some(instead) = clients::instead(&args.command) {
+        output::warn(&instead);
+    }
     let request = request(args, &guest, &root)?;
     let window = Window::Recent(args.host.window);
     // Who only looks leaves the ledger alone, and waits for no lock.
@@ -46,12 +57,9 @@ pub(crate) fn run(args: &Launch, set: settings::Claims) -> Result<ExitCode, Box<
     };
     let advice = advise(&snapshot, &request)?;
     snapshot.notes().iter().chain(&advice.notes).for_each(|note| output::warn(note));
-    if let Some(short) = advice.shortfall {
-        let what = shortage(&request, &advice, short);
+    if let Some(what) = unfit(&request, &advice) {
         if !args.force {
-            let force = "use --force to start anyway";
-            output::line(&format!("placer: not starting: {what}; {force}"));
-            return Ok(ExitCode::from(UNFIT));
+            return Ok(nothing_started(&what));
         }
         output::warn(&what);
         if guest.mode == MemoryMode::Strict {
@@ -63,15 +71,6 @@ pub(crate) fn run(args: &Launch, set: settings::Claims) -> Result<ExitCode, Box<
         unbind_where_forbidden(args, &mut guest);
     }
     let binding = Binding::of_guest(&guest, &snapshot, &advice);
-    if args.print_xml {
-        let outcome = Outcome {
-            cpus: binding.cpus.clone(),
-            nodes: binding.memory.clone(),
-            ..Outcome::default()
-        };
-        output::answer(domain::print(&guest, Some(&outcome))?.as_bytes())?;
-        return Ok(ExitCode::SUCCESS);
-    }
     let plan = Plan::new(&guest, &binding, &advice, &snapshot, &root)?;
     let Some(desk) = &desk else {
         output::answer(plan.text().as_bytes())?;
@@ -86,8 +85,7 @@ pub(crate) fn run(args: &Launch, set: settings::Claims) -> Result<ExitCode, Box<
 fn limits(args: &Launch, guest: &Guest, root: &SysRoot) -> Result<Limits, SourceError> {
     let cgroup = &guest.cgroup;
     let elsewhere = cgroup.mode == CgroupMode::Systemd
-        || (cgroup.mode != CgroupMode::None && cgroup.parent.is_some())
-        || args.print_xml;
+        || (cgroup.mode != CgroupMode::None && cgroup.parent.is_some());
     match args.choice.machine_wide.unwrap_or(args.guest.is_some()) {
         false => Limits::read(root),
         true if elsewhere => Ok(Limits::default()),
@@ -112,20 +110,35 @@ fn unbind_where_forbidden(args: &Launch, guest: &mut Guest) {
     }
 }
 
+/// Returns what does not fit, if anything.
+fn unfit(request: &Request, advice: &Advice) -> Option<String> {
+    advice.shortfall.map(|short| shortage(request, advice, short))
+}
+
+fn nothing_started(what: &str) -> ExitCode {
+    output::line(&format!("placer: not starting: {what}; use --force to start anyway"));
+    ExitCode::from(UNFIT)
+}
+
+/// Returns the size of the huge pages of a guest.
+fn huge_pages(pages: Pages, root: &SysRoot) -> Result<Option<Bytes>, Box<dyn Error>> {
+    match pages {
+        Pages::Ordinary => Ok(None),
+        Pages::Huge(size) => Ok(Some(size)),
+        Pages::HugeDefault => match default_huge_page(root)? {
+            Some(size) => Ok(Some(size)),
+            None => Err("huge pages: this kernel has none (/proc/meminfo)".into()),
+        },
+    }
+}
+
 /// Returns what is asked for the guest. Where its definition fixes CPUs or nodes by hand, the rest
 /// is chosen among those.
 fn request(args: &Launch, guest: &Guest, root: &SysRoot) -> Result<Request, Box<dyn Error>> {
     let ask = guest.ask();
     let (ask, limits) = (Request::new(ask.cpus, ask.memory), limits(args, guest, root)?);
     let mut request = plan::request_within(&ask, &args.choice, limits, root)?;
-    request.pages = match guest.pages {
-        Pages::Ordinary => None,
-        Pages::Huge(size) => Some(size),
-        Pages::HugeDefault => match default_huge_page(root)? {
-            Some(size) => Some(size),
-            None => return Err("huge pages: this kernel has none (/proc/meminfo)".into()),
-        },
-    };
+    request.pages = huge_pages(guest.pages, root)?;
     if let Some(name) = &guest.near {
         request.near = Some(device::node_of(root, name)?);
     }

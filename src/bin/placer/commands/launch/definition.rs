@@ -7,18 +7,33 @@ use std::path::Path;
 
 use nix::fcntl::OFlag;
 use placer_launcher::definition::read_at_most;
+use placer_launcher::domain::{self, Domain};
 use placer_launcher::guest::{CpuCount, Guest, MemorySize, Pages, Program, ThreadPin};
-use placer_launcher::{domain, guest_file};
+use placer_launcher::guest_file;
 
 use placer::args::Launch;
 use placer::output;
 
-/// Reads the guest, and puts what flags and variables say in place of what its file says.
-pub(super) fn guest(args: &Launch) -> Result<Guest, Box<dyn Error>> {
-    let mut guest = match &args.guest {
-        Some(path) => read(path)?,
-        None => command(args)?,
+/// What is to be started.
+pub(super) enum Definition {
+    /// A command, or a guest file of placer's own.
+    Guest(Guest),
+    /// A domain of libvirt's.
+    Domain(Domain),
+}
+
+/// Reads what is to be started, and puts what flags and variables say in place of what its file says.
+pub(super) fn read(args: &Launch) -> Result<Definition, Box<dyn Error>> {
+    let Some(path) = &args.guest else {
+        return Ok(Definition::Guest(with_flags(args, command(args)?)?));
     };
+    Ok(match read_file(path)? {
+        Definition::Guest(guest) => Definition::Guest(with_flags(args, guest)?),
+        Definition::Domain(domain) => Definition::Domain(domain),
+    })
+}
+
+fn with_flags(args: &Launch, mut guest: Guest) -> Result<Guest, Box<dyn Error>> {
     if let Some(cpus) = args.cpus {
         let whole = u32::try_from(cpus.hundredths().div_ceil(100)).unwrap_or(u32::MAX).max(1);
         if matches!(guest.program, Program::Qemu(_)) {
@@ -66,7 +81,7 @@ fn command(args: &Launch) -> Result<Guest, Box<dyn Error>> {
 }
 
 /// Reads a guest's file, a domain definition or TOML: the first character tells.
-fn read(path: &Path) -> Result<Guest, Box<dyn Error>> {
+fn read_file(path: &Path) -> Result<Definition, Box<dyn Error>> {
     let name = path.display().to_string();
     let cannot = |e: std::io::Error| format!("cannot read {name}: {e}");
     let bytes = if path == Path::new("-") {
@@ -82,11 +97,12 @@ fn read(path: &Path) -> Result<Guest, Box<dyn Error>> {
     };
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     let first = text.iter().find(|b| !b.is_ascii_whitespace());
-    let read = if first == Some(&b'<') {
-        domain::parse(&name, &bytes)?
-    } else {
-        guest_file::parse(&name, &bytes)?
-    };
+    if first == Some(&b'<') {
+        let read = Domain::parse(&name, &bytes)?;
+        read.notes.iter().for_each(|note| output::warn(note));
+        return Ok(Definition::Domain(read.value));
+    }
+    let read = guest_file::parse(&name, &bytes)?;
     read.notes.iter().for_each(|note| output::warn(note));
-    Ok(read.value)
+    Ok(Definition::Guest(read.value))
 }

@@ -1,0 +1,231 @@
+//! Guests that libvirt starts: created paused, looked at thread by thread, then resumed.
+//!
+//! placer speaks to libvirt through `virsh`, one process a question, by argument lists and without a shell.
+//! The definition goes to it as an open file that has no name. A guest that was created is destroyed
+//! when anything fails before it is resumed ([`Created`] is dropped), also when placer is sent SIGINT,
+//! SIGTERM or SIGHUP meanwhile.
+//!
+//! libvirt's LXC driver creates no paused guests: a container runs from the start, is looked at then, and
+//! destroyed if it is not where it should be.
+
+mod verify;
+mod virsh;
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use nix::errno::Errno;
+
+use crate::domain::{Domain, Placement};
+use crate::error::LaunchError;
+use virsh::Virsh;
+
+pub use verify::verify;
+
+/// A libvirt on this host: `qemu:///system`, `qemu:///session`, `lxc:///system`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uri {
+    driver: Driver,
+    session: bool,
+}
+
+/// What starts the guests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// QEMU.
+    Qemu,
+    /// libvirt's own containers.
+    Lxc,
+}
+
+impl Uri {
+    /// Returns the libvirt that starts domains of a type when nothing else was asked for. `None`: placer starts
+    /// none of that type.
+    ///
+    /// ```
+    /// use placer_launcher::libvirt::Uri;
+    /// assert_eq!(Uri::of("kvm").map(|uri| uri.to_string()).as_deref(), Some("qemu:///system"));
+    /// assert_eq!(Uri::of("xen"), None);
+    /// ```
+    pub fn of(domain_type: &str) -> Option<Self> {
+        let driver = match domain_type {
+            "kvm" | "qemu" => Driver::Qemu,
+            "lxc" => Driver::Lxc,
+            _ => return None,
+        };
+        Some(Self { driver, session: false })
+    }
+
+    /// Returns what starts its guests.
+    pub fn driver(&self) -> Driver {
+        self.driver
+    }
+}
+
+impl fmt::Display for Uri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match (self.driver, self.session) {
+            (Driver::Qemu, false) => "qemu:///system",
+            (Driver::Qemu, true) => "qemu:///session",
+            (Driver::Lxc, _) => "lxc:///system",
+        })
+    }
+}
+
+impl FromStr for Uri {
+    type Err = String;
+
+    /// Other hosts are refused: their nodes are not this host's.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let driver = |driver, session| Ok(Self { driver, session });
+        match text {
+            "qemu:///system" | "qemu+unix:///system" => driver(Driver::Qemu, false),
+            "qemu:///session" | "qemu+unix:///session" => driver(Driver::Qemu, true),
+            "lxc:///system" | "lxc+unix:///system" | "lxc:///" | "lxc://" => {
+                driver(Driver::Lxc, false)
+            }
+            _ => Err("expected qemu:///system, qemu:///session or lxc:///system: placer starts \
+                      guests on this host"
+                .to_owned()),
+        }
+    }
+}
+
+/// A libvirt that can be spoken to.
+#[derive(Debug)]
+pub struct Libvirt {
+    uri: Uri,
+    virsh: Virsh,
+    runtime: PathBuf,
+}
+
+impl Libvirt {
+    /// Finds virsh. From here on SIGINT, SIGTERM and SIGHUP are this value's to look at. `session` is the
+    /// user's directory for sockets and the like (`XDG_RUNTIME_DIR`).
+    ///
+    /// Errors: virsh is not installed, with what else starts a guest.
+    pub fn new(uri: Uri, session: Option<&Path>) -> Result<Self, LaunchError> {
+        let runtime = match (uri.driver, uri.session, session) {
+            (Driver::Lxc, ..) => PathBuf::from("/run/libvirt/lxc"),
+            (Driver::Qemu, false, _) => PathBuf::from("/run/libvirt/qemu"),
+            (Driver::Qemu, true, Some(dir)) => dir.join("libvirt/qemu/run"),
+            (Driver::Qemu, true, None) => {
+                let what = format!("find the guests of {uri}");
+                return Err(LaunchError::seen(what, Errno::ENOENT, "XDG_RUNTIME_DIR is not set"));
+            }
+        };
+        Self::with(uri, Path::new("virsh"), runtime)
+    }
+
+    /// As [`new`](Self::new), with another virsh and another directory of pid files.
+    pub fn with(uri: Uri, virsh: &Path, runtime: PathBuf) -> Result<Self, LaunchError> {
+        let virsh = Virsh::find(virsh, uri.to_string())?;
+        Ok(Self { uri, virsh, runtime })
+    }
+
+    /// Creates a domain from its placed definition: paused, unless it is a container.
+    ///
+    /// Errors: libvirt's own words; a signal that came meanwhile. Nothing is left of the domain then.
+    pub fn create<'a>(
+        &'a self,
+        domain: &'a Domain,
+        placement: &Placement,
+    ) -> Result<Created<'a>, LaunchError> {
+        let (text, uuid) = domain.for_libvirt(placement)?;
+        let mut arguments = vec!["create"];
+        if self.uri.driver == Driver::Qemu {
+            arguments.push("--paused");
+        }
+        arguments.push("/dev/stdin");
+        let what = format!("create guest {} through {}", domain.name(), self.uri);
+        self.virsh.run(&what, &arguments, Some(&text))?;
+        let mut created = Created { libvirt: self, domain, uuid, pid: 0, kept: false };
+        self.virsh.interrupted(&what)?;
+        created.pid = created.read_pid()?;
+        Ok(created)
+    }
+
+    /// Returns what a launch does with a domain, a line each.
+    pub fn steps(uri: &Uri, domain: &Domain, placement: &Placement) -> Vec<String> {
+        let mut steps = vec![format!("cpus    {}", placement.cpus)];
+        steps.extend(placement.mode.map(|mode| format!("memory  {mode} on {}", placement.nodes)));
+        let cells = placement.cells.iter();
+        steps.extend(cells.map(|(cell, nodes)| format!("cell    {cell} on {nodes}")));
+        let vcpus = placement.vcpus.iter();
+        steps.extend(vcpus.map(|(vcpu, cpus)| format!("pin     vCPU {vcpu} to {cpus}")));
+        let iothreads = placement.iothreads.iter();
+        steps.extend(iothreads.map(|(id, cpus)| format!("pin     I/O thread {id} to {cpus}")));
+        let emulator = placement.emulator.iter();
+        steps.extend(emulator.map(|cpus| format!("pin     other threads to {cpus}")));
+        let name = domain.name();
+        match uri.driver {
+            Driver::Qemu => steps.extend([
+                format!("create  {name}, paused, through {uri}"),
+                "verify  the CPUs of each thread, and the memory policy".to_owned(),
+                format!("resume  {name}"),
+            ]),
+            Driver::Lxc => steps.extend([
+                format!("create  {name} through {uri}"),
+                "verify  the CPUs and the memory of its processes".to_owned(),
+            ]),
+        }
+        steps
+    }
+}
+
+/// A domain that libvirt has created, and that placer has not yet let go. Dropped, it is destroyed.
+#[derive(Debug)]
+pub struct Created<'a> {
+    libvirt: &'a Libvirt,
+    domain: &'a Domain,
+    uuid: String,
+    pid: u32,
+    kept: bool,
+}
+
+impl Created<'_> {
+    /// Returns the pid of QEMU, or of the container's controller.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Lets the guest run. It is libvirt's from here on.
+    ///
+    /// Errors: libvirt's own words, or a signal that came before. The guest is destroyed then.
+    pub fn resume(mut self) -> Result<(), LaunchError> {
+        let what = format!("resume guest {}", self.domain.name());
+        self.libvirt.virsh.interrupted(&what)?;
+        if self.libvirt.uri.driver == Driver::Qemu {
+            self.libvirt.virsh.run(&what, &["resume", &self.uuid], None)?;
+        }
+        self.kept = true;
+        Ok(())
+    }
+
+    fn read_pid(&self) -> Result<u32, LaunchError> {
+        let path = self.libvirt.runtime.join(format!("{}.pid", self.domain.name()));
+        let what = format!("find the process of guest {}", self.domain.name());
+        let text = fs::read_to_string(&path).map_err(|error| {
+            let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+            LaunchError::new(format!("{what}: read {}", path.display()), errno)
+        })?;
+        let pid = text.trim().parse().ok().filter(|&pid| pid > 1);
+        pid.ok_or_else(|| {
+            let seen = format!("{} holds no pid", path.display());
+            LaunchError::seen(what, Errno::EINVAL, seen)
+        })
+    }
+}
+
+impl Drop for Created<'_> {
+    fn drop(&mut self) {
+        if !self.kept {
+            let what = format!("destroy guest {}", self.domain.name());
+            if let Err(error) = self.libvirt.virsh.run(&what, &["destroy", &self.uuid], None) {
+                eprintln!("placer: {error}");
+            }
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Runs virsh.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use crate::error::{LaunchError, words};
+
+/// What ends a launch before its guest runs.
+const ENDING: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
+
+/// The most of virsh's words that are kept.
+const MOST_WORDS: u64 = 4096;
+
+/// A virsh, connected anew for each question.
+///
+/// It runs in a process group of its own: what a terminal sends placer it is not sent, so that a guest is never
+/// left half made. It may take as long as libvirt takes: huge pages of a large guest are cleared first.
+#[derive(Debug)]
+pub(super) struct Virsh {
+    program: PathBuf,
+    uri: String,
+    signals: SignalFd,
+    before: SigSet,
+}
+
+impl Virsh {
+    pub(super) fn find(program: &Path, uri: String) -> Result<Self, LaunchError> {
+        let signals = ENDING.into_iter().collect();
+        let error = |errno| LaunchError::new("start virsh: prepare for signals", errno);
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        let fd = SignalFd::with_flags(&signals, flags).map_err(error)?;
+        let mut before = SigSet::empty();
+        sigprocmask(SigmaskHow::SIG_BLOCK, Some(&signals), Some(&mut before)).map_err(error)?;
+        let virsh = Self { program: program.to_owned(), uri, signals: fd, before };
+        match virsh.command(&["--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status() {
+            Ok(_) => Ok(virsh),
+            Err(error) => {
+                let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+                let error = LaunchError::new("start a libvirt domain: run virsh", errno);
+                Err(error.hint(
+                    "libvirt starts such guests: install it (Debian: libvirt-daemon-system, \
+                     libvirt-clients); without it placer starts a guest.toml",
+                ))
+            }
+        }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        // Its words are read, so they are in one language. No sign of life is asked for: a host that has much to
+        // do gives none for a while.
+        command.args(["-q", "-k", "0", "-c", &self.uri]).args(arguments);
+        command.env("LC_ALL", "C").env("LANGUAGE", "C").process_group(0);
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Asks a question, and waits for its end. `input` is what it reads as its standard input.
+    pub(super) fn run(
+        &self,
+        what: &str,
+        arguments: &[&str],
+        input: Option<&[u8]>,
+    ) -> Result<(), LaunchError> {
+        let error = |error: std::io::Error| {
+            let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+            LaunchError::new(format!("{what}: run virsh"), errno)
+        };
+        let mut command = self.command(arguments);
+        if let Some(input) = input {
+            command.stdin(unnamed_file(input).map_err(error)?);
+        }
+        let mut child =
+            command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(error)?;
+        let mut said = Vec::new();
+        if let Some(mut stderr) = child.stderr.take() {
+            // It has ended its words when it has ended.
+            stderr.by_ref().take(MOST_WORDS).read_to_end(&mut said).map_err(error)?;
+            std::io::copy(&mut stderr, &mut std::io::sink()).map_err(error)?;
+        }
+        let status = child.wait().map_err(error)?;
+        if status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&said);
+        let lines = said.lines().map(|line| line.trim().trim_start_matches("error: "));
+        let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
+        let seen = match lines.as_slice() {
+            [] => format!("virsh ended with {status}"),
+            lines => words(&lines.join("; ")),
+        };
+        Err(LaunchError::seen(what, Errno::EIO, seen))
+    }
+
+    /// Errors: a signal has come that ends the launch.
+    pub(super) fn interrupted(&self, what: &str) -> Result<(), LaunchError> {
+        let mut fds = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+            && let Ok(Some(info)) = self.signals.read_signal()
+        {
+            let name = i32::try_from(info.ssi_signo).ok().and_then(|n| Signal::try_from(n).ok());
+            let name = name.map_or("a signal", Signal::as_str);
+            return Err(LaunchError::seen(what, Errno::EINTR, format!("{name} came before")));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Virsh {
+    fn drop(&mut self) {
+        let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&self.before), None);
+    }
+}
+
+/// Returns a file with a text in it, at its start, that no other process can name.
+fn unnamed_file(text: &[u8]) -> Result<File, std::io::Error> {
+    let mut file = File::from(memfd_create(c"placer-domain", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(text)?;
+    // virsh opens it anew by the name of its descriptor.
+    nix::unistd::lseek(file.as_fd(), 0, nix::unistd::Whence::SeekSet)?;
+    Ok(file)
+}

@@ -1,0 +1,225 @@
+//! Domains through libvirt, with a program in virsh's place that does as it is told.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says why")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use placer_engine::{Request, Snapshot, SysRoot, advise};
+use placer_launcher::domain::{Domain, NumaMode, Options, Placement};
+use placer_launcher::libvirt::{Driver, Libvirt, Uri, verify};
+
+const DOMAIN: &str = "<domain type='kvm'>
+  <name>web 1</name>
+  <memory unit='MiB'>100</memory>
+  <vcpu>2</vcpu>
+  <numatune><cpu required_cpus='2'/></numatune>
+</domain>
+";
+
+/// A libvirt whose virsh writes down what it is asked, and then does what `does` says.
+fn libvirt(dir: &Path, does: &str) -> Libvirt {
+    let virsh = dir.join("virsh");
+    let script = format!(
+        "#!/bin/sh\nset -u\nDIR='{}'\ncase $* in *--version*) exit 0;; esac\n\
+         printf '%s ' \"$@\" >>\"$DIR/asked\"; echo >>\"$DIR/asked\"\n{does}\n",
+        dir.display()
+    );
+    fs::write(&virsh, script).unwrap();
+    fs::set_permissions(&virsh, fs::Permissions::from_mode(0o755)).unwrap();
+    let uri = Uri::of("kvm").unwrap();
+    Libvirt::with(uri, &virsh, dir.to_owned()).unwrap()
+}
+
+fn placed() -> (Domain, Placement) {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../sysfs-fixtures/ring-4");
+    let snapshot = Snapshot::take(&SysRoot::at(root), Duration::ZERO).unwrap();
+    let advice = advise(&snapshot, &"2:100".parse::<Request>().unwrap()).unwrap();
+    let domain = Domain::parse("web.xml", DOMAIN.as_bytes()).unwrap().value;
+    let placement = Placement::of(&domain, &snapshot, &advice, &Options::default()).unwrap();
+    (domain, placement)
+}
+
+/// The questions, with the uuid left out.
+fn asked(dir: &Path, uuid: &str) -> Vec<String> {
+    let asked = fs::read_to_string(dir.join("asked")).unwrap_or_default();
+    let short = |line: &str| {
+        let line = line.strip_prefix("-q -k 0 -c qemu:///system ").unwrap().trim_end();
+        if uuid.is_empty() { line.to_owned() } else { line.replace(uuid, "UUID") }
+    };
+    asked.lines().map(short).collect()
+}
+
+const CREATES: &str = "case $* in
+*create*) cat /dev/stdin >\"$DIR/definition\"; echo 4242 >\"$DIR/web 1.pid\";;
+esac";
+
+/// The uuid that was put into a definition.
+fn uuid(dir: &Path) -> String {
+    let definition = fs::read_to_string(dir.join("definition")).unwrap();
+    let (_, behind) = definition.split_once("<uuid>").expect("a uuid");
+    behind.split('<').next().unwrap().to_owned()
+}
+
+#[test]
+fn a_domain_is_created_paused_from_its_placed_text_then_resumed() {
+    let dir = tempfile::tempdir().unwrap();
+    let libvirt = libvirt(dir.path(), CREATES);
+    let (domain, placement) = placed();
+    let created = libvirt.create(&domain, &placement).unwrap();
+    assert_eq!(created.pid(), 4242);
+    created.resume().unwrap();
+    let uuid = uuid(dir.path());
+    assert_eq!(asked(dir.path(), &uuid), ["create --paused /dev/stdin", "resume UUID"]);
+    let definition = fs::read_to_string(dir.path().join("definition")).unwrap();
+    let wanted = String::from_utf8(domain.placed(&placement)).unwrap();
+    // What libvirt does not know is left out, and a uuid put in: nothing else differs.
+    let wanted = wanted.replace("<cpu required_cpus='2'/>", "");
+    let wanted = wanted.replace("</name>\n", &format!("</name>\n  <uuid>{uuid}</uuid>\n"));
+    assert_eq!(definition, wanted);
+}
+
+#[test]
+fn what_was_created_and_not_resumed_is_destroyed() {
+    let (domain, placement) = placed();
+    // Something else fails: the value is dropped.
+    let dir = tempfile::tempdir().unwrap();
+    let libvirt = libvirt(dir.path(), CREATES);
+    drop(libvirt.create(&domain, &placement).unwrap());
+    let expected = ["create --paused /dev/stdin", "destroy UUID"];
+    assert_eq!(asked(dir.path(), &uuid(dir.path())), expected);
+    // There is no pid.
+    let dir = tempfile::tempdir().unwrap();
+    let libvirt = self::libvirt(dir.path(), &CREATES.replace("4242", "x"));
+    let error = libvirt.create(&domain, &placement).unwrap_err().to_string();
+    assert!(error.starts_with("cannot find the process of guest web 1: "), "{error}");
+    assert_eq!(asked(dir.path(), &uuid(dir.path())), expected);
+    // It cannot be resumed.
+    let dir = tempfile::tempdir().unwrap();
+    let does = format!("{CREATES}\ncase $* in *resume*) echo 'error: no way' >&2; exit 1;; esac");
+    let libvirt = self::libvirt(dir.path(), &does);
+    let error = libvirt.create(&domain, &placement).unwrap().resume().unwrap_err().to_string();
+    assert_eq!(error, "cannot resume guest web 1: \"no way\"");
+    let expected = ["create --paused /dev/stdin", "resume UUID", "destroy UUID"];
+    assert_eq!(asked(dir.path(), &uuid(dir.path())), expected);
+}
+
+#[test]
+fn what_libvirt_refuses_is_told_in_its_words_and_destroys_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let does = "echo \"error: Failed to create domain from /dev/stdin\" >&2
+echo \"error: operation failed: domain 'web 1' already exists with uuid 1\" >&2; exit 1";
+    let libvirt = libvirt(dir.path(), does);
+    let (domain, placement) = placed();
+    let error = libvirt.create(&domain, &placement).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "cannot create guest web 1 through qemu:///system: \"Failed to create domain from /dev/stdin; \
+         operation failed: domain 'web 1' already exists with uuid 1\""
+    );
+    assert_eq!(asked(dir.path(), ""), ["create --paused /dev/stdin"]);
+}
+
+#[test]
+fn without_virsh_the_error_names_what_to_install_and_what_else_starts_a_guest() {
+    let uri = Uri::of("lxc").unwrap();
+    let error = Libvirt::with(uri, Path::new("/nowhere/virsh"), PathBuf::new()).unwrap_err();
+    let error = error.to_string();
+    for part in ["libvirt-clients", "guest.toml"] {
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn only_libvirts_of_this_host_are_spoken_to() {
+    for (text, uri) in [
+        ("qemu:///system", "qemu:///system"),
+        ("qemu:///session", "qemu:///session"),
+        ("lxc:///", "lxc:///system"),
+    ] {
+        assert_eq!(text.parse::<Uri>().unwrap().to_string(), uri);
+    }
+    for text in ["qemu+ssh://host/system", "qemu://host/system", "test:///default", "", "-c"] {
+        assert!(text.parse::<Uri>().is_err(), "{text}");
+    }
+}
+
+/// A made-up /proc: a process 7 of these threads, each with its name and its CPUs.
+fn proc(dir: &Path, threads: &[(u32, &str, &str)], mems: &str, maps: &str) {
+    let put = |path: String, text: String| {
+        let path = dir.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    for (id, comm, cpus) in threads {
+        let place = if *id < 100 { format!("7/task/{id}") } else { format!("{id}") };
+        put(format!("{place}/comm"), format!("{comm}\n"));
+        put(format!("{place}/status"), format!("Name:\tx\nCpus_allowed_list:\t{cpus}\n"));
+    }
+    put("7/status".to_owned(), format!("Mems_allowed_list:\t{mems}\n"));
+    put("7/numa_maps".to_owned(), maps.to_owned());
+}
+
+fn placement() -> Placement {
+    let list = |text: &str| placer_launcher::definition::parse_list(text).unwrap();
+    Placement {
+        cpus: list("0-3"),
+        mode: Some(NumaMode::Strict),
+        nodes: placer_launcher::definition::parse_list("0").unwrap(),
+        vcpus: [(0, list("1"))].into(),
+        emulator: Some(list("2-3")),
+        iothreads: [(6, list("3"))].into(),
+        ..Placement::default()
+    }
+}
+
+const THREADS: [(u32, &str, &str); 6] = [
+    (7, "qemu-system-x86", "2-3"),
+    (8, "CPU 0/KVM", "1"),
+    (9, "CPU 1/KVM", "0-3"),
+    (10, "IO iothread6", "3"),
+    (11, "IO mon_iothread", "2"),
+    (100, "vhost-7", "2-3"),
+];
+const MAPS: &str = "55d0 default file=/usr/bin/qemu\n7f00 bind:0 anon=4 dirty=4 N0=4\n";
+
+#[test]
+fn a_guest_that_is_where_it_was_placed_passes() {
+    let dir = tempfile::tempdir().unwrap();
+    proc(dir.path(), &THREADS, "0-1", MAPS);
+    assert_eq!(verify(dir.path(), 7, &placement(), Driver::Qemu), Ok(Vec::new()));
+    // The cpuset alone holds it too.
+    proc(dir.path(), &THREADS, "0", "7f00 default anon=4 N0=4\n");
+    assert_eq!(verify(dir.path(), 7, &placement(), Driver::Qemu), Ok(Vec::new()));
+}
+
+#[test]
+fn one_thread_or_mapping_elsewhere_is_found() {
+    for (id, part) in [
+        (7, "qemu-system-x86"),
+        (8, "CPU 0/KVM"),
+        (9, "CPU 1/KVM"),
+        (10, "IO iothread6"),
+        (11, "IO mon_iothread"),
+        (100, "vhost-7"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut threads = THREADS;
+        threads.iter_mut().filter(|thread| thread.0 == id).for_each(|thread| thread.2 = "0-7");
+        proc(dir.path(), &threads, "0-1", MAPS);
+        let error = verify(dir.path(), 7, &placement(), Driver::Qemu).unwrap_err().to_string();
+        assert!(error.contains(part) && error.contains("0-7"), "{error}");
+    }
+    for (mems, maps, part) in [
+        ("0-1", "7f00 default anon=4 N0=4\n", "no mapping has this policy"),
+        ("0-1", "7f00 bind:0-1 anon=4 N0=4\n", "bind:0-1"),
+        ("0-1", "7f00 prefer:0 anon=4 N0=4\n", "no mapping has this policy"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        proc(dir.path(), &THREADS, mems, maps);
+        let error = verify(dir.path(), 7, &placement(), Driver::Qemu).unwrap_err().to_string();
+        assert!(error.contains(part), "{maps}: {error}");
+    }
+}

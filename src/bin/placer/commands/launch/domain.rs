@@ -1,0 +1,236 @@
+//! A libvirt domain: placed in its own text, and started through libvirt.
+
+use std::error::Error;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use placer_engine::claims::{ClaimId, Decision, For};
+use placer_engine::source::device::{self, DeviceError};
+use placer_engine::{Advice, Limits, NodeId, Request, Snapshot, SysRoot, advise};
+use placer_launcher::MemoryMode;
+use placer_launcher::domain::{Domain, NumaMode, Options, Placement};
+use placer_launcher::guest::{CgroupMode, ThreadPin};
+use placer_launcher::libvirt::{Libvirt, Uri, verify};
+
+use super::{PATIENCE, huge_pages, nothing_started, unfit};
+use crate::plan;
+use placer::args::Launch;
+use placer::service::claiming::{self, Desk};
+use placer::service::sampling::Window;
+use placer::settings::{self, variables};
+use placer::{output, trouble};
+
+/// Starts a domain, or shows where it goes.
+pub(super) fn launch(
+    args: &Launch,
+    domain: &Domain,
+    root: &SysRoot,
+    set: settings::Claims,
+) -> Result<ExitCode, Box<dyn Error>> {
+    refuse(args)?;
+    let uri = match (&args.connect, args.print_xml) {
+        (Some(uri), _) => Some(uri.clone()),
+        (None, true) => None,
+        (None, false) => Some(Uri::of(domain.kind()).ok_or_else(|| {
+            let kind = domain.kind();
+            format!(
+                "guest {}: placer starts domains of type kvm, qemu and lxc, found {kind:?}; \
+                 --print-xml places others too",
+                domain.name()
+            )
+        })?),
+    };
+    let only_shown = args.dry_run || args.print_xml;
+    let desk = (!only_shown).then(|| Desk::open(root, set));
+    let pages = huge_pages(domain.pages(), root)?;
+    let window = Window::Recent(args.host.window);
+    let (decision, snapshot) = match &desk {
+        Some(desk) => desk.begin(root, window, pages, PATIENCE)?,
+        None => (None, Arc::new(claiming::snapshot(root, set, window, pages)?)),
+    };
+    let near = near(args, domain, root)?;
+    let (request, advice) = decide(args, domain, root, &snapshot, near, pages)?;
+    snapshot.notes().iter().chain(&advice.notes).for_each(|note| output::warn(note));
+    let mut mode = args.mode;
+    if let Some(what) = unfit(&request, &advice) {
+        if !args.force {
+            return Ok(nothing_started(&what));
+        }
+        output::warn(&what);
+        let strict = domain.mode().unwrap_or_default() == NumaMode::Strict;
+        if mode == Some(MemoryMode::Strict) || (mode.is_none() && strict) {
+            // Bound to a full node the kernel would end it.
+            mode = Some(MemoryMode::Preferred);
+        }
+    }
+    let pin = args.pin.unwrap_or_default();
+    let options = Options { mode, pin, isolated: args.isolated };
+    let placement = Placement::of(domain, &snapshot, &advice, &options)?;
+    placement.notes.iter().for_each(|note| output::warn(note));
+    if args.print_xml {
+        output::answer(&domain.placed(&placement))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let Some(uri) = uri else { return Ok(ExitCode::SUCCESS) };
+    let Some(desk) = &desk else {
+        let lines = Libvirt::steps(&uri, domain, &placement);
+        output::answer(
+            lines.iter().map(|line| format!("{line}\n")).collect::<String>().as_bytes(),
+        )?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    let advice = placement.charged(&advice);
+    let claimant = Claimant { desk, root, request: &request, advice: &advice, window };
+    start(&uri, domain, &placement, &claimant, decision)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses what only guests that placer starts itself have.
+fn refuse(args: &Launch) -> Result<(), String> {
+    let group =
+        args.cgroup.is_some_and(|mode| !matches!(mode, CgroupMode::Auto | CgroupMode::None));
+    let refused = [
+        (group, "--cgroup", "libvirt makes the control group of a domain"),
+        (args.cgroup_parent.is_some(), "--cgroup-parent", "use <resource><partition>"),
+        (args.memory.is_some(), "--memory", "a domain definition says how much memory it has"),
+        (args.cpus.is_some(), "--cpus", "a domain definition says how many CPUs it has"),
+        (args.choice.pages.is_some(), "--pages", "use <memoryBacking><hugepages>"),
+        (args.isolated && args.pin != Some(ThreadPin::Cores), "--isolated", "it needs --pin cores"),
+    ];
+    match refused.iter().find(|(given, ..)| *given) {
+        Some((_, flag, why)) => Err(format!("{flag} does not go with a domain definition: {why}")),
+        None => Ok(()),
+    }
+}
+
+/// Returns the node that draws the guest: that of --near, else that of most of its host devices.
+fn near(args: &Launch, domain: &Domain, root: &SysRoot) -> Result<Option<NodeId>, Box<dyn Error>> {
+    if let Some(name) = &args.choice.near {
+        return Ok(Some(device::node_of(root, name)?));
+    }
+    let mut nodes: Vec<(NodeId, usize)> = Vec::new();
+    for name in domain.devices() {
+        match device::node_of(root, name) {
+            Ok(node) => match nodes.iter_mut().find(|(known, _)| *known == node) {
+                Some((_, count)) => *count += 1,
+                None => nodes.push((node, 1)),
+            },
+            Err(DeviceError::Unknown { .. }) => {
+                output::warn(&format!(
+                    "{name} does not draw the guest: this host has no such device"
+                ));
+            }
+            Err(error) => output::warn(&format!("{name} does not draw the guest: {error}")),
+        }
+    }
+    // Of equally many the lowest.
+    nodes.sort_by_key(|&(node, count)| (std::cmp::Reverse(count), node));
+    if nodes.len() > 1 {
+        let all: Vec<String> = nodes.iter().map(|(node, _)| node.to_string()).collect();
+        output::warn(&format!(
+            "the devices of the guest are on nodes {}: it is placed near node {}",
+            all.join(", "),
+            nodes[0].0
+        ));
+    }
+    Ok(nodes.first().map(|&(node, _)| node))
+}
+
+/// Asks the engine, with what the definition fixes.
+fn decide(
+    args: &Launch,
+    domain: &Domain,
+    root: &SysRoot,
+    snapshot: &Snapshot,
+    near: Option<NodeId>,
+    pages: Option<placer_engine::Bytes>,
+) -> Result<(Request, Advice), Box<dyn Error>> {
+    let mut first = None;
+    for ask in domain.asks(snapshot, near)? {
+        let asked = Request::new(ask.cpus, ask.memory);
+        // libvirt starts the guest, and is not held to what this process is held to.
+        let limits = match args.choice.machine_wide {
+            Some(false) => Limits::of_group(root)?,
+            _ => Limits::default(),
+        };
+        let limits = limits.and(Limits { cpus: ask.allowed, ..Limits::default() });
+        let mut request = plan::request_within(&asked, &args.choice, limits, root)?;
+        request.pages = pages;
+        request.near = ask.near;
+        request.within = match (request.within, ask.within) {
+            (Some(asked), Some(fixed)) => {
+                let both = asked.intersection(&fixed);
+                if both.is_empty() {
+                    return Err(domain.not_within(&asked, &fixed).into());
+                }
+                Some(both)
+            }
+            (asked, fixed) => asked.or(fixed),
+        };
+        let advice = advise(snapshot, &request)?;
+        let fits = advice.fits();
+        let this = (request, advice);
+        if fits {
+            return Ok(this);
+        }
+        first.get_or_insert(this);
+    }
+    first.ok_or_else(|| "nothing was asked".into())
+}
+
+/// The ledger that a guest is claimed in, and what is claimed.
+struct Claimant<'a> {
+    desk: &'a Desk,
+    root: &'a SysRoot,
+    request: &'a Request,
+    advice: &'a Advice,
+    window: Window,
+}
+
+impl Claimant<'_> {
+    fn claim(&self, decision: Option<Decision<'_>>, own: &Placement, pid: u32) -> Option<ClaimId> {
+        let decision = decision?.pinning(own.own.clone());
+        claiming::claim_for(decision, self.request, self.advice, For::Pid(pid))
+    }
+}
+
+/// Claims, starts, looks, lets run.
+fn start(
+    uri: &Uri,
+    domain: &Domain,
+    placement: &Placement,
+    claimant: &Claimant<'_>,
+    decision: Option<Decision<'_>>,
+) -> Result<(), Box<dyn Error>> {
+    // Claimed for this process while libvirt works: nobody waits for the ledger meanwhile.
+    let waiting = claimant.claim(decision, placement, std::process::id());
+    trouble::tell();
+    let started = start_claimed(uri, domain, placement, claimant);
+    if let Some(claim) = waiting {
+        claimant.desk.release(claim);
+    }
+    started
+}
+
+fn start_claimed(
+    uri: &Uri,
+    domain: &Domain,
+    placement: &Placement,
+    claimant: &Claimant<'_>,
+) -> Result<(), Box<dyn Error>> {
+    let session = variables::value("XDG_RUNTIME_DIR").map(std::path::PathBuf::from);
+    let libvirt = Libvirt::new(uri.clone(), session.as_deref())?;
+    let created = libvirt.create(domain, placement)?;
+    let notes = verify(Path::new("/proc"), created.pid(), placement, uri.driver())?;
+    notes.iter().for_each(|note| output::warn(note));
+    let desk = claimant.desk;
+    let (decision, _) =
+        desk.begin(claimant.root, claimant.window, claimant.request.pages, PATIENCE)?;
+    let claim = claimant.claim(decision, placement, created.pid());
+    let resumed = created.resume();
+    if let (Err(_), Some(claim)) = (&resumed, claim) {
+        desk.release(claim);
+    }
+    Ok(resumed?)
+}
