@@ -1,6 +1,8 @@
 //! The command line of QEMU.
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read as _;
 
 use nix::errno::Errno;
 use placer_engine::Distances;
@@ -22,6 +24,29 @@ pub(super) fn check(guest: &Guest, qemu: &Qemu) -> Result<(), LaunchError> {
         Errno::EINVAL,
         "QEMU would leave the process that is bound and waited for; leave it out",
     ))
+}
+
+/// Refuses firmware in another format than raw, which is the only one that it is opened in: the guest's
+/// variables would be written over the image's own tables.
+pub(super) fn check_firmware(guest: &Guest, qemu: &Qemu) -> Result<(), LaunchError> {
+    let files = match &qemu.firmware {
+        Some(Firmware::Rom(file)) => vec![file],
+        Some(Firmware::Flash { code, variables }) => {
+            std::iter::once(code).chain(variables).collect()
+        }
+        None => Vec::new(),
+    };
+    for file in files {
+        let mut magic = [0; 4];
+        // A file that is not there is QEMU's to complain about.
+        let read = File::open(file).and_then(|mut file| file.read_exact(&mut magic));
+        if read.is_ok() && magic == *b"QFI\xfb" {
+            let seen = "it is a qcow2 image; convert it: qemu-img convert -O raw";
+            let what = format!("start guest {} with firmware {file}", guest.name);
+            return Err(LaunchError::seen(what, Errno::EINVAL, seen));
+        }
+    }
+    Ok(())
 }
 
 /// Returns the program and its arguments.

@@ -143,7 +143,7 @@ fn there(cpus: &CpuSet, host: &CpuSet, whom: &str) -> Result<CpuSet, LaunchError
 }
 
 /// Returns all CPUs but the isolated ones, on which threads that roam would be stuck.
-fn roaming(host: &CpuSet, snapshot: &Snapshot) -> CpuSet {
+pub(crate) fn roaming(host: &CpuSet, snapshot: &Snapshot) -> CpuSet {
     let roaming = host.difference(snapshot.topology().isolated());
     if roaming.is_empty() { host.clone() } else { roaming }
 }
@@ -175,7 +175,12 @@ fn isolated(shape: &Shape, vcpu: u32, process: &CpuSet, snapshot: &Snapshot) -> 
 
 /// Returns what is left for threads that are no vCPUs: beside no vCPU that has its CPU for itself, of
 /// this guest or another, if there is anything else.
-fn left(process: &CpuSet, used: &CpuSet, others: &CpuSet, snapshot: &Snapshot) -> CpuSet {
+pub(crate) fn left(
+    process: &CpuSet,
+    used: &CpuSet,
+    others: &CpuSet,
+    snapshot: &Snapshot,
+) -> CpuSet {
     for busy in [&used.union(others), used] {
         let free = process.difference(busy);
         let cores = snapshot.topology().nodes().iter().flat_map(|node| &node.cores);
@@ -189,7 +194,10 @@ fn left(process: &CpuSet, used: &CpuSet, others: &CpuSet, snapshot: &Snapshot) -
 }
 
 /// Groups vCPUs by the CPUs that they may run on.
-fn by_cpus(which: impl Iterator<Item = u32>, cpus: &[CpuSet]) -> Vec<(CpuSet, Vec<u32>)> {
+pub(crate) fn by_cpus(
+    which: impl Iterator<Item = u32>,
+    cpus: &[CpuSet],
+) -> Vec<(CpuSet, Vec<u32>)> {
     let mut groups: Vec<(CpuSet, Vec<u32>)> = Vec::new();
     for vcpu in which {
         let Some(allowed) = cpus.get(at(vcpu)) else { continue };
@@ -203,7 +211,7 @@ fn by_cpus(which: impl Iterator<Item = u32>, cpus: &[CpuSet]) -> Vec<(CpuSet, Ve
 
 /// Returns a CPU for each of `vcpus` vCPUs: isolated ones first, then the others; fewer where there are
 /// no more.
-fn pick(
+pub(crate) fn pick(
     snapshot: &Snapshot,
     isolated: &CpuSet,
     allowed: &CpuSet,

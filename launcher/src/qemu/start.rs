@@ -7,10 +7,10 @@ use std::time::Duration;
 use nix::errno::Errno;
 use placer_engine::claims;
 
-use super::Launch;
 use super::bind::{Machine, TO_QUIT};
 use super::lifeline::Lifeline;
 use super::qmp::{Client, Meanwhile};
+use super::{Launch, args};
 use crate::cgroup::{Group, Kernel, Planned, Tree};
 use crate::error::LaunchError;
 use crate::gate::Running;
@@ -35,6 +35,7 @@ impl Launch {
         kernel: &'k dyn Kernel,
         group: Planned,
     ) -> Result<Waiting<'k>, LaunchError> {
+        args::check_firmware(&self.guest, &self.qemu)?;
         let error = |what: &'static str| {
             move |errno| LaunchError::new(format!("start QEMU ({what})"), errno)
         };

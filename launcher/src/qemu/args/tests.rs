@@ -308,3 +308,29 @@ fn the_decision_is_emitted_as_options() {
          -numa dist,src=0,dst=1,val=21\n-numa dist,src=1,dst=0,val=21"
     );
 }
+
+#[test]
+fn firmware_in_qcow2_is_not_opened_as_raw() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, bytes: &[u8]| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let raw = file("code.fd", b"raw firmware");
+    let image = file("vars.fd", b"QFI\xfb and tables");
+    let with = |firmware| guest(1, 64, Qemu { firmware: Some(firmware), ..Qemu::default() });
+    for (firmware, refused) in [
+        (Firmware::Rom(raw.clone()), false),
+        (Firmware::Flash { code: raw.clone(), variables: Some(raw.clone()) }, false),
+        (Firmware::Flash { code: raw.clone(), variables: Some(image.clone()) }, true),
+        (Firmware::Flash { code: image.clone(), variables: None }, true),
+        (Firmware::Rom(image), true),
+    ] {
+        let guest = with(firmware);
+        let Program::Qemu(qemu) = &guest.program else { panic!() };
+        let found = check_firmware(&guest, qemu).map_err(|error| error.to_string());
+        assert_eq!(found.is_err(), refused, "{found:?}");
+        assert!(!refused || found.unwrap_err().contains("it is a qcow2 image"));
+    }
+}
