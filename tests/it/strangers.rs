@@ -459,7 +459,8 @@ fn a_crowd() {
 }
 
 /// Root's holds beside 64 claims for one process of a stranger's with so many threads: how long the
-/// fastest of 20 takes where the claims are for this process, and where they are for that one. `None`, and a word, where there is no way to.
+/// fastest of 20 takes where the claims are for this process, and where they are for that one.
+/// `None`, and a word, where there is no way to.
 fn beside_a_crowd(threads: u32) -> Option<(Duration, Duration)> {
     let stage = Stage::new();
     if !nix::unistd::geteuid().is_root() {
@@ -473,7 +474,7 @@ fn beside_a_crowd(threads: u32) -> Option<(Duration, Duration)> {
     common::copy_program(std::env::current_exe().expect("this program"), &program);
     let mut crowd = Command::new("setpriv");
     crowd.args(["--reuid", STRANGER, "--regid", STRANGER, "--clear-groups"]).arg(&program);
-    crowd.args(["--ignored", "--exact", "a_crowd", "--nocapture"]);
+    crowd.args(["--ignored", "--exact", "strangers::a_crowd", "--nocapture"]);
     crowd.env(THREADS, threads.to_string()).current_dir(stage.tmp.path());
     crowd.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut crowd = crowd.spawn().expect("it starts");

@@ -189,7 +189,7 @@ fn d17_after_a_kill_the_next_daemon_takes_over() {
 
 #[test]
 fn d17_clients_of_a_killed_daemon_are_released_when_the_next_one_starts() {
-    inside("d17_clients_of_a_killed_daemon_are_released_when_the_next_one_starts", || {
+    inside("sysv::d17_clients_of_a_killed_daemon_are_released_when_the_next_one_starts", || {
         for _ in 0..3 {
             let daemon = Daemon::start();
             daemon.signal("STOP");
