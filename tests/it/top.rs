@@ -236,7 +236,7 @@ fn a_panic_gives_the_terminal_back_before_it_speaks() {
     let before = tmux.modes("before");
     let options = format!(
         r#"{{"version":"{}","root":"{}","interval_ms":1000,"claims":null,"below":false,
-        "overcommit":1.0,"request":null,"choice":{{"numad":false,"memory_bound":0.5,"pack":false,
+        "overcommit":1.0,"request":null,"choice":{{"by_numad":false,"numad_version":"2025","memory_bound":0.5,"pack":false,
         "effort":null,"smt_percent":20,"cpus":null,"nodes":null,"within":null,"pages":null,
         "near":null,"cache_penalty":20,"cache":"prefer","cores":"any"}},"panic_after_ms":300}}"#,
         env!("CARGO_PKG_VERSION"),
