@@ -275,9 +275,9 @@ const LIMITS: [(&str, &str, &str); 8] = [
 fn limit(file: &str, name: &str) -> String {
     let source = std::fs::read_to_string(project().join(file)).expect("a source");
     let line = source.lines().find(|line| line.contains(&format!("const {name}: ")));
-    let line = line.unwrap_or_else(|| panic!("no {name} in {file}"));
+    let line = line.expect("the constant");
     let value = line.split(" = ").nth(1).and_then(|value| value.strip_suffix(';'));
-    let value = value.unwrap_or_else(|| panic!("{file}: {line}"));
+    let value = value.expect("a constant on one line");
     for (before, unit) in [("Duration::from_millis(", "ms"), ("Duration::from_secs(", "s")] {
         if let Some(count) = value.strip_prefix(before) {
             return format!("{} {unit}", count.trim_end_matches(')'));
