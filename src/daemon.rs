@@ -18,6 +18,7 @@ mod metrics;
 mod notify;
 mod peer;
 mod port;
+mod prometheus;
 mod signals;
 mod socket;
 pub(crate) mod sysv;
@@ -40,8 +41,10 @@ use self::port::Port;
 use self::signals::{Order, Signals};
 use self::socket::Socket;
 use self::sysv::Queue;
+use crate::error_chain::chain;
 use crate::numad;
-use crate::service::claiming;
+use crate::service::counted;
+use crate::service::notes::Notes;
 use crate::service::sampling::{self, Saved};
 use crate::settings::{Level, Settings};
 
@@ -190,12 +193,11 @@ impl Rounds {
             return;
         }
         self.saved = Some(now);
-        let (_, lines) = crate::output::kept(|| {
-            if let Some(mut saved) = Saved::open(core.root()) {
-                saved.keep([&core.warm().engine().snapshot().sample().cpu]);
-            }
-        });
-        for line in lines {
+        let mut notes = Notes::default();
+        if let Some(mut saved) = Saved::open(core.root(), &mut notes) {
+            saved.keep([&core.warm().engine().snapshot().sample().cpu], &mut notes);
+        }
+        for line in notes.take_all() {
             core.log().tell(Level::Debug, "counters are not saved", &[("why", &line)]);
         }
         self.keep_adopted(core);
@@ -208,10 +210,10 @@ impl Rounds {
             return;
         }
         let core = Arc::clone(core);
-        let work = move || match claiming::keep_adopted(core.root(), core.settings().claims) {
+        let work = move || match counted::keep_adopted(core.root(), core.settings().claims) {
             Ok(notes) => core.ledger_has(notes),
             Err(error) => {
-                let why = crate::output::chain(&error);
+                let why = chain(&error);
                 core.log().tell(Level::Debug, "guests are not written down", &[("why", &why)]);
             }
         };
@@ -226,9 +228,9 @@ impl Rounds {
         }
         let core = Arc::clone(core);
         let work = move || {
-            let done = claiming::keep_adopted_by_users(core.root(), core.settings().claims);
+            let done = counted::keep_adopted_by_users(core.root(), core.settings().claims);
             if let Err(error) = done {
-                let why = crate::output::chain(&error);
+                let why = chain(&error);
                 let fields: [(&str, &dyn std::fmt::Display); 1] = [("why", &why)];
                 core.log().tell(Level::Debug, "users' guests are not written down", &fields);
             }

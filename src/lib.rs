@@ -6,11 +6,10 @@
 pub mod args;
 pub mod atomic_file;
 pub mod daemon;
+pub mod error_chain;
 pub mod numad;
-pub mod output;
 pub mod protocol;
 pub mod replay;
 pub mod report;
 pub mod service;
 pub mod settings;
-pub mod trouble;

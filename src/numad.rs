@@ -19,9 +19,9 @@ use placer_engine::policy::numad::{
 };
 use placer_engine::{CpuSet, NodeSet, SourceError};
 
-use crate::output;
-use crate::service::figures::Figures;
-use crate::service::numad::Taken;
+use crate::error_chain::chain;
+use crate::service::host::{Figures, Taken};
+use crate::service::notes::Notes;
 use crate::settings::Settings;
 pub use log::Log;
 pub use options::{Advice, Options};
@@ -43,15 +43,17 @@ pub fn choose_nodes(
     set: &Settings,
     figures: &dyn Figures,
     log: &mut Log,
+    notes: &mut Notes,
 ) -> Result<Chosen, Box<dyn Error>> {
     let answer = if beyond::is_asked_for(set) {
-        beyond::choose_nodes(options, advice, set, figures, log)
+        beyond::choose_nodes(options, advice, set, figures, log, notes)
     } else {
         None
     };
     let choice = match answer {
         Some(chosen) => Ok(chosen),
-        None => as_numad(options, advice, figures, log).map(|nodes| Chosen { nodes, claim: None }),
+        None => as_numad(options, advice, figures, log, notes)
+            .map(|nodes| Chosen { nodes, claim: None }),
     };
     if let Err(error) = &choice {
         log.write(log::CRITICAL, &numads_words(error.as_ref()));
@@ -64,11 +66,15 @@ fn as_numad(
     advice: Advice,
     figures: &dyn Figures,
     log: &mut Log,
+    notes: &mut Notes,
 ) -> Result<NodeSet, Box<dyn Error>> {
-    let Taken { machine, before, now, charges } = figures.numads(&mut |machine| {
-        log_reserved(log, options, machine);
-        Ok(machine.readable_by_numad()?)
-    })?;
+    let Taken { machine, before, now, charges } = figures.numads(
+        &mut |machine| {
+            log_reserved(log, options, machine);
+            Ok(machine.readable_by_numad()?)
+        },
+        notes,
+    )?;
     let machine = machine.as_ref();
     let rules = rules(options);
     let mut figures = machine.figures(before.as_ref(), &now, &rules)?;
@@ -78,7 +84,7 @@ fn as_numad(
     log_request(log, advice);
     let choice = choose_and_log(&rules, &figures, &rows, query, log)?;
     if before.is_none() {
-        output::warn("CPU load is unknown: every CPU counts as idle");
+        notes.warn("CPU load is unknown: every CPU counts as idle");
     }
     log_choice(log, &choice.all, &choice.nodes);
     Ok(choice.nodes)
@@ -165,7 +171,7 @@ fn numads_words(error: &(dyn Error + 'static)) -> String {
             _ => None,
         }
     };
-    says.unwrap_or_else(|| output::chain(error))
+    says.unwrap_or_else(|| chain(error))
 }
 
 /// The options of a command line, for tests.

@@ -5,7 +5,6 @@ pub mod doctor;
 pub mod escape;
 pub mod explain;
 pub mod json;
-pub mod save;
 pub mod schema;
 pub mod svg;
 pub mod text;

@@ -1,9 +1,11 @@
 //! One question, one answer: what is asked, read, decided and claimed, whichever program asks.
 
 pub mod advise;
-pub mod claiming;
+pub mod claim_session;
+pub mod counted;
 pub mod emit;
-pub mod figures;
+pub mod host;
+pub mod local;
 pub mod look;
-pub mod numad;
+pub mod notes;
 pub mod sampling;

@@ -1,14 +1,16 @@
 //! From a snapshot and a request to an advice. Pure: no file, no clock, no global.
 
 mod caches;
+mod error;
 mod explain;
 mod usable;
 
 pub use caches::pin_cpus;
 pub use explain::{Candidate, Explanation, explain};
 
+pub use error::AdviseError;
+
 use crate::advice::{Advice, Share, Shortfall};
-use crate::error::AdviseError;
 use crate::ids::NodeId;
 use crate::idset::NodeSet;
 use crate::policy::Policy;

@@ -38,9 +38,10 @@ mod unread;
 
 pub use crate::charges::Overcommit;
 pub use claim::{Caller, Cgroup, Claim, ClaimId, Origin, Owner, ProcessId, Promise, Seen};
-pub use desk::{Claims, Decision, For, MOST_LOOKS, Place, View};
+pub use desk::{Claims, Decision, For, Place, View};
 pub use error::ClaimError;
 pub use ledger::{Fate, Ledger, MOST_CLAIMS};
+pub use look::MOST_LOOKS;
 pub use owners::{OwnerProcess, owners};
 pub use principal::{Principal, Principals};
 pub use proc::{Processes, Standing};

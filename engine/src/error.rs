@@ -4,10 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::ids::NodeId;
-use crate::idset::NodeSet;
 use crate::parse::ParseError;
-use crate::units::Bytes;
 
 /// Why a host could not be read. Says on which file, what was seen and what was wanted.
 #[derive(Debug)]
@@ -128,86 +125,3 @@ impl std::error::Error for SourceError {
         }
     }
 }
-
-/// Why no advice could be given for a host that was read.
-#[derive(Clone, Debug, PartialEq)]
-pub enum AdviseError {
-    /// The request is beyond [`Request::MAX_CPUS`](crate::Request::MAX_CPUS) or
-    /// [`Request::MAX_MEMORY`](crate::Request::MAX_MEMORY).
-    BeyondAnyHost,
-    /// numad's rules have no answer for this host; the text is numad's own where it has one.
-    Numad(crate::policy::numad::Failure),
-    /// A distance of zero: nothing is nearer than a node to itself.
-    ZeroDistance {
-        /// From the CPUs of this node.
-        from: NodeId,
-    },
-    /// Figures of the host that policy `best` cannot count with.
-    Figures(crate::policy::best::HostError),
-    /// Huge pages were asked for, and the snapshot has not read those of this size.
-    PagesNotRead(Bytes),
-    /// The device is on a node that the host does not have.
-    NoSuchNode {
-        /// The node.
-        node: NodeId,
-        /// The nodes of the host.
-        host: NodeSet,
-    },
-    /// None of the host's nodes may be used, or none of those with memory where memory is asked for.
-    NoNodeAllowed {
-        /// The nodes that were allowed.
-        allowed: NodeSet,
-        /// The nodes of the host.
-        host: NodeSet,
-    },
-    /// One last-level cache was required for the guest, and none holds it.
-    NoCache {
-        /// CPUs asked for.
-        cpus: crate::units::CpuShare,
-        /// Free CPUs of the advised nodes' cache that has most of them; `None` where the host's caches are
-        /// not known.
-        most: Option<u32>,
-    },
-}
-
-impl fmt::Display for AdviseError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::BeyondAnyHost => {
-                f.write_str("expected at most 1000000 CPUs and 2^56 bytes of memory, found more")
-            }
-            Self::Numad(failure) => {
-                write!(f, "numad's rules have no answer for this host: {failure}")
-            }
-            Self::ZeroDistance { from } => write!(
-                f,
-                "node{from}/distance: expected distances of at least 1 (10 is local), found 0"
-            ),
-            Self::Figures(error) => write!(f, "the figures of this host: {error}"),
-            Self::PagesNotRead(size) => {
-                write!(f, "pages of {size} were asked for, and the snapshot has not read them")
-            }
-            Self::NoSuchNode { node, host } => {
-                write!(f, "the device is on node {node}, and the host has nodes {host}")
-            }
-            Self::NoNodeAllowed { allowed, host } => {
-                let allowed = if allowed.is_empty() {
-                    "no node".to_owned()
-                } else {
-                    format!("nodes {allowed}")
-                };
-                write!(f, "nothing to choose from: {allowed} allowed, the host has nodes {host}")
-            }
-            Self::NoCache { cpus, most } => {
-                write!(f, "no last-level cache holds {cpus} CPUs: ")?;
-                match most {
-                    Some(most) => write!(f, "the one with most has {most} free")?,
-                    None => f.write_str("the host's caches are not known")?,
-                }
-                f.write_str(" (leave out --cache require)")
-            }
-        }
-    }
-}
-
-impl std::error::Error for AdviseError {}

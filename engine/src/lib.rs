@@ -52,10 +52,10 @@ mod topology;
 mod units;
 
 pub use advice::{Advice, CacheShare, Share, Shortfall};
-pub use advise::{Candidate, Explanation, advise, explain, pin_cpus, reserve};
+pub use advise::{AdviseError, Candidate, Explanation, advise, explain, pin_cpus, reserve};
 pub use charges::{Charge, Charges};
 pub use distance::{Distance, Distances};
-pub use error::{AdviseError, SourceError};
+pub use error::SourceError;
 pub use files::{AccessFiles, CacheFiles, CoreFiles, HostFiles, NodeFiles, TextFile};
 pub use host::Host;
 pub use ids::{CpuId, Id, NodeId};

@@ -12,8 +12,8 @@ use crossbeam_channel::{
 };
 
 use crate::advice::Advice;
-use crate::advise::{advise, prepare};
-use crate::error::{AdviseError, SourceError};
+use crate::advise::{AdviseError, advise, prepare};
+use crate::error::SourceError;
 use crate::host::Host;
 use crate::request::Request;
 use crate::sample::{CpuTimes, Sample};

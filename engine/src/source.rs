@@ -13,6 +13,7 @@ mod huge_page;
 pub mod hwloc;
 mod limits;
 mod parts;
+mod paths;
 mod reader;
 pub mod record;
 mod root;

@@ -16,7 +16,7 @@ static QUEUE: OnceLock<(Daemon, Mutex<Queue>)> = OnceLock::new();
 fuzz_target!(|input: &[u8]| {
     let (_, queue) = QUEUE.get_or_init(|| {
         let daemon = machine::daemon();
-        let queue = Mutex::new(Queue::of(&daemon));
+        let queue = Mutex::new(daemon.queue());
         (daemon, queue)
     });
     let mut rest = input;

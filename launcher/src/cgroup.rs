@@ -24,11 +24,10 @@
 mod group;
 mod kernel;
 mod plan;
-mod step;
 mod tree;
 
+pub use crate::step::GroupStep;
 pub use group::Group;
 pub use kernel::{Kernel, Live};
 pub use plan::{Planned, may_be_wanted, plan};
-pub use step::GroupStep;
 pub use tree::{Cpuset, Tree};

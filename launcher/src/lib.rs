@@ -19,6 +19,7 @@ pub mod guest_file;
 pub mod libvirt;
 pub mod lxc;
 pub mod qemu;
+mod quote;
 pub mod signals;
 mod start;
 mod step;

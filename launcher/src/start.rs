@@ -88,7 +88,7 @@ impl<'k> Waiting<'k> {
     /// in this tree.
     pub fn claimed(&self, tree: &Tree) -> Option<claims::Cgroup> {
         let group = self.group.as_ref().and_then(|group| group.claimed(tree));
-        group.or_else(|| self.scope.as_ref()?.claimed(tree))
+        group.or_else(|| self.scope.as_ref()?.claimed(tree.mount.as_deref()))
     }
 
     /// Lets the guest begin.

@@ -1,14 +1,18 @@
 //! The single things that are done to start a guest.
 
-use std::ffi::{OsStr, OsString};
+mod group;
+
+pub use group::GroupStep;
+
+use std::ffi::OsString;
 use std::fmt;
 
 use nix::errno::Errno;
 use placer_engine::{Bytes, CpuSet, NodeSet};
 
-use crate::cgroup::GroupStep;
 use crate::error::LaunchError;
 use crate::guest::MemoryMode;
+use crate::quote::quoted;
 
 /// One thing that is done to start a guest: by the process that becomes it, in order, up to
 /// [`Exec`](Self::Exec); from outside after that. Shown as a dry run shows it.
@@ -189,17 +193,4 @@ fn exec_line(f: &mut fmt::Formatter<'_>, argv: &[OsString]) -> fmt::Result {
         }
     }
     Ok(())
-}
-
-/// Returns an argument so that a shell would read it back, and no control character is shown.
-pub(crate) fn quoted(arg: &OsStr) -> String {
-    let text = arg.to_string_lossy();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+:,./@%^".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        return text.into_owned();
-    }
-    if text.chars().any(char::is_control) {
-        return format!("$'{}'", text.escape_default());
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
 }

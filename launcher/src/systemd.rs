@@ -41,7 +41,6 @@ pub(crate) fn make(step: &ScopeStep, _pid: u32) -> Result<Scope, LaunchError> {
     Err(not_built_in(format!("make the systemd scope {}", step.unit)))
 }
 
-use crate::cgroup::Tree;
 use crate::error::LaunchError;
 use crate::guest::GuestName;
 
@@ -70,9 +69,9 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// Returns how a claim names it. `None` where it is not in this tree.
-    pub fn claimed(&self, tree: &Tree) -> Option<claims::Cgroup> {
-        let below = self.dir.strip_prefix(tree.mount.as_ref()?).ok()?;
+    /// Returns how a claim names it. `None` where it is not below `mount`, where groups are mounted.
+    pub fn claimed(&self, mount: Option<&Path>) -> Option<claims::Cgroup> {
+        let below = self.dir.strip_prefix(mount?).ok()?;
         Some(claims::Cgroup { path: format!("/{}", below.to_str()?), inode: self.inode })
     }
 

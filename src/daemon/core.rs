@@ -15,11 +15,12 @@ use super::log::Log;
 use super::metrics::Metrics;
 use super::peer::Peer;
 use super::warm::{Counted, Guests, Warm};
+use crate::error_chain::chain;
 use crate::numad;
-use crate::output;
 use crate::service::advise::{Answer, Question, answer};
-use crate::service::figures::Figures;
-use crate::service::numad::{Begin, MachineOf, Taken};
+use crate::service::host::Figures;
+use crate::service::host::{Begin, MachineOf, Taken};
+use crate::service::notes::Notes;
 use crate::settings::variables;
 use crate::settings::{self, Level, Settings};
 
@@ -131,7 +132,7 @@ impl Core {
         let new = match Settings::read(named.as_deref()) {
             Ok(new) => new,
             Err(error) => {
-                let why = output::chain(&error);
+                let why = chain(&error);
                 self.log.tell(Level::Error, "the settings stay as they were", &[("why", &why)]);
                 return;
             }
@@ -141,7 +142,7 @@ impl Core {
         if old.daemon.interval != new.daemon.interval
             && let Err(error) = self.warm.set_interval(new.daemon.interval)
         {
-            let why = output::chain(&error);
+            let why = chain(&error);
             self.log.tell(Level::Error, "the interval stays as it was", &[("why", &why)]);
         }
         self.accounts.store(Arc::new(Principals::read(self.root())));
@@ -154,8 +155,9 @@ impl Core {
         let started = Instant::now();
         let settings = self.settings();
         let figures = Asked { core: self, set: &settings, peer, gone };
-        let (result, lines) = output::kept(|| answer(question, &figures));
-        let result = result.map_err(|error| output::chain(error.as_ref()));
+        let mut notes = Notes::default();
+        let result = answer(question, &figures, &mut notes);
+        let result = result.map_err(|error| chain(error.as_ref()));
         let what = if question.claim.is_some() { "claimed" } else { "advised" };
         let nodes = match &result {
             Ok(answer) => answer.advice.as_ref().map(|advice| advice.nodes.to_string()),
@@ -165,7 +167,7 @@ impl Core {
         let claim = result.as_ref().ok().and_then(|answer| answer.claim);
         let claim = claim.map_or_else(|| "-".to_owned(), |id| id.to_string());
         self.told(what, &request, nodes, result.as_ref().err(), &claim, peer, started);
-        Told { result, lines }
+        Told { result, lines: notes.take_all() }
     }
 
     /// Answers `numad -w` by some settings' `[numad]`, with the lines that numad would log, and their levels.
@@ -180,17 +182,17 @@ impl Core {
         let started = Instant::now();
         let figures = Asked { core: self, set: settings, peer, gone };
         let mut log = numad::Log::kept(options.log_level);
-        let work = || numad::choose_nodes(options, advice, settings, &figures, &mut log);
-        let (result, lines) = output::kept(work);
+        let mut notes = Notes::default();
+        let result = numad::choose_nodes(options, advice, settings, &figures, &mut log, &mut notes);
         let (result, claim) = match result {
             Ok(chosen) => (Ok(chosen.nodes.to_string()), chosen.claim),
-            Err(error) => (Err(output::chain(error.as_ref())), None),
+            Err(error) => (Err(chain(error.as_ref())), None),
         };
         let request = format!("{}c:{}M", advice.cpus_hundredths, advice.megabytes);
         let nodes = result.as_ref().ok().cloned();
         let claim = claim.map_or_else(|| "-".to_owned(), |id| id.to_string());
         self.told("numad", &request, nodes, result.as_ref().err(), &claim, peer, started);
-        (Told { result, lines }, log.into_kept())
+        (Told { result, lines: notes.take_all() }, log.into_kept())
     }
 
     /// Returns the host as it is now, with what was promised.
@@ -256,7 +258,7 @@ impl Figures for Asked<'_> {
         self.set.claims
     }
 
-    fn measured(&self, pages: Option<Bytes>) -> Result<Snapshot, SourceError> {
+    fn measured(&self, pages: Option<Bytes>, _: &mut Notes) -> Result<Snapshot, SourceError> {
         self.core.warm.measured(pages)
     }
 
@@ -269,9 +271,13 @@ impl Figures for Asked<'_> {
         self.core.warm.again(earlier, charges, pages)
     }
 
-    fn counted(&self, pages: Option<Bytes>) -> Result<Arc<Snapshot>, SourceError> {
+    fn counted(
+        &self,
+        pages: Option<Bytes>,
+        notes: &mut Notes,
+    ) -> Result<Arc<Snapshot>, SourceError> {
         let counted = self.core.warm.counted(Guests::All, self.set.claims)?;
-        counted.lines.iter().for_each(|line| output::line(line));
+        counted.lines.iter().for_each(|line| notes.line(line));
         if pages.is_none() {
             return Ok(Arc::clone(&counted.snapshot));
         }
@@ -279,10 +285,10 @@ impl Figures for Asked<'_> {
         self.core.warm.again(&counted.snapshot, charges, pages).map(Arc::new)
     }
 
-    fn numads(&self, begin: &mut Begin<'_>) -> Result<Taken, Box<dyn Error>> {
+    fn numads(&self, begin: &mut Begin<'_>, notes: &mut Notes) -> Result<Taken, Box<dyn Error>> {
         begin(&self.core.warm.measured(None)?.host().numad)?;
         let counted = self.core.warm.counted(Guests::Asked, self.set.claims)?;
-        counted.lines.iter().for_each(|line| output::line(line));
+        counted.lines.iter().for_each(|line| notes.line(line));
         let snapshot = &counted.snapshot;
         Ok(Taken {
             machine: MachineOf::Host(Arc::clone(snapshot.host())),

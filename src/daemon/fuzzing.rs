@@ -19,7 +19,7 @@ const NOBODY: u32 = 65_534;
 /// A daemon that nobody else talks to.
 #[derive(Debug)]
 pub struct Daemon {
-    pub(super) core: Arc<Core>,
+    core: Arc<Core>,
     socket: Socket,
 }
 
@@ -32,6 +32,11 @@ impl Daemon {
         let core = Arc::new(Core::start(&root, set, None, Log::silent())?);
         let socket = Socket::start(&core, dir)?;
         Ok(Self { core, socket })
+    }
+
+    /// Opens numad's queue for it, without a queue.
+    pub fn queue(&self) -> Queue {
+        Queue::of(&self.core)
     }
 
     /// Answers one connection to its end.

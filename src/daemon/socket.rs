@@ -26,7 +26,7 @@ use nix::sys::socket::{getsockopt, sockopt};
 use serde::Serialize;
 
 use super::core::Core;
-use super::{descriptors, metrics};
+use super::{descriptors, prometheus};
 use crate::protocol::wire::{Patience, Wire};
 use crate::protocol::{SERVICE, SOCKET, forms::Calling};
 use crate::settings::Level;
@@ -222,5 +222,5 @@ pub(super) use http::serve as http;
 
 /// Returns the metrics, for the socket and for the port.
 pub(super) fn metrics_text(core: &Core) -> Result<String, String> {
-    metrics::text(core)
+    prometheus::text(core)
 }

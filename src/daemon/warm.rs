@@ -16,8 +16,9 @@ use placer_engine::{
 };
 
 use crate::report::view::{Sources, View};
-use crate::service::{claiming, look};
-use crate::{output, settings};
+use crate::service::notes::Notes;
+use crate::service::{counted, look};
+use crate::settings;
 
 /// What was read so short a time ago serves another answer, as long as nobody has claimed anything:
 /// a flood of questions does not become a flood of readings.
@@ -91,7 +92,7 @@ impl Warm {
     /// Errors: the host cannot be read.
     pub(super) fn start(root: &SysRoot, set: &settings::Settings) -> Result<Self, SourceError> {
         let engine = start(root, set.daemon.interval)?;
-        let place = claiming::place(set.claims);
+        let place = counted::place(set.claims);
         let own = place.own.as_deref().map(|dir| ClaimFile::open(dir, root));
         let below = place.below.as_ref().map(|(dir, owner)| ClaimFile::open_of(dir, *owner, root));
         let own = own.and_then(Result::ok).map(|file| file.path());
@@ -148,7 +149,7 @@ impl Warm {
         }
         if pages.is_some() {
             let mut host = SnapshotReader::open(&self.root, pages)?;
-            return claiming::again(&mut host, earlier, charges);
+            return counted::again(&mut host, earlier, charges);
         }
         let mut memory = Vec::new();
         let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
@@ -158,7 +159,7 @@ impl Warm {
             *reader = HostReader::open(&self.root)?;
             drop(reader);
             let mut host = SnapshotReader::open(&self.root, None)?;
-            return claiming::again(&mut host, earlier, charges);
+            return counted::again(&mut host, earlier, charges);
         }
         drop(reader);
         Ok(earlier.with_memory(memory).with_charges(charges))
@@ -227,15 +228,17 @@ impl Warm {
     fn count(&self, guests: Guests, set: settings::Claims) -> Result<Counted, SourceError> {
         let begun = Instant::now();
         let stamps = self.stamps();
-        let (view, lines) = output::kept(|| match guests {
-            Guests::All => claiming::view(&self.root, set),
-            Guests::Asked => claiming::view_of_asked(&self.root, set),
-        });
+        let mut notes = Notes::default();
+        let view = match guests {
+            Guests::All => counted::view(&self.root, set, &mut notes),
+            Guests::Asked => counted::view_of_asked(&self.root, set, &mut notes),
+        };
         let (claims, charges, unread) = match view {
             Some(view) => (Some(view.claims), view.charges, view.unread),
             None => (None, Charges::default(), 0),
         };
         let snapshot = Arc::new(self.again(&self.measured(None)?, charges, None)?);
+        let lines = notes.take_all();
         Ok(Counted { snapshot, claims, unread, lines, begun, set, stamps })
     }
 

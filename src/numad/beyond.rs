@@ -15,10 +15,11 @@ use placer_engine::{
 use super::Chosen;
 use super::log::Log;
 use super::options::{Advice, Options};
-use crate::output;
+use crate::error_chain::chain;
 use crate::service::advise::shortage_of;
-use crate::service::claiming::{self, Desk};
-use crate::service::figures::Figures;
+use crate::service::claim_session::{Desk, claim_as_asked};
+use crate::service::host::Figures;
+use crate::service::notes::Notes;
 use crate::settings::{Hold, PolicyName, Settings};
 
 /// Returns whether the settings ask for anything that numad does not do.
@@ -34,6 +35,7 @@ pub(super) fn choose_nodes(
     set: &Settings,
     figures: &dyn Figures,
     log: &mut Log,
+    notes: &mut Notes,
 ) -> Option<Chosen> {
     let by_best = set.numad.policy == PolicyName::Best;
     // An amount that numad's arithmetic has wrapped means something to numad's rules alone.
@@ -47,17 +49,18 @@ pub(super) fn choose_nodes(
     let pages = set.numad.pages;
 
     // From choosing to claiming nobody else claims anything.
-    let desk = (set.numad.hold == Hold::Adopt).then(|| Desk::open(figures.root(), set.claims));
+    let desk =
+        (set.numad.hold == Hold::Adopt).then(|| Desk::open(figures.root(), set.claims, notes));
     let taken = match &desk {
-        Some(desk) => desk.begin_with(figures, pages, PATIENCE),
-        None => figures.counted(pages).map(|now| (None, now)),
+        Some(desk) => desk.begin(figures, pages, PATIENCE, notes),
+        None => figures.counted(pages, notes).map(|now| (None, now)),
     };
-    let (mut decision, mut snapshot) = taken.map_err(|error| give_up(set, &error)).ok()?;
+    let (mut decision, mut snapshot) = taken.map_err(|error| give_up(set, &error, notes)).ok()?;
     if by_best && !options.count_inactive_file {
         snapshot = Arc::new(without_file_cache(&snapshot));
     }
     let within = if by_best {
-        within(set, &snapshot, figures.root()).map_err(|error| give_up(set, &error)).ok()?
+        within(set, &snapshot, figures.root()).map_err(|error| give_up(set, &error, notes)).ok()?
     } else {
         None
     };
@@ -74,23 +77,23 @@ pub(super) fn choose_nodes(
         log_answer(options, advice, &snapshot, &request, &told.nodes, log);
         return Some(told);
     }
-    let answer = advise(&snapshot, &request).map_err(|error| give_up(set, &error)).ok()?;
+    let answer = advise(&snapshot, &request).map_err(|error| give_up(set, &error, notes)).ok()?;
     if answer.nodes.is_empty() {
         // Nothing is left on the host. A client gets what numad would say, which is a node.
-        give_up(set, &std::io::Error::other("no node has any memory or CPU left"));
+        give_up(set, &std::io::Error::other("no node has any memory or CPU left"), notes);
         return None;
     }
 
     for note in snapshot.notes().iter().chain(&answer.notes) {
-        output::warn(note);
+        notes.warn(note);
     }
     let holds = decision.is_some();
     if let Some(short) = answer.shortfall.filter(|_| by_best || holds) {
-        output::warn(&shortage_of(holds, &request, &answer, short));
+        notes.warn(&shortage_of(holds, &request, &answer, short));
     }
     let claim = decision.filter(|_| answer.fits()).and_then(|decision| {
         let who = For::Hold(set.claims.hold);
-        claiming::claim_as_asked(decision, &request, &answer, who, figures)
+        claim_as_asked(decision, &request, &answer, who, figures, notes)
     });
     log_answer(options, advice, &snapshot, &request, &answer.nodes, log);
     Some(Chosen { nodes: answer.nodes, claim })
@@ -213,8 +216,8 @@ fn without_file_cache(snapshot: &Snapshot) -> Snapshot {
     }
 }
 
-fn give_up(set: &Settings, error: &dyn std::error::Error) {
+fn give_up(set: &Settings, error: &dyn std::error::Error, notes: &mut Notes) {
     let held = if set.numad.hold == Hold::Adopt { ", and nothing is held" } else { "" };
-    let why = output::chain(error);
-    output::warn(&format!("numad's own rules answer{held}: {why}"));
+    let why = chain(error);
+    notes.warn(&format!("numad's own rules answer{held}: {why}"));
 }

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 use placer_engine::SysRoot;
 
-use crate::output;
 use crate::settings::variables;
 
 /// syslog's levels, of which numad uses these.
@@ -29,7 +28,8 @@ pub struct Log {
 #[derive(Debug)]
 enum Target {
     File(File),
-    Stderr,
+    /// Written at once, as numad does.
+    Stderr(fn(&str)),
     Nowhere,
     /// Whoever asked writes them, in his own log.
     Kept(Vec<(i32, String)>),
@@ -41,8 +41,8 @@ impl Log {
     /// numad follows links, makes a file that others may write, and falls back to stderr for
     /// everybody's every question. Here the file has to be an ordinary one of the caller's own,
     /// and stderr is used only if more than the default level was asked for. A recorded machine
-    /// leaves the log of this one alone. `PLACER_NUMAD_LOG` names another file.
-    pub fn open(root: &SysRoot, level: i32) -> Self {
+    /// leaves the log of this one alone. `PLACER_NUMAD_LOG` names another file. `stderr` writes a line there.
+    pub fn open(root: &SysRoot, level: i32, stderr: fn(&str)) -> Self {
         let other = variables::value("PLACER_NUMAD_LOG");
         let path = match other {
             Some(path) => Some(PathBuf::from(path)),
@@ -51,7 +51,7 @@ impl Log {
         };
         let to = match path.and_then(|path| open(&path)) {
             Some(file) => Target::File(file),
-            None if level > NOTICE => Target::Stderr,
+            None if level > NOTICE => Target::Stderr(stderr),
             None => Target::Nowhere,
         };
         Self { level, to }
@@ -82,7 +82,7 @@ impl Log {
                 // must not cost the answer.
                 let _ = file.write_all(format!("{}: {text}\n", stamp()).as_bytes());
             }
-            Target::Stderr => output::line(&format!("{}: {text}", stamp())),
+            Target::Stderr(line) => line(&format!("{}: {text}", stamp())),
             Target::Kept(lines) => lines.push((level, text.to_owned())),
             Target::Nowhere => {}
         }

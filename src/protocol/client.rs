@@ -17,6 +17,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
+use crate::numad;
 use crate::protocol::forms::{
     AdviseForm, Calling, ClaimForm, Failed, NumadForm, NumadOptions, NumadReply, PrintForm,
     PrintedReply, Reply, RequestForm,
@@ -24,10 +25,10 @@ use crate::protocol::forms::{
 use crate::protocol::wire::{Patience, Wire};
 use crate::protocol::{INTERFACE, LONGEST_REPLY, SOCKET, VERSION, settings_mark};
 use crate::service::advise::{Answer, Question};
+use crate::service::notes::Notes;
 use crate::service::sampling;
 use crate::settings::Settings;
 use crate::settings::variables;
-use crate::{numad, output};
 use placer_engine::claims::For;
 
 /// How long an answer may take before this process gives its own.
@@ -47,23 +48,23 @@ pub enum Asked<T> {
 }
 
 /// Asks what `placer advise` asks.
-pub fn advise(question: &Question, set: &Settings) -> Asked<Answer> {
+pub fn advise(question: &Question, set: &Settings, notes: &mut Notes) -> Asked<Answer> {
     let print = PrintForm::of(question.form, question.strict, settings_mark(set));
     let request = RequestForm::of(&question.request, question.numad);
     let (explain, print) = (None, Some(print));
     let asked = match &question.claim {
-        None => ask("Advise", &AdviseForm { request, explain, print }, ADVICE),
+        None => ask("Advise", &AdviseForm { request, explain, print }, ADVICE, notes),
         Some(For::Hold(time)) => {
             let hold_ms = u64::try_from(time.as_millis()).ok();
             let caller = u32::try_from(getppid().as_raw()).ok();
             let form = ClaimForm { request, hold_ms, pid: None, caller, explain, print };
-            ask("AdviseAndClaim", &form, CLAIM)
+            ask("AdviseAndClaim", &form, CLAIM, notes)
         }
         Some(_) => return Asked::Nobody("it is not asked for a process".to_owned()),
     };
     match asked {
         Asked::Answered(PrintedReply { printed }) => {
-            printed.lines.iter().for_each(|line| output::line(line));
+            printed.lines.iter().for_each(|line| notes.line(line));
             let (text, status) = (printed.text.into_bytes(), printed.status);
             Asked::Answered(Answer { text, status, advice: None, claim: None })
         }
@@ -78,6 +79,7 @@ pub fn numad(
     advice: numad::Advice,
     set: &Settings,
     log: &mut numad::Log,
+    notes: &mut Notes,
 ) -> Asked<String> {
     let Some(options) = NumadOptions::of(options) else {
         return Asked::Nobody("its options are no text".to_owned());
@@ -91,9 +93,9 @@ pub fn numad(
         caller: u32::try_from(getppid().as_raw()).ok(),
     };
     let time = if set.numad.hold == crate::settings::Hold::Adopt { CLAIM } else { ADVICE };
-    match ask::<NumadReply>("Numad", &form, time) {
+    match ask::<NumadReply>("Numad", &form, time, notes) {
         Asked::Answered(reply) => {
-            reply.lines.iter().for_each(|line| output::line(line));
+            reply.lines.iter().for_each(|line| notes.line(line));
             reply.log.iter().for_each(|line| log.write(line.level, &line.text));
             Asked::Answered(reply.nodes)
         }
@@ -107,13 +109,18 @@ pub fn daemon_runs() -> bool {
     places().iter().any(|path| connected(path).is_ok())
 }
 
-fn ask<T: DeserializeOwned>(method: &str, parameters: &impl Serialize, time: Duration) -> Asked<T> {
+fn ask<T: DeserializeOwned>(
+    method: &str,
+    parameters: &impl Serialize,
+    time: Duration,
+    notes: &mut Notes,
+) -> Asked<T> {
     let mut why = "there is no place for its socket".to_owned();
     for path in places() {
         match ask_at(&path, method, parameters, time) {
             Ok(Ok(reply)) => return Asked::Answered(reply),
             Ok(Err(failed)) => {
-                failed.lines.iter().for_each(|line| output::line(line));
+                failed.lines.iter().for_each(|line| notes.line(line));
                 return Asked::Failed(failed.reason);
             }
             Err(error) => why = format!("{}: {error}", path.display()),

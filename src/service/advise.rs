@@ -7,10 +7,10 @@ use placer_engine::policy::numad::Version;
 use placer_engine::{Advice, CpuLimit, MemoryLimit, Policy, Request, Shortfall, advise, explain};
 use placer_launcher::MemoryMode;
 
-use super::claiming::{self, Desk};
+use super::claim_session::{Desk, claim_as_asked};
 use super::emit::{self, EmitForm};
-use super::figures::Figures;
-use crate::output;
+use super::host::Figures;
+use super::notes::Notes;
 use crate::report::explain;
 use crate::report::json::{self, AdviceForm};
 
@@ -54,26 +54,30 @@ pub struct Answer {
     pub claim: Option<ClaimId>,
 }
 
-/// Answers a question. What should be known beside it goes to stderr.
+/// Answers a question. What should be known beside the answer, or about its failure, is added to the notes.
 ///
 /// Errors: the host cannot be read, or nothing can be said about it.
-pub fn answer(question: &Question, figures: &dyn Figures) -> Result<Answer, Box<dyn Error>> {
+pub fn answer(
+    question: &Question,
+    figures: &dyn Figures,
+    notes: &mut Notes,
+) -> Result<Answer, Box<dyn Error>> {
     let Question { request, numad, claim: who, strict, form } = question;
     // Only who claims opens the ledger to change it, and waits for its lock.
-    let desk = who.as_ref().map(|_| Desk::open(figures.root(), figures.claims()));
+    let desk = who.as_ref().map(|_| Desk::open(figures.root(), figures.claims(), notes));
     let (decision, snapshot) = match &desk {
-        Some(desk) => desk.begin_with(figures, request.pages, PATIENCE)?,
-        None => (None, figures.counted(request.pages)?),
+        Some(desk) => desk.begin(figures, request.pages, PATIENCE, notes)?,
+        None => (None, figures.counted(request.pages, notes)?),
     };
     let advice = advise(&snapshot, request)?;
 
-    let notes: Vec<String> = snapshot.notes().iter().chain(&advice.notes).cloned().collect();
-    for note in &notes {
-        output::warn(note);
+    let facts: Vec<String> = snapshot.notes().iter().chain(&advice.notes).cloned().collect();
+    for fact in &facts {
+        notes.warn(fact);
     }
     let holds = matches!(who, Some(For::Hold(_)));
     if let Some(short) = advice.shortfall {
-        output::warn(&shortage_of(holds && !strict, request, &advice, short));
+        notes.warn(&shortage_of(holds && !strict, request, &advice, short));
     }
     // What takes longer than the advice is made only for those who read it.
     let asked = matches!(form, Form::Explain { .. } | Form::Json | Form::Compact { explain: true });
@@ -82,7 +86,7 @@ pub fn answer(question: &Question, figures: &dyn Figures) -> Result<Answer, Box<
     } else {
         None
     };
-    let whole = |claim| AdviceForm::new(request, &advice, &notes, claim, why.as_ref());
+    let whole = |claim| AdviceForm::new(request, &advice, &facts, claim, why.as_ref());
     if *strict && !advice.fits() {
         let text = match form {
             Form::Json => json::text(&whole(None).without_nodes())?,
@@ -93,11 +97,11 @@ pub fn answer(question: &Question, figures: &dyn Figures) -> Result<Answer, Box<
     // What does not fit is not held: it would take what is left from guests that fit.
     let who = who.clone().filter(|_| advice.fits() || !holds);
     let claim = who.zip(decision).and_then(|(who, decision)| {
-        claiming::claim_as_asked(decision, request, &advice, who, figures)
+        claim_as_asked(decision, request, &advice, who, figures, notes)
     });
     let text = match (form, &why) {
         (Form::Emit(form, mode), _) => {
-            emit::text(*form, *mode, request, &advice, &snapshot)?.into_bytes()
+            emit::text(*form, *mode, request, &advice, &snapshot, notes)?.into_bytes()
         }
         (Form::Explain { factors }, Some(why)) => {
             let distances = snapshot.topology().distances();

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use placer_engine::{Advice, Request, Snapshot};
 use placer_launcher::{Binding, MemoryMode, emit, qemu};
 
-use crate::output;
+use super::notes::Notes;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum EmitForm {
@@ -29,6 +29,7 @@ pub(super) fn text(
     request: &Request,
     advice: &Advice,
     snapshot: &Snapshot,
+    notes: &mut Notes,
 ) -> Result<String, Box<dyn Error>> {
     let binding = Binding::of(advice, mode);
     let vcpus = u32::try_from(request.cpus.hundredths().div_ceil(100)).unwrap_or(u32::MAX).max(1);
@@ -49,6 +50,6 @@ pub(super) fn text(
             emit::Settings { text: lines.join("\n") + "\n", notes: notes.into_iter().collect() }
         }
     };
-    settings.notes.iter().for_each(|note| output::warn(note));
+    settings.notes.iter().for_each(|note| notes.warn(note));
     Ok(settings.text)
 }

@@ -6,9 +6,10 @@ use std::path::Path;
 use placer_engine::claims::{self, Claim, ClaimId, OwnerProcess};
 use placer_engine::{Bytes, HostParts, Snapshot, SourceError, SysRoot};
 
+use super::counted;
+use super::notes::Notes;
+use super::sampling::Window;
 use crate::report::view::{Sources, View};
-use crate::service::claiming;
-use crate::service::sampling::Window;
 use crate::settings;
 
 /// What was read of a host.
@@ -28,8 +29,9 @@ impl Look {
         set: settings::Claims,
         window: Window,
         pages: Option<Bytes>,
+        notes: &mut Notes,
     ) -> Result<Self, SourceError> {
-        let (snapshot, claims) = claiming::snapshot_and_claims(root, set, window, pages)?;
+        let (snapshot, claims) = counted::snapshot_and_claims(root, set, window, pages, notes)?;
         Ok(Self::with(root, snapshot, claims))
     }
 

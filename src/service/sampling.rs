@@ -8,9 +8,9 @@ use placer_engine::source::{SnapshotReader, live_clock, live_clock_id};
 use placer_engine::store::{SavedLoad, StateDir, StoreError};
 use placer_engine::{CpuTimes, Snapshot, SourceError, SysRoot};
 
-use crate::output;
+use super::notes::{Impact, Notes};
+use crate::error_chain::chain;
 use crate::settings::variables;
-use crate::trouble::{self, Effect};
 
 /// The saved counters of the live host, and where they lie.
 pub(crate) struct Saved {
@@ -34,7 +34,7 @@ pub(crate) fn state_dir() -> Option<PathBuf> {
 impl Saved {
     /// Opens what was saved. A recorded machine has nothing to do with it. Where it cannot be used
     /// one line says so, and the load is measured anew each time.
-    pub(crate) fn open(root: &SysRoot) -> Option<Self> {
+    pub(crate) fn open(root: &SysRoot, notes: &mut Notes) -> Option<Self> {
         if !root.is_live() {
             return None;
         }
@@ -47,8 +47,8 @@ impl Saved {
             Ok(Some(Self { dir, clock, load }))
         };
         open().unwrap_or_else(|error| {
-            let why = output::chain(&error);
-            trouble::note(Effect::Slower, format!("the CPU load is measured anew: {why}"));
+            let why = chain(&error);
+            notes.state(Impact::Slower, format!("the CPU load is measured anew: {why}"));
             None
         })
     }
@@ -59,14 +59,18 @@ impl Saved {
     }
 
     /// Saves new counters for the next run, oldest first.
-    pub(crate) fn keep<'a>(&mut self, counters: impl IntoIterator<Item = &'a CpuTimes>) {
+    pub(crate) fn keep<'a>(
+        &mut self,
+        counters: impl IntoIterator<Item = &'a CpuTimes>,
+        notes: &mut Notes,
+    ) {
         let mut changed = false;
         for one in counters {
             changed |= self.load.keep(one);
         }
         if changed && let Err(error) = self.load.write(&self.dir, &self.clock) {
-            let why = output::chain(&error);
-            trouble::note(Effect::Slower, format!("the CPU counters are not saved: {why}"));
+            let why = chain(&error);
+            notes.state(Impact::Slower, format!("the CPU counters are not saved: {why}"));
         }
     }
 }
@@ -81,8 +85,12 @@ pub enum Window {
 }
 
 /// Takes a snapshot.
-pub fn snapshot(host: &mut SnapshotReader, window: Window) -> Result<Snapshot, SourceError> {
-    let mut saved = Saved::open(host.root());
+pub fn snapshot(
+    host: &mut SnapshotReader,
+    window: Window,
+    notes: &mut Notes,
+) -> Result<Snapshot, SourceError> {
+    let mut saved = Saved::open(host.root(), notes);
     let (earlier, window) = match window {
         Window::Recent(window) => (saved.as_ref().and_then(Saved::usable), window),
         Window::Now(window) => (None, window),
@@ -92,7 +100,7 @@ pub fn snapshot(host: &mut SnapshotReader, window: Window) -> Result<Snapshot, S
     if let Some(saved) = &mut saved {
         // Where both were read now, the first serves the next question sooner.
         let first = snapshot.before().filter(|_| measured);
-        saved.keep(first.into_iter().chain([&snapshot.sample().cpu]));
+        saved.keep(first.into_iter().chain([&snapshot.sample().cpu]), notes);
     }
     Ok(snapshot)
 }

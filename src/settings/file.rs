@@ -91,11 +91,12 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::error_chain::chain;
 
     fn told(path: &Path, trust: Trust) -> Result<Option<String>, String> {
         read(path, trust).map_err(|fault| {
             let error = fault.in_file(Path::new("x"));
-            crate::output::chain(&error)
+            chain(&error)
         })
     }
 

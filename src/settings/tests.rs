@@ -6,13 +6,13 @@ use proptest::prelude::*;
 use super::daemon::CpuPart;
 use super::*;
 use crate::args::{self, Args, Command};
-use crate::output;
+use crate::error_chain::chain;
 
 /// The file that is shipped: every setting with its built-in value, behind a "#".
 const SHIPPED: &str = include_str!("placer.toml");
 
 fn parse(text: &str) -> Result<Settings, String> {
-    Settings::parse(text).map_err(|fault| output::chain(&fault.in_file(Path::new("f"))))
+    Settings::parse(text).map_err(|fault| chain(&fault.in_file(Path::new("f"))))
 }
 
 /// Returns the shipped file with every setting in force.
@@ -288,7 +288,7 @@ proptest! {
         let text = if good { in_force().into_bytes() } else { Vec::new() };
         std::fs::write(file.path(), [text, bytes].concat()).expect("written");
         if let Err(error) = Settings::read(Some(file.path())) {
-            prop_assert!(!output::chain(&error).contains(char::is_control));
+            prop_assert!(!chain(&error).contains(char::is_control));
         }
     }
 

@@ -2,7 +2,8 @@
 //! browser, checks against schemas.
 
 #![allow(missing_docs, clippy::panic, clippy::unwrap_used, clippy::cast_possible_truncation)]
-#![allow(clippy::cast_sign_loss, clippy::cast_possible_wrap)]
+#![allow(clippy::cast_sign_loss, clippy::cast_possible_wrap, clippy::new_without_default)]
+#![allow(clippy::should_implement_trait)]
 
 pub mod abuse;
 pub mod best;

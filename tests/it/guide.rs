@@ -258,7 +258,7 @@ const LIMITS: [(&str, &str, &str); 8] = [
     ),
     (
         "guests whose memory is looked at for one decision",
-        "engine/src/claims/desk.rs",
+        "engine/src/claims/look.rs",
         "MOST_LOOKS",
     ),
     (

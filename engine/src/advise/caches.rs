@@ -1,8 +1,8 @@
 //! Which caches, and so which CPUs, of the chosen nodes a guest's threads may roam over.
 
+use super::error::AdviseError;
 use super::usable::Usable;
 use crate::advice::{Advice, CacheShare, Share};
-use crate::error::AdviseError;
 use crate::ids::CpuId;
 use crate::idset::{CpuSet, NodeSet};
 use crate::policy::Policy;

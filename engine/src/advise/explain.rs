@@ -1,7 +1,7 @@
 //! Why these nodes and no others, what numad would say, what would make a request fit.
 
+use super::error::AdviseError;
 use crate::advice::Advice;
-use crate::error::AdviseError;
 use crate::ids::NodeId;
 use crate::idset::NodeSet;
 use crate::policy::best::{self, Reason, Verdict};

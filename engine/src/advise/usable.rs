@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::error::AdviseError;
+use super::error::AdviseError;
 use crate::ids::NodeId;
 use crate::idset::{CpuSet, NodeSet};
 use crate::policy::Policy;

@@ -20,9 +20,6 @@ use crate::sample::Instant;
 use crate::source::SysRoot;
 use crate::units::Bytes;
 
-/// So many guests are looked at for one decision; the others count as they were last seen.
-pub const MOST_LOOKS: usize = 32;
-
 /// Where claims are kept, and how they count.
 #[derive(Clone, Debug, Default)]
 pub struct Place {

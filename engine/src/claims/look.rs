@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::claim::{Caller, Claim, Owner, ProcessId, Seen};
-use super::desk::MOST_LOOKS;
 use super::error::ClaimError;
 use super::fates::{Budget, Fates, Known};
 use super::guest::{self, Guest};
@@ -19,6 +18,9 @@ use crate::sample::Instant;
 use crate::source::{HostReader, SysRoot, live_clock};
 use crate::store::StateDir;
 use crate::units::Bytes;
+
+/// So many guests are looked at for one decision; the others count as they were last seen.
+pub const MOST_LOOKS: usize = 32;
 
 /// The processes of this host, read only where there is something to ask about; and the guests of
 /// the host that is decided about, if they are looked for.

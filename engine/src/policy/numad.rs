@@ -10,12 +10,14 @@ mod list;
 mod machine;
 mod v2015;
 mod v2025;
+mod versions;
 
 use std::fmt;
 use std::str::FromStr;
 
-pub use choose::{Choice, NodeFigures, Step, charge, choose, choose_by_steps};
+pub use choose::{Choice, NodeFigures, Step, charge};
 pub use machine::{Machine, Reserved};
+pub use versions::{choose, choose_by_steps};
 
 use crate::ids::NodeId;
 

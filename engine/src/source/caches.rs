@@ -6,7 +6,7 @@
 
 use super::file;
 use super::parts;
-use super::reader::CPUS;
+use super::paths::CPUS;
 use super::root::SysRoot;
 use crate::error::SourceError;
 use crate::files::{CacheFiles, TextFile};

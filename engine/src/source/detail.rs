@@ -2,7 +2,7 @@
 
 use super::caches;
 use super::file;
-use super::reader::{CPUS, NODES};
+use super::paths::{CPUS, NODES};
 use super::root::SysRoot;
 use super::zones;
 use crate::error::SourceError;

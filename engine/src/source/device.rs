@@ -7,6 +7,7 @@
 mod below;
 mod find;
 mod gpu;
+mod names;
 #[cfg(test)]
 mod tests;
 
@@ -18,7 +19,8 @@ use crate::error::SourceError;
 use crate::ids::NodeId;
 use below::Hardware;
 
-pub(super) use find::{CLASSES, is_mark, mark};
+pub(super) use find::CLASSES;
+pub(super) use names::{is_mark, mark};
 
 /// Why the node of a device is not known.
 #[derive(Debug)]

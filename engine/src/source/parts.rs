@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::file;
-use super::reader::{CPUS, NODES};
+use super::paths::{CPUS, NODES};
 use super::root::{Overlay, SysRoot};
 use crate::ids::{CpuId, NodeId};
 use crate::idset::CpuSet;

@@ -12,6 +12,7 @@ use nix::time::{ClockId, clock_gettime};
 use super::detail;
 use super::file::{self, Buffer, LARGE, SMALL};
 use super::limits;
+use super::paths::{CPUS, NODES};
 use super::root::{self, Moment, Overlay, SysRoot};
 use super::zones;
 use crate::error::{SourceError, is_gone};
@@ -23,8 +24,6 @@ use crate::sample::{CpuTimes, Instant, NodeHugePages, NodeMemory, Sample};
 use crate::snapshot::HugePages;
 use crate::units::Bytes;
 
-pub(super) const NODES: &str = "sys/devices/system/node";
-pub(super) const CPUS: &str = "sys/devices/system/cpu";
 /// Linux has at most 1,024 nodes (NODES_SHIFT 10).
 const MAX_NODES: usize = 4096;
 /// How often reading is begun anew on a host whose nodes come and go meanwhile.

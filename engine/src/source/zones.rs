@@ -6,7 +6,7 @@ use std::fs::File;
 use nix::unistd::{SysconfVar, sysconf};
 
 use super::file::{self, Buffer, LARGE};
-use super::reader::NODES;
+use super::paths::NODES;
 use super::root::SysRoot;
 use crate::error::SourceError;
 use crate::files::{HostFiles, TextFile, ZoneFile};

@@ -10,9 +10,9 @@ use nix::sys::stat::fstat;
 use placer_engine::claims;
 
 use super::kernel::Kernel;
-use super::step::GroupStep;
 use super::tree::Tree;
 use crate::error::LaunchError;
+use crate::step::GroupStep;
 
 /// A guest's group. Dropped, everything that was done for it is undone, in reverse order.
 pub struct Group<'k> {

@@ -6,12 +6,12 @@ use nix::errno::Errno;
 use placer_engine::NodeSet;
 
 use super::kernel::Kernel;
-use super::step::GroupStep;
 use super::tree::{Cpuset, Tree};
 use crate::binding::Binding;
 use crate::emit;
 use crate::error::LaunchError;
 use crate::guest::{CgroupMode, Guest, Program};
+use crate::step::GroupStep;
 use crate::step::Step;
 use crate::systemd::{self, ScopeStep};
 

@@ -23,7 +23,7 @@ fn line(lxc: &Lxc, tree: &Tree, planned: &Planned) -> Result<String, String> {
     let name = "web 1".parse().unwrap();
     let binding = binding(&[2, 3], &[1], MemoryMode::Strict);
     let argv = argv(&name, lxc, &binding, tree, planned).map_err(|error| error.to_string())?;
-    Ok(argv.iter().map(|arg| crate::step::quoted(arg)).collect::<Vec<_>>().join(" "))
+    Ok(argv.iter().map(|arg| crate::quote::quoted(arg)).collect::<Vec<_>>().join(" "))
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::memory;
 use super::shape::Shape;
 use crate::error::LaunchError;
 use crate::guest::{Guest, GuestName, MemoryMode, Pages, Program, Qemu};
-use crate::step::quoted;
+use crate::quote::quoted;
 
 /// Returns the options for a machine of a request's size where the advice says, a line each; as
 /// they stand they can be pasted into a command line.

@@ -137,7 +137,7 @@ fn refused(step: &ScopeStep, error: &BusError) -> LaunchError {
         BusError::Refused(..) => Errno::EINVAL,
     };
     // Where it is was said by a variable, which may hold anything.
-    let bus = crate::step::quoted(step.bus.as_os_str());
+    let bus = crate::quote::quoted(step.bus.as_os_str());
     let attempted = format!("make the systemd scope {} over {bus}", step.unit);
     let told = LaunchError::seen(attempted, errno, error.to_string());
     let BusError::Refused(name, words) = error else {

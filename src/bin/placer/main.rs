@@ -2,8 +2,11 @@
 
 mod commands;
 mod companion;
+mod output;
 mod plan;
+mod save;
 mod start_up;
+mod terminal;
 
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
@@ -17,26 +20,27 @@ use placer_engine::Request;
 use commands as cmd;
 use placer::args::{self, Args, Command};
 use placer::report::text::wrapped;
+use placer::service::notes::Notes;
 use placer::settings::Settings;
-use placer::{output, trouble};
 
 fn main() -> ExitCode {
     placer_launcher::signals::survive_file_size_limit();
-    let status = run();
-    trouble::tell();
+    let mut notes = Notes::default();
+    let status = run(&mut notes);
+    output::last_notes(&mut notes);
     status
 }
 
-fn run() -> ExitCode {
+fn run(notes: &mut Notes) -> ExitCode {
     let mut argv = std::env::args_os();
     let name = argv.next().unwrap_or_else(|| OsString::from("placer"));
     let rest: Vec<OsString> = argv.collect();
     // By this name the program is numad, whatever it is a link, a copy or a path to.
     if Path::new(&name).file_name() == Some(OsStr::new("numad")) {
-        return cmd::numad::run(&name, &rest, None);
+        return cmd::numad::run(&name, &rest, None, notes);
     }
     if rest.first().is_some_and(|first| first == "numad") {
-        return cmd::numad::run(OsStr::new("numad"), &rest[1..], None);
+        return cmd::numad::run(OsStr::new("numad"), &rest[1..], None, notes);
     }
     let rest = with_command(rest);
     let argv = std::iter::once(name).chain(rest.iter().cloned());
@@ -47,31 +51,36 @@ fn run() -> ExitCode {
     let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     // `placer --config FILE numad ...`: from here on the options are numad's own.
     if let Command::Numad { args: rest } = &args.command {
-        return cmd::numad::run(OsStr::new("numad"), rest, args.config.as_deref());
+        return cmd::numad::run(OsStr::new("numad"), rest, args.config.as_deref(), notes);
     }
-    obey(args, &matches).unwrap_or_else(|error| {
+    obey(args, &matches, notes).unwrap_or_else(|error| {
+        output::notes(notes);
         output::complain("placer", error.as_ref());
         ExitCode::from(2)
     })
 }
 
-fn obey(mut args: Args, matches: &ArgMatches) -> Result<ExitCode, Box<dyn Error>> {
+fn obey(
+    mut args: Args,
+    matches: &ArgMatches,
+    notes: &mut Notes,
+) -> Result<ExitCode, Box<dyn Error>> {
     let set = Settings::read(args.config.as_deref())?;
     set.fill(&mut args, matches);
     args::refuse_idle(&args, matches)?;
     let config = args.config;
     match args.command {
-        Command::Status(args) => cmd::status::run(&args, set.claims),
-        Command::Advise(args) => cmd::advise::run(&args, &set),
-        Command::Launch(args) => cmd::launch::run(&args, set.claims),
-        Command::Show(args) => cmd::show::run(&args, set.claims),
+        Command::Status(args) => cmd::status::run(&args, set.claims, notes),
+        Command::Advise(args) => cmd::advise::run(&args, &set, notes),
+        Command::Launch(args) => cmd::launch::run(&args, set.claims, notes),
+        Command::Show(args) => cmd::show::run(&args, set.claims, notes),
         Command::Top(args) => cmd::top::run(&args, set.claims),
         Command::Record(args) => cmd::record::run(&args),
-        Command::Replay(args) => cmd::replay::run(&args),
+        Command::Replay(args) => cmd::replay::run(&args, notes),
         Command::Schema(args) => cmd::schema::run(&args),
-        Command::Ps(args) => cmd::ps::run(&args, set.claims),
+        Command::Ps(args) => cmd::ps::run(&args, set.claims, notes),
         Command::Release(args) => cmd::release::run(&args, set.claims),
-        Command::Doctor(args) => cmd::doctor::run(&args, set.claims),
+        Command::Doctor(args) => cmd::doctor::run(&args, set.claims, notes),
         Command::Daemon(args) => cmd::daemon::run(&args, set, config),
         // Answered before.
         Command::Numad { .. } => Ok(ExitCode::from(2)),

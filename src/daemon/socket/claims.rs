@@ -5,10 +5,10 @@ use placer_engine::claims::{Claim, ClaimId, Claims, For, PATIENCE, ProcessId, Pr
 
 use crate::daemon::core::Core;
 use crate::daemon::peer::Peer;
-use crate::output;
+use crate::error_chain::chain;
 use crate::protocol::forms::ClaimForm;
 use crate::report::claims::Row;
-use crate::service::claiming;
+use crate::service::counted;
 use std::time::Duration;
 
 /// The longest that anything is held.
@@ -41,7 +41,7 @@ pub(super) fn claimant(form: &ClaimForm, peer: &Peer) -> Result<(Peer, For), Str
 
 /// Returns a process that who asks may claim for.
 fn process(pid: u32, peer: &Peer) -> Result<u32, String> {
-    let mut look = Processes::look().map_err(|error| output::chain(&error))?;
+    let mut look = Processes::look().map_err(|error| chain(&error))?;
     let own = peer.pid.ok_or("the calling process is not seen from here: ask for a hold")?;
     let here = look.standing(own).is_some_and(|standing| standing.here);
     let pid = match pid {
@@ -85,8 +85,8 @@ pub(super) fn on_behalf(caller: Option<u32>, peer: &Peer) -> Peer {
 ///
 /// Errors: why not.
 pub(super) fn release(id: ClaimId, peer: &Peer, core: &Core) -> Result<Claim, String> {
-    let say = |error: &dyn std::error::Error| output::chain(error);
-    let place = claiming::place(core.settings().claims);
+    let say = |error: &dyn std::error::Error| chain(error);
+    let place = counted::place(core.settings().claims);
     let claims = Claims::open_to_claim(&place, core.root()).map_err(|e| say(&e))?;
     let (decision, _) = claims.begin(PATIENCE).map_err(|e| say(&e))?;
     let owner = decision.ledger().get(id).map(|claim| claim.caller.uid);

@@ -12,6 +12,8 @@ use super::clients::Counted;
 use super::{Served, claims, message};
 use crate::daemon::core::Gone;
 use crate::daemon::peer::Peer;
+use crate::error_chain::chain;
+use crate::numad;
 use crate::protocol::forms::{
     AdviceReply, AdviseForm, Call, ClaimForm, Failed, LogLine, NumadForm, NumadReply, Other,
     PrintForm, Printed, Reason, RequestForm,
@@ -23,7 +25,6 @@ use crate::protocol::{
 use crate::report::claims::Row;
 use crate::report::json::HostForm;
 use crate::service::advise::{Form, Question};
-use crate::{numad, output};
 
 /// What comes after a message.
 pub(super) enum Next<'a> {
@@ -193,7 +194,7 @@ fn parameters<T: DeserializeOwned>(call: &Call<'_>) -> Result<T, Fault> {
 }
 
 fn failed(error: &dyn std::error::Error) -> Fault {
-    let reason = output::chain(error);
+    let reason = chain(error);
     fault("Failed", &Failed { reason, lines: Vec::new(), log: Vec::new() })
 }
 

@@ -10,7 +10,7 @@ use super::line::Line;
 use super::post::Mail;
 use super::receivers::{Arrived, pass_on};
 use super::{ANSWERING, MOST_ARRIVED, Shared};
-use crate::daemon::fuzzing::Daemon;
+use crate::daemon::core::Core;
 use crate::daemon::peer::{Peer, Way};
 use crate::numad::queue::fit::fit;
 use crate::numad::queue::letters::Standing;
@@ -28,12 +28,12 @@ pub struct Queue {
 
 impl Queue {
     /// Opens a desk for a daemon.
-    pub fn of(daemon: &Daemon) -> Self {
+    pub(crate) fn of(core: &Arc<Core>) -> Self {
         let (arrivals, arrived) = bounded(MOST_ARRIVED);
         let (mail, inbox) = bounded(1);
         let (jobs, questions) = bounded(ANSWERING);
         // Nobody's pid: a message may tell the daemon to end.
-        let shared = Shared::new(&daemon.core, i32::MAX, Line::off(), arrivals, mail);
+        let shared = Shared::new(core, i32::MAX, Line::off(), arrivals, mail);
         let desk = Desk::new(Arc::clone(&shared), Standing::default(), jobs);
         Self { shared, desk, arrived, questions, _mail: inbox }
     }

@@ -1,11 +1,5 @@
 //! How text is drawn: how wide, in colour or not, with which characters.
 
-use std::io::{IsTerminal, stdout};
-
-use terminal_size::{Width, terminal_size};
-
-use crate::settings::variables;
-
 /// What a table may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
@@ -30,23 +24,7 @@ pub(crate) enum Ink {
 
 impl Style {
     /// What a file or a pipe gets.
-    pub(crate) const PLAIN: Self = Self { width: 80, colour: false, blocks: false };
-
-    /// Returns what the reader of standard output can show.
-    pub fn of_stdout() -> Self {
-        let blocks = ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|name| variables::value(name));
-        let blocks = blocks.is_some_and(|locale| {
-            let locale = locale.to_string_lossy().to_ascii_lowercase();
-            locale.contains("utf-8") || locale.contains("utf8")
-        });
-        if !stdout().is_terminal() {
-            return Self { blocks, ..Self::PLAIN };
-        }
-        let width = terminal_size().map_or(80, |(Width(columns), _)| usize::from(columns));
-        let dumb = variables::value("TERM").is_none_or(|term| term == "dumb");
-        let colour = !dumb && variables::value("NO_COLOR").is_none();
-        Self { width: width.clamp(40, 200), colour, blocks }
-    }
+    pub const PLAIN: Self = Self { width: 80, colour: false, blocks: false };
 
     /// Returns a text in a colour, if there are colours.
     pub(crate) fn ink(&self, ink: Ink, text: &str) -> String {

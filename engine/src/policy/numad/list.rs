@@ -48,6 +48,11 @@ fn add<T: Id>(set: &mut IdSet<T>, first: i32, last: i32, capacity: u32) {
     }
 }
 
+/// numad's sets have room for the count rounded up to whole 64-bit words.
+pub(super) fn room(count: u32) -> u32 {
+    count.div_ceil(64).saturating_mul(64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

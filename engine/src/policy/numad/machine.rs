@@ -1,7 +1,8 @@
 //! The host as numad reads it, with its limits of width; the version of 2015 takes the nodes in the
 //! order of the directory, that of 2025 by their ids.
 
-use super::{Failure, NodeFigures, Rules, Version, list};
+use super::list::{self, room};
+use super::{Failure, NodeFigures, Rules, Version};
 use std::borrow::Cow;
 
 use crate::files::{HostFiles, NodeFiles, TextFile};
@@ -283,11 +284,6 @@ fn below(end: u32) -> CpuSet {
         set.insert_range(CpuId(0), CpuId(last));
     }
     set
-}
-
-/// numad's sets have room for the count rounded up to whole 64-bit words.
-pub(super) fn room(count: u32) -> u32 {
-    count.div_ceil(64).saturating_mul(64)
 }
 
 fn cpus(node: &NodeFiles, capacity: u32, missing: &mut Option<Failure>) -> CpuSet {

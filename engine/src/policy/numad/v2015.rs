@@ -4,7 +4,7 @@
 use super::choose::{
     Choice, MARGIN, NodeFigures, as_unsigned, cut, idle, order_by, read_column, squared,
 };
-use super::machine::room;
+use super::list::room;
 use super::{Failure, Query};
 use crate::ids::{Id, NodeId};
 use crate::idset::NodeSet;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::find::{is_disguised, names};
+use super::names::{is_disguised, names};
 use crate::parse;
 use crate::parts::DeviceKind;
 use crate::source::file;

@@ -216,7 +216,7 @@ fn a_damaged_numa_node_is_named() {
 #[test]
 fn a_mark_answers_for_a_name_and_does_not_hold_it() {
     let (name, mark) = ("vg0-guest", mark(b"VG0-guest"));
-    assert!(find::is_disguised(mark.as_bytes(), name.as_bytes()) && is_mark(mark.as_bytes()));
-    assert!(!mark.contains("guest") && !find::is_disguised(mark.as_bytes(), mark.as_bytes()));
-    assert!(!find::is_disguised(mark.as_bytes(), b"vg0-guesu"));
+    assert!(names::is_disguised(mark.as_bytes(), name.as_bytes()) && is_mark(mark.as_bytes()));
+    assert!(!mark.contains("guest") && !names::is_disguised(mark.as_bytes(), mark.as_bytes()));
+    assert!(!names::is_disguised(mark.as_bytes(), b"vg0-guesu"));
 }

@@ -11,19 +11,24 @@ use placer_engine::backend::numad_process::NumadProcess;
 use placer_engine::claims::For;
 use placer_engine::policy::numad::Rules;
 
+use crate::output;
 use crate::plan;
 use placer::args::{Advise, Via};
-use placer::output;
 use placer::protocol::client::{self as via, Asked};
 use placer::service::advise::{Form, Question, answer};
-use placer::service::figures::Local;
+use placer::service::local::Local;
+use placer::service::notes::Notes;
 use placer::service::sampling::Window;
 use placer::settings::{PolicyName, Settings};
 
 /// How long the real numad may take: it sleeps two seconds.
 const NUMAD_TIME: Duration = Duration::from_secs(10);
 
-pub(crate) fn run(args: &Advise, set: &Settings) -> Result<ExitCode, Box<dyn Error>> {
+pub(crate) fn run(
+    args: &Advise,
+    set: &Settings,
+    notes: &mut Notes,
+) -> Result<ExitCode, Box<dyn Error>> {
     if args.via == Via::Numad {
         return ask_numad(args);
     }
@@ -33,7 +38,7 @@ pub(crate) fn run(args: &Advise, set: &Settings) -> Result<ExitCode, Box<dyn Err
     }
     let root = plan::root(&args.host);
     if args.svg.is_some() || args.html.is_some() {
-        return drawn::run(args, set.claims, &root);
+        return drawn::run(args, set.claims, &root, notes);
     }
     let question = Question {
         request: plan::request(&args.request, &args.choice, &root)?,
@@ -47,8 +52,9 @@ pub(crate) fn run(args: &Advise, set: &Settings) -> Result<ExitCode, Box<dyn Err
         return Err(format!("--root and --via daemon exclude each other: {why}").into());
     }
     if root.is_live() && matches!(args.via, Via::Auto | Via::Daemon) {
-        match via::advise(&question, set) {
+        match via::advise(&question, set, notes) {
             Asked::Answered(answer) => {
+                output::notes(notes);
                 output::answer(&answer.text)?;
                 suggest(args, answer.status);
                 return Ok(ExitCode::from(answer.status));
@@ -63,7 +69,8 @@ pub(crate) fn run(args: &Advise, set: &Settings) -> Result<ExitCode, Box<dyn Err
     }
     let set = set.claims;
     let figures = Local::new(&root, set, Window::Recent(args.host.window));
-    let answer = answer(&question, &figures)?;
+    let answer = answer(&question, &figures, notes)?;
+    output::notes(notes);
     output::answer(&answer.text)?;
     suggest(args, answer.status);
     Ok(ExitCode::from(answer.status))

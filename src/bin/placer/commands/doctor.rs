@@ -9,6 +9,7 @@ use placer_engine::SysRoot;
 use placer_engine::claims::Processes;
 use serde::Serialize;
 
+use crate::output;
 use crate::plan;
 use placer::args::Doctor;
 use placer::protocol::client as via;
@@ -17,8 +18,9 @@ use placer::report::doctor::{self, Finding};
 use placer::report::json;
 use placer::report::view::{View, odd};
 use placer::service::look::Look;
+use placer::service::notes::Notes;
 use placer::service::sampling::Window;
-use placer::{output, settings};
+use placer::settings;
 
 /// `placer doctor --json`.
 #[derive(Serialize)]
@@ -27,9 +29,13 @@ struct Form<'a> {
     findings: &'a [Finding],
 }
 
-pub(crate) fn run(args: &Doctor, set: settings::Claims) -> Result<ExitCode, Box<dyn Error>> {
+pub(crate) fn run(
+    args: &Doctor,
+    set: settings::Claims,
+    notes: &mut Notes,
+) -> Result<ExitCode, Box<dyn Error>> {
     let root = plan::root_at(args.root.as_ref());
-    let look = Look::at(&root, set, Window::Recent(Duration::ZERO), None)?;
+    let look = Look::at(&root, set, Window::Recent(Duration::ZERO), None, notes)?;
     let view = look.view();
     let mut findings = doctor::of_host(&view);
     if root.is_live() {
@@ -41,6 +47,7 @@ pub(crate) fn run(args: &Doctor, set: settings::Claims) -> Result<ExitCode, Box<
     } else {
         doctor::text(&findings).into_bytes()
     };
+    output::notes(notes);
     output::answer(&answer)?;
     Ok(ExitCode::from(u8::from(!findings.is_empty())))
 }

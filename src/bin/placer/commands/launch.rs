@@ -16,13 +16,17 @@ use placer_launcher::guest::{CgroupMode, CpuPlacement, Guest, NodeChoice, Pages}
 use placer_launcher::sys::may_set_memory_policy;
 use placer_launcher::{Binding, MemoryMode};
 
+use crate::output;
 use crate::plan;
 use definition::Definition;
 use placer::args::Launch;
 use placer::service::advise::shortage;
-use placer::service::claiming::{self, Desk};
+use placer::service::claim_session::Desk;
+use placer::service::counted;
+use placer::service::local::Local;
+use placer::service::notes::Notes;
 use placer::service::sampling::Window;
-use placer::{output, settings};
+use placer::settings;
 use start::{Claimant, Plan};
 
 /// How long any one other launcher may have the ledger. An answer has no time to lose, see
@@ -31,52 +35,60 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Nothing was started, since it does not fit.
 const UNFIT: u8 = 1;
 
-pub(crate) fn run(args: &Launch, set: settings::Claims) -> Result<ExitCode, Box<dyn Error>> {
+pub(crate) fn run(
+    args: &Launch,
+    set: settings::Claims,
+    notes: &mut Notes,
+) -> Result<ExitCode, Box<dyn Error>> {
     let only_shown = args.dry_run || args.print_xml;
     if args.host.root.is_some() && !only_shown {
         return Err("--root needs --dry-run or --print-xml: a guest runs on this machine".into());
     }
     let root = plan::root(&args.host);
-    let mut guest = match definition::read(args)? {
+    let mut guest = match definition::read(args, notes)? {
         Definition::Guest(guest) => guest,
-        Definition::Domain(domain) => return domain::launch(args, &domain, &root, set),
+        Definition::Domain(domain) => return domain::launch(args, &domain, &root, set, notes),
     };
     if args.print_xml {
         return Err("--print-xml needs a libvirt domain definition".into());
     }
     if let Some(instead) = clients::instead(&args.command) {
-        output::warn(&instead);
+        notes.warn(&instead);
     }
     let request = request(args, &guest, &root)?;
     let window = Window::Recent(args.host.window);
     // Who only looks leaves the ledger alone, and waits for no lock.
-    let desk = (!only_shown).then(|| Desk::open(&root, set));
+    let desk = (!only_shown).then(|| Desk::open(&root, set, notes));
     let (decision, snapshot) = match &desk {
-        Some(desk) => desk.begin(&root, window, request.pages, PATIENCE)?,
-        None => (None, Arc::new(claiming::snapshot(&root, set, window, request.pages)?)),
+        Some(desk) => {
+            desk.begin(&Local::new(&root, set, window), request.pages, PATIENCE, notes)?
+        }
+        None => (None, Arc::new(counted::snapshot(&root, set, window, request.pages, notes)?)),
     };
     let advice = advise(&snapshot, &request)?;
-    snapshot.notes().iter().chain(&advice.notes).for_each(|note| output::warn(note));
+    snapshot.notes().iter().chain(&advice.notes).for_each(|note| notes.warn(note));
     if let Some(what) = unfit(&request, &advice) {
         if !args.force {
+            output::notes(notes);
             return Ok(nothing_started(&what));
         }
-        output::warn(&what);
+        notes.warn(&what);
         if guest.mode == MemoryMode::Strict {
             // Bound to a full node the kernel would end it.
             guest.mode = MemoryMode::Preferred;
         }
     }
     if root.is_live() && snapshot.topology().nodes().len() > 1 {
-        unbind_where_forbidden(args, &mut guest);
+        unbind_where_forbidden(args, &mut guest, notes);
     }
     let binding = Binding::of_guest(&guest, &snapshot, &advice);
-    let plan = Plan::new(&guest, &binding, &advice, &snapshot, &root)?;
+    let plan = Plan::new(&guest, &binding, &advice, &snapshot, &root, notes)?;
+    output::notes(notes);
     let Some(desk) = &desk else {
         output::answer(plan.text().as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     };
-    plan.perform(Claimant { desk, decision, request: &request, advice: &advice })
+    plan.perform(Claimant { desk, decision, request: &request, advice: &advice, notes })
 }
 
 /// Returns what the guest may use. A command has the launcher's own limits. A guest's definition may
@@ -95,13 +107,13 @@ fn limits(args: &Launch, guest: &Guest, root: &SysRoot) -> Result<Limits, Source
 
 /// Leaves memory unbound, with one warning, where a filter of system calls forbids memory policies and
 /// no mode was asked for. One that was asked for fails when it is set.
-fn unbind_where_forbidden(args: &Launch, guest: &mut Guest) {
+fn unbind_where_forbidden(args: &Launch, guest: &mut Guest, notes: &mut Notes) {
     let asked = args.mode.is_some() || guest.mode_given || guest.nodes != NodeChoice::Advised;
     if asked || guest.mode == MemoryMode::None {
         return;
     }
     if let Err(errno) = may_set_memory_policy() {
-        output::warn(&format!(
+        notes.warn(&format!(
             "memory is not bound: this process may set no memory policy ({}), as under a \
              container runtime's filter; CPUs are bound",
             errno.desc()

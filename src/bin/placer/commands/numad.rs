@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::output;
 use placer::numad::options::{self, Exit, Outcome};
 use placer::numad::queue::client;
 use placer::numad::{self, Advice, Chosen, Log, Options, choose_nodes};
-use placer::output;
 use placer::protocol::client::{self as via, Asked};
-use placer::service::figures::Local;
+use placer::service::local::Local;
+use placer::service::notes::Notes;
 use placer::service::sampling::Window;
 use placer::settings::{Settings, SettingsError, duration, variables};
 use placer_engine::policy::numad::Version;
@@ -25,7 +26,12 @@ const DEFAULT_WINDOW: Duration = Duration::from_millis(100);
 
 /// Runs as numad. `name` is what the program was called by, `args` what follows it.
 /// `config` is the settings file, if `--config` named one before numad's own options.
-pub(crate) fn run(name: &OsStr, args: &[OsString], config: Option<&Path>) -> ExitCode {
+pub(crate) fn run(
+    name: &OsStr,
+    args: &[OsString],
+    config: Option<&Path>,
+    notes: &mut Notes,
+) -> ExitCode {
     let posixly_correct = std::env::var_os("POSIXLY_CORRECT").is_some();
     let read = Settings::read(named(config).as_deref());
     let version = version_in_force(read.as_ref().ok());
@@ -42,7 +48,7 @@ pub(crate) fn run(name: &OsStr, args: &[OsString], config: Option<&Path>) -> Exi
     };
     let name = name.to_string_lossy();
     let outcome = match options.advice {
-        Some(advice) => answer(&options, advice, &usable(read)),
+        Some(advice) => answer(&options, advice, &usable(read), notes),
         None => match (client::find(), options.max_interval_s) {
             // As numad does; what placer's own daemon makes of it, it says in its log.
             (Some(daemon), _) => daemon.tell(&options).map_err(|error| {
@@ -57,6 +63,7 @@ pub(crate) fn run(name: &OsStr, args: &[OsString], config: Option<&Path>) -> Exi
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            output::notes(notes);
             output::complain(&name, error.as_ref());
             ExitCode::from(FAILED)
         }
@@ -70,7 +77,10 @@ fn usable(read: Result<Settings, SettingsError>) -> Settings {
         output::warn(&format!("ignored: {why}"));
     }
     read.unwrap_or_else(|error| {
-        output::warn(&format!("the built-in settings count: {}", output::chain(&error)));
+        output::warn(&format!(
+            "the built-in settings count: {}",
+            placer::error_chain::chain(&error)
+        ));
         Settings::default()
     })
 }
@@ -86,9 +96,14 @@ fn named(config: Option<&Path>) -> Option<PathBuf> {
     named.or_else(|| variables::value("PLACER_CONFIG").map(PathBuf::from))
 }
 
-fn answer(options: &Options, advice: Advice, set: &Settings) -> Result<(), Box<dyn Error>> {
+fn answer(
+    options: &Options,
+    advice: Advice,
+    set: &Settings,
+    notes: &mut Notes,
+) -> Result<(), Box<dyn Error>> {
     let root = variables::value("PLACER_ROOT").map_or_else(SysRoot::live, SysRoot::at);
-    let mut log = Log::open(&root, options.log_level);
+    let mut log = Log::open(&root, options.log_level, output::line);
     // Who sets the window wants it measured, as numad would.
     let asked = window().or(set.numad.window);
     if let Some(nodes) = daemons_answer(options, advice, set, &root, asked) {
@@ -96,8 +111,9 @@ fn answer(options: &Options, advice: Advice, set: &Settings) -> Result<(), Box<d
         return Ok(());
     }
     if root.is_live() && asked.is_none() && may_ask_the_daemon() {
-        match via::numad(options, advice, set, &mut log) {
+        match via::numad(options, advice, set, &mut log, notes) {
             Asked::Answered(nodes) => {
+                output::notes(notes);
                 output::answer(format!("{nodes}\n").as_bytes())?;
                 return Ok(());
             }
@@ -106,7 +122,8 @@ fn answer(options: &Options, advice: Advice, set: &Settings) -> Result<(), Box<d
     }
     let window = asked.map_or(Window::Recent(DEFAULT_WINDOW), Window::Now);
     let figures = Local::new(&root, set.claims, window);
-    let Chosen { nodes, .. } = choose_nodes(options, advice, set, &figures, &mut log)?;
+    let Chosen { nodes, .. } = choose_nodes(options, advice, set, &figures, &mut log, notes)?;
+    output::notes(notes);
     output::answer(format!("{nodes}\n").as_bytes())?;
     Ok(())
 }

@@ -3,18 +3,24 @@
 use std::error::Error;
 use std::process::ExitCode;
 
+use crate::output;
 use placer::args::Ps;
 use placer::report::claims::{Form, Row, table};
 use placer::report::json;
-use placer::service::claiming;
-use placer::{output, settings};
+use placer::service::counted;
+use placer::service::notes::Notes;
+use placer::settings;
 use placer_engine::claims::{Processes, owners};
 
 use crate::plan;
 
-pub(crate) fn run(args: &Ps, set: settings::Claims) -> Result<ExitCode, Box<dyn Error>> {
+pub(crate) fn run(
+    args: &Ps,
+    set: settings::Claims,
+    notes: &mut Notes,
+) -> Result<ExitCode, Box<dyn Error>> {
     let root = plan::root_at(args.root.as_ref());
-    let Some(view) = claiming::view(&root, set) else { return Ok(ExitCode::from(2)) };
+    let Some(view) = counted::view(&root, set, notes) else { return Ok(ExitCode::from(2)) };
     let mut look = Processes::look()?;
     let mut rows: Vec<Row> = view.claims.iter().map(|claim| Row::of(claim, &mut look)).collect();
     if !root.is_live() {
@@ -30,6 +36,7 @@ pub(crate) fn run(args: &Ps, set: settings::Claims) -> Result<ExitCode, Box<dyn 
     } else {
         table(&rows).into_bytes()
     };
+    output::notes(notes);
     output::answer(&answer)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use placer_engine::SysRoot;
 use placer_engine::source::record::record;
 
+use crate::output;
 use placer::args::Record;
-use placer::output;
 
 pub(crate) fn run(args: &Record) -> Result<ExitCode, Box<dyn Error>> {
     let root = args.root.as_ref().map_or_else(SysRoot::live, SysRoot::at);

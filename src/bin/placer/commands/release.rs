@@ -6,16 +6,17 @@ use std::process::ExitCode;
 use placer_engine::claims::{Claims, PATIENCE, Processes};
 use serde::Serialize;
 
+use crate::output;
 use crate::plan;
 use placer::args::Release;
 use placer::report::claims::Row;
 use placer::report::json;
-use placer::service::claiming;
-use placer::{output, settings};
+use placer::service::counted;
+use placer::settings;
 
 pub(crate) fn run(args: &Release, set: settings::Claims) -> Result<ExitCode, Box<dyn Error>> {
     let root = plan::root_at(args.root.as_ref());
-    let claims = Claims::open_to_claim(&claiming::place(set), &root)?;
+    let claims = Claims::open_to_claim(&counted::place(set), &root)?;
     let (decision, view) = claims.begin(PATIENCE)?;
     for note in &view.notes {
         output::warn(note);

@@ -13,14 +13,15 @@ use std::time::Duration;
 use placer_engine::Snapshot;
 use placer_engine::source::SnapshotReader;
 
+use crate::output;
 use crate::plan;
+use crate::save::save;
 use placer::args::{ClaimsName, Replay, RuleName, ShapeName};
-use placer::output;
 use placer::replay::{
     Course, Habits, Machine, Made, Plan, Rule, Shape, Stream, Tuning, generate, read, report,
 };
 use placer::report::json;
-use placer::report::save::save;
+use placer::service::notes::Notes;
 use placer::service::sampling::{self, Window};
 
 /// The load of guests made up, for each CPU.
@@ -28,11 +29,12 @@ const LOAD: f64 = 0.7;
 /// The part of the CPUs of other guests that is busy.
 const BUSY: f64 = 0.5;
 
-pub(crate) fn run(args: &Replay) -> Result<ExitCode, Box<dyn Error>> {
-    let (snapshot, host) = host(args)?;
+pub(crate) fn run(args: &Replay, notes: &mut Notes) -> Result<ExitCode, Box<dyn Error>> {
+    let (snapshot, host) = host(args, notes)?;
     for note in snapshot.notes() {
-        output::warn(note);
+        notes.warn(note);
     }
+    output::notes(notes);
     let machine = Machine::of(&snapshot).map_err(|error| format!("{host}: {error}"))?;
     let (stream, guests, made) = stream(args, &machine)?;
     let busy = busy(args, &stream, &machine)?;
@@ -57,7 +59,7 @@ pub(crate) fn run(args: &Replay) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 /// Returns the host, idle or as it is now, and says which it is.
-fn host(args: &Replay) -> Result<(Snapshot, String), Box<dyn Error>> {
+fn host(args: &Replay, notes: &mut Notes) -> Result<(Snapshot, String), Box<dyn Error>> {
     if let Some(size) = args.host {
         let made = Made { nodes: size.nodes, cpus: size.cpus, memory: size.memory };
         let shape = format!("{:?}", args.shape).to_lowercase();
@@ -74,7 +76,7 @@ fn host(args: &Replay) -> Result<(Snapshot, String), Box<dyn Error>> {
         None => "this host as it is now".to_owned(),
     };
     let mut host = SnapshotReader::open(&root, None)?;
-    Ok((sampling::snapshot(&mut host, window)?, name))
+    Ok((sampling::snapshot(&mut host, window, notes)?, name))
 }
 
 fn stream(

@@ -3,8 +3,8 @@
 use std::error::Error;
 use std::process::ExitCode;
 
+use crate::output;
 use placer::args::{Form, Schema};
-use placer::output;
 use placer::report::schema::{ADVISE, REPLAY, SHOW};
 
 pub(crate) fn run(args: &Schema) -> Result<ExitCode, Box<dyn Error>> {

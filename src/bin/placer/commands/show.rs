@@ -5,26 +5,34 @@ mod second_source;
 use std::error::Error;
 use std::process::ExitCode;
 
+use crate::output;
 use crate::plan;
+use crate::save;
+use crate::terminal::style_of_stdout;
 use placer::args::Show;
 use placer::report::json::{self, HostForm};
-use placer::report::save;
 use placer::report::svg::{self, Picture};
-use placer::report::text::{self, style::Style};
+use placer::report::text;
 use placer::service::look::Look;
+use placer::service::notes::Notes;
 use placer::service::sampling::Window;
-use placer::{output, settings};
+use placer::settings;
 use second_source::SecondSource;
 
-pub(crate) fn run(args: &Show, set: settings::Claims) -> Result<ExitCode, Box<dyn Error>> {
+pub(crate) fn run(
+    args: &Show,
+    set: settings::Claims,
+    notes: &mut Notes,
+) -> Result<ExitCode, Box<dyn Error>> {
     let root = plan::root(&args.host);
     // hwloc reads while the load is measured.
     let second = args.devices.then(|| SecondSource::start(&root)).transpose()?;
-    let look = Look::at(&root, set, Window::Recent(args.host.window), None)?;
+    let look = Look::at(&root, set, Window::Recent(args.host.window), None, notes)?;
     let view = look.view();
     for note in &view.notes {
-        output::warn(note);
+        notes.warn(note);
     }
+    output::notes(notes);
     if let Some(file) = &args.svg {
         save::save(file, Picture::of(&view, None).svg().as_bytes())?;
     }
@@ -39,7 +47,7 @@ pub(crate) fn run(args: &Show, set: settings::Claims) -> Result<ExitCode, Box<dy
         json::text(&HostForm::new(&view, facts))?
     } else {
         let facts = second.map(|second| second.text()).transpose()?.unwrap_or_default();
-        (text::host(&view, &Style::of_stdout()) + &facts).into_bytes()
+        (text::host(&view, &style_of_stdout()) + &facts).into_bytes()
     };
     output::answer(&answer)?;
     Ok(ExitCode::SUCCESS)

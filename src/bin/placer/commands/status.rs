@@ -7,28 +7,36 @@ use std::process::ExitCode;
 
 use placer_engine::Bytes;
 
+use crate::output;
 use crate::plan;
+use crate::terminal::style_of_stdout;
 use placer::args::Status;
-use placer::report::text::{overview, style::Style};
+use placer::report::text::overview;
 use placer::report::view::{Guest, View};
 use placer::report::{doctor, escape};
 use placer::service::look::Look;
+use placer::service::notes::Notes;
 use placer::service::sampling::Window;
-use placer::{output, settings};
+use placer::settings;
 
 /// Guests that are listed; `placer ps` lists all.
 const MAX_GUESTS: usize = 10;
 
-pub(crate) fn run(args: &Status, set: settings::Claims) -> Result<ExitCode, Box<dyn Error>> {
+pub(crate) fn run(
+    args: &Status,
+    set: settings::Claims,
+    notes: &mut Notes,
+) -> Result<ExitCode, Box<dyn Error>> {
     let root = plan::root(&args.host);
-    let look = Look::at(&root, set, Window::Recent(args.host.window), None)?;
+    let look = Look::at(&root, set, Window::Recent(args.host.window), None, notes)?;
     let view = look.view();
-    view.notes.iter().for_each(|note| output::warn(note));
-    let mut text = overview(&view, &Style::of_stdout());
+    view.notes.iter().for_each(|note| notes.warn(note));
+    let mut text = overview(&view, &style_of_stdout());
     guests(&view, &mut text);
     let next = next(&view, args.host.root.as_deref());
     // Writing to a string does not fail.
     let _ = writeln!(text, "\nnext: {next}");
+    output::notes(notes);
     output::answer(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }

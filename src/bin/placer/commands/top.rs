@@ -11,7 +11,7 @@ use placer_engine::{Bytes, CpuShare, Request};
 use crate::{companion, plan};
 use placer::args::Top;
 use placer::protocol::top::{Choice, Options};
-use placer::service::claiming;
+use placer::service::counted;
 use placer::settings;
 use placer::settings::variables;
 
@@ -23,7 +23,7 @@ pub(crate) fn run(args: &Top, set: settings::Claims) -> Result<ExitCode, Box<dyn
     let root = plan::root_at(args.root.as_ref());
     let nothing = Request::new(CpuShare::ZERO, Bytes::ZERO);
     let request = plan::request(&nothing, &args.choice, &root)?;
-    let place = claiming::place(set);
+    let place = counted::place(set);
     let options = Options {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         root: args.root.clone(),

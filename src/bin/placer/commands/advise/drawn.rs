@@ -6,38 +6,43 @@ use std::process::ExitCode;
 
 use placer_engine::{SysRoot, advise, explain};
 
+use crate::output;
 use crate::plan;
+use crate::save;
 use placer::args::Advise;
+use placer::report::explain;
 use placer::report::svg::{self, Marks, Picture};
-use placer::report::{explain, save};
 use placer::service::advise::shortage;
 use placer::service::look::Look;
+use placer::service::notes::Notes;
 use placer::service::sampling::Window;
-use placer::{output, settings};
+use placer::settings;
 
 /// Answers, draws what was answered, and says why unless standard output has the picture.
 pub(super) fn run(
     args: &Advise,
     set: settings::Claims,
     root: &SysRoot,
+    notes: &mut Notes,
 ) -> Result<ExitCode, Box<dyn Error>> {
     if args.hold.is_some() {
         let why = "a picture claims nothing";
         return Err(format!("--hold excludes --svg and --html: {why}").into());
     }
     let request = plan::request(&args.request, &args.choice, root)?;
-    let look = Look::at(root, set, Window::Recent(args.host.window), request.pages)?;
+    let look = Look::at(root, set, Window::Recent(args.host.window), request.pages, notes)?;
     let advice = advise(&look.snapshot, &request)?;
     let why = explain(&look.snapshot, &request, &advice, plan::numad_version(&args.choice)?)?;
     for note in look.snapshot.notes().iter().chain(&advice.notes) {
-        output::warn(note);
+        notes.warn(note);
     }
     if let Some(short) = advice.shortfall {
-        output::warn(&shortage(&request, &advice, short));
+        notes.warn(&shortage(&request, &advice, short));
     }
     if args.strict && !advice.fits() {
         return Ok(ExitCode::from(1));
     }
+    output::notes(notes);
     let (view, marks) = (look.view(), Marks::of(&request, &advice, &why));
     if let Some(file) = &args.svg {
         save::save(file, Picture::of(&view, Some(&marks)).svg().as_bytes())?;

@@ -12,7 +12,7 @@ use placer_launcher::guest::{CpuCount, Guest, MemorySize, Pages, Program, Thread
 use placer_launcher::guest_file;
 
 use placer::args::Launch;
-use placer::output;
+use placer::service::notes::Notes;
 
 /// What is to be started.
 pub(super) enum Definition {
@@ -23,17 +23,17 @@ pub(super) enum Definition {
 }
 
 /// Reads what is to be started, and puts what flags and variables say in place of what its file says.
-pub(super) fn read(args: &Launch) -> Result<Definition, Box<dyn Error>> {
+pub(super) fn read(args: &Launch, notes: &mut Notes) -> Result<Definition, Box<dyn Error>> {
     let Some(path) = &args.guest else {
-        return Ok(Definition::Guest(with_flags(args, command(args)?)?));
+        return Ok(Definition::Guest(with_flags(args, command(args)?, notes)?));
     };
-    Ok(match read_file(path)? {
-        Definition::Guest(guest) => Definition::Guest(with_flags(args, guest)?),
+    Ok(match read_file(path, notes)? {
+        Definition::Guest(guest) => Definition::Guest(with_flags(args, guest, notes)?),
         Definition::Domain(domain) => Definition::Domain(domain),
     })
 }
 
-fn with_flags(args: &Launch, mut guest: Guest) -> Result<Guest, Box<dyn Error>> {
+fn with_flags(args: &Launch, mut guest: Guest, notes: &mut Notes) -> Result<Guest, Box<dyn Error>> {
     if let Some(cpus) = args.cpus {
         let whole = u32::try_from(cpus.hundredths().div_ceil(100)).unwrap_or(u32::MAX).max(1);
         if matches!(guest.program, Program::Qemu(_)) {
@@ -63,7 +63,7 @@ fn with_flags(args: &Launch, mut guest: Guest) -> Result<Guest, Box<dyn Error>> 
     if !matches!(guest.program, Program::Qemu(_))
         && (guest.pin != ThreadPin::Nodes || guest.isolated)
     {
-        output::warn("pin and isolated are for machines, whose threads are known: not used");
+        notes.warn("pin and isolated are for machines, whose threads are known: not used");
     }
     if let Some(size) = args.choice.pages {
         guest.pages = Pages::Huge(size);
@@ -81,7 +81,7 @@ fn command(args: &Launch) -> Result<Guest, Box<dyn Error>> {
 }
 
 /// Reads a guest's file, a domain definition or TOML: the first character tells.
-fn read_file(path: &Path) -> Result<Definition, Box<dyn Error>> {
+fn read_file(path: &Path, notes: &mut Notes) -> Result<Definition, Box<dyn Error>> {
     let name = path.display().to_string();
     let cannot = |e: std::io::Error| format!("cannot read {name}: {e}");
     let bytes = if path == Path::new("-") {
@@ -99,10 +99,10 @@ fn read_file(path: &Path) -> Result<Definition, Box<dyn Error>> {
     let first = text.iter().find(|b| !b.is_ascii_whitespace());
     if first == Some(&b'<') {
         let read = Domain::parse(&name, &bytes)?;
-        read.notes.iter().for_each(|note| output::warn(note));
+        read.notes.iter().for_each(|note| notes.warn(note));
         return Ok(Definition::Domain(read.value));
     }
     let read = guest_file::parse(&name, &bytes)?;
-    read.notes.iter().for_each(|note| output::warn(note));
+    read.notes.iter().for_each(|note| notes.warn(note));
     Ok(Definition::Guest(read.value))
 }

@@ -14,12 +14,14 @@ use placer_launcher::guest::{CgroupMode, ThreadPin};
 use placer_launcher::libvirt::{Libvirt, Uri, verify};
 
 use super::{PATIENCE, huge_pages, nothing_started, unfit};
-use crate::plan;
+use crate::{output, plan};
 use placer::args::Launch;
-use placer::service::claiming::{self, Desk};
+use placer::service::claim_session::{Desk, claim_for};
+use placer::service::counted;
+use placer::service::local::Local;
+use placer::service::notes::Notes;
 use placer::service::sampling::Window;
 use placer::settings::{self, variables};
-use placer::{output, trouble};
 
 /// Starts a domain, or shows where it goes.
 pub(super) fn launch(
@@ -27,6 +29,7 @@ pub(super) fn launch(
     domain: &Domain,
     root: &SysRoot,
     set: settings::Claims,
+    notes: &mut Notes,
 ) -> Result<ExitCode, Box<dyn Error>> {
     refuse(args)?;
     let uri = match (&args.connect, args.print_xml) {
@@ -42,22 +45,24 @@ pub(super) fn launch(
         })?),
     };
     let only_shown = args.dry_run || args.print_xml;
-    let desk = (!only_shown).then(|| Desk::open(root, set));
+    let desk = (!only_shown).then(|| Desk::open(root, set, notes));
     let pages = huge_pages(domain.pages(), root)?;
     let window = Window::Recent(args.host.window);
+    let host = Local::new(root, set, window);
     let (decision, snapshot) = match &desk {
-        Some(desk) => desk.begin(root, window, pages, PATIENCE)?,
-        None => (None, Arc::new(claiming::snapshot(root, set, window, pages)?)),
+        Some(desk) => desk.begin(&host, pages, PATIENCE, notes)?,
+        None => (None, Arc::new(counted::snapshot(root, set, window, pages, notes)?)),
     };
-    let near = near(args, domain, root)?;
+    let near = near(args, domain, root, notes)?;
     let (request, advice) = decide(args, domain, root, &snapshot, near, pages)?;
-    snapshot.notes().iter().chain(&advice.notes).for_each(|note| output::warn(note));
+    snapshot.notes().iter().chain(&advice.notes).for_each(|note| notes.warn(note));
     let mut mode = args.mode;
     if let Some(what) = unfit(&request, &advice) {
         if !args.force {
+            output::notes(notes);
             return Ok(nothing_started(&what));
         }
-        output::warn(&what);
+        notes.warn(&what);
         let strict = domain.mode().unwrap_or_default() == NumaMode::Strict;
         if mode == Some(MemoryMode::Strict) || (mode.is_none() && strict) {
             // Bound to a full node the kernel would end it.
@@ -67,7 +72,8 @@ pub(super) fn launch(
     let pin = args.pin.unwrap_or_default();
     let options = Options { mode, pin, isolated: args.isolated };
     let placement = Placement::of(domain, &snapshot, &advice, &options)?;
-    placement.notes.iter().for_each(|note| output::warn(note));
+    placement.notes.iter().for_each(|note| notes.warn(note));
+    output::notes(notes);
     if args.print_xml {
         output::answer(&domain.placed(&placement))?;
         return Ok(ExitCode::SUCCESS);
@@ -81,8 +87,8 @@ pub(super) fn launch(
         return Ok(ExitCode::SUCCESS);
     };
     let advice = placement.charged(&advice);
-    let claimant = Claimant { desk, root, request: &request, advice: &advice, window };
-    start(&uri, domain, &placement, &claimant, decision)?;
+    let claimant = Claimant { desk, host: &host, request: &request, advice: &advice };
+    start(&uri, domain, &placement, &claimant, decision, notes)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -105,7 +111,12 @@ fn refuse(args: &Launch) -> Result<(), String> {
 }
 
 /// Returns the node that draws the guest: that of --near, else that of most of its host devices.
-fn near(args: &Launch, domain: &Domain, root: &SysRoot) -> Result<Option<NodeId>, Box<dyn Error>> {
+fn near(
+    args: &Launch,
+    domain: &Domain,
+    root: &SysRoot,
+    notes: &mut Notes,
+) -> Result<Option<NodeId>, Box<dyn Error>> {
     if let Some(name) = &args.choice.near {
         return Ok(Some(device::node_of(root, name)?));
     }
@@ -117,18 +128,17 @@ fn near(args: &Launch, domain: &Domain, root: &SysRoot) -> Result<Option<NodeId>
                 None => nodes.push((node, 1)),
             },
             Err(DeviceError::Unknown { .. }) => {
-                output::warn(&format!(
-                    "{name} does not draw the guest: this host has no such device"
-                ));
+                notes
+                    .warn(&format!("{name} does not draw the guest: this host has no such device"));
             }
-            Err(error) => output::warn(&format!("{name} does not draw the guest: {error}")),
+            Err(error) => notes.warn(&format!("{name} does not draw the guest: {error}")),
         }
     }
     // Of equally many the lowest.
     nodes.sort_by_key(|&(node, count)| (std::cmp::Reverse(count), node));
     if nodes.len() > 1 {
         let all: Vec<String> = nodes.iter().map(|(node, _)| node.to_string()).collect();
-        output::warn(&format!(
+        notes.warn(&format!(
             "the devices of the guest are on nodes {}: it is placed near node {}",
             all.join(", "),
             nodes[0].0
@@ -182,16 +192,21 @@ fn decide(
 /// The ledger that a guest is claimed in, and what is claimed.
 struct Claimant<'a> {
     desk: &'a Desk,
-    root: &'a SysRoot,
+    host: &'a Local<'a>,
     request: &'a Request,
     advice: &'a Advice,
-    window: Window,
 }
 
 impl Claimant<'_> {
-    fn claim(&self, decision: Option<Decision<'_>>, own: &Placement, pid: u32) -> Option<ClaimId> {
+    fn claim(
+        &self,
+        decision: Option<Decision<'_>>,
+        own: &Placement,
+        pid: u32,
+        notes: &mut Notes,
+    ) -> Option<ClaimId> {
         let decision = decision?.pinning(own.own.clone());
-        claiming::claim_for(decision, self.request, self.advice, For::Pid(pid))
+        claim_for(decision, self.request, self.advice, For::Pid(pid), notes)
     }
 }
 
@@ -202,11 +217,12 @@ fn start(
     placement: &Placement,
     claimant: &Claimant<'_>,
     decision: Option<Decision<'_>>,
+    notes: &mut Notes,
 ) -> Result<(), Box<dyn Error>> {
     // Claimed for this process while libvirt works: nobody waits for the ledger meanwhile.
-    let waiting = claimant.claim(decision, placement, std::process::id());
-    trouble::tell();
-    let started = start_claimed(uri, domain, placement, claimant);
+    let waiting = claimant.claim(decision, placement, std::process::id(), notes);
+    output::last_notes(notes);
+    let started = start_claimed(uri, domain, placement, claimant, notes);
     if let Some(claim) = waiting {
         claimant.desk.release(claim);
     }
@@ -218,16 +234,16 @@ fn start_claimed(
     domain: &Domain,
     placement: &Placement,
     claimant: &Claimant<'_>,
+    notes: &mut Notes,
 ) -> Result<(), Box<dyn Error>> {
     let session = variables::value("XDG_RUNTIME_DIR").map(std::path::PathBuf::from);
     let libvirt = Libvirt::new(uri.clone(), session.as_deref())?;
     let created = libvirt.create(domain, placement)?;
-    let notes = verify(Path::new("/proc"), created.pid(), placement, uri.driver())?;
-    notes.iter().for_each(|note| output::warn(note));
+    let found = verify(Path::new("/proc"), created.pid(), placement, uri.driver())?;
+    found.iter().for_each(|note| notes.warn(note));
     let desk = claimant.desk;
-    let (decision, _) =
-        desk.begin(claimant.root, claimant.window, claimant.request.pages, PATIENCE)?;
-    let claim = claimant.claim(decision, placement, created.pid());
+    let (decision, _) = desk.begin(claimant.host, claimant.request.pages, PATIENCE, notes)?;
+    let claim = claimant.claim(decision, placement, created.pid(), notes);
     let resumed = created.resume();
     if let (Err(_), Some(claim)) = (&resumed, claim) {
         desk.release(claim);

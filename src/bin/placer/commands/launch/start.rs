@@ -12,9 +12,10 @@ use placer_launcher::guest::{Guest, Program};
 use placer_launcher::qemu::Launch as Machine;
 use placer_launcher::{Binding, End, LaunchError, Step, Waiting, exec_in_place, lxc, systemd};
 
-use placer::service::claiming::{self, Desk};
+use crate::output;
+use placer::service::claim_session::{self, Desk};
+use placer::service::notes::Notes;
 use placer::settings::variables;
-use placer::{output, trouble};
 
 /// All that will be done. A value: it is shown by a dry run, or performed.
 pub(super) struct Plan {
@@ -36,6 +37,7 @@ pub(super) struct Claimant<'a> {
     pub(super) decision: Option<Decision<'a>>,
     pub(super) request: &'a Request,
     pub(super) advice: &'a Advice,
+    pub(super) notes: &'a mut Notes,
 }
 
 impl Plan {
@@ -46,17 +48,18 @@ impl Plan {
         advice: &Advice,
         snapshot: &Snapshot,
         root: &SysRoot,
+        notes: &mut Notes,
     ) -> Result<Self, LaunchError> {
         // Hosts of many containers have mounts by the thousand: they are read only where it matters.
         let tree = if cgroup::may_be_wanted(guest) { read_tree(root) } else { Tree::none() };
-        let group = |binding: &Binding| {
+        let group = |binding: &Binding, notes: &mut Notes| {
             let planned = cgroup::plan(&Live, &tree, guest, binding)?;
-            planned.notes.iter().for_each(|note| output::warn(note));
+            planned.notes.iter().for_each(|note| notes.warn(note));
             Ok(planned)
         };
         let way = match &guest.program {
             Program::Command(argv) => {
-                let (planned, steps) = (group(binding)?, binding.steps(argv.clone()));
+                let (planned, steps) = (group(binding, notes)?, binding.steps(argv.clone()));
                 if planned.steps.is_empty() {
                     Way::InPlace(steps)
                 } else {
@@ -64,15 +67,15 @@ impl Plan {
                 }
             }
             Program::Lxc(lxc) => {
-                let planned = group(binding)?;
+                let planned = group(binding, notes)?;
                 let argv = lxc::argv(&guest.name, lxc, binding, &tree, &planned)?;
                 Way::Child(planned.around(binding.steps(argv)))
             }
             Program::Qemu(_) => {
                 let machine = Machine::new(guest, Some(advice), snapshot)?;
-                machine.notes().for_each(output::warn);
+                machine.notes().for_each(|note| notes.warn(note));
                 // Single threads may be pinned beside what its process is bound to.
-                let planned = group(&machine.binding())?;
+                let planned = group(&machine.binding(), notes)?;
                 Way::Machine(Box::new(machine), planned)
             }
         };
@@ -125,13 +128,13 @@ impl Plan {
 
 impl Claimant<'_> {
     fn claim(self, who: For, pinned: CpuSet) -> Option<ClaimId> {
-        let Self { decision, request, advice, .. } = self;
+        let Self { decision, request, advice, notes, .. } = self;
         let claim = decision.and_then(|decision| {
             let decision = decision.pinning(pinned);
-            claiming::claim_for(decision, request, advice, who)
+            claim_session::claim_for(decision, request, advice, who, notes)
         });
         // From here on stderr is the guest's.
-        trouble::tell();
+        output::last_notes(notes);
         claim
     }
 }

@@ -16,9 +16,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork, pipe2, setsid};
 
+use crate::output;
 use placer::daemon::{self, Named};
 use placer::numad::{Options, log};
-use placer::output;
 use placer::settings::variables;
 use placer::settings::{Level, Settings};
 

@@ -38,7 +38,9 @@ mod with_hwloc {
         fn facts(&self) -> Result<Arc<Hwloc>, Box<dyn Error>> {
             match self.loader.wait(LONGEST) {
                 Some(Ok(facts)) => Ok(Arc::clone(facts)),
-                Some(Err(error)) => Err(format!("hwloc: {}", placer::output::chain(error)).into()),
+                Some(Err(error)) => {
+                    Err(format!("hwloc: {}", placer::error_chain::chain(error)).into())
+                }
                 None => Err("hwloc: expected an answer within 10 s, found none".into()),
             }
         }

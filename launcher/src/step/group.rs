@@ -138,5 +138,5 @@ impl GroupStep {
 
 /// Returns a path on one line.
 fn shown(path: &Path) -> String {
-    crate::step::quoted(path.as_os_str())
+    crate::quote::quoted(path.as_os_str())
 }

@@ -1,0 +1,126 @@
+//! Counts what was promised to others.
+//!
+//! An answer is never held back for want of a ledger: it is given without, and a note says so.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nix::unistd::geteuid;
+use placer_engine::claims::{Claim, ClaimError, Claims, PATIENCE, Place, View};
+use placer_engine::source::SnapshotReader;
+use placer_engine::{Bytes, Charges, Snapshot, SourceError, SysRoot};
+
+use super::notes::{Impact, Notes};
+use super::sampling::{self, Window};
+use crate::error_chain::chain;
+use crate::settings;
+
+/// Root's claims, which every user's advice counts.
+const ROOTS: &str = "/run/placer";
+
+/// Returns where claims are kept, with the rest of the state, and for users on top of root's; and
+/// how they count.
+pub fn place(set: settings::Claims) -> Place {
+    let own = sampling::state_dir();
+    let below = (!geteuid().is_root()).then(|| (PathBuf::from(ROOTS), 0));
+    Place { own, below, overcommit: set.overcommit }
+}
+
+/// Takes a snapshot that counts what was promised to others.
+pub fn snapshot(
+    root: &SysRoot,
+    set: settings::Claims,
+    window: Window,
+    pages: Option<Bytes>,
+    notes: &mut Notes,
+) -> Result<Snapshot, SourceError> {
+    Ok(snapshot_and_claims(root, set, window, pages, notes)?.0)
+}
+
+/// Takes a snapshot that counts what was promised to others, and returns the claims beside it;
+/// `None`, and one line, when they cannot all be told.
+pub(crate) fn snapshot_and_claims(
+    root: &SysRoot,
+    set: settings::Claims,
+    window: Window,
+    pages: Option<Bytes>,
+    notes: &mut Notes,
+) -> Result<(Snapshot, Option<Vec<Claim>>), SourceError> {
+    let mut host = SnapshotReader::open(root, pages)?;
+    let snapshot = sampling::snapshot(&mut host, window, notes)?;
+    let told = |view: View| view.complete.then_some(view.claims);
+    match view(root, set, notes) {
+        // Without claims the snapshot is as good as it was. With claims that have nothing left to
+        // take it is not: a guest may have touched its memory since that was read.
+        Some(mut view) if !view.charges.is_empty() || !view.claims.is_empty() => {
+            let snapshot = again(&mut host, &snapshot, std::mem::take(&mut view.charges))?;
+            Ok((snapshot, told(view)))
+        }
+        view => Ok((snapshot, view.and_then(told))),
+    }
+}
+
+/// Returns what was promised to others; `None`, and one line, when that cannot be told.
+pub fn view(root: &SysRoot, set: settings::Claims, notes: &mut Notes) -> Option<View> {
+    view_of(root, set, |claims| claims, notes)
+}
+
+/// The same without guests that nobody asked placer about: numad's own answers do not count them.
+pub(crate) fn view_of_asked(
+    root: &SysRoot,
+    set: settings::Claims,
+    notes: &mut Notes,
+) -> Option<View> {
+    view_of(root, set, Claims::asked_only, notes)
+}
+
+fn view_of(
+    root: &SysRoot,
+    set: settings::Claims,
+    which: impl Fn(Claims) -> Claims,
+    notes: &mut Notes,
+) -> Option<View> {
+    let place = place(set);
+    let counted = |place: &Place| which(Claims::open(place, root)?).view();
+    let view = counted(&place).or_else(|error| {
+        let why = chain(&error);
+        notes.state(Impact::Uncounted, format!("claims are not counted: {why}"));
+        // What is wrong with a user's own directory does not hide what root was promised.
+        place.below.as_ref().ok_or(error)?;
+        let below = counted(&Place { own: None, ..place.clone() });
+        below.map(|view| View { complete: false, ..view })
+    });
+    view.inspect(|view| view.notes.iter().for_each(|note| notes.warn(note))).ok()
+}
+
+/// Writes down which holds guests have taken over, so that they end with them. Returns what a person
+/// should know about the ledger.
+///
+/// Errors: the ledger cannot be had, or not written.
+pub(crate) fn keep_adopted(
+    root: &SysRoot,
+    set: settings::Claims,
+) -> Result<Vec<String>, ClaimError> {
+    Claims::open_to_claim(&place(set), root)?.keep_adopted(PATIENCE)
+}
+
+/// The same for users' guests, see [`Claims::keep_adopted_by_users`].
+///
+/// Errors: as [`keep_adopted`].
+pub(crate) fn keep_adopted_by_users(
+    root: &SysRoot,
+    set: settings::Claims,
+) -> Result<(), ClaimError> {
+    Claims::open_to_claim(&place(set), root)?.keep_adopted_by_users(PATIENCE)
+}
+
+/// Reads the memory again, now that what was promised is known, and the CPU counters: a guest that
+/// started meanwhile takes its claimed CPUs back as it is seen to use them.
+pub(crate) fn again(
+    host: &mut SnapshotReader,
+    earlier: &Snapshot,
+    charges: Charges,
+) -> Result<Snapshot, SourceError> {
+    let now = host.take(earlier.before().cloned(), Duration::ZERO)?;
+    Ok(now.with_charges(charges))
+}
