@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn a_file_planted_by_another_user_gives_no_mode_to_ours() {
         if !geteuid().is_root() {
-            eprintln!("skipped: only root can give a file to another user");
+            testkit::require::skip("only root can give a file to another user");
             return;
         }
         let dir = tempfile::tempdir().expect("a directory");

@@ -244,7 +244,7 @@ mod tests {
                         assert_eq!(mask, u64::from(mode != MemoryMode::None), "{mode}");
                     }
                     Err(Errno::EINVAL) if mode.since().is_some() => {}
-                    Err(Errno::ENOSYS) => eprintln!("skipped: a kernel without NUMA"),
+                    Err(Errno::ENOSYS) => testkit::require::does_not_apply("a kernel without NUMA"),
                     Err(e) => panic!("{mode}: {e}"),
                 }
             }

@@ -30,7 +30,7 @@ impl Chromium {
         let names = ["chromium", "chromium-browser", "google-chrome", "chrome-headless-shell"];
         let there = |name: &&str| Command::new(name).arg("--version").output().is_ok();
         let Some(program) = names.into_iter().find(there) else {
-            eprintln!("skipped: no Chromium here (ci/deps test installs it)");
+            crate::require::skip("no Chromium here (ci/deps test installs it)");
             return None;
         };
         Some(Self { program, profile: tempfile::tempdir().expect("a directory") })

@@ -13,6 +13,7 @@ pub mod command;
 pub mod fake;
 pub mod filter;
 pub mod machine;
+pub mod require;
 pub mod schema;
 pub mod varlink;
 pub mod wide;

@@ -160,11 +160,11 @@ fn no_control_groups_are_needed() {
     command.env("PLACER_CONFIG", &set).env("PLACER_STATE_DIR", dir.path().join("state"));
     command.stdin(Stdio::null());
     let Ok(output) = command.output() else {
-        eprintln!("skipped: unshare is not installed");
+        testkit::require::skip("unshare is not installed");
         return;
     };
     if ["unshare: ", "mount: "].iter().any(|who| text(&output.stderr).contains(who)) {
-        eprintln!("skipped: no private mounts here: {}", text(&output.stderr));
+        testkit::require::skip(format!("no private mounts here: {}", text(&output.stderr)));
         return;
     }
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));

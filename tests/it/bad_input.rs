@@ -7,6 +7,7 @@ use testkit::machine;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -445,15 +446,27 @@ fn what_is_no_file_is_refused_and_not_waited_for() {
 
 #[test]
 fn a_file_without_the_right_to_read_it_is_named() {
+    const NOBODY: u32 = 65_534;
     let host = Recorded::two_nodes();
     let path = host.root().join(CPULIST);
     fs::set_permissions(&path, PermissionsExt::from_mode(0o000)).expect("set");
+    let mut question = placer();
     if fs::read(&path).is_ok() {
-        eprintln!("skipped: this user may read everything");
-        return;
+        // Root may read everything: another user asks, with a program that it can reach.
+        let program = host.root().join("placer");
+        common::copy_program(question.get_program(), &program);
+        let settings = host.root().join("placer.toml");
+        fs::write(&settings, "").expect("written");
+        for path in [host.root(), &program, &settings] {
+            fs::set_permissions(path, PermissionsExt::from_mode(0o755)).expect("set");
+        }
+        question = Command::new(program);
+        question.uid(NOBODY).gid(NOBODY).env_clear().current_dir("/");
+        question.env("PLACER_CONFIG", settings);
     }
+    question.args(["advise", "4:500"]).env("PLACER_ROOT", host.root());
     let denied = format!("placer: cannot read {}: Permission denied (os error 13)", path.display());
-    assert_eq!(host.advise(), failed(2, &denied));
+    assert_eq!(said(&mut question), failed(2, &denied));
 }
 
 #[test]
@@ -777,7 +790,7 @@ fn a_state_directory_of_somebody_else_is_refused() {
     fs::create_dir(state.dir()).expect("made");
     let me = state.dir().metadata().expect("there").uid();
     if chown(state.dir(), Some(SOMEBODY), None).is_err() {
-        eprintln!("skipped: no right to give a directory to somebody else");
+        testkit::require::skip("no right to give a directory to somebody else");
         return;
     }
     let owner = format!("expected it to belong to user {me}, found user {SOMEBODY}");
@@ -830,7 +843,7 @@ fn ask_on_tmpfs(options: &str, before: &str, after: &str) -> Option<(Asked, Stri
             Some((asked, left))
         }
         other => {
-            eprintln!("skipped: no right to mount a file system: {other:?}");
+            testkit::require::skip(format!("no right to mount a file system: {other:?}"));
             None
         }
     }
@@ -884,7 +897,7 @@ fn under_numads_name_a_bad_state_directory_costs_no_answer_either() {
     numad.env("PLACER_NUMAD_LOG", state.tmp.path().join("log"));
     let (code, stdout, stderr) = said(&mut numad);
     if code == Some(1) {
-        eprintln!("skipped: this machine is none that numad could read: {stderr}");
+        testkit::require::skip(format!("this machine is none that numad could read: {stderr}"));
         return;
     }
     let kind = "expected a directory of ordinary files, found something else";

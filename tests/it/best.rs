@@ -9,7 +9,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use common::{json, placer_on, run, shared, text};
+use common::{json, placer_on, run, text};
+
+use crate::golden::corpus::Machines;
 
 /// Writes a host of the golden rows as a recorded machine. How a node's idle time is spread over
 /// its CPUs does not matter.
@@ -56,8 +58,8 @@ fn write_machine(host: &Value, root: &Path) {
 
 #[test]
 fn all_golden_rows_through_the_program() {
-    let Some(golden) = shared("golden/best.jsonl") else { return };
-    let rows = std::fs::read_to_string(golden).expect("the rows");
+    let golden = common::project().join("engine/tests/golden/best.jsonl");
+    let rows = std::fs::read_to_string(golden).expect("the rows are part of the project");
     let scratch = tempfile::tempdir().expect("a directory");
     let mut count = 0;
     for (line, row) in rows.lines().enumerate() {
@@ -102,10 +104,9 @@ fn all_golden_rows_through_the_program() {
 /// Where `best` differs from numad's set, it is for a reason that is one of those named.
 #[test]
 fn best_differs_from_numad_for_named_reasons_only() {
-    let Some(golden) = shared("golden/fixtures") else { return };
+    let machines = Machines::unpack();
     let mut reasons = std::collections::BTreeMap::<String, u32>::new();
-    for entry in std::fs::read_dir(golden).expect("a folder") {
-        let root = entry.expect("an entry").path();
+    for root in machines.all() {
         for request in ["1", "1:100", "2:500", "4:500", "8:4096", "16:16384", "0:2048"] {
             let output = placer_on(&root, &["advise", "--json", request]);
             if !output.status.success() {

@@ -350,7 +350,7 @@ fn the_limits_of_this_process_bound_no_recorded_machine() {
     taskset.args(["-c", "0", PLACER, "advise", "2:500", "--cpus", "--root"]).arg(host.path());
     match taskset.env_clear().env("PATH", "/usr/bin:/bin").output() {
         Ok(output) => assert_eq!(told(&output), answer("4-7")),
-        Err(e) => eprintln!("skipped: taskset: {e}"),
+        Err(e) => testkit::require::skip(format!("taskset: {e}")),
     }
 }
 
@@ -366,7 +366,7 @@ fn the_limits_of_this_process_bound_the_live_answer() {
     match taskset.output() {
         Ok(output) if output.status.success() => assert_eq!(text(&output.stdout), "0\n"),
         // No such CPU for us, or a host without nodes.
-        other => eprintln!("skipped: {other:?}"),
+        other => testkit::require::skip(format!("{other:?}")),
     }
 }
 
@@ -511,7 +511,7 @@ fn a_reader_that_goes_away_is_no_failure() {
     bash.args(["-c", line, PLACER]).env_clear().env("PATH", "/usr/bin:/bin");
     match bash.env("PLACER_ROOT", host.path()).output() {
         Ok(output) => assert_eq!(told(&output), (Some(0), "{\n".to_owned(), String::new())),
-        Err(e) => eprintln!("skipped: bash: {e}"),
+        Err(e) => testkit::require::skip(format!("bash: {e}")),
     }
 }
 
@@ -568,7 +568,7 @@ fn live(state: &Path, window: &str) -> Option<Duration> {
     let args = ["advise", "0.01:1", "--window", window];
     let output = run(placer().args(args).env("PLACER_STATE_DIR", state));
     if !output.status.success() {
-        eprintln!("skipped: this machine cannot be asked: {}", text(&output.stderr));
+        testkit::require::skip(format!("this machine cannot be asked: {}", text(&output.stderr)));
         return None;
     }
     Some(since.elapsed())
@@ -627,11 +627,8 @@ fn the_decision_is_emitted_as_settings_for_other_programs() {
 
 /// Each library more is found, mapped and bound at every start; see `src/bin/placer/start_up.rs`.
 #[test]
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn the_program_loads_the_c_library_and_no_other() {
-    if cfg!(not(all(target_os = "linux", target_env = "gnu"))) {
-        eprintln!("skipped: another loader than glibc's");
-        return;
-    }
     // The loader lists them in the program's place: "libc.so.6 => /lib/... (0x7f...)".
     let listed = run(Command::new(PLACER).env("LD_TRACE_LOADED_OBJECTS", "1"));
     let listed = text(&listed.stdout);

@@ -167,7 +167,7 @@ fn claims_are_made_and_ended_by_whom_may() {
         assert_eq!(claim(parameters.clone())["error"], error, "{parameters}");
     }
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: only root can ask as somebody else");
+        testkit::require::skip("only root can ask as somebody else");
         return;
     }
     // Somebody else, by placer's own client.
@@ -263,7 +263,7 @@ fn it_writes_down_who_has_come_for_a_hold_so_that_it_ends_with_him() {
 #[test]
 fn a_users_guest_takes_over_that_users_hold_and_roots_guest_only_roots() {
     if !nix::unistd::geteuid().is_root() {
-        return eprintln!("skipped: only root can ask as another user");
+        return testkit::require::skip("only root can ask as another user");
     }
     const STRANGER: u32 = 65_534;
     let daemon = Daemon::start(None, "user-cpus = \"1000%\"\n");
@@ -409,7 +409,7 @@ fn an_independent_client_is_answered() {
         tried.is_ok_and(|status| status.success())
     };
     let Some(python) = ["python3", venv.as_str()].into_iter().find(has) else {
-        eprintln!("skipped: no Python has the package varlink (ci/deps test installs it)");
+        testkit::require::skip("no Python has the package varlink (ci/deps test installs it)");
         return;
     };
     let daemon = Daemon::start(Some(&fixture("ring-4")), "");
@@ -563,7 +563,7 @@ impl Machines {
             path
         });
         if definition.is_none() {
-            eprintln!("skipped: no machines, since qemu-system-x86_64 is not installed");
+            testkit::require::skip("no machines, since qemu-system-x86_64 is not installed");
         }
         Self { definition, running: Vec::new() }
     }

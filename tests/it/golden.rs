@@ -1,6 +1,6 @@
 //! Recorded answers of both versions of the real numad, reproduced to the byte.
 
-mod corpus;
+pub(crate) mod corpus;
 
 use std::path::Path;
 

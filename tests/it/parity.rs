@@ -80,7 +80,7 @@ fn difference(theirs: &Value) -> Option<String> {
 #[test]
 fn the_engine_answers_as_the_real_numad_does() {
     if let Some(why) = obstacle() {
-        eprintln!("skipped: {why}");
+        testkit::require::skip(why);
         return;
     }
     let seed = std::env::var("PLACER_PARITY_SEED").unwrap_or_else(|_| "placer-1".to_owned());

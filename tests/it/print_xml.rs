@@ -106,7 +106,7 @@ fn libvirt_validates_and_defines_what_is_printed() {
     let schema = Path::new("/usr/share/libvirt/schemas/domain.rng");
     let virsh = Command::new("virsh").arg("--version").output().is_ok();
     if !schema.exists() || !virsh {
-        eprintln!("skipped: no virsh or no schemas of libvirt (Debian: libvirt-clients)");
+        testkit::require::skip("no virsh or no schemas of libvirt (Debian: libvirt-clients)");
         return;
     }
     let host_dir = tempfile::tempdir().expect("a directory");

@@ -168,11 +168,11 @@ impl Drop for Guest {
 fn ps_tells_where_a_guests_memory_is_and_whether_that_was_advised() {
     let live = SysRoot::live();
     if !live.dir().join("sys/devices/system/node/node0/meminfo").exists() {
-        eprintln!("skipped: this machine tells no node 0");
+        testkit::require::skip("this machine tells no node 0");
         return;
     }
     let Some(guest) = Guest::start(64) else {
-        eprintln!("skipped: python3 is not there");
+        testkit::require::skip("python3 is not there");
         return;
     };
     let tmp = tempfile::tempdir().expect("a directory");

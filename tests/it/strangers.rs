@@ -90,7 +90,7 @@ impl Stage {
         };
         let able = "[ $(id -u) = 0 ] && mount -t tmpfs -o size=8k,mode=755 none /mnt";
         if !private(able).is_ok_and(|output| output.status.success()) {
-            eprintln!("skipped: needs root, and mounts of its own (unshare --mount)");
+            testkit::require::skip("needs root, and mounts of its own (unshare --mount)");
             return None;
         }
         let start = Instant::now();
@@ -149,7 +149,7 @@ fn a_state_directory_of_another_user() {
     fs::set_permissions(&theirs, PermissionsExt::from_mode(0o755)).expect("set");
     let owned = std::os::unix::fs::chown(&theirs, STRANGER.parse().ok(), None);
     if owned.is_err() {
-        return eprintln!("skipped: only root gives a directory away");
+        return testkit::require::skip("only root gives a directory away");
     }
     stage.refuses(&theirs, &format!("found user {STRANGER}"));
 }
@@ -464,7 +464,7 @@ fn a_crowd() {
 fn beside_a_crowd(threads: u32) -> Option<(Duration, Duration)> {
     let stage = Stage::new();
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: only root becomes another user");
+        testkit::require::skip("only root becomes another user");
         return None;
     }
     if !this_machine() {
@@ -556,7 +556,7 @@ fn too_few_descriptors() {
 #[test]
 fn a_planted_set_id_file_does_not_give_its_mode_to_a_picture() {
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: only root can give a file to another user");
+        testkit::require::skip("only root can give a file to another user");
         return;
     }
     let stranger = STRANGER.parse().ok();

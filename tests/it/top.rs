@@ -22,7 +22,7 @@ impl Tmux {
     /// Returns `None`, and says so, where there is no tmux.
     fn start() -> Option<Self> {
         if Command::new("tmux").arg("-V").output().is_err() {
-            eprintln!("skipped: there is no tmux here");
+            testkit::require::skip("there is no tmux here");
             return None;
         }
         let tmux = Self { dir: tempfile::tempdir().expect("a directory") };

@@ -557,7 +557,7 @@ mod tests {
     fn an_owner_in_a_pid_namespace_below_this_one_is_found() {
         let unshare = ["--fork", "--pid", "--mount-proc", "--kill-child", "sleep", "60"];
         let mut outer = Command::new("unshare").args(unshare).stdin(Stdio::null()).spawn();
-        let Ok(outer) = &mut outer else { return eprintln!("skipped: unshare is not there") };
+        let Ok(outer) = &mut outer else { return testkit::require::skip("unshare is not there") };
         let mut look = Processes::look().expect("a live host");
         let mut found = None;
         for _ in 0..200 {
@@ -583,7 +583,7 @@ mod tests {
             let sees_all = look.pid_namespace == FIRST_PID_NAMESPACE;
             assert_eq!(look.fate(&owned(owner)) == Fate::Dead, sees_all);
         } else {
-            eprintln!("skipped: no pid namespace can be made here");
+            testkit::require::skip("no pid namespace can be made here");
         }
     }
 }

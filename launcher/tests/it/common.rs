@@ -12,7 +12,7 @@ use placer_launcher::domain::Domain;
 pub(crate) fn have_xmllint(test: &str) -> bool {
     let there = Command::new("xmllint").arg("--version").output().is_ok();
     if !there {
-        eprintln!("skipped {test}: no xmllint here (Debian: libxml2-utils)");
+        testkit::require::skip(format!("{test}: no xmllint here (Debian: libxml2-utils)"));
     }
     there
 }

@@ -18,7 +18,7 @@ fn output(command: &mut Command) -> Option<Output> {
     match command.output() {
         Ok(output) => Some(output),
         Err(error) => {
-            eprintln!("skipped: {}: {error}", command.get_program().display());
+            testkit::require::skip(format!("{}: {error}", command.get_program().display()));
             None
         }
     }
@@ -38,7 +38,7 @@ fn numactl_accepts_each_mode() {
             // Neither an old numactl nor an old kernel knows these.
             let known = mode.since().is_none() && !said.contains("not implemented");
             assert!(!known, "numactl {options}: {said}");
-            eprintln!("skipped: numactl {options}");
+            testkit::require::does_not_apply(format!("numactl {options}"));
             continue;
         }
         let text = String::from_utf8_lossy(&output.stdout);

@@ -18,7 +18,7 @@ use placer_launcher::{Binding, Ended, MemoryMode, Step, Waiting, lxc};
 fn program(places: &[&str]) -> Option<PathBuf> {
     let found = places.iter().map(PathBuf::from).find(|path| path.is_file());
     if found.is_none() {
-        eprintln!("skipped: there is no {}", places[0]);
+        testkit::require::skip(format!("there is no {}", places[0]));
     }
     found
 }
@@ -26,7 +26,7 @@ fn program(places: &[&str]) -> Option<PathBuf> {
 fn may_run() -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
-        eprintln!("skipped: not root");
+        testkit::require::skip("not root");
     }
     root && program(&["/usr/bin/lxc-execute"]).is_some()
 }
@@ -114,7 +114,7 @@ fn its_first_instruction_is_bound() {
             assert!(on.into_iter().all(|share| share.starts_with(&node)), "{line}");
         }
     } else {
-        eprintln!("skipped: memory of a container: a kernel without NUMA");
+        testkit::require::does_not_apply("memory of a container: a kernel without NUMA");
     }
     if Tree::read(Path::new("/")).cpuset == Cpuset::V2 {
         assert!(seen.contains(&format!("Mems_allowed_list:\t{}\n", binding.memory)), "{seen}");

@@ -84,7 +84,7 @@ fn waited(started: Started<'_>) -> Result<Ended, LaunchError> {
 fn has_qemu() -> bool {
     let found = Command::new("qemu-system-x86_64").arg("--version").output().is_ok();
     if !found {
-        eprintln!("skipped: qemu-system-x86_64 is not installed");
+        testkit::require::skip("qemu-system-x86_64 is not installed");
     }
     found && cfg!(target_arch = "x86_64")
 }
@@ -156,7 +156,7 @@ fn a_real_machine_is_bound_thread_by_thread_before_it_runs() {
     assert_eq!(vcpus, 2, "{names:?}");
     let maps = fs::read_to_string(format!("/proc/{pid}/numa_maps")).unwrap_or_default();
     match maps.is_empty() {
-        true => eprintln!("skipped: the kernel tells no memory policies"),
+        true => testkit::require::does_not_apply("the kernel tells no memory policies"),
         // Its own memory by the policy of the process, and the machine's by its backend's.
         false => assert!(maps.contains("bind=static:") && maps.contains("bind:"), "{maps}"),
     }
@@ -219,12 +219,15 @@ fn vcpus_that_share_a_thread_share_its_cpus() {
 fn a_machine_in_a_group_of_its_own_leaves_none() {
     let tree = Tree::read(Path::new("/"));
     let Some(mount) = &tree.mount else {
-        eprintln!("skipped: no cgroup v2 is mounted here");
+        testkit::require::does_not_apply("no cgroup v2 is mounted here");
         return;
     };
     let parent = mount.join(format!("test-qemu-{}", std::process::id()));
     if let Err(error) = fs::create_dir(&parent) {
-        eprintln!("skipped: no group can be made here: {}: {error}", parent.display());
+        testkit::require::does_not_apply(format!(
+            "no group can be made here: {}: {error}",
+            parent.display()
+        ));
         return;
     }
     let tmp = tempfile::tempdir().expect("a directory");
@@ -312,7 +315,7 @@ fn a_pin_that_the_kernel_refuses_ends_the_machine() {
 /// A program that is no QEMU but has its control channel: a shell script.
 fn fake(dir: &Path, talk: &str) -> Option<PathBuf> {
     if !Path::new("/bin/bash").exists() {
-        eprintln!("skipped: bash is not installed");
+        testkit::require::skip("bash is not installed");
         return None;
     }
     let file = dir.join("emulator");

@@ -32,7 +32,7 @@ fn names(dir: &Path) -> Vec<String> {
 fn ask(program: &str, args: &[&str], dir: &Path) -> Option<String> {
     let output = match Command::new(program).args(args).current_dir(dir).output() {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            eprintln!("skipped: {program} is not installed");
+            testkit::require::skip(format!("{program} is not installed"));
             return None;
         }
         output => output.expect("it runs"),

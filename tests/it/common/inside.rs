@@ -20,7 +20,7 @@ pub(crate) fn inside(name: &str, test: impl FnOnce()) {
         return test();
     }
     if let Some(why) = obstacle() {
-        eprintln!("skipped: {why}");
+        testkit::require::skip(why);
         return;
     }
     let this = std::env::current_exe().expect("a path");

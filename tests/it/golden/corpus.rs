@@ -20,6 +20,14 @@ impl Machines {
         Self(dir)
     }
 
+    /// Returns the directories of all machines, sorted.
+    pub(crate) fn all(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.0.path()).expect("unpacked");
+        let mut all: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+        all.sort();
+        all
+    }
+
     /// Returns the directory of the machine that a row is about.
     pub(crate) fn of(&self, row: &Value) -> PathBuf {
         self.0.path().join(row["machine"].as_str().expect("a machine"))

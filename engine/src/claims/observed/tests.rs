@@ -168,7 +168,7 @@ fn a_guest_on_this_host_is_found_kept_and_forgotten() {
     let state = StateDir::open(&tmp.path().join("state")).expect("made");
     let program = tmp.path().join("qemu-system-test");
     if fs::copy("/bin/sleep", &program).is_err() {
-        return eprintln!("skipped: no /bin/sleep");
+        return testkit::require::skip("no /bin/sleep");
     }
     let me = nix::unistd::geteuid().as_raw();
     let find = || {

@@ -155,16 +155,16 @@ fn a_copy_answers_as_the_original_and_a_copy_of_it_is_the_same() {
 }
 
 #[test]
-fn golden_machines_answer_the_same_from_a_copy() {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/golden/fixtures");
-    let Ok(fixtures) = fs::read_dir(&golden) else {
-        eprintln!("skipped: {} is not there", golden.display());
-        return;
-    };
+fn recorded_machines_answer_the_same_from_a_copy() {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sysfs-fixtures");
+    let fixtures = fs::read_dir(&own).expect("the machines are part of the project");
     let tmp = tempfile::tempdir().expect("a directory");
     let mut count = 0;
     for fixture in fixtures {
         let fixture = fixture.expect("listed").path();
+        if !fixture.join("sys").is_dir() {
+            continue;
+        }
         let copy = tmp.path().join(fixture.file_name().expect("a name"));
         let recorded = record(&SysRoot::at(&fixture), &copy, Duration::ZERO)
             .unwrap_or_else(|e| panic!("{}: {e}", fixture.display()));
@@ -172,7 +172,7 @@ fn golden_machines_answer_the_same_from_a_copy() {
         assert_eq!(answers(&copy), answers(&fixture), "{}", fixture.display());
         count += 1;
     }
-    assert!(count > 0, "{} is empty", golden.display());
+    assert!(count > 10, "{count} machines in {}", own.display());
 }
 
 #[test]
