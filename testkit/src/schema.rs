@@ -53,6 +53,7 @@ impl Checker<'_> {
             "const" => told == value,
             "enum" => told.as_array().expect("choices").contains(value),
             "minimum" => value.as_f64().is_none_or(|n| n >= told.as_f64().expect("a number")),
+            "maximum" => value.as_f64().is_none_or(|n| n <= told.as_f64().expect("a number")),
             "pattern" => value.as_str().is_none_or(|text| {
                 let pattern = told.as_str().expect("a pattern");
                 regex::Regex::new(pattern).expect("a good pattern").is_match(text)

@@ -412,7 +412,7 @@ fn ten_megabytes_of_garbage_are_refused_by_size() {
 #[test]
 fn damaged_cpu_counters_are_named_with_line_and_byte() {
     for (stat, where_and_what) in [
-        ("cpu0 1 2\n", "1:9: expected four numbers of ticks, found the end of the line"),
+        ("cpu0 1 2\n", "1:9: expected four or more numbers of ticks, found the end of the line"),
         (
             "cpu 1\ncpu99999999 1 1 1 1\n",
             "2:4: expected a CPU id of at most 1048575, found \"99999999 1 1 1 1\"",
@@ -714,7 +714,7 @@ fn a_saved_sample_of_other_cpus_does_not_serve() {
 
 #[test]
 fn a_damaged_saved_sample_is_as_good_as_none_and_is_replaced() {
-    for damage in ["", "{", "[]", "\u{0}", "{\"version\":2}", "null", "7"] {
+    for damage in ["", "{", "[]", "\u{0}", "{\"version\":1}", "null", "7"] {
         let state = State::new();
         state.ask(10);
         fs::write(state.saved(), damage).expect("written");
@@ -722,7 +722,7 @@ fn a_damaged_saved_sample_is_as_good_as_none_and_is_replaced() {
         let file = fs::read(state.saved()).expect("a saved sample");
         assert!(
             serde_json::from_slice::<serde_json::Value>(&file)
-                .is_ok_and(|file| file["version"] == 1)
+                .is_ok_and(|file| file["version"] == 2)
         );
     }
 }
