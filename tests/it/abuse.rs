@@ -1,6 +1,5 @@
 //! Socket and queue abused at once, in private namespaces, while clients of both are answered. For
 //! `PLACER_SOAK_SECONDS` (at most 60), as `make test-daemon` does.
-#![cfg(feature = "hwloc")]
 
 use crate::common;
 use crate::common::inside;

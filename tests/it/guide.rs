@@ -4,8 +4,6 @@
 //! `TRYCMD=overwrite cargo test --test it guide::` writes what the commands print; the diff is read, then
 //! committed. Run once, with all features: the pages show devices.
 
-#![cfg(feature = "hwloc")]
-
 use crate::common;
 
 mod elsewhere;

@@ -1,6 +1,5 @@
 //! The daemon where things are short, stuck or hostile: descriptors, a sampler that hangs, the metrics
 //! port, a client in another pid namespace, somebody else in its place. Once is enough.
-#![cfg(feature = "hwloc")]
 
 use crate::common;
 use crate::common::daemon;

@@ -2,7 +2,6 @@
 //! of `/bin/true`, and 1 ms; an answer with a sample at hand twice that of `numactl -H`; a launch twice that
 //! of numactl's. Both take their turns, medians count, and a machine that is busy with other things may
 //! spoil some rounds.
-#![cfg(feature = "hwloc")]
 
 use crate::common;
 use crate::common::daemon;

@@ -26,7 +26,6 @@
 //! | 26, options beside a query stay | `d26_options_beside_a_question_are_its_own` |
 //! | 27, huge pages | `d27_huge_pages_are_left_alone` |
 //! | 28, two seconds for each query | `d28_an_answer_takes_no_two_seconds` |
-#![cfg(feature = "hwloc")]
 
 use crate::common;
 use crate::common::inside;

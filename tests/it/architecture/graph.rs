@@ -28,7 +28,7 @@ impl Graph {
         for (module, text) in &texts {
             for path in paths(text) {
                 let Some(path) = names.absolute(module, &path) else { continue };
-                let named = names.module(path, 8);
+                let named = names.module(&path, 8);
                 if named != **module {
                     edges.insert(((*module).clone(), named));
                 }
@@ -115,7 +115,7 @@ impl Names<'_> {
     }
 
     /// Returns the module in which a name is defined.
-    fn module(&self, path: Module, depth: u32) -> Module {
+    fn module(&self, path: &[String], depth: u32) -> Module {
         let longest = (0..=path.len()).rev().find(|&len| self.modules.contains_key(&path[..len]));
         let module = path[..longest.unwrap_or(0)].to_vec();
         let Some(name) = path.get(module.len()) else { return module };
@@ -124,7 +124,7 @@ impl Names<'_> {
         match target {
             Some(mut target) if depth > 0 && target != path[..=module.len()] => {
                 target.extend_from_slice(&path[module.len() + 1..]);
-                self.module(target, depth - 1)
+                self.module(&target, depth - 1)
             }
             _ => module,
         }

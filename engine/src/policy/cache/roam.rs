@@ -16,7 +16,7 @@
 //!   λ is at least λ₀ of these.
 //! - For λ in [a, b] a share is at most (idle + (b − 1) × capacity) / C, and Σ s² is largest when the
 //!   largest shares are filled first, so the cost is at least a × (1 + κ × (1 − Σ of that filling)). The
-//!   range from λ₀ up is cut into [`SEGMENTS`] pieces; above the last one the cost is at least its end.
+//!   range from λ₀ up is cut into `SEGMENTS` pieces; above the last one the cost is at least its end.
 
 use super::Proof;
 

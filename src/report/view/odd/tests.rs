@@ -222,7 +222,7 @@ fn memory_that_nodes_report_wrongly() {
     let text = "100 huge pages of 2.0 MiB are reserved by programs that have not touched them: 50 of the \
                 free ones are left";
     check("reserved-huge-pages", text, |view| {
-        view.reserved_huge = vec![(Bytes::new(2 << 20), 100, 50)]
+        view.reserved_huge = vec![(Bytes::new(2 << 20), 100, 50)];
     });
 }
 
