@@ -52,6 +52,7 @@ impl Checker<'_> {
             },
             "const" => told == value,
             "enum" => told.as_array().expect("choices").contains(value),
+            "maximum" => value.as_f64().is_none_or(|n| n <= told.as_f64().expect("a number")),
             "minimum" => value.as_f64().is_none_or(|n| n >= told.as_f64().expect("a number")),
             "maximum" => value.as_f64().is_none_or(|n| n <= told.as_f64().expect("a number")),
             "pattern" => value.as_str().is_none_or(|text| {

@@ -202,8 +202,8 @@ fn sampling_allocates_nothing_for_each_cpu() {
 /// Names what a child process of this test program does; absent in the parent.
 const TASK: &str = "PLACER_BUDGET_TASK";
 
-/// The ordinary answer of policy `best` makes nothing but the advice: its nodes, CPUs and split. What
-/// all answers on a snapshot have in common is made by the first one, or by the Engine.
+/// The ordinary answer of policy `best` makes nothing but the advice: its nodes, those with memory, its CPUs,
+/// the usable ones, and the split. What all answers on a snapshot have in common is made by the first one, or by the Engine.
 #[test]
 fn an_ordinary_answer_allocates_only_what_it_returns() {
     for machine in [Machine { nodes: 2, cpus: 16 }, Machine { nodes: 64, cpus: 4096 }] {
@@ -215,7 +215,7 @@ fn an_ordinary_answer_allocates_only_what_it_returns() {
         let first = allocations_of(ask);
         let again = allocations_of(ask);
         eprintln!("{}: {first} allocations, then {again}", machine.name());
-        assert!(again <= 3 && first > again, "{first}, {again}");
+        assert!(again <= 5 && first > again, "{first}, {again}");
     }
 }
 

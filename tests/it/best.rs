@@ -242,7 +242,7 @@ fn best_differs_from_numad_for_named_reasons_only_on_generated_hosts() {
     assert!(others.len() >= 5, "{others:?}");
 }
 
-/// On quiet hosts of equal nodes the two rules agree nearly always.
+/// On quiet hosts of equal nodes policy best and the rules of numad 2015 agree nearly always.
 #[test]
 fn on_quiet_equal_hosts_best_agrees_with_numad() {
     let scratch = tempfile::tempdir().expect("a directory");
@@ -268,7 +268,7 @@ fn on_quiet_equal_hosts_best_agrees_with_numad() {
             for request in ["1:100", "2:500", "4:2048", "4:8192", "6:12000", "7:1000"] {
                 let best = text(&placer_on(&root, &["advise", request]).stdout);
                 let numad =
-                    text(&placer_on(&root, &["advise", "--policy", "numad", request]).stdout);
+                    text(&placer_on(&root, &["advise", "--policy", "numad-2015", request]).stdout);
                 same += u32::from(best == numad);
                 all += 1;
             }

@@ -1,5 +1,7 @@
 //! Which caches, and so which CPUs, of the chosen nodes a guest's threads may roam over.
 
+use std::borrow::Cow;
+
 use super::error::AdviseError;
 use super::usable::Usable;
 use crate::advice::{Advice, CacheShare, Share};
@@ -44,15 +46,25 @@ pub(super) fn place(
     for id in nodes.iter() {
         let Some(at) = topology.nodes().iter().position(|node| node.id == id) else { continue };
         let Some(node) = topology.nodes().get(at) else { continue };
-        let allowed = usable.cpus_of(snapshot, &std::iter::once(id).collect());
+        let allowed = match snapshot.host().roaming_of(at) {
+            Some(cpus) if usable.all_cpus() => Cow::Borrowed(cpus),
+            _ => Cow::Owned(usable.cpus_of(snapshot, &std::iter::once(id).collect())),
+        };
         let smt_percent = super::rules(request).smt_percent;
         let ready = usable.all_cpus().then(|| ready_offers(snapshot, smt_percent, at)).flatten();
         let share = split.iter().find(|share| share.node == id).map(|share| share.cpus);
         let cpus = if nodes.len() == 1 { request.cpus.as_cpus() } else { share.unwrap_or(0.0) };
-        let Some(chosen) = choose(snapshot, request, node, &allowed, ready, cpus) else { continue };
-        inside.cpus = inside.cpus.union(&chosen.cpus);
-        inside.usable = inside.usable.union(&allowed);
-        inside.caches.extend(chosen.caches);
+        let chosen = ready
+            .and_then(|ready| at_once(snapshot, request, node, &allowed, ready, cpus))
+            .or_else(|| choose(snapshot, request, node, &allowed, ready, cpus));
+        let Some(chosen) = chosen else { continue };
+        add(&mut inside.cpus, chosen.cpus);
+        add(&mut inside.usable, allowed.into_owned());
+        if inside.caches.is_empty() {
+            inside.caches = chosen.caches;
+        } else {
+            inside.caches.extend(chosen.caches);
+        }
         #[expect(clippy::cast_precision_loss, reason = "costs that matter are small")]
         let cost = chosen.cost_ppm.map(|cost| cost as f64 / 1e6);
         inside.cost = match (inside.cost, cost) {
@@ -137,6 +149,38 @@ struct Placement {
     cost_ppm: Option<u64>,
 }
 
+/// Adds CPUs to a set; the first ones are moved.
+fn add(all: &mut CpuSet, cpus: CpuSet) {
+    *all = if all.is_empty() { cpus } else { all.union(&cpus) };
+}
+
+/// The ordinary answer, which makes nothing but what it returns: no claim owns a CPU, all cores are alike, and
+/// one cache holds the guest without contention, or caches are not looked at.
+fn at_once(
+    snapshot: &Snapshot,
+    request: &Request,
+    node: &Node,
+    allowed: &CpuSet,
+    ready: &[Offer],
+    cpus: f64,
+) -> Option<Placement> {
+    let alike = snapshot.topology().slow_cpus().is_empty();
+    if !alike || !snapshot.charges().pinned().is_empty() || allowed.is_empty() {
+        return None;
+    }
+    if !looks_at_caches(request, node) {
+        return Some(Placement { cpus: allowed.clone(), ..Placement::default() });
+    }
+    if request.cache.mode != Mode::Prefer {
+        return None;
+    }
+    let (at, cost) = roam::one_without_contention(ready, &roam_rules(request, cpus))?;
+    let Cache { level, size, cpus, .. } = node.caches.get(at)?;
+    let cpus = if cpus.is_subset(allowed) { cpus.clone() } else { cpus.intersection(allowed) };
+    let share = CacheShare { node: node.id, level: *level, size: *size, cpus: cpus.clone() };
+    Some(Placement { cpus, caches: vec![share], cost_ppm: Some(cost) })
+}
+
 /// Chooses the caches of one node for the part of a guest that runs there.
 ///
 /// `allowed` are the CPUs that may be used at all; `ready` what the node's caches offer if all of them may be.
@@ -209,16 +253,20 @@ fn roam_over(request: &Request, node: &Node, mut offers: Vec<Offer>, cpus: f64) 
     } else if request.cache.mode == Mode::Largest {
         only_largest(&node.caches, &mut offers, cpus);
     }
-    let rules = roam::Rules {
-        cpus,
-        penalty_percent: request.cache.penalty_percent,
-        pack: super::rules(request).prefer == Prefer::Pack,
-        effort: EFFORT,
-    };
+    let rules = roam_rules(request, cpus);
     if looks_at_caches(request, node) && request.cache.mode == Mode::Require {
         return one_cache(&offers, &rules).unwrap_or_else(|| roam::choose(&offers, &rules));
     }
     roam::choose(&offers, &rules)
+}
+
+fn roam_rules(request: &Request, cpus: f64) -> roam::Rules {
+    roam::Rules {
+        cpus,
+        penalty_percent: request.cache.penalty_percent,
+        pack: super::rules(request).prefer == Prefer::Pack,
+        effort: EFFORT,
+    }
 }
 
 /// Chooses the one cache with enough CPUs that costs least, then by idle CPUs and position.

@@ -121,7 +121,7 @@ fn bash_completes() {
     for (words, found) in [
         ("placer adv", "advise\n"),
         ("placer advise --expl", "--explain\n"),
-        ("placer advise --policy ''", "best\nnumad\n"),
+        ("placer advise --policy ''", "best\nnumad\nnumad-2015\nnumad-2025\n"),
     ] {
         assert_eq!(complete(words).as_deref().unwrap_or(found), found, "{words}");
     }
@@ -148,7 +148,10 @@ fn fish_completes() {
     };
     for (words, found) in [
         ("placer advi", vec!["advise".to_owned()]),
-        ("placer advise --policy ", vec!["best".to_owned(), "numad".to_owned()]),
+        (
+            "placer advise --policy ",
+            ["best", "numad", "numad-2015", "numad-2025"].map(str::to_owned).to_vec(),
+        ),
     ] {
         assert_eq!(complete(words).unwrap_or_else(|| found.clone()), found, "{words}");
     }

@@ -84,7 +84,7 @@ const PPM_ONE: u64 = 1_000_000;
 
 /// Returns the answer and its cost where a single cache costs 1: then the lowest cost is 1, and of the
 /// single caches within 2 % of it the most (or least) idle one wins.
-fn one_without_contention(offers: &[Offer], rules: &Rules) -> Option<(usize, u64)> {
+pub(crate) fn one_without_contention(offers: &[Offer], rules: &Rules) -> Option<(usize, u64)> {
     let cpus = rules.cpus.max(0.01);
     let mut found: Option<(usize, u64, i64)> = None;
     let mut free_of_contention = false;
