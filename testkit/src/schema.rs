@@ -54,7 +54,6 @@ impl Checker<'_> {
             "enum" => told.as_array().expect("choices").contains(value),
             "maximum" => value.as_f64().is_none_or(|n| n <= told.as_f64().expect("a number")),
             "minimum" => value.as_f64().is_none_or(|n| n >= told.as_f64().expect("a number")),
-            "maximum" => value.as_f64().is_none_or(|n| n <= told.as_f64().expect("a number")),
             "pattern" => value.as_str().is_none_or(|text| {
                 let pattern = told.as_str().expect("a pattern");
                 regex::Regex::new(pattern).expect("a good pattern").is_match(text)
