@@ -3,35 +3,13 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
+pub(crate) use testkit::random::Rng;
+
 use placer_engine::parse::meminfo::NodeMeminfo;
 use placer_engine::{
     Bytes, CpuId, CpuShare, CpuTimes, Host, HostFiles, Instant, NodeFiles, NodeId, NodeMemory,
     Request, Sample, Snapshot, TextFile,
 };
-
-/// Even random numbers (splitmix64).
-pub(crate) struct Dice(pub(crate) u64);
-
-impl Dice {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(crate) fn real(&mut self, low: f64, high: f64) -> f64 {
-        low + (high - low) * (self.next() >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    pub(crate) fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-
-    pub(crate) fn pick<T: Copy>(&mut self, of: &[T]) -> T {
-        of[self.below(of.len() as u64) as usize]
-    }
-}
 
 /// How the nodes of a host are joined.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,7 +35,7 @@ pub(crate) const BUILT: &[Shape] =
 /// Those that only a test thinks of.
 pub(crate) const ARBITRARY: &[Shape] = &[Shape::Any, Shape::Even];
 
-fn distance(dice: &mut Dice, shape: Shape, n: usize, i: usize, j: usize) -> u64 {
+fn distance(rng: &mut Rng, shape: Shape, n: usize, i: usize, j: usize) -> u64 {
     let side = (1..).find(|s| s * s >= n).unwrap_or(1);
     let hops = match shape {
         _ if i == j => return 10,
@@ -65,7 +43,7 @@ fn distance(dice: &mut Dice, shape: Shape, n: usize, i: usize, j: usize) -> u64 
         Shape::Pairs => return if i / 2 == j / 2 { 12 } else { 22 },
         Shape::Tree if i / 4 == j / 4 => return 12,
         Shape::Tree => return if i / 16 == j / 16 { 16 } else { 28 },
-        Shape::Any | Shape::Even => return 11 + dice.below(30),
+        Shape::Any | Shape::Even => return 11 + rng.below(30),
         Shape::Ring => ((n + i - j) % n).min((n + j - i) % n),
         Shape::Mesh => (i / side).abs_diff(j / side) + (i % side).abs_diff(j % side),
     };
@@ -95,13 +73,13 @@ impl Plan {
     }
 
     /// Returns how such a host is built.
-    pub(crate) fn host(&self, dice: &mut Dice, shape: Shape) -> Arc<Host> {
+    pub(crate) fn host(&self, rng: &mut Rng, shape: Shape) -> Arc<Host> {
         let n = self.nodes;
         let mut table = vec![0; n * n];
         for i in 0..n {
             for j in 0..n {
                 let twin = if shape == Shape::Even && j < i { table[j * n + i] } else { 0 };
-                table[i * n + j] = if twin > 0 { twin } else { distance(dice, shape, n, i, j) };
+                table[i * n + j] = if twin > 0 { twin } else { distance(rng, shape, n, i, j) };
             }
         }
         let file = |text: String| TextFile { path: "made".into(), text: text.into_bytes() };
@@ -128,17 +106,17 @@ impl Plan {
     }
 
     /// Returns such a host at one moment.
-    pub(crate) fn snapshot(&self, dice: &mut Dice, host: &Arc<Host>) -> Snapshot {
+    pub(crate) fn snapshot(&self, rng: &mut Rng, host: &Arc<Host>) -> Snapshot {
         let (mut before, mut now) = (Vec::new(), Vec::new());
         let mut memory = Vec::new();
         let (low, high) = self.free;
         for (at, node) in host.topology.nodes().iter().enumerate() {
             for cpu in node.cpus.iter() {
                 before.push((cpu, 1000));
-                now.push((CpuId(cpu.0), 1000 + (WINDOW as f64 * dice.real(low, high)) as u64));
+                now.push((CpuId(cpu.0), 1000 + (WINDOW as f64 * rng.real(low, high)) as u64));
             }
             let total = if at < self.with_cpus + self.with_memory { MIB } else { 0 };
-            let free = (total as f64 * dice.real(low, high)) as u64;
+            let free = (total as f64 * rng.real(low, high)) as u64;
             let meminfo = NodeMeminfo {
                 total: Bytes::from_mib(total),
                 free: Bytes::from_mib(free),
@@ -153,15 +131,15 @@ impl Plan {
 }
 
 /// Returns a request from half a CPU to three nodes, as much memory as may be or more.
-pub(crate) fn any_request(dice: &mut Dice) -> Request {
+pub(crate) fn any_request(rng: &mut Rng) -> Request {
     let most = 3.0 * f64::from(CPUS);
-    let cpus = 0.5 * (most / 0.5f64).powf(dice.real(0.0, 1.0));
-    let memory = MIB as f64 * 0.01 * 300f64.powf(dice.real(0.0, 1.0));
+    let cpus = 0.5 * (most / 0.5f64).powf(rng.real(0.0, 1.0));
+    let memory = MIB as f64 * 0.01 * 300f64.powf(rng.real(0.0, 1.0));
     request(cpus, memory)
 }
 
 /// Returns a request that one of the nodes holds with idle CPUs; `None` where none has any.
-pub(crate) fn ordinary_request(dice: &mut Dice, snapshot: &Snapshot) -> Option<Request> {
+pub(crate) fn ordinary_request(rng: &mut Rng, snapshot: &Snapshot) -> Option<Request> {
     let fitting: Vec<(f64, f64)> = snapshot
         .nodes()
         .iter()
@@ -174,8 +152,8 @@ pub(crate) fn ordinary_request(dice: &mut Dice, snapshot: &Snapshot) -> Option<R
     if fitting.is_empty() {
         return None;
     }
-    let (idle, free) = dice.pick(&fitting);
-    Some(request(dice.real(0.25, idle - 0.01), dice.real(1.0, free - 1.0)))
+    let (idle, free) = *rng.pick(&fitting);
+    Some(request(rng.real(0.25, idle - 0.01), rng.real(1.0, free - 1.0)))
 }
 
 fn request(cpus: f64, mib: f64) -> Request {

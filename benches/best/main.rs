@@ -21,7 +21,7 @@ mod peer;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use hosts::{ARBITRARY, BUILT, Dice, Plan, Shape, any_request, ordinary_request};
+use hosts::{ARBITRARY, BUILT, Plan, Rng, Shape, any_request, ordinary_request};
 use placer_engine::policy::best::Proof;
 use placer_engine::{Request, Snapshot, advise};
 
@@ -137,20 +137,20 @@ fn counts(line: &Line) -> (usize, usize, usize) {
 }
 
 fn measure(line: &Line, seed: u64) {
-    let mut dice = Dice(seed);
+    let mut rng = Rng::new(seed);
     let (hosts, moments, requests) = counts(line);
     let (mut times, mut first, mut peers) = (Vec::new(), Vec::new(), Vec::new());
     let mut certified = vec![(0, 0); line.shapes.len()];
     for at in 0..hosts {
         let shape = at % line.shapes.len();
-        let host = line.plan.host(&mut dice, line.shapes[shape]);
+        let host = line.plan.host(&mut rng, line.shapes[shape]);
         for moment in 0..moments {
-            let snapshot = line.plan.snapshot(&mut dice, &host);
+            let snapshot = line.plan.snapshot(&mut rng, &host);
             for turn in 0..requests {
                 let request = if line.ordinary {
-                    ordinary_request(&mut dice, &snapshot)
+                    ordinary_request(&mut rng, &snapshot)
                 } else {
-                    Some(any_request(&mut dice))
+                    Some(any_request(&mut rng))
                 };
                 let Some(request) = request else { continue };
                 let ask = || advise(black_box(&snapshot), black_box(&request)).expect("advice");

@@ -35,6 +35,7 @@ pub mod claims;
 mod distance;
 mod error;
 mod files;
+mod hash;
 mod host;
 mod ids;
 mod idset;

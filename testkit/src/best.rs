@@ -4,6 +4,8 @@
 use placer_engine::policy::best::{DistanceMatrix, Host, Node, Prefer, Request};
 use std::sync::Arc;
 
+pub use crate::random::Rng;
+
 pub mod bytes;
 pub mod unusual;
 
@@ -176,30 +178,6 @@ pub fn brute(ask: &Ask) -> Option<Answer> {
     Some(Answer { nodes, slowdown_ppm, lowest_ppm: low, split })
 }
 
-/// A small generator of even random numbers (splitmix64), so that tests need no crate for it.
-pub struct Dice(pub u64);
-
-impl Dice {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-    pub fn real(&mut self, low: f64, high: f64) -> f64 {
-        low + (high - low) * (self.next() >> 11) as f64 / (1u64 << 53) as f64
-    }
-    pub fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-    pub fn chance(&mut self, p: f64) -> bool {
-        self.real(0.0, 1.0) < p
-    }
-    pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
-        of[self.below(of.len() as u64) as usize]
-    }
-}
-
 /// How the nodes of a random host are joined.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Shape {
@@ -218,7 +196,7 @@ pub enum Shape {
 pub const SHAPES: [Shape; 7] =
     [Shape::Flat, Shape::Pairs, Shape::Ring, Shape::Tree, Shape::Mesh, Shape::Random, Shape::Even];
 
-pub fn distances(dice: &mut Dice, shape: Shape, n: usize) -> Vec<Vec<f64>> {
+pub fn distances(rng: &mut Rng, shape: Shape, n: usize) -> Vec<Vec<f64>> {
     let side = (1..).find(|s| s * s >= n).unwrap();
     let mut rows = vec![vec![10.0; n]; n];
     for i in 0..n {
@@ -252,10 +230,10 @@ pub fn distances(dice: &mut Dice, shape: Shape, n: usize) -> Vec<Vec<f64>> {
                     let hops = (i / side).abs_diff(j / side) + (i % side).abs_diff(j % side);
                     10.0 + 4.0 * hops as f64
                 }
-                Shape::Random => 11.0 + dice.below(30) as f64,
+                Shape::Random => 11.0 + rng.below(30) as f64,
                 Shape::Even => {
                     if i < j {
-                        11.0 + dice.below(30) as f64
+                        11.0 + rng.below(30) as f64
                     } else {
                         rows[j][i]
                     }
@@ -270,22 +248,21 @@ pub fn distances(dice: &mut Dice, shape: Shape, n: usize) -> Vec<Vec<f64>> {
 pub const FILL: [(f64, f64); 5] = [(1.0, 1.0), (0.6, 1.0), (0.05, 1.0), (0.0, 0.3), (0.0, 0.05)];
 
 /// A random host of `n` nodes with a random request; `odd`: unequal nodes, some without CPUs or memory.
-pub fn random(dice: &mut Dice, n: usize, shape: Shape, fill: (f64, f64), odd: bool) -> Ask {
+pub fn random(rng: &mut Rng, n: usize, shape: Shape, fill: (f64, f64), odd: bool) -> Ask {
     let mut id = 0;
-    let gaps = dice.chance(0.3);
+    let gaps = rng.chance(0.3);
     let mut nodes = Vec::new();
     for i in 0..n {
-        let mut cpus = if odd { dice.pick(&[4, 8, 16]) } else { 8 };
-        let mut total = if odd { dice.pick(&[4096.0, 16384.0, 65536.0]) } else { 16384.0 };
-        if odd && i > 0 && dice.chance(0.15) {
+        let mut cpus = if odd { *rng.pick(&[4, 8, 16]) } else { 8 };
+        let mut total = if odd { *rng.pick(&[4096.0, 16384.0, 65536.0]) } else { 16384.0 };
+        if odd && i > 0 && rng.chance(0.15) {
             cpus = 0;
-        } else if odd && i > 0 && dice.chance(0.15) {
+        } else if odd && i > 0 && rng.chance(0.15) {
             total = 0.0;
         }
-        let smt = if dice.chance(0.5) { 1.0 } else { 0.65 };
-        let idle: f64 =
-            (0..cpus).map(|_| (200.0 * dice.real(fill.0, fill.1)).floor() / 200.0).sum();
-        let free = (total * dice.real(fill.0, fill.1)).floor();
+        let smt = if rng.chance(0.5) { 1.0 } else { 0.65 };
+        let idle: f64 = (0..cpus).map(|_| (200.0 * rng.real(fill.0, fill.1)).floor() / 200.0).sum();
+        let free = (total * rng.real(fill.0, fill.1)).floor();
         nodes.push(Node {
             id,
             cpus,
@@ -294,22 +271,22 @@ pub fn random(dice: &mut Dice, n: usize, shape: Shape, fill: (f64, f64), odd: bo
             mem: if total > 0.0 { (free - f64::max(100.0, total / 100.0)).max(0.0) } else { 0.0 },
             mem_total: total,
         });
-        id += 1 + if gaps { dice.below(4) as u32 } else { 0 };
+        id += 1 + if gaps { rng.below(4) as u32 } else { 0 };
     }
     let top = f64::from(nodes.iter().map(|n| n.cpus).max().unwrap());
     let most = nodes.iter().map(|n| n.mem_total).fold(0.0, f64::max);
-    let cpus = (top * 3f64.powf(dice.real(-2.5, 1.2)) * 100.0).round().max(25.0) / 100.0;
-    let mem = (most * 3f64.powf(dice.real(-3.0, 1.0))).floor().max(if dice.chance(0.1) {
+    let cpus = (top * 3f64.powf(rng.real(-2.5, 1.2)) * 100.0).round().max(25.0) / 100.0;
+    let mem = (most * 3f64.powf(rng.real(-3.0, 1.0))).floor().max(if rng.chance(0.1) {
         0.0
     } else {
         64.0
     });
     Ask {
-        distances: distances(dice, shape, n),
+        distances: distances(rng, shape, n),
         nodes,
-        cpus: if dice.chance(0.02) { cpus * 10.0 } else { cpus },
-        mem: if dice.chance(0.05) { mem * 10.0 } else { mem },
-        bound: dice.pick(&[0.5, 0.5, 0.5, 0.0, 0.2, 1.0]),
-        prefer: dice.pick(&[Prefer::Room, Prefer::Room, Prefer::Room, Prefer::Pack]),
+        cpus: if rng.chance(0.02) { cpus * 10.0 } else { cpus },
+        mem: if rng.chance(0.05) { mem * 10.0 } else { mem },
+        bound: *rng.pick(&[0.5, 0.5, 0.5, 0.0, 0.2, 1.0]),
+        prefer: *rng.pick(&[Prefer::Room, Prefer::Room, Prefer::Room, Prefer::Pack]),
     }
 }

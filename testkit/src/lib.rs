@@ -3,7 +3,6 @@
 
 #![allow(missing_docs, clippy::panic, clippy::unwrap_used, clippy::cast_possible_truncation)]
 #![allow(clippy::cast_sign_loss, clippy::cast_possible_wrap, clippy::new_without_default)]
-#![allow(clippy::should_implement_trait)]
 
 pub mod abuse;
 pub mod best;
@@ -13,6 +12,7 @@ pub mod command;
 pub mod fake;
 pub mod filter;
 pub mod machine;
+pub mod random;
 pub mod require;
 pub mod schema;
 pub mod varlink;

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+pub use crate::random::Rng;
 use placer_engine::{CpuId, CpuSet, NodeId, NodeSet, Snapshot, SysRoot};
 
 /// Directories of the kernel's, relative to the root of the machine.
@@ -332,50 +333,6 @@ impl Qemu<'_> {
                  RssAnon:\t{kib} kB\nRssShmem:\t0 kB\nCpus_allowed_list:\t{allowed}\n"
             ),
         );
-    }
-}
-
-/// Numbers that look random and are the same each time.
-#[derive(Clone, Debug)]
-pub struct Rng(u64);
-
-impl Rng {
-    /// Returns the numbers of a seed.
-    pub fn new(seed: u64) -> Self {
-        let mut rng = Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        for _ in 0..8 {
-            rng.next();
-        }
-        rng
-    }
-
-    /// Returns the next number (xorshift64*).
-    pub fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    /// Returns a number below `end`, which is not zero.
-    pub fn below(&mut self, end: u64) -> u64 {
-        (self.next() >> 16) % end
-    }
-
-    /// Returns a position in something of so many parts.
-    pub fn index(&mut self, len: usize) -> usize {
-        let len = u64::try_from(len).expect("no more than 2^64 parts");
-        usize::try_from(self.below(len)).expect("it is below a usize")
-    }
-
-    /// Returns true in so many of a hundred cases.
-    pub fn percent(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-
-    /// Returns one of some.
-    pub fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
-        &of[self.index(of.len())]
     }
 }
 

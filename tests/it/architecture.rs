@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 /// For each module of the engine, the modules of it that it may name: the lowest first.
 const ENGINE: &[(&str, &[&str])] = &[
+    ("hash", &[]),
     ("ids", &[]),
     ("read", &[]),
     ("units", &[]),
@@ -40,15 +41,15 @@ const ENGINE: &[(&str, &[&str])] = &[
     (
         "source",
         &[
-            "distance", "error", "files", "host", "ids", "idset", "parse", "parts", "request",
-            "sample", "snapshot", "topology", "units",
+            "distance", "error", "hash", "files", "host", "ids", "idset", "parse", "parts",
+            "request", "sample", "snapshot", "topology", "units",
         ],
     ),
     (
         "claims",
         &[
-            "advice", "charges", "error", "ids", "idset", "parse", "read", "request", "sample",
-            "source", "store", "units",
+            "advice", "charges", "error", "hash", "ids", "idset", "parse", "read", "request",
+            "sample", "source", "store", "units",
         ],
     ),
     ("sampler", &["advice", "advise", "error", "host", "request", "sample", "snapshot", "source"]),

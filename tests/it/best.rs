@@ -11,6 +11,8 @@ use serde_json::Value;
 
 use common::{json, placer_on, run, text};
 
+use testkit::random::Rng;
+
 use crate::golden::corpus::Machines;
 
 /// Writes a host of the golden rows as a recorded machine. How a node's idle time is spread over
@@ -134,45 +136,34 @@ fn best_differs_from_numad_for_named_reasons_only() {
     assert!(reasons.len() >= 4, "{reasons:?}");
 }
 
-/// Even random numbers (splitmix64).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % n
-    }
-
-    fn percent(&mut self, from: u64, to: u64) -> u64 {
-        from + self.below(to - from + 1)
-    }
+/// Returns a number of percent.
+fn percent(rng: &mut Rng, from: u64, to: u64) -> u64 {
+    from + rng.below(to - from + 1)
 }
 
 /// A host of some nodes, so many percent of them idle and free. Odd ones have nodes of their own sizes,
 /// some without CPUs or memory, and distances of several kinds.
-fn random_host(dice: &mut Dice, free: (u64, u64), odd: bool) -> Value {
-    let count = [2, 3, 4, 6, 8, 12][usize::try_from(dice.below(6)).expect("small")];
+fn random_host(rng: &mut Rng, free: (u64, u64), odd: bool) -> Value {
+    let count = [2, 3, 4, 6, 8, 12][usize::try_from(rng.below(6)).expect("small")];
     let nodes: Vec<Value> = (0..count)
         .map(|id| {
             let (mut cpus, mut total) = (8, 16_384);
             if odd {
-                cpus = [2, 4, 8, 16, 0][usize::try_from(dice.below(5)).expect("small")];
-                total = [4096, 16_384, 65_536, 0][usize::try_from(dice.below(4)).expect("small")];
+                cpus = [2, 4, 8, 16, 0][usize::try_from(rng.below(5)).expect("small")];
+                total = [4096, 16_384, 65_536, 0][usize::try_from(rng.below(4)).expect("small")];
             }
             // The first has both: a host without any is another test's.
             if id == 0 {
                 (cpus, total) = (8, 16_384);
             }
-            let idle = (cpus * dice.percent(free.0, free.1)) as f64 / 100.0;
-            let free = total * dice.percent(free.0 * 10, free.1 * 10) / 1000;
+            let idle = (cpus * percent(rng, free.0, free.1)) as f64 / 100.0;
+            let free = total * percent(rng, free.0 * 10, free.1 * 10) / 1000;
             serde_json::json!({
                 "id": id, "cpus": cpus, "idle": idle, "mem_total": total, "mem_free": free,
             })
         })
         .collect();
-    let rings = odd && dice.below(2) == 0;
+    let rings = odd && rng.below(2) == 0;
     let distance = |i: u64, j: u64| match (i == j, rings) {
         (true, _) => 10,
         (false, true) => 10 + 6 * i.abs_diff(j).min(count - i.abs_diff(j)),
@@ -211,7 +202,7 @@ fn beside(root: &Path, request: &str) -> &'static str {
 #[test]
 fn best_differs_from_numad_for_named_reasons_only_on_generated_hosts() {
     let scratch = tempfile::tempdir().expect("a directory");
-    let mut dice = Dice(4);
+    let mut rng = Rng::new(4);
     let mut quiet = std::collections::BTreeMap::<&str, u32>::new();
     let mut others = quiet.clone();
     for round in 0..600u32 {
@@ -219,12 +210,12 @@ fn best_differs_from_numad_for_named_reasons_only_on_generated_hosts() {
         let (free, odd) =
             [((97, 100), false), ((5, 100), false), ((5, 100), true), ((0, 30), true)]
                 [usize::try_from(round % 4).expect("small")];
-        write_machine(&random_host(&mut dice, free, odd), &root);
+        write_machine(&random_host(&mut rng, free, odd), &root);
         for _ in 0..4 {
             // On quiet hosts what a node holds; elsewhere up to three nodes' worth.
             let most = if round % 4 == 0 { 90 } else { 300 };
-            let cpus = 8 * dice.percent(5, most);
-            let memory = 16_384 * dice.percent(1, most) / 100;
+            let cpus = 8 * percent(&mut rng, 5, most);
+            let memory = 16_384 * percent(&mut rng, 1, most) / 100;
             let request = format!("{}.{:02}:{memory}", cpus / 100, cpus % 100);
             let counts = if round % 4 == 0 { &mut quiet } else { &mut others };
             *counts.entry(beside(&root, &request)).or_default() += 1;

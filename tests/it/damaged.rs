@@ -172,7 +172,7 @@ const DAMAGES: &[Damage] = &[
         put(&path, bytes);
     }),
     ("a file holds 10 MB of garbage", |root, rng| {
-        let piece: Vec<u8> = (0..65_536).map(|_| rng.next().to_le_bytes()[0]).collect();
+        let piece: Vec<u8> = (0..65_536).map(|_| rng.byte()).collect();
         put(&any_file(root, rng).0, piece.repeat(160));
     }),
     ("a file holds 10 MB of digits", |root, rng| {
@@ -490,6 +490,11 @@ fn nodes(root: &Path) -> Vec<PathBuf> {
     nodes.sort();
     if nodes.is_empty() {
         nodes.push(root.join(NODES).join("node0"));
+        // Earlier damage may have put something else in the place of it, or of a directory around it.
+        let inside = nodes[0].ancestors().take_while(|path| *path != root);
+        for path in inside.filter(|path| !path.is_dir()) {
+            let _ = fs::remove_file(path);
+        }
         fs::create_dir_all(&nodes[0]).expect("made");
     }
     nodes

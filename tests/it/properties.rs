@@ -361,7 +361,7 @@ fn limits_are_read_from_any_bytes() {
             1 => {
                 for _ in 0..=rng.below(6) {
                     let at = rng.index(bytes.len());
-                    bytes[at] = rng.next().to_le_bytes()[0];
+                    bytes[at] = rng.byte();
                 }
             }
             2 => {
@@ -386,7 +386,7 @@ fn limits_are_read_from_any_bytes() {
                 let to = (from + rng.index(40)).min(bytes.len());
                 bytes.splice(from..to, rng.pick(odd).iter().copied());
             }
-            _ => bytes = (0..rng.below(400)).map(|_| rng.next().to_le_bytes()[0]).collect(),
+            _ => bytes = (0..rng.below(400)).map(|_| rng.byte()).collect(),
         }
         put_file(dir.path(), "proc/self/status", &bytes);
         // Any answer will do: a panic or an endless loop is none.
@@ -414,9 +414,9 @@ fn topologies_are_read_from_any_bytes() {
                 0 => bytes.truncate(rng.index(bytes.len() + 1)),
                 1 if !bytes.is_empty() => {
                     let at = rng.index(bytes.len());
-                    bytes[at] = rng.next().to_le_bytes()[0];
+                    bytes[at] = rng.byte();
                 }
-                _ => *bytes = (0..rng.below(40)).map(|_| rng.next().to_le_bytes()[0]).collect(),
+                _ => *bytes = (0..rng.below(40)).map(|_| rng.byte()).collect(),
             }
         }
         for (path, bytes) in files {

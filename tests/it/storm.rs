@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use testkit::random::Rng;
+
 use common::{json, placer, run, text};
 
 /// Guests of one storm.
@@ -194,17 +196,6 @@ fn a_storm_overfills_no_node_and_without_claims_it_does() {
     }
 }
 
-/// Numbers without pattern, the same each time (Knuth's generator).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % n
-    }
-}
-
 /// Fewer where the same code is tried once more without hwloc.
 const KILLS: u32 = if cfg!(feature = "hwloc") { 1000 } else { 200 };
 
@@ -214,7 +205,7 @@ fn killed_participants_lose_double_and_leak_nothing() {
     let _alone = ONE_AT_A_TIME.lock();
     let tmp = tempfile::tempdir().expect("a directory");
     let machine = machines(tmp.path()).remove(0);
-    let mut dice = Dice(2012);
+    let mut rng = Rng::new(2012);
     let start = Instant::now();
     // How long one takes by itself, to be killed at any moment of its life.
     let warm = tmp.path().join("warm");
@@ -235,7 +226,7 @@ fn killed_participants_lose_double_and_leak_nothing() {
             let child = machine.ask(&state, Some("10m")).spawn().expect("it starts");
             // Seven of eight die, somewhere in their life beside the others.
             let doomed = n % 8 != 0;
-            let delay = Duration::from_micros(dice.below(alone * CROWD / 2));
+            let delay = Duration::from_micros(rng.below(alone * CROWD / 2));
             crowd.push((child, doomed.then(|| Instant::now() + delay)));
         }
         let mut done = Vec::new();

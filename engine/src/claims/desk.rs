@@ -13,6 +13,7 @@ use super::proc::Processes;
 use super::store::{ClaimFile, Locked, MAX_LEDGER};
 use crate::advice::Advice;
 use crate::charges::{Charges, Overcommit};
+use crate::hash::mixed;
 use crate::idset::{CpuSet, NodeSet};
 use crate::read::Read;
 use crate::request::Request;
@@ -400,8 +401,5 @@ impl Decision<'_> {
 
 /// A name that is not given again soon: it mixes the moment with the process.
 fn name(now: Instant, pid: u32) -> ClaimId {
-    let mut x = now.nanoseconds() ^ (u64::from(pid) << 40);
-    x = (x ^ (x >> 31)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let [a, b, c, d, ..] = (x ^ (x >> 29)).to_be_bytes();
-    ClaimId(u32::from_be_bytes([a, b, c, d]))
+    ClaimId(mixed(now.nanoseconds() ^ (u64::from(pid) << 40)))
 }

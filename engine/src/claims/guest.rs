@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::claim::{Caller, Claim, ClaimId, Origin, Owner, ProcessId, Promise, Seen};
 use super::ledger::Ledger;
 use super::principal::Principals;
+use crate::hash::mixed;
 use crate::ids::NodeId;
 use crate::idset::{CpuSet, NodeSet};
 use crate::sample::Instant;
@@ -164,10 +165,8 @@ impl Guest {
 
     /// A name that stays the same as long as the guest runs.
     fn id(&self, page: Option<u64>) -> ClaimId {
-        let mut x = u64::from(self.process.pid) ^ (self.process.start << 22) ^ page.unwrap_or(0);
-        x = (x ^ (x >> 31)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let [a, b, c, d, ..] = (x ^ (x >> 29)).to_be_bytes();
-        ClaimId(u32::from_be_bytes([a, b, c, d]))
+        let (pid, start) = (u64::from(self.process.pid), self.process.start);
+        ClaimId(mixed(pid ^ (start << 22) ^ page.unwrap_or(0)))
     }
 
     /// Returns whether a hold may be meant for this guest: as many CPUs and, to the MiB that

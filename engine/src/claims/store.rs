@@ -16,6 +16,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use super::error::ClaimError;
 use super::ledger::Ledger;
 use super::proc_text;
+use crate::hash::fnv64;
 use crate::parse;
 use crate::read::Read;
 use crate::source::SysRoot;
@@ -104,7 +105,7 @@ impl<S: Steps> ClaimFile<S> {
             "claims".to_owned()
         } else {
             let path = root.dir().canonicalize().unwrap_or_else(|_| root.dir().to_owned());
-            format!("claims-{:016x}", fnv64(path.as_os_str().as_encoded_bytes()))
+            format!("claims-{:016x}", fnv64(path.as_os_str().as_encoded_bytes().iter().copied()))
         };
         Self {
             dir,
@@ -359,13 +360,6 @@ fn holder_of(lock: &File) -> Option<u32> {
     let mut text = Vec::new();
     File::open("/proc/locks").ok()?.take(LONGEST).read_to_end(&mut text).ok()?;
     proc_text::lock_holder(&text, major(stat.st_dev), minor(stat.st_dev), stat.st_ino)
-}
-
-/// FNV-1a, 64 bits: a short name for a long path.
-fn fnv64(text: &[u8]) -> u64 {
-    text.iter().fold(0xcbf2_9ce4_8422_2325, |sum: u64, &b| {
-        (sum ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
 }
 
 #[cfg(test)]

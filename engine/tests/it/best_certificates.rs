@@ -9,7 +9,7 @@
 
 use testkit::best as common;
 
-use common::{Ask, Dice, FILL, SHAPES, brute, plain, random};
+use common::{Ask, FILL, Rng, SHAPES, brute, plain, random};
 use placer_engine::policy::best::{
     Proof, Request, Solution, Workspace, prove_single_node, solve, solve_by_sets, try_single_node,
 };
@@ -49,15 +49,15 @@ fn lowest_of_three(ask: &Ask) -> f64 {
 
 #[test]
 fn every_set_of_17_and_18_nodes_is_above_the_claim() {
-    let mut dice = Dice(5);
+    let mut rng = Rng::new(5);
     let mut space = Workspace::new();
     let (mut certified, mut equal, mut rounds) = (0, 0, 0);
     for round in 0..150 {
-        let n = 17 + dice.below(2) as usize;
-        let (shape, fill, odd) = (dice.pick(&SHAPES), dice.pick(&FILL), dice.chance(0.3));
-        let ask = random(&mut dice, n, shape, fill, odd);
+        let n = 17 + rng.below(2) as usize;
+        let (shape, fill, odd) = (*rng.pick(&SHAPES), *rng.pick(&FILL), rng.chance(0.3));
+        let ask = random(&mut rng, n, shape, fill, odd);
         // A short search, so that gaps are seen as well.
-        let effort = dice.pick(&[None, None, Some(5_000), Some(0)]);
+        let effort = *rng.pick(&[None, None, Some(5_000), Some(0)]);
         let host = ask.host();
         let got = solve(&host, &Request { effort, ..ask.request() }, &mut space);
         let Some(want) = brute(&ask) else { continue };
@@ -75,16 +75,16 @@ fn every_set_of_17_and_18_nodes_is_above_the_claim() {
 
 #[test]
 fn what_is_certain_is_the_rules_answer_and_no_search_says_otherwise() {
-    let mut dice = Dice(11);
+    let mut rng = Rng::new(11);
     let (mut space, mut other) = (Workspace::new(), Workspace::new());
     let (mut looked, mut found) = (0, 0);
     for round in 0..600 {
-        let (shape, fill, odd) = (dice.pick(&SHAPES), dice.pick(&FILL), dice.chance(0.3));
-        let mut ask = random(&mut dice, 17, shape, fill, odd);
+        let (shape, fill, odd) = (*rng.pick(&SHAPES), *rng.pick(&FILL), rng.chance(0.3));
+        let mut ask = random(&mut rng, 17, shape, fill, odd);
         // Guests of a node or less, on nodes without much idle: where the question comes up.
-        let idle = dice.pick(&[0.0, 0.1, 0.5]);
+        let idle = *rng.pick(&[0.0, 0.1, 0.5]);
         ask.nodes.iter_mut().for_each(|node| node.idle *= idle);
-        ask.cpus = dice.pick(&[0.5, 1.0, 2.0, 4.0]);
+        ask.cpus = *rng.pick(&[0.5, 1.0, 2.0, 4.0]);
         let host = ask.host();
         if try_single_node(&host, &ask.request()).is_some()
             || !prove_single_node(&host, &ask.request(), &mut space)
@@ -112,13 +112,13 @@ fn what_is_certain_is_the_rules_answer_and_no_search_says_otherwise() {
 
 #[test]
 fn every_set_of_up_to_3_of_64_nodes_is_above_the_claim() {
-    let mut dice = Dice(6);
+    let mut rng = Rng::new(6);
     let mut space = Workspace::new();
     let mut certified = 0;
     for round in 0..300 {
-        let (shape, fill, odd) = (dice.pick(&SHAPES), dice.pick(&FILL), dice.chance(0.3));
-        let n = dice.pick(&[20, 36, 64]);
-        let ask = random(&mut dice, n, shape, fill, odd);
+        let (shape, fill, odd) = (*rng.pick(&SHAPES), *rng.pick(&FILL), rng.chance(0.3));
+        let n = *rng.pick(&[20, 36, 64]);
+        let ask = random(&mut rng, n, shape, fill, odd);
         let host = ask.host();
         let got = solve(&host, &ask.request(), &mut space);
         if got.figures.is_none() {
@@ -133,12 +133,12 @@ fn every_set_of_up_to_3_of_64_nodes_is_above_the_claim() {
 
 #[test]
 fn a_limited_search_is_never_slower_than_its_seeds() {
-    let mut dice = Dice(8);
+    let mut rng = Rng::new(8);
     let mut space = Workspace::new();
     for _ in 0..200 {
-        let ask = random(&mut dice, 40, dice_shape(&mut Dice(9)), (0.0, 0.3), false);
+        let ask = random(&mut rng, 40, dice_shape(&mut Rng::new(9)), (0.0, 0.3), false);
         let seed: Vec<u32> =
-            ask.nodes.iter().filter(|_| dice.chance(0.3)).map(|node| node.id).collect();
+            ask.nodes.iter().filter(|_| rng.chance(0.3)).map(|node| node.id).collect();
         let set: Vec<usize> = (0..40).filter(|&i| seed.contains(&ask.nodes[i].id)).collect();
         let Some(own) = (set.len() <= 24).then(|| plain(&ask, &set)).flatten() else { continue };
         let seeds = [seed.as_slice()];
@@ -149,6 +149,6 @@ fn a_limited_search_is_never_slower_than_its_seeds() {
     }
 }
 
-fn dice_shape(dice: &mut Dice) -> common::Shape {
-    dice.pick(&SHAPES)
+fn dice_shape(rng: &mut Rng) -> common::Shape {
+    *rng.pick(&SHAPES)
 }

@@ -9,17 +9,17 @@
 
 use testkit::best as common;
 
-use common::{Dice, FILL, SHAPES, random};
+use common::{FILL, Rng, SHAPES, random};
 use placer_engine::policy::best::{Reason, Workspace, alternatives, judge, solve};
 
 #[test]
 fn every_other_set_has_its_reason() {
-    let mut dice = Dice(11);
+    let mut rng = Rng::new(11);
     let mut space = Workspace::new();
     for round in 0..400 {
-        let n = 1 + dice.below(9) as usize;
-        let (shape, fill, odd) = (dice.pick(&SHAPES), dice.pick(&FILL), dice.chance(0.4));
-        let ask = random(&mut dice, n, shape, fill, odd);
+        let n = 1 + rng.below(9) as usize;
+        let (shape, fill, odd) = (*rng.pick(&SHAPES), *rng.pick(&FILL), rng.chance(0.4));
+        let ask = random(&mut rng, n, shape, fill, odd);
         let (host, request) = (ask.host(), ask.request());
         let got = solve(&host, &request, &mut space).clone();
         if got.figures.is_none() {
@@ -47,9 +47,9 @@ fn every_other_set_has_its_reason() {
 
 #[test]
 fn large_hosts_show_neighbours_of_the_answer() {
-    let mut dice = Dice(12);
+    let mut rng = Rng::new(12);
     let mut space = Workspace::new();
-    let ask = random(&mut dice, 64, SHAPES[3], (0.0, 0.3), false);
+    let ask = random(&mut rng, 64, SHAPES[3], (0.0, 0.3), false);
     let (host, request) = (ask.host(), ask.request());
     let got = solve(&host, &request, &mut space).clone();
     let list = alternatives(&host, &request, &got, 5);

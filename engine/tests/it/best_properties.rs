@@ -9,15 +9,15 @@
 
 use testkit::best as common;
 
-use common::{Dice, FILL, SHAPES, random};
+use common::{FILL, Rng, SHAPES, random};
 use placer_engine::policy::best::{Request, Workspace, solve};
 use proptest::prelude::*;
 
 fn ask(seed: u64, most: u64) -> common::Ask {
-    let mut dice = Dice(seed);
-    let n = 1 + dice.below(most) as usize;
-    let (shape, fill, odd) = (dice.pick(&SHAPES), dice.pick(&FILL), dice.chance(0.5));
-    random(&mut dice, n, shape, fill, odd)
+    let mut rng = Rng::new(seed);
+    let n = 1 + rng.below(most) as usize;
+    let (shape, fill, odd) = (*rng.pick(&SHAPES), *rng.pick(&FILL), rng.chance(0.5));
+    random(&mut rng, n, shape, fill, odd)
 }
 
 proptest! {
@@ -109,8 +109,8 @@ proptest! {
 
     #[test]
     fn less_effort_takes_fewer_steps(seed: u64) {
-        let mut dice = Dice(seed);
-        let ask = random(&mut dice, 24, SHAPES[0], (0.0, 0.3), false);
+        let mut rng = Rng::new(seed);
+        let ask = random(&mut rng, 24, SHAPES[0], (0.0, 0.3), false);
         let host = ask.host();
         let mut space = Workspace::new();
         let short = solve(&host, &Request { effort: Some(2_000), ..ask.request() }, &mut space).steps;

@@ -1,6 +1,6 @@
 //! Hosts and requests of unusual shape, and the comparison of an answer with brute force.
 
-use super::{Ask, Dice, SHAPES, brute, distances};
+use super::{Ask, Rng, SHAPES, brute, distances};
 use placer_engine::policy::best::{Node, Prefer, Proof, Workspace, solve, step_limit};
 
 /// Where random choices come from: a generator, or the bytes of a fuzzer.
@@ -19,12 +19,12 @@ pub trait Choices {
     }
 }
 
-impl Choices for Dice {
+impl Choices for Rng {
     fn below(&mut self, n: u64) -> u64 {
-        Dice::below(self, n)
+        Rng::below(self, n)
     }
     fn real(&mut self, low: f64, high: f64) -> f64 {
-        Dice::real(self, low, high)
+        Rng::real(self, low, high)
     }
 }
 
@@ -139,7 +139,7 @@ fn unusual_distances(from: &mut impl Choices, nodes: &[Node]) -> Vec<Vec<f64>> {
     let kind = from.below(10);
     if kind < 3 {
         let shape = from.pick(&SHAPES);
-        return distances(&mut Dice(from.below(1 << 32)), shape, n);
+        return distances(&mut Rng::new(from.below(1 << 32)), shape, n);
     }
     let mut rows = vec![vec![10.0; n]; n];
     let all = from.pick(&[1.0, 10.0, 254.0, 1e9]);

@@ -1,5 +1,6 @@
 //! Names of devices, and the marks that stand for them in recordings.
 
+use crate::hash::fnv64;
 use crate::source::root::SysRoot;
 
 /// Of each kind. The largest hosts have some hundreds.
@@ -17,13 +18,8 @@ pub(super) fn names(root: &SysRoot, dir: &str) -> Vec<String> {
 /// Returns a mark by which a name or serial number is found again in a recording that does not hold
 /// it: 128 bits that it cannot be made from again.
 pub(in crate::source) fn mark(name: &[u8]) -> String {
-    // FNV-1a, forwards and backwards.
-    let hash = |bytes: &mut dyn Iterator<Item = &u8>| {
-        bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0000_01b3)
-        })
-    };
-    let (there, back) = (hash(&mut name.iter()), hash(&mut name.iter().rev()));
+    let there = fnv64(name.iter().map(u8::to_ascii_lowercase));
+    let back = fnv64(name.iter().rev().map(u8::to_ascii_lowercase));
     format!("{MARK}{there:016x}{back:016x}")
 }
 
