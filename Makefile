@@ -22,7 +22,7 @@ export PREFIX DESTDIR ZSH_COMPLETIONS
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run build test test-best test-vm test-daemon fuzz lint bench bench-peers fixtures pictures \
+.PHONY: help run build check test test-best test-vm test-daemon fuzz lint bench bench-peers fixtures pictures \
 	book extras install uninstall deb pack test-deb test-packed test-start deps deps-test deps-lint deps-deb \
 	deps-fuzz deps-book clean
 
@@ -35,6 +35,12 @@ run: build ## Builds placer and prints this host and advice for a guest of 4 CPU
 
 build: deps ## Builds the release binary
 	$(CARGO) build --release $(LOCKED)
+
+check: deps deps-lint ## Runs unit and golden tests and the lints: before each commit (3 minutes)
+	$(CARGO) test -q --workspace --lib --bins $(LOCKED)
+	$(CARGO) test -q -p placer --test it $(LOCKED) -- golden:: fixtures:: readme:: help:: architecture:: language::
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy -q --workspace --all-targets $(LOCKED) -- -D warnings
 
 test: deps deps-test ## Runs every test: with hwloc, without it, and in virtual machines
 	$(CARGO) test --workspace $(LOCKED)

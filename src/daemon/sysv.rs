@@ -5,6 +5,20 @@
 //! 64 receivers -> desk -> 4 that answer -> post -> clients
 //! ```
 //!
+//! A real client that starts takes every message out of the queue, whoever it is for. So 64 threads wait in
+//! the queue, because the kernel hands a message directly to a waiting thread. An answer is sent again every
+//! few milliseconds until its client, identified by pid and start time, has exited; leftovers are removed.
+//!
+//! A client sends its options before its question, as separate messages. They are kept for 0.1 s and apply to
+//! a question that follows; otherwise to all questions, if the kernel names root's process as the last
+//! sender. Of two clients in the same instant one may lose its change, which is refused and logged. The queue
+//! has mode 0660, as numad's: a member of group root that has exited before it is examined counts as root.
+//!
+//! An answer longer than numad's 95 characters gets its gaps filled: more nodes, never fewer. Under a flood,
+//! questions of live processes come first, once each. A client that finds the queue full (16 KiB) exits with
+//! 1. The queue is served only if this user created and owns it, and removed at the end, so that waiting
+//! clients exit.
+//!
 //! What the protocol cannot tell (who sends, whether the other end is there) is made up for by what
 //! the kernel tells: whose the queue is, who was the last to send, which processes live.
 

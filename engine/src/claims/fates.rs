@@ -1,4 +1,10 @@
 //! Which of many owners still live.
+//!
+//! A process is identified by its pid and start time. Reading the start time takes 4 to 9 µs. Beside more
+//! than 200 claims, only 32 owners are checked exactly: those unseen for longest, and those whose pid may
+//! have been reused (half as many processes started as there are pids). The others are checked for
+//! existence, 0.6 µs each: a zombie may count for a few decisions more, which overstates claims and never
+//! understates them. Up to 200 owners are all checked exactly.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
