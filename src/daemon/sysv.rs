@@ -16,8 +16,8 @@
 //!
 //! An answer longer than numad's 95 characters gets its gaps filled: more nodes, never fewer. Under a flood,
 //! questions of live processes come first, once each. A client that finds the queue full (16 KiB) exits with
-//! 1. The queue is served only if this user created and owns it, and removed at the end, so that waiting
-//! clients exit.
+//! status 1. The queue is served only if this user created and owns it, and removed at the end, so that
+//! waiting clients exit.
 //!
 //! What the protocol cannot tell (who sends, whether the other end is there) is made up for by what
 //! the kernel tells: whose the queue is, who was the last to send, which processes live.
