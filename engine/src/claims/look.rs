@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::claim::{Caller, Claim, Owner, ProcessId, Seen};
 use super::error::ClaimError;
-use super::fates::{Budget, Fates, Known};
+use super::fates::{Budget, Fates, Known, SURE_LOOKS};
 use super::guest::{self, Guest};
 use super::ledger::Ledger;
 use super::observed::Observer;
@@ -176,8 +176,8 @@ impl<'a> Look<'a> {
         let mut due: Vec<(&Owner, Known)> =
             owners.into_iter().filter(|(_, known)| known.due).collect();
         due.sort_by_key(|(_, known)| !known.trusted);
-        for (owner, _) in due {
-            if self.budget.is_spent() {
+        for (nth, (owner, _)) in due.into_iter().enumerate() {
+            if nth >= SURE_LOOKS && self.budget.is_spent() {
                 break;
             }
             if !self.seen.contains_key(owner)
