@@ -1,12 +1,14 @@
 //! How the control groups of a host are built, and where this process is among them.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
+use placer_engine::parse::cgroup::{self, Mount};
 
 /// Where the cpuset controller is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,12 +53,17 @@ impl Tree {
     /// not there.
     pub fn read(root: &Path) -> Self {
         let bytes = |path: &Path| whole(path).unwrap_or_default();
-        let mounts = mounts(&bytes(&root.join("proc/self/mountinfo")));
+        // Mounts of a part of a hierarchy lack the groups above it.
+        let mut mounts = cgroup::mounts(&bytes(&root.join("proc/self/mountinfo")));
+        mounts.retain(|mount| mount.root == b"/");
         // Of several the usual one: other programs look for groups there.
-        let usual = |mount: &&Mount| mount.at == Path::new("/sys/fs/cgroup");
-        let unified = || mounts.iter().filter(|mount| mount.kind == "cgroup2");
+        let usual = |mount: &&Mount| mount.at == b"/sys/fs/cgroup";
+        let unified = || mounts.iter().filter(|mount| mount.v2);
         let unified = unified().find(usual).or_else(|| unified().next());
-        let mount = unified.map(|mount| root.join(mount.at.strip_prefix("/").unwrap_or(&mount.at)));
+        let mount = unified.map(|mount| {
+            let below = mount.at.strip_prefix(b"/").unwrap_or(&mount.at);
+            root.join(OsStr::from_bytes(below))
+        });
         let text = bytes(&root.join("proc/self/cgroup"));
         let own = String::from_utf8_lossy(&text);
         let own = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/").to_owned();
@@ -64,7 +71,7 @@ impl Tree {
         let controllers = String::from_utf8_lossy(&controllers.unwrap_or_default()).into_owned();
         let cpuset = if controllers.split_whitespace().any(|name| name == "cpuset") {
             Cpuset::V2
-        } else if mounts.iter().any(|mount| mount.kind == "cgroup" && mount.cpuset) {
+        } else if mounts.iter().any(is_v1_cpuset) {
             Cpuset::V1
         } else {
             Cpuset::Missing
@@ -72,6 +79,10 @@ impl Tree {
         let systemd = root.join("run/systemd/system").is_dir();
         Self { mount, own, cpuset, systemd, bus: None, root: nix::unistd::geteuid().is_root() }
     }
+}
+
+fn is_v1_cpuset(mount: &Mount) -> bool {
+    !mount.v2 && mount.options.split(|&b| b == b',').any(|option| option == b"cpuset")
 }
 
 /// Reads a file of the kernel, which makes it anew for each piece that is asked for: in large ones.
@@ -85,54 +96,6 @@ fn whole(path: &Path) -> std::io::Result<Vec<u8>> {
         file.take(MOST).read_to_end(&mut text)?;
     }
     Ok(text)
-}
-
-#[derive(Debug, PartialEq, Eq)]
-struct Mount {
-    at: PathBuf,
-    kind: String,
-    /// Whether its own options name cpuset.
-    cpuset: bool,
-}
-
-/// Reads the mounts of whole control group file systems; of others and of parts: nothing.
-fn mounts(text: &[u8]) -> Vec<Mount> {
-    let one = |line: &[u8]| {
-        let mut fields = line.split(|&b| b == b' ');
-        // ID, parent, device, what of it, where, options, tags until "-", kind, source, options.
-        let (of, at) = (fields.nth(3)?, fields.next()?);
-        let mut rest = fields.skip_while(|&field| field != b"-").skip(1);
-        let kind = std::str::from_utf8(rest.next()?).ok()?;
-        let options = rest.nth(1)?;
-        if of != b"/" || !kind.starts_with("cgroup") {
-            return None;
-        }
-        let at = PathBuf::from(std::ffi::OsString::from_vec(unescaped(at)));
-        let cpuset = options.split(|&b| b == b',').any(|option| option == b"cpuset");
-        Some(Mount { at, kind: kind.to_owned(), cpuset })
-    };
-    text.split(|&b| b == b'\n').filter_map(one).collect()
-}
-
-/// Undoes `\040` and the like, as the kernel writes blanks in this file.
-fn unescaped(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut at = 0;
-    while let Some(&byte) = text.get(at) {
-        let digits = text.get(at + 1..at + 4).filter(|_| byte == b'\\');
-        let octal = digits.and_then(|digits| std::str::from_utf8(digits).ok());
-        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                out.push(byte);
-                at += 4;
-            }
-            None => {
-                out.push(byte);
-                at += 1;
-            }
-        }
-    }
-    out
 }
 
 #[cfg(test)]
@@ -197,15 +160,5 @@ mod tests {
         let _ = std::fs::remove_file(&fifo);
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).expect("made");
         assert_eq!(Tree::read(tmp.path()).mount, None);
-    }
-
-    #[test]
-    fn damaged_lines_are_no_mounts() {
-        let all = mounts(UNIFIED.as_bytes());
-        assert_eq!(all[0].at, Path::new("/mnt/other one"));
-        for cut in 0..UNIFIED.len() {
-            assert!(mounts(&UNIFIED.as_bytes()[..cut]).len() <= all.len());
-        }
-        assert_eq!(unescaped(b"a\\04\\999\\"), b"a\\04\\999\\");
     }
 }
