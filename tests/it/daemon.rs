@@ -22,6 +22,34 @@ fn seen(output: &Output) -> (Option<i32>, String, String) {
 }
 
 #[test]
+fn nothing_is_computed_for_a_client_that_has_gone() {
+    let daemon = Daemon::start(Some(&fixture("ring-4")), "");
+    daemon.signal("-STOP");
+    let question =
+        json!({"method": "org.placer.Daemon.Advise", "parameters": {"request": request(1, 1)}});
+    for _ in 0..20 {
+        let mut client = daemon.connect().expect("the kernel takes it");
+        client.write_all(format!("{question}\0").as_bytes()).expect("sent");
+    }
+    daemon.signal("-CONT");
+    let decisions = || {
+        let line = "placer_decisions_total{kind=\"advice\"} ";
+        let metrics = daemon.http("/metrics");
+        metrics.lines().find_map(|text| text.strip_prefix(line)?.parse::<u64>().ok())
+    };
+    // A client that stays comes after them, and is answered.
+    let reply = daemon.call("org.placer.Daemon.Advise", json!({"request": request(1, 1)}));
+    assert!(reply["parameters"]["advice"].is_object(), "{reply}");
+    eventually("the others are through", || {
+        let line = "placer_clients ";
+        let metrics = daemon.http("/metrics");
+        let open = metrics.lines().find_map(|text| text.strip_prefix(line)?.parse::<u64>().ok());
+        open.is_some_and(|open| open <= 1).then_some(())
+    });
+    assert_eq!(decisions(), Some(1));
+}
+
+#[test]
 fn the_answers_are_the_engines_to_the_byte() {
     let asked: &[&[&str]] = &[
         &["4:500"],

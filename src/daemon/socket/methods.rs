@@ -88,6 +88,8 @@ pub(super) fn answer<'a>(text: &[u8], peer: &Peer, served: &'a Served, gone: Gon
                     Err(fault("Busy", &serde_json::json!({})))
                 } else {
                     match served.clients.turn(peer.uid) {
+                        // It has gone while the daemon, or its turn, was waited for.
+                        Some(_) if !call.oneway && gone() => return Next::Nothing,
                         Some(_turn) => ours(name, &call, peer, served, gone),
                         None => Err(fault("Busy", &serde_json::json!({}))),
                     }
