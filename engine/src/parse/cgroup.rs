@@ -160,6 +160,8 @@ pub struct MemoryStat {
     pub file_cache: Bytes,
     /// v1: the lowest limit of the group and its ancestors, also of those that cannot be seen.
     pub lowest_limit: Option<Bytes>,
+    /// v1: whether it says that no group limits memory, neither this one nor one above it.
+    pub unlimited: bool,
 }
 
 /// Reads `memory.stat`. Lines that are not needed are passed over.
@@ -167,7 +169,7 @@ pub struct MemoryStat {
 /// Errors: a line that is needed without a number.
 pub fn memory_stat(text: &[u8]) -> Result<MemoryStat, ParseError> {
     let (mut own, mut total) = (Bytes::ZERO, None);
-    let mut lowest_limit = None;
+    let (mut lowest_limit, mut unlimited) = (None, false);
     let mut start = 0;
     for line in text.split_inclusive(|&b| b == b'\n') {
         let body = trim_end(line);
@@ -188,13 +190,14 @@ pub fn memory_stat(text: &[u8]) -> Result<MemoryStat, ParseError> {
                 }
                 b"hierarchical_memory_limit" => {
                     lowest_limit = Some(value()?).filter(|&b| b < UNLIMITED).map(Bytes::new);
+                    unlimited = lowest_limit.is_none();
                 }
                 _ => {}
             }
         }
         start += line.len();
     }
-    Ok(MemoryStat { file_cache: total.unwrap_or(own), lowest_limit })
+    Ok(MemoryStat { file_cache: total.unwrap_or(own), lowest_limit, unlimited })
 }
 
 #[cfg(test)]
@@ -289,14 +292,16 @@ mod tests {
     #[test]
     fn file_cache_of_v1_counts_its_descendants() {
         let v2 = b"anon 5\nfile 9\ninactive_file 4096\nactive_file 8192\n";
-        let stat = MemoryStat { file_cache: Bytes::new(12288), lowest_limit: None };
+        let stat = MemoryStat { file_cache: Bytes::new(12288), ..MemoryStat::default() };
         assert_eq!(memory_stat(v2), Ok(stat));
         let v1 = b"inactive_file 1\nactive_file 2\nhierarchical_memory_limit 209715200\n\
             hierarchical_memsw_limit 9223372036854771712\n\
             total_inactive_file 10\ntotal_active_file 20\n";
         let lowest_limit = Some(Bytes::new(200 * MIB));
-        let stat = MemoryStat { file_cache: Bytes::new(30), lowest_limit };
+        let stat = MemoryStat { file_cache: Bytes::new(30), lowest_limit, ..MemoryStat::default() };
         assert_eq!(memory_stat(v1), Ok(stat));
+        let free = memory_stat(b"hierarchical_memory_limit 9223372036854771712\n");
+        assert_eq!(free, Ok(MemoryStat { unlimited: true, ..MemoryStat::default() }));
         assert_eq!(memory_stat(b""), Ok(MemoryStat::default()));
         let error = memory_stat(b"anon 5\ninactive_file x\n").expect_err("no number");
         assert_eq!(error.to_string(), "2:15: expected a number of bytes, found \"x\"");

@@ -14,12 +14,17 @@ use crate::ids::CpuId;
 use crate::idset::CpuSet;
 use crate::parse;
 
-/// Levels of cache that a CPU has at most, counting instruction and data caches apart.
+/// Indexes of caches that a CPU has at most, counting instruction and data caches apart.
 const MAX_INDEXES: u32 = 10;
+/// Where the last level is on CPUs with two caches of level 1, one of level 2 and one of level 3.
+const USUAL_LAST: u32 = 3;
 /// CPUs without a shared cache that are looked at before the rest is taken to have none either.
 const MAX_PRIVATE: u32 = 64;
 /// From this level on a cache counts even if only one core has it.
 const LAST_LEVEL: u8 = 3;
+/// A file for each CPU is read only on hosts of at most this many: hybrid CPUs are those of small machines,
+/// and newer kernels have the file on all others as well.
+const MAX_HYBRID: u64 = 64;
 /// Capacity of the fastest CPU, `SCHED_CAPACITY_SCALE`.
 const FULL_CAPACITY: u32 = 1024;
 /// Capacity of an Intel efficiency core, for which the kernel gives no figure.
@@ -27,7 +32,7 @@ const EFFICIENCY_CORE: u32 = 614;
 
 /// Returns the highest-level caches that online CPUs share, each once.
 ///
-/// Source: `cpu<N>/cache/index<M>/{level,type,shared_cpu_list,shared_cpu_map,size}`.
+/// Source: `cpu<N>/cache/index<M>/{level,shared_cpu_list,shared_cpu_map,size}`.
 pub(super) fn shared(
     root: &SysRoot,
     online: &CpuSet,
@@ -47,16 +52,13 @@ pub(super) fn shared(
         }
         let mut found = None;
         if let Some((index, level)) = likely {
-            found = cache(root, online, cpu, index, level)?.filter(counts);
+            found = cache(root, online, cpu, index, level)?.filter(&counts);
         }
-        if found.is_none() {
-            for (index, level) in levels(root, cpu)?.into_iter().rev() {
-                found = cache(root, online, cpu, index, level)?.filter(counts);
-                if found.is_some() {
-                    likely = Some((index, level));
-                    break;
-                }
-            }
+        if found.is_none()
+            && let Some((index, cache)) = highest_shared(root, online, cpu, counts)?
+        {
+            likely = Some((index, cache.level));
+            found = Some(cache);
         }
         match found {
             Some(found) => {
@@ -72,20 +74,32 @@ pub(super) fn shared(
     Ok(caches)
 }
 
-/// Returns index and level of a CPU's caches, the lowest level first; instruction caches left out.
-fn levels(root: &SysRoot, cpu: CpuId) -> Result<Vec<(u32, u8)>, SourceError> {
-    let mut levels = Vec::new();
-    for index in 0..MAX_INDEXES {
-        let dir = format!("{CPUS}/cpu{cpu}/cache/index{index}");
-        let Some(level) = file::read(&root.path(&format!("{dir}/level")))? else { break };
-        let kind = file::read(&root.path(&format!("{dir}/type")))?.unwrap_or_default();
-        let level = parts::number(&level).and_then(|level| u8::try_from(level).ok());
-        if let Some(level) = level.filter(|_| parse::trim_end(&kind) != b"Instruction") {
-            levels.push((index, level));
+/// Finds the highest-level cache of a CPU that counts, with its index.
+///
+/// The kernel numbers caches from the lowest level up, and nearly all CPUs have the last one at index 3:
+/// what lies above is looked for from there, what lies below only where that does not count.
+fn highest_shared(
+    root: &SysRoot,
+    online: &CpuSet,
+    cpu: CpuId,
+    counts: impl Fn(&CacheFiles) -> bool,
+) -> Result<Option<(u32, CacheFiles)>, SourceError> {
+    let level = |index: u32| -> Result<Option<u8>, SourceError> {
+        let text = file::read(&root.path(&format!("{CPUS}/cpu{cpu}/cache/index{index}/level")))?;
+        Ok(text.and_then(|text| parts::number(&text)).and_then(|level| u8::try_from(level).ok()))
+    };
+    let mut top = USUAL_LAST;
+    while top < MAX_INDEXES && level(top + 1)?.is_some() {
+        top += 1;
+    }
+    for index in (0..=top).rev() {
+        let Some(level) = level(index)? else { continue };
+        let cache = cache(root, online, cpu, index, level)?;
+        if let Some(cache) = cache.filter(&counts) {
+            return Ok(Some((index, cache)));
         }
     }
-    levels.sort_by_key(|&(_, level)| level);
-    Ok(levels)
+    Ok(None)
 }
 
 /// Reads one cache of a CPU; `None` where its CPUs are not known.
@@ -111,11 +125,14 @@ fn cache(
     Ok(Some(CacheFiles { cpu, level, size, cpus }))
 }
 
-/// Returns the CPUs that are slower than the fastest, with their capacity in 1/1024 of it.
+/// Returns the CPUs that are slower than the fastest, on hosts of up to [`MAX_HYBRID`] CPUs, with their capacity in 1/1024 of it.
 ///
 /// Source: `cpu<N>/cpu_capacity` (arm64 and others), `/sys/devices/cpu_atom/cpus` (Intel hybrid CPUs, where
 /// a capacity of 0.6 is assumed).
 pub(super) fn slow_cpus(root: &SysRoot, online: &CpuSet) -> Result<Vec<(CpuId, u32)>, SourceError> {
+    if online.len() > MAX_HYBRID {
+        return Ok(Vec::new());
+    }
     let atoms = file::read(&root.path("sys/devices/cpu_atom/cpus"))?;
     if let Some(Ok(atoms)) = atoms.map(|text| parse::list::parse::<CpuId>(&text)) {
         // A host of such cores alone has no faster ones to be compared with.

@@ -114,6 +114,11 @@ impl Groups {
         }
         let mut hidden = None;
         for (above, group) in self.v1[0].iter().enumerate() {
+            // One file says it for all groups above, where none has a limit.
+            let own = if above == 0 { Some(stat(root, group)?) } else { None };
+            if own.is_some_and(|own| own.unlimited) {
+                break;
+            }
             let hierarchical = read(root, group, "memory.use_hierarchy")?;
             if above > 0 && hierarchical.is_some_and(|(_, text)| parse::trim_end(&text) == b"0") {
                 // Memory of groups below is not charged to this one.
@@ -124,7 +129,7 @@ impl Groups {
             if limit.is_none() && above > 0 {
                 continue;
             }
-            let stat = stat(root, group)?;
+            let stat = own.map_or_else(|| stat(root, group), Ok)?;
             let used = used(root, group, "memory.usage_in_bytes", &stat)?;
             if let Some(limit) = limit {
                 keep(group, name, limit, used);

@@ -57,6 +57,8 @@ impl Buffer {
         mut enough: impl FnMut(&[u8]) -> bool,
     ) -> Result<(), SourceError> {
         const FIRST: usize = 4096;
+        // An attribute is made at each reading, also to find its end: a piece that leaves room is all.
+        let at_once = path.starts_with("/sys");
         self.filled = 0;
         loop {
             if self.filled == self.bytes.len() {
@@ -72,7 +74,7 @@ impl Buffer {
                         self.filled = 0;
                         return Err(SourceError::TooLarge { path: path.to_owned(), limit });
                     }
-                    if enough(self.text()) {
+                    if enough(self.text()) || (at_once && self.filled < self.bytes.len()) {
                         return Ok(());
                     }
                 }

@@ -421,7 +421,6 @@ fn read_files(root: &SysRoot) -> Result<HostFiles, SourceError> {
         }
         nodes.push(NodeFiles { id: NodeId(id), dir, cpulist, cpumap, distance, access: None });
     }
-    let cpu_online = text(&format!("{CPUS}/online"))?;
     let cpus_in_stat = match cpu_online {
         Some(_) => None,
         None => text("proc/stat")?.and_then(|file| lines_of_cpus(&file.text)),
