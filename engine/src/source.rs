@@ -1,7 +1,7 @@
 //! Where a host is read from: the only modules that open anything of the host.
 //!
 //! Live and recorded machines go through the same [`SysRoot`] and [`HostReader`]; hwloc is a
-//! second source for what sysfs tells badly, behind the feature `hwloc`.
+//! second source for what sysfs describes badly; the library itself is behind the feature `hwloc`.
 
 mod caches;
 mod cgroup;
@@ -9,7 +9,6 @@ mod detail;
 pub mod device;
 mod file;
 mod huge_page;
-#[cfg(feature = "hwloc")]
 pub mod hwloc;
 mod limits;
 mod parts;

@@ -1,4 +1,4 @@
-//! hwloc as the second source: what sysfs does not tell as well (feature `hwloc`).
+//! hwloc as the second source: what sysfs describes less well.
 //!
 //! [`Hwloc`] is a plain value: where devices are attached, memory attributes, caches, packages.
 //! Advice never waits for it. hwloc takes some ms on a real machine, so [`HwlocLoader`] reads it
@@ -6,8 +6,8 @@
 //!
 //! # Why a child process
 //!
-//! Two things can be told to hwloc (2.9) through environment variables alone, and these belong to
-//! the whole process:
+//! Two settings reach hwloc (2.9) through environment variables alone, and these belong to the
+//! whole process:
 //!
 //! - **No plugins.** `hwloc_topology_init` opens every shared object of its plugin directory
 //!   (on Debian 12 OpenCL, X11, libxml2, libpciaccess and more: 21) before anyone can say which
@@ -15,17 +15,26 @@
 //!   opened already; `HWLOC_PLUGINS_PATH` alone keeps them out.
 //! - **Another root**, for recorded machines: `HWLOC_FSROOT`.
 //!
-//! A program with threads cannot change its environment safely. So [`Hwloc::load`], which reads in
+//! A program with threads cannot change its environment safely. So `Hwloc::load`, which reads in
 //! this process, refuses with [`HwlocError::Environment`] unless the variables of [`environment`]
 //! were set when the process was started; and [`Hwloc::load_with`] asks a [`Helper`], a child with
-//! the right environment that calls [`serve`]. Many roots can so be read side by side, and a
+//! the right environment that calls `serve`. Many roots can be read side by side that way, and a
 //! machine on which hwloc aborts (in debug builds hwlocality calls `hwloc_topology_check`, which
 //! asserts) costs the child, not the program.
+//!
+//! `Hwloc::load` and `serve` are the only parts that link libhwloc; they need the feature `hwloc`.
+//! A program that asks a child builds without it.
+
+#[cfg(feature = "hwloc")]
+mod library;
+
+#[cfg(feature = "hwloc")]
+pub use library::serve;
 
 use std::env;
-use std::ffi::{CStr, OsStr, OsString};
+use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -36,15 +45,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
-use hwlocality::Topology as Tree;
-use hwlocality::memory::attribute::{
-    Initiator, MemoryAttribute as TreeAttribute, MemoryAttributeFlags,
-};
-use hwlocality::object::TopologyObject;
-use hwlocality::object::attributes::ObjectAttributes;
-use hwlocality::object::distance::DistancesKind;
-use hwlocality::object::types::{CacheType, OSDeviceType, ObjectType};
-use hwlocality::topology::builder::{BuildFlags, TypeFilter};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
@@ -238,26 +238,6 @@ pub enum OsDeviceKind {
 }
 
 impl Hwloc {
-    /// Reads a host with hwloc, **in this process**, and waits for it: 5 to 35 ms on real machines.
-    ///
-    /// Works only where the environment was right when the process started, see [`environment`]:
-    /// with `HWLOC_FSROOT` and the like for a recorded machine, without plugins for every machine.
-    /// Other programs use [`load_with`](Self::load_with).
-    ///
-    /// Errors: [`HwlocError::Environment`] when a variable is not what it must be;
-    /// [`HwlocError::Root`] when the directory is not there; [`HwlocError::Hwloc`] when hwloc makes
-    /// no sense of the host.
-    pub fn load(root: &SysRoot) -> Result<Self, HwlocError> {
-        check_environment(root)?;
-        let tree = load_tree().map_err(HwlocError::Hwloc)?;
-        let facts = Self::from_tree(&tree);
-        // Did the variables do what they are for?
-        if root.is_live() != tree.is_this_system() {
-            return Err(HwlocError::OtherMachine { root: root.dir().to_owned() });
-        }
-        Ok(facts)
-    }
-
     /// Reads a host with hwloc in a child process with the right environment, and waits for it.
     ///
     /// Errors: [`HwlocError::Root`], and the `Helper...` ones when the child cannot be started,
@@ -309,7 +289,7 @@ impl Hwloc {
         serde_json::to_string(self).map_err(HwlocError::Json)
     }
 
-    /// Reads facts from JSON, as [`to_json`](Self::to_json) and [`serve`] write them.
+    /// Reads facts from JSON, as [`to_json`](Self::to_json) and `serve` write them.
     ///
     /// Errors: [`HwlocError::Json`] with line and column.
     pub fn from_json(text: &[u8]) -> Result<Self, HwlocError> {
@@ -320,234 +300,6 @@ impl Hwloc {
     }
 }
 
-// ---- from hwloc's tree to our own types
-
-/// Boxed, since each step of hwlocality fails with a type of its own.
-type TreeError = Box<dyn std::error::Error + Send + Sync>;
-
-fn load_tree() -> Result<Tree, TreeError> {
-    let tree = Tree::builder()
-        // Without it CPUs and nodes that a cgroup forbids are not in the tree at all.
-        .with_flags(BuildFlags::INCLUDE_DISALLOWED)?
-        .with_type_filter(ObjectType::PCIDevice, TypeFilter::KeepAll)?
-        .with_type_filter(ObjectType::OSDevice, TypeFilter::KeepAll)?
-        .with_type_filter(ObjectType::MemCache, TypeFilter::KeepAll)?
-        .build()?;
-    // Nothing is cut out of the tree afterwards: in hwlocality 1.0.0-alpha.13
-    // `RestrictFlags::REMOVE_EMPTIED` always fails (it is all bits; two of them are cleared before
-    // it is looked for, so the others reach hwloc, which refuses them).
-    Ok(tree)
-}
-
-impl Hwloc {
-    fn from_tree(tree: &Tree) -> Self {
-        let mut nodes: Vec<HwlocNode> = tree
-            .objects_with_type(ObjectType::NUMANode)
-            .filter_map(|object| {
-                let memory = match object.attributes() {
-                    Some(ObjectAttributes::NUMANode(node)) => node.local_memory(),
-                    _ => None,
-                };
-                Some(HwlocNode {
-                    id: NodeId(u32::try_from(object.os_index()?).ok()?),
-                    cpus: cpus_of(object),
-                    memory: memory.map(|bytes| Bytes::new(bytes.get())),
-                    subtype: object.subtype().map(text),
-                })
-            })
-            .collect();
-        nodes.sort_by_key(|node| node.id);
-        Self {
-            nodes,
-            cpus: set(tree.cpuset().iter_set().map(usize::from)),
-            allowed_cpus: set(tree.allowed_cpuset().iter_set().map(usize::from)),
-            allowed_nodes: set(tree.allowed_nodeset().iter_set().map(usize::from)),
-            distances: distances(tree),
-            packages: tree.objects_with_type(ObjectType::Package).map(cpus_of).collect(),
-            cores: tree.objects_with_type(ObjectType::Core).map(cpus_of).collect(),
-            caches: caches(tree),
-            attributes: attributes(tree),
-            devices: devices(tree),
-        }
-    }
-}
-
-fn text(name: &CStr) -> String {
-    name.to_string_lossy().into_owned()
-}
-
-/// hwloc has sets without an end; ids past the highest believed one are left out.
-fn set<T: Id>(ids: impl Iterator<Item = usize>) -> IdSet<T> {
-    ids.map_while(|id| u32::try_from(id).ok().filter(|id| *id <= parse::list::MAX_ID))
-        .map(T::from_number)
-        .collect()
-}
-
-fn cpus_of(object: &TopologyObject) -> CpuSet {
-    object.cpuset().map(|cpus| set(cpus.iter_set().map(usize::from))).unwrap_or_default()
-}
-
-fn distances(tree: &Tree) -> Option<Distances> {
-    let kind = DistancesKind::FROM_OS | DistancesKind::MEANS_LATENCY;
-    for table in tree.distances(Some(kind)).ok()? {
-        let ids: Option<Vec<NodeId>> = table
-            .objects()
-            .map(|object| {
-                let node = object.filter(|o| o.object_type() == ObjectType::NUMANode)?;
-                Some(NodeId(u32::try_from(node.os_index()?).ok()?))
-            })
-            .collect();
-        let Some(ids) = ids else { continue };
-        // hwloc keeps its own order of nodes, by where their CPUs are.
-        let mut order: Vec<usize> = (0..ids.len()).collect();
-        order.sort_by_key(|&at| ids[at]);
-        let cells: Option<Vec<u32>> = order
-            .iter()
-            .flat_map(|&row| order.iter().map(move |&column| (row, column)))
-            .map(|(row, column)| {
-                let cell = table.distances().get(row * ids.len() + column)?;
-                u32::try_from(*cell).ok()
-            })
-            .collect();
-        if let Some(cells) = cells {
-            return Distances::new(order.iter().map(|&at| ids[at]).collect(), cells);
-        }
-    }
-    None
-}
-
-fn caches(tree: &Tree) -> Vec<Cache> {
-    use ObjectType as T;
-    [T::L1Cache, T::L2Cache, T::L3Cache, T::L4Cache, T::L5Cache, T::MemCache]
-        .into_iter()
-        .flat_map(|ty| tree.objects_with_type(ty))
-        .filter_map(|object| {
-            let Some(ObjectAttributes::Cache(cache)) = object.attributes() else { return None };
-            let kind = match (object.object_type(), cache.cache_type()) {
-                (ObjectType::MemCache, _) => CacheKind::MemorySide,
-                (_, CacheType::Data) => CacheKind::Data,
-                _ => CacheKind::Unified,
-            };
-            Some(Cache {
-                level: u8::try_from(cache.depth()).ok()?,
-                kind,
-                size: cache.size().map(|bytes| Bytes::new(bytes.get())),
-                cpus: cpus_of(object),
-            })
-        })
-        .collect()
-}
-
-fn attributes(tree: &Tree) -> Vec<MemoryAttribute> {
-    [
-        TreeAttribute::capacity(tree),
-        TreeAttribute::locality(tree),
-        TreeAttribute::bandwidth(tree),
-        TreeAttribute::read_bandwidth(tree),
-        TreeAttribute::write_bandwidth(tree),
-        TreeAttribute::latency(tree),
-        TreeAttribute::read_latency(tree),
-        TreeAttribute::write_latency(tree),
-    ]
-    .into_iter()
-    .filter_map(|attribute| {
-        let flags = attribute.flags();
-        let values = values(attribute, flags.contains(MemoryAttributeFlags::NEED_INITIATOR))?;
-        (!values.is_empty()).then(|| MemoryAttribute {
-            name: text(attribute.name()),
-            higher_is_better: flags.contains(MemoryAttributeFlags::HIGHER_IS_BEST),
-            values,
-        })
-    })
-    .collect()
-}
-
-fn values(attribute: TreeAttribute<'_>, from_somewhere: bool) -> Option<Vec<AttributeValue>> {
-    let (targets, plain) = attribute.targets(None).ok()?;
-    let mut plain = plain.unwrap_or_default().into_iter();
-    let mut values = Vec::new();
-    for target in targets {
-        let at_target = plain.next();
-        let Some(id) = target.os_index().and_then(|id| u32::try_from(id).ok()) else { continue };
-        let node = NodeId(id);
-        if !from_somewhere {
-            values.extend(at_target.map(|value| AttributeValue { node, initiator: None, value }));
-            continue;
-        }
-        // Nobody to see it from: no value.
-        let Ok((initiators, seen)) = attribute.initiators(target) else { continue };
-        for (initiator, value) in initiators.iter().zip(seen) {
-            let cpus = match initiator {
-                Initiator::CpuSet(cpus) => set(cpus.iter_set().map(usize::from)),
-                Initiator::Object(object) => cpus_of(object),
-            };
-            values.push(AttributeValue { node, initiator: Some(cpus), value });
-        }
-    }
-    values.sort_by_key(|value| (value.node, value.initiator.as_ref().and_then(CpuSet::first)));
-    Some(values)
-}
-
-fn devices(tree: &Tree) -> Vec<Device> {
-    let mut devices = Vec::new();
-    // By hwloc's own number of each object, to find the PCI device an OS device belongs to.
-    let mut pci = std::collections::HashMap::new();
-    for object in tree.pci_devices() {
-        let Some(ObjectAttributes::PCIDevice(attributes)) = object.attributes() else { continue };
-        pci.insert(object.global_persistent_index(), devices.len());
-        devices.push(Device {
-            address: Some(format!(
-                "{:04x}:{:02x}:{:02x}.{:x}",
-                attributes.domain(),
-                attributes.bus_id(),
-                attributes.bus_device(),
-                attributes.function()
-            )),
-            class: Some(attributes.class_id()),
-            vendor: Some(attributes.vendor_id()),
-            product: Some(attributes.device_id()),
-            ..near(object)
-        });
-    }
-    for object in tree.os_devices() {
-        let Some(ObjectAttributes::OSDevice(attributes)) = object.attributes() else { continue };
-        let Some(name) = object.name().map(text) else { continue };
-        let kind = match attributes.device_type() {
-            OSDeviceType::Storage => OsDeviceKind::Block,
-            OSDeviceType::GPU => OsDeviceKind::Gpu,
-            OSDeviceType::Network => OsDeviceKind::Network,
-            OSDeviceType::OpenFabrics => OsDeviceKind::OpenFabrics,
-            OSDeviceType::DMA => OsDeviceKind::Dma,
-            OSDeviceType::CoProcessor => OsDeviceKind::Coprocessor,
-            _ => OsDeviceKind::Other,
-        };
-        // Not always the parent: a disk may hang below a controller's own OS device.
-        let owner = object.ancestors().find_map(|o| pci.get(&o.global_persistent_index()));
-        let os = OsDevice { name, kind };
-        match owner.and_then(|at: &usize| devices.get_mut(*at)) {
-            Some(device) => device.os.push(os),
-            None => devices.push(Device { name: None, os: vec![os], ..near(object) }),
-        }
-    }
-    devices
-}
-
-/// Returns an unnamed device where this object is.
-fn near(object: &TopologyObject) -> Device {
-    let place = object.first_non_io_ancestor();
-    let nodes = place.and_then(TopologyObject::nodeset);
-    Device {
-        address: None,
-        class: None,
-        vendor: None,
-        product: None,
-        name: object.name().map(text),
-        os: Vec::new(),
-        cpus: place.map(cpus_of).unwrap_or_default(),
-        nodes: nodes.map(|nodes| set(nodes.iter_set().map(usize::from))).unwrap_or_default(),
-    }
-}
-
 // ---- the environment hwloc is told everything through
 
 /// A path under which there are no plugins, whatever hwloc was built with.
@@ -555,7 +307,7 @@ const NO_PLUGINS: &str = "/dev/null";
 /// What would make hwloc describe something else than the machine that was asked for.
 const MISLEADING: [&str; 3] = ["HWLOC_XMLFILE", "HWLOC_SYNTHETIC", "HWLOC_CPUID_PATH"];
 
-/// Returns the variables a process must have from its start for [`Hwloc::load`] to read `root` in
+/// Returns the variables a process must have from its start for `Hwloc::load` to read `root` in
 /// it: name, and value or `None` for one that must not be set.
 ///
 /// - `HWLOC_PLUGINS_PATH=/dev/null`: no shared object is opened. (`HWLOC_COMPONENTS` does not keep
@@ -601,19 +353,9 @@ pub fn environment(root: &SysRoot) -> Result<Vec<(&'static str, Option<OsString>
     Ok(variables)
 }
 
-fn check_environment(root: &SysRoot) -> Result<(), HwlocError> {
-    for (variable, wanted) in environment(root)? {
-        let found = env::var_os(variable);
-        if found != wanted {
-            return Err(HwlocError::Environment { variable, wanted, found });
-        }
-    }
-    Ok(())
-}
-
 // ---- the child that has the right environment
 
-/// How to start a child process that calls [`serve`]: usually this very program, with an argument
+/// How to start a child process that calls `serve`: usually this very program, with an argument
 /// by which it knows what it is there for.
 #[derive(Clone, Debug)]
 pub struct Helper {
@@ -792,20 +534,6 @@ fn wait_for(
     Ok(if woken(2) { Woken::Cancelled } else { Woken::Ready([woken(0), woken(1)]) })
 }
 
-/// What the child of a [`Helper`] does: reads the machine its environment names and writes the
-/// facts as JSON.
-///
-/// Errors: as [`Hwloc::load`]; [`HwlocError::Write`] when nobody listens. The child ends with an
-/// exit code other than zero then, and says why on stderr.
-pub fn serve(mut out: impl Write) -> Result<(), HwlocError> {
-    let root = match env::var_os("HWLOC_FSROOT") {
-        Some(dir) => SysRoot::at(dir),
-        None => SysRoot::live(),
-    };
-    let text = Hwloc::load(&root)?.to_json()?;
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(HwlocError::Write)
-}
-
 // ---- off the way of every answer
 
 /// Reads a host with hwloc in the background, once.
@@ -839,12 +567,6 @@ pub struct HwlocLoader {
 }
 
 impl HwlocLoader {
-    /// Begins reading in this process, as [`Hwloc::load`] does: with the wrong environment the
-    /// result is at once [`HwlocError::Environment`].
-    pub fn spawn(root: SysRoot) -> Self {
-        Self::start(None, move |_| Hwloc::load(&root))
-    }
-
     /// Begins reading through a child, as [`Hwloc::load_with`] does.
     pub fn spawn_with(root: SysRoot, helper: Helper) -> Self {
         match UnixStream::pair() {
