@@ -8,7 +8,7 @@ mod daemon;
 pub mod duration;
 mod error;
 mod file;
-mod numad_version;
+pub(crate) mod numad_version;
 mod section;
 mod suggest;
 pub mod variables;

@@ -1,9 +1,13 @@
-//! numad's System V message queue, on which its clients ask: the real `numad -w`, and any program
+//! numad's System V message queues, on which its clients ask: the real `numad -w`, and any program
 //! that speaks its protocol, find this daemon in the place of numad's.
 //!
 //! ```text
-//! 64 receivers -> desk -> 4 that answer -> post -> clients
+//! clients of 2015 -> 0xdeadbeef: 64 receivers -> desk -> 4 that answer -> post -> clients
+//! clients of 2025 -> 0xaddaadda: the same
 //! ```
+//!
+//! Both versions of numad find a daemon by the same pid file and wait for it on a queue of their own. So the
+//! file exists only while both queues are served, and each client is answered as its own version answers.
 //!
 //! A real client that starts takes every message out of the queue, whoever it is for. So 64 threads wait in
 //! the queue, because the kernel hands a message directly to a waiting thread. An answer is sent again every
@@ -16,11 +20,11 @@
 //!
 //! An answer longer than numad's 95 characters gets its gaps filled: more nodes, never fewer. Under a flood,
 //! questions of live processes come first, once each. A client that finds the queue full (16 KiB) exits with
-//! status 1. The queue is served only if this user created and owns it, and removed at the end, so that
+//! status 1. A queue is served only if this user created and owns it, and removed at the end, so that
 //! waiting clients exit.
 //!
-//! What the protocol cannot tell (who sends, whether the other end is there) is made up for by what
-//! the kernel tells: whose the queue is, who was the last to send, which processes live.
+//! The protocol identifies neither end. The kernel reports the owner of a queue, the last process that
+//! sent, and which processes live.
 
 mod answer;
 mod desk;
@@ -39,7 +43,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Sender, bounded};
+use arc_swap::ArcSwap;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use placer_engine::policy::numad::Version;
 
 use self::desk::{Beat, Desk};
 use self::line::{Line, Now};
@@ -47,8 +53,10 @@ use self::post::{Mail, Post};
 use self::receivers::{Arrived, Place};
 use super::core::Core;
 use crate::numad::Options;
+use crate::numad::queue::ipc::Key;
 use crate::numad::queue::letters::Standing;
 use crate::numad::queue::pid_file::{PidFile, Taken};
+use crate::numad::queue::places::Places;
 use crate::numad::queue::{ipc, pid_file};
 use crate::settings::Level;
 use crate::settings::variables;
@@ -67,26 +75,50 @@ const LAST_THREADS: Duration = Duration::from_millis(150);
 /// Lines about messages that were refused: so many in ten seconds.
 const TOLD: u64 = 10;
 
-/// The queue while it is served.
+/// The queues while they are served.
 #[derive(Debug)]
 pub(super) struct Queue {
-    shared: Arc<Shared>,
-    receivers: Vec<JoinHandle<()>>,
-    arrivals: Sender<Option<Arrived>>,
+    served: Vec<Served>,
+    pid_file: Arc<Mutex<Option<PidFile>>>,
 }
 
-/// What the threads share.
+/// The queue of one version while it is served.
+#[derive(Debug)]
+struct Served {
+    shared: Arc<Shared>,
+    receivers: Vec<JoinHandle<()>>,
+}
+
+/// Which clients are answered, and the file by which they find the daemon.
+#[derive(Debug)]
+struct Clients {
+    versions: &'static [Version],
+    pid_file: &'static Path,
+}
+
+/// What the queues have in common.
+#[derive(Clone, Debug)]
+struct Common {
+    core: Arc<Core>,
+    pid: i32,
+    standing: Arc<ArcSwap<Standing>>,
+    pid_file: Arc<Mutex<Option<PidFile>>>,
+}
+
+/// What the threads of one queue share.
 #[derive(Debug)]
 struct Shared {
     core: Arc<Core>,
     pid: i32,
+    /// Whose clients ask here.
+    version: Version,
     line: Line,
     places: Vec<Place>,
     arrivals: Sender<Option<Arrived>>,
     mail: Sender<Mail>,
     /// Clients whose question has been taken and not been answered.
     waiting: Mutex<BTreeSet<i32>>,
-    pid_file: Mutex<Option<PidFile>>,
+    pid_file: Arc<Mutex<Option<PidFile>>>,
     /// The desk's and the post's.
     beats: [Beat; 2],
     refused: Refused,
@@ -100,8 +132,18 @@ struct Refused {
     told: AtomicU64,
 }
 
+impl Common {
+    /// Returns what queues without a queue have in common. No process has the daemon's pid, since a message
+    /// can tell the daemon to end.
+    #[cfg(any(test, fuzzing))]
+    fn of_no_process(core: &Arc<Core>) -> Self {
+        let (core, pid) = (Arc::clone(core), i32::MAX);
+        Self { core, pid, standing: Arc::default(), pid_file: Arc::default() }
+    }
+}
+
 impl Queue {
-    /// Begins to serve the queue. `None`, and a line in the log, where that cannot or shall not be.
+    /// Begins to serve the queues of both versions. `None`, and a line in the log, if they are not served.
     pub(super) fn start(core: &Arc<Core>) -> Option<Self> {
         if !core.settings().daemon.queue {
             return None;
@@ -109,11 +151,14 @@ impl Queue {
         let off = |level, why: &dyn Display| {
             core.log().tell(level, "clients of numad's are not answered", &[("why", why)]);
         };
-        if let Some(why) = not_the_hosts(core) {
-            off(Level::Info, &why);
-            return None;
-        }
-        match Self::serve(core, Standing::default()) {
+        let clients = match clients(core, None) {
+            Ok(clients) => clients,
+            Err(why) => {
+                off(Level::Info, &why);
+                return None;
+            }
+        };
+        match Self::serve(core, &clients, Standing::default()) {
             Ok(queue) => Some(queue),
             Err(why) => {
                 off(Level::Error, &why);
@@ -122,53 +167,43 @@ impl Queue {
         }
     }
 
-    /// Begins to serve the queue as a numad that was started with these options.
+    /// Begins to serve the queues as a numad that was started with these options.
     ///
-    /// Errors: why that cannot be.
+    /// Errors: why they cannot be served.
     pub(super) fn start_as_numad(core: &Arc<Core>, options: &Options) -> Result<Self, String> {
-        match not_the_hosts(core) {
-            Some(why) => Err(format!("clients of numad's cannot be answered: {why}")),
-            None => Self::serve(core, Standing::of(options)),
+        match clients(core, Some(options.version)) {
+            Err(why) => Err(format!("clients of numad's cannot be answered: {why}")),
+            Ok(clients) => Self::serve(core, &clients, Standing::of(options)),
         }
     }
 
-    fn serve(core: &Arc<Core>, standing: Standing) -> Result<Self, String> {
-        // Before the queue is touched: it may be in use.
-        let place = Path::new(pid_file::PLACE);
+    fn serve(core: &Arc<Core>, clients: &Clients, standing: Standing) -> Result<Self, String> {
+        // Before a queue is touched: it may be in use.
+        let place = clients.pid_file;
         if let Some(process) = pid_file::daemon(place) {
             return Err(lives(process.pid));
         }
-        let id = queue::open().map_err(|error| error.to_string())?;
-        let (arrivals, arrived) = bounded(MOST_ARRIVED);
-        let (mail, inbox) = bounded(MOST_JOBS);
-        let (jobs, questions) = bounded(MOST_JOBS);
-        let pid = i32::try_from(std::process::id()).map_err(|e| e.to_string())?;
-        let shared = Shared::new(core, pid, Line::new(id), arrivals.clone(), mail);
-        let error = |e: std::io::Error| format!("cannot start a thread: {e}");
-        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
-            let thread = std::thread::Builder::new().name(name.to_owned());
-            thread.stack_size(super::STACK).spawn(work).map(drop).map_err(error)
+        let common = Common {
+            core: Arc::clone(core),
+            pid: i32::try_from(std::process::id()).map_err(|e| e.to_string())?,
+            standing: Arc::new(ArcSwap::from_pointee(standing)),
+            pid_file: Arc::default(),
         };
-        let post = Post::new(Arc::clone(&shared));
-        spawn("placer-post", Box::new(move || post.run(&inbox)))?;
-        let desk = Desk::new(Arc::clone(&shared), standing, jobs);
-        spawn("placer-desk", Box::new(move || desk.run(&arrived)))?;
-        for _ in 0..ANSWERING {
-            let (shared, questions) = (Arc::clone(&shared), questions.clone());
-            spawn("placer-answer", Box::new(move || answer::run(&shared, &questions)))?;
-        }
-        let receivers = receivers::start(&shared).map_err(error)?;
-        let queue = Self { shared, receivers, arrivals };
-        // Last, when somebody answers those who look for it.
-        let pid_file = PidFile::take(place).map_err(|taken| match taken {
-            Taken::By(process) => lives(process.pid),
-            Taken::Io(error) => format!("cannot write {}: {error}", place.display()),
-        });
-        match pid_file {
-            Ok(file) => {
-                queue.shared.keep_pid_file(file);
-                Ok(queue)
+        let mut queue = Self { served: Vec::new(), pid_file: Arc::clone(&common.pid_file) };
+        let begun = (|| {
+            for &version in clients.versions {
+                queue.served.push(Served::open(&common, version)?);
             }
+            // Last, when clients that look for it are answered.
+            let file = PidFile::take(place).map_err(|taken| match taken {
+                Taken::By(process) => lives(process.pid),
+                Taken::Io(error) => format!("cannot write {}: {error}", place.display()),
+            })?;
+            *queue.pid_file.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
+            Ok(())
+        })();
+        match begun {
+            Ok(()) => Ok(queue),
             Err(why) => {
                 queue.stop();
                 Err(why)
@@ -183,46 +218,108 @@ impl Queue {
 
     /// Returns whether the threads that answer are alive; asked for the watchdog.
     pub(super) fn alive(&self) -> bool {
-        self.shared.beats.iter().all(|beat| beat.age() < DEAD)
+        self.served.iter().flat_map(|one| &one.shared.beats).all(|beat| beat.age() < DEAD)
     }
 
-    /// Ends it within 300 ms. Who asks is answered, and who comes later is told by the kernel that
-    /// there is nobody.
+    /// Ends it within 300 ms. Questions that were asked are answered; to clients that come later the kernel
+    /// reports that there is no queue.
     pub(super) fn stop(self) {
-        let shared = &self.shared;
-        shared.put_away_pid_file();
-        let since = Instant::now();
-        while !shared.waiting(|waiting| waiting.is_empty()) && since.elapsed() < LAST_ANSWERS {
+        put_away(&self.pid_file);
+        let (since, each) = (Instant::now(), &self.served);
+        let idle = |one: &Served| one.shared.waiting(|waiting| waiting.is_empty());
+        while !each.iter().all(idle) && since.elapsed() < LAST_ANSWERS {
             std::thread::sleep(Duration::from_millis(1));
         }
-        let now = shared.line.now();
-        shared.line.set(Now::Off);
-        if let Now::At(id) = now
-            && queue::check(id).is_ok()
-        {
-            let _ = ipc::remove(id);
-        }
-        let _ = self.arrivals.try_send(None);
-        let _ = shared.mail.try_send(Mail::End);
+        each.iter().for_each(Served::close);
         let since = Instant::now();
-        while self.receivers.iter().any(|thread| !thread.is_finished())
-            && since.elapsed() < LAST_THREADS
-        {
-            self.receivers.iter().for_each(ipc::wake);
+        let receivers = || each.iter().flat_map(|one| &one.receivers);
+        while receivers().any(|thread| !thread.is_finished()) && since.elapsed() < LAST_THREADS {
+            receivers().for_each(ipc::wake);
             std::thread::sleep(Duration::from_millis(1));
         }
     }
 }
 
-/// Returns why this daemon is not the one that clients of numad's may ask on this host.
-fn not_the_hosts(core: &Core) -> Option<&'static str> {
-    if !nix::unistd::geteuid().is_root() {
-        return Some("they look for a daemon of root's");
+impl Served {
+    /// Makes a version's queue, and starts its threads.
+    ///
+    /// Errors: the queue cannot be ours; there can be no more threads.
+    fn open(common: &Common, version: Version) -> Result<Self, String> {
+        let id = queue::open(Key::of(version)).map_err(|error| error.to_string())?;
+        let (arrivals, arrived) = bounded(MOST_ARRIVED);
+        let (mail, inbox) = bounded(MOST_JOBS);
+        let shared = Shared::new(common, version, Line::new(id), arrivals, mail);
+        let mut served = Self { shared, receivers: Vec::new() };
+        match served.start(Arc::clone(&common.standing), arrived, inbox) {
+            Ok(()) => Ok(served),
+            Err(error) => {
+                served.close();
+                Err(format!("cannot start a thread: {error}"))
+            }
+        }
     }
+
+    fn start(
+        &mut self,
+        standing: Arc<ArcSwap<Standing>>,
+        arrived: Receiver<Option<Arrived>>,
+        inbox: Receiver<Mail>,
+    ) -> std::io::Result<()> {
+        let shared = &self.shared;
+        let (jobs, questions) = bounded(MOST_JOBS);
+        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            let thread = std::thread::Builder::new().name(name.to_owned());
+            thread.stack_size(super::STACK).spawn(work).map(drop)
+        };
+        let post = Post::new(Arc::clone(shared));
+        spawn("placer-post", Box::new(move || post.run(&inbox)))?;
+        let desk = Desk::new(Arc::clone(shared), standing, jobs);
+        spawn("placer-desk", Box::new(move || desk.run(&arrived)))?;
+        for _ in 0..ANSWERING {
+            let (shared, questions) = (Arc::clone(shared), questions.clone());
+            spawn("placer-answer", Box::new(move || answer::run(&shared, &questions)))?;
+        }
+        self.receivers = receivers::start(shared)?;
+        Ok(())
+    }
+
+    /// Removes the queue, if it is still ours, and tells the threads to end.
+    fn close(&self) {
+        let shared = &self.shared;
+        let now = shared.line.now();
+        shared.line.set(Now::Off);
+        if let Now::At(id) = now
+            && queue::check(shared.key(), id).is_ok()
+        {
+            let _ = ipc::remove(id);
+        }
+        let _ = shared.arrivals.try_send(None);
+        let _ = shared.mail.try_send(Mail::End);
+    }
+}
+
+/// Returns which clients this daemon answers: as root those of both versions, which find it by the same
+/// file; as another user, by numad's name, those of the version that looks for a user's daemon.
+///
+/// Errors: why none.
+fn clients(core: &Core, named: Option<Version>) -> Result<Clients, &'static str> {
     if !core.root().is_live() {
-        return Some("this is about a recorded machine");
+        return Err("this is about a recorded machine");
     }
-    variables::value("PLACER_STATE_DIR").map(|_| "PLACER_STATE_DIR sets this daemon apart")
+    if variables::value("PLACER_STATE_DIR").is_some() {
+        return Err("PLACER_STATE_DIR sets this daemon apart");
+    }
+    if nix::unistd::geteuid().is_root() {
+        let versions = &[Version::V2015, Version::V2025];
+        return Ok(Clients { versions, pid_file: Places::host().pid_file });
+    }
+    match named {
+        Some(Version::V2025) => Ok(Clients {
+            versions: &[Version::V2025],
+            pid_file: Places::of(Version::V2025).pid_file,
+        }),
+        Some(Version::V2015) | None => Err("they look for a daemon of root's"),
+    }
 }
 
 fn lives(pid: i32) -> String {
@@ -231,24 +328,30 @@ fn lives(pid: i32) -> String {
 
 impl Shared {
     fn new(
-        core: &Arc<Core>,
-        pid: i32,
+        common: &Common,
+        version: Version,
         line: Line,
         arrivals: Sender<Option<Arrived>>,
         mail: Sender<Mail>,
     ) -> Arc<Self> {
         Arc::new(Self {
-            core: Arc::clone(core),
-            pid,
+            core: Arc::clone(&common.core),
+            pid: common.pid,
+            version,
             line,
             places: receivers::places(),
             arrivals,
             mail,
             waiting: Mutex::default(),
-            pid_file: Mutex::default(),
+            pid_file: Arc::clone(&common.pid_file),
             beats: [Beat::new(), Beat::new()],
             refused: Refused { since: Instant::now(), count: 0.into(), told: 0.into() },
         })
+    }
+
+    /// Returns the key of the queue.
+    fn key(&self) -> Key {
+        Key::of(self.version)
     }
 
     /// Says that the queue is gone, also to the one that makes it anew.
@@ -274,17 +377,22 @@ impl Shared {
         let earned = TOLD + refused.since.elapsed().as_secs() * TOLD / 10;
         if refused.told.load(Ordering::Relaxed) < earned {
             refused.told.fetch_add(1, Ordering::Relaxed);
-            let fields: [(&str, &dyn Display); 3] =
-                [("last_sender", &last_sender), ("why", why), ("count", &count)];
+            let fields: [(&str, &dyn Display); 4] = [
+                ("queue", &self.key()),
+                ("last_sender", &last_sender),
+                ("why", why),
+                ("count", &count),
+            ];
             self.tell(Level::Warning, "a message was refused", &fields);
         }
     }
 
-    fn keep_pid_file(&self, file: PidFile) {
-        *self.pid_file.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
-    }
-
+    /// Removes the pid file: clients of either version find no daemon from now on.
     fn put_away_pid_file(&self) {
-        *self.pid_file.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        put_away(&self.pid_file);
     }
+}
+
+fn put_away(pid_file: &Mutex<Option<PidFile>>) {
+    *pid_file.lock().unwrap_or_else(PoisonError::into_inner) = None;
 }

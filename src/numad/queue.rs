@@ -1,5 +1,5 @@
 //! numad's System V message queue, as both ends see it: messages, their letters, the system calls, the
-//! pid file; and the client.
+//! files; and the client.
 
 pub mod client;
 pub mod fit;
@@ -7,4 +7,5 @@ pub mod ipc;
 pub mod letters;
 pub mod message;
 pub mod pid_file;
+pub mod places;
 pub mod process;

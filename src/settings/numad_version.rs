@@ -15,8 +15,8 @@ use super::variables;
 const VARIABLE: &str = "PLACER_NUMAD_VERSION";
 /// Where the package puts the program that it stands in for.
 const DIVERTED: &str = "/usr/bin/numad.distrib";
-/// The programs have 60 KiB.
-const LONGEST_PROGRAM: u64 = 4 << 20;
+/// The programs have 60 KiB; a larger one is none of them.
+const LONGEST_PROGRAM: u64 = 1 << 20;
 /// Programs from this day on answer as that of 2025 does.
 const NEWER: u32 = 20_250_101;
 
@@ -61,8 +61,19 @@ fn version_of(path: &Path) -> Option<Version> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     let file = File::options().read(true).custom_flags(flags.bits()).open(path).ok()?;
     let meta = file.metadata().ok()?;
-    let trusted = meta.is_file() && meta.uid() == 0 && meta.mode() & 0o022 == 0;
-    if !trusted {
+    let trusted = meta.uid() == 0 && meta.mode() & 0o022 == 0;
+    if trusted { version_in_file(file) } else { None }
+}
+
+/// Returns the version of the program that a process runs, whose file it can be trusted to have chosen.
+pub(crate) fn version_of_program(path: &Path) -> Option<Version> {
+    let flags = OFlag::O_NONBLOCK;
+    version_in_file(File::options().read(true).custom_flags(flags.bits()).open(path).ok()?)
+}
+
+fn version_in_file(file: File) -> Option<Version> {
+    let meta = file.metadata().ok()?;
+    if !meta.is_file() || meta.len() > LONGEST_PROGRAM {
         return None;
     }
     let mut program = Vec::new();

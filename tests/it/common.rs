@@ -44,6 +44,24 @@ pub(crate) fn shared(what: &str) -> Option<PathBuf> {
     None
 }
 
+/// Returns the directory of the files of numad 2025, which `ci/deps test` fetches. `None`, with the reason
+/// printed, where it is not there or cannot be had.
+pub(crate) fn root_of_2025() -> Option<PathBuf> {
+    let output = run(Command::new(project().join("ci/numad-2025")).arg("--root"));
+    let (root, why) = (text(&output.stdout), text(&output.stderr));
+    match output.status.code() {
+        Some(0) => Some(PathBuf::from(root.trim_end())),
+        Some(3) => {
+            testkit::require::does_not_apply(why.trim_end());
+            None
+        }
+        _ => {
+            testkit::require::skip(why.trim_end());
+            None
+        }
+    }
+}
+
 /// The settings that are shipped: every one with its built-in value.
 pub(crate) const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/settings/placer.toml");
 

@@ -39,4 +39,5 @@ mod start_budgets;
 mod storm;
 mod strangers;
 mod sysv;
+mod sysv_versions;
 mod top;

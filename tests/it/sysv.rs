@@ -35,7 +35,8 @@ use std::time::Instant;
 
 use common::{placer, text};
 use inside::{
-    Daemon, PID_FILE, call, inside, numad, our_numad, pid_file, put_host, said, stranger, wait_for,
+    Daemon, PID_FILE, Real, call, inside, numad, our_numad, our_numad_of, pid_file, put_host, said,
+    stranger, wait_for,
 };
 
 /// Begins some real clients at once. Returns what each printed, and its status.
@@ -466,104 +467,111 @@ fn d28_an_answer_takes_no_two_seconds() {
     });
 }
 
-/// A real client's letters, and what our daemon says of each.
 #[test]
 fn every_letter_of_a_real_client() {
-    inside("sysv::every_letter_of_a_real_client", || {
-        let daemon = Daemon::start();
-        let rows = [
-            ("-C 0", "what=\"not to count inactive file cache as free\" value=-"),
-            ("-C 1", "what=\"to count inactive file cache as free\" value=-"),
-            ("-t 50", "what=\"to value hardware threads otherwise\" value=50"),
-            ("-v", "what=\"to log otherwise\" value=6"),
-            ("-d", "what=\"to log otherwise\" value=7"),
-            ("-H 500", "option=H why=\"the kernel's search for huge pages is left alone\""),
-            ("-i 20", "option=i why=\"there are no passes over processes to have an interval\""),
-            ("-K 1", "option=K why=\"no process is moved\""),
-            ("-m 80", "option=m why=\"no process is moved\""),
-            ("-u 90", "option=u why=\"no process is moved\""),
-            ("-p 1", "option=p why=\"no process is looked for, to be moved\""),
-            ("-r 1", "option=r why=\"no process is looked for, to be moved\""),
-            ("-x 1", "option=x why=\"no process is looked for, to be moved\""),
-            ("-S 0", "option=S why=\"no process is looked for, to be moved\""),
-            ("-w 4:500", "way=queue uid=0"),
-            ("-i 0", "what=\"to end\" value=-"),
-        ];
-        for (line, says) in rows {
-            assert!(daemon.lines(says).is_empty(), "{line}");
-            let words: Vec<&str> = line.split(' ').collect();
-            let (answer, status) = numad(&words);
-            assert_eq!((answer.is_empty(), status), (!line.contains('w'), Some(0)), "{line}");
-            wait_for(says, || daemon.lines(says).len() == 1);
-        }
-        wait_for("its end", || pid_file().is_none());
-    });
+    inside("sysv::every_letter_of_a_real_client", || every_letter_of(&Real::of_2015()));
 }
 
-/// Our client, and what numad's own daemon says of each letter.
+/// A real client's letters, and what our daemon says of each.
+pub(crate) fn every_letter_of(real: &Real) {
+    let daemon = Daemon::start();
+    let rows = [
+        ("-C 0", "what=\"not to count inactive file cache as free\" value=-"),
+        ("-C 1", "what=\"to count inactive file cache as free\" value=-"),
+        ("-t 50", "what=\"to value hardware threads otherwise\" value=50"),
+        ("-v", "what=\"to log otherwise\" value=6"),
+        ("-d", "what=\"to log otherwise\" value=7"),
+        ("-H 500", "option=H why=\"the kernel's search for huge pages is left alone\""),
+        ("-i 20", "option=i why=\"there are no passes over processes to have an interval\""),
+        ("-K 1", "option=K why=\"no process is moved\""),
+        ("-m 80", "option=m why=\"no process is moved\""),
+        ("-u 90", "option=u why=\"no process is moved\""),
+        ("-p 1", "option=p why=\"no process is looked for, to be moved\""),
+        ("-r 1", "option=r why=\"no process is looked for, to be moved\""),
+        ("-x 1", "option=x why=\"no process is looked for, to be moved\""),
+        ("-S 0", "option=S why=\"no process is looked for, to be moved\""),
+        ("-w 4:500", "way=queue uid=0"),
+        ("-i 0", "what=\"to end\" value=-"),
+    ];
+    for (line, says) in rows {
+        assert!(daemon.lines(says).is_empty(), "{line}");
+        let words: Vec<&str> = line.split(' ').collect();
+        let (answer, status) = real.numad(&words);
+        assert_eq!((answer.is_empty(), status), (!line.contains('w'), Some(0)), "{line}");
+        wait_for(says, || daemon.lines(says).len() == 1);
+    }
+    wait_for("its end", || pid_file().is_none());
+}
+
 #[test]
 fn every_letter_to_numads_own_daemon() {
     inside("sysv::every_letter_to_numads_own_daemon", || {
-        let log = || std::fs::read_to_string("/var/log/numad.log").unwrap_or_default();
-        let says = |text: &str| log().lines().any(|line| line.ends_with(text));
-        assert_eq!(numad(&["-i", "15"]).1, Some(0));
-        wait_for("numad", || says(&format!("PID {}", pid_file().unwrap_or_default().trim())));
-        let rows = [
-            ("-C 0", ": Counting inactive file cache as unavailable"),
-            ("-H 500", "to 500 ms."),
-            ("-i 7:9", ": Changing interval to 7:9"),
-            ("-K 1", ": Keeping interleaved memory spread across nodes"),
-            ("-v", ": Changing log level to 6"),
-            ("-m 95", ": Changing target memory locality to 95"),
-            ("-p 1", ": Adding PID 1 to inclusion PID list"),
-            ("-r 1", ": Removing PID 1 from explicit PID lists"),
-            ("-S 0", ": Scanning only explicit PID list processes"),
-            ("-t 50", ": Changing logical CPU thread percent to 50"),
-            ("-u 90", ": Changing target utilization to 90"),
-            ("-x 1", ": Adding PID 1 to exclusion PID list"),
-        ];
-        // The one that would change this machine is put back below.
-        let scan = std::fs::read_to_string(SCAN).ok();
-        for (line, text) in rows {
-            if line.starts_with("-H") && scan.is_none() {
-                continue;
-            }
-            let words: Vec<&str> = line.split(' ').collect();
-            assert_eq!(our_numad(&words), (String::new(), String::new(), Some(0)), "{line}");
-            wait_for(text, || says(text));
-        }
-        if let Some(scan) = scan {
-            assert_eq!(our_numad(&["-H", scan.trim()]).2, Some(0));
-        }
-        // Its answers, and that they are its own.
-        for cpus in ["4:500", "1", "0.5:7"] {
-            let (answer, errors, status) = our_numad(&["-w", cpus]);
-            assert_eq!((errors.as_str(), status, answer.is_empty()), ("", Some(0), false));
-        }
-        assert!(says(": Getting NUMA pre-placement advice for 50 CPUs and 7 MBs"), "{}", log());
-        // What would count for everybody is not sent beside a question.
-        assert_eq!(our_numad(&["-C", "1", "-w", "3:33"]).2, Some(0));
-        assert!(!says(": Counting inactive file cache as available"), "{}", log());
-        // One that does not answer is waited for, and not for ever.
-        let pid = pid_file().expect("a pid");
-        said("kill", &["-STOP", pid.trim()]);
-        let (answer, errors, status) = our_numad(&["-w", "2:10"]);
-        let why = format!(
-            "placer: warning: placer answers in place of the numad that runs as process {}: no \
-             answer came within 2 s\n",
-            pid.trim()
-        );
-        assert_eq!((answer.is_empty(), errors, status), (false, why, Some(0)));
-        said("kill", &["-CONT", pid.trim()]);
-        // Another daemon keeps off.
-        let mut second = Daemon::spawn("");
-        wait_for("its word", || !second.lines(&format!("process {}", pid.trim())).is_empty());
-        assert!(!second.has_ended());
-        assert_eq!(pid_file(), Some(pid));
-        drop(second);
-        assert_eq!(our_numad(&["-i", "0"]).2, Some(0));
-        wait_for("its end", || pid_file().is_none());
+        every_letter_to(&Real::of_2015(), "2015");
     });
+}
+
+/// Our client in the place of a version, and what numad's own daemon says of each letter.
+pub(crate) fn every_letter_to(real: &Real, ours: &str) {
+    let our_numad = |args: &[&str]| our_numad_of(ours, args);
+    let log = || std::fs::read_to_string("/var/log/numad.log").unwrap_or_default();
+    let says = |text: &str| log().lines().any(|line| line.ends_with(text));
+    assert_eq!(real.numad(&["-i", "15"]).1, Some(0));
+    wait_for("numad", || says(&format!("PID {}", pid_file().unwrap_or_default().trim())));
+    let rows = [
+        ("-C 0", ": Counting inactive file cache as unavailable"),
+        ("-H 500", "to 500 ms."),
+        ("-i 7:9", ": Changing interval to 7:9"),
+        ("-K 1", ": Keeping interleaved memory spread across nodes"),
+        ("-v", ": Changing log level to 6"),
+        ("-m 95", ": Changing target memory locality to 95"),
+        ("-p 1", ": Adding PID 1 to inclusion PID list"),
+        ("-r 1", ": Removing PID 1 from explicit PID lists"),
+        ("-S 0", ": Scanning only explicit PID list processes"),
+        ("-t 50", ": Changing logical CPU thread percent to 50"),
+        ("-u 90", ": Changing target utilization to 90"),
+        ("-x 1", ": Adding PID 1 to exclusion PID list"),
+    ];
+    // The one that would change this machine is put back below.
+    let scan = std::fs::read_to_string(SCAN).ok();
+    for (line, text) in rows {
+        if line.starts_with("-H") && scan.is_none() {
+            continue;
+        }
+        let words: Vec<&str> = line.split(' ').collect();
+        assert_eq!(our_numad(&words), (String::new(), String::new(), Some(0)), "{line}");
+        wait_for(text, || says(text));
+    }
+    if let Some(scan) = scan {
+        assert_eq!(our_numad(&["-H", scan.trim()]).2, Some(0));
+    }
+    // Its answers, and that they are its own.
+    for cpus in ["4:500", "1", "0.5:7"] {
+        let (answer, errors, status) = our_numad(&["-w", cpus]);
+        assert_eq!((errors.as_str(), status, answer.is_empty()), ("", Some(0), false));
+    }
+    assert!(says(": Getting NUMA pre-placement advice for 50 CPUs and 7 MBs"), "{}", log());
+    // What would count for everybody is not sent beside a question.
+    assert_eq!(our_numad(&["-C", "1", "-w", "3:33"]).2, Some(0));
+    assert!(!says(": Counting inactive file cache as available"), "{}", log());
+    // One that does not answer is waited for, and not for ever.
+    let pid = pid_file().expect("a pid");
+    said("kill", &["-STOP", pid.trim()]);
+    let (answer, errors, status) = our_numad(&["-w", "2:10"]);
+    let why = format!(
+        "placer: warning: placer answers in place of the numad that runs as process {}: no \
+         answer came within 2 s\n",
+        pid.trim()
+    );
+    assert_eq!((answer.is_empty(), errors, status), (false, why, Some(0)));
+    said("kill", &["-CONT", pid.trim()]);
+    // Another daemon keeps off.
+    let mut second = Daemon::spawn("");
+    wait_for("its word", || !second.lines(&format!("process {}", pid.trim())).is_empty());
+    assert!(!second.has_ended());
+    assert_eq!(pid_file(), Some(pid));
+    drop(second);
+    assert_eq!(our_numad(&["-i", "0"]).2, Some(0));
+    wait_for("its end", || pid_file().is_none());
 }
 
 #[test]

@@ -1,18 +1,18 @@
 //! What becomes of a message: a question for those who answer, or a setting.
 //!
-//! A client sends its options first and its question last, each in a message of its own. numad takes
-//! each for an order to everybody's daemon. Here options wait a moment: if a question of the same
-//! client follows they count for this question alone, else for all to come.
+//! A client sends its options first and its question last, each in a message of its own. numad applies
+//! each to all later questions. Here options wait a moment: if a question of the same client follows they
+//! apply to that question alone, otherwise to all later ones, on the queues of both versions.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
-use placer_engine::policy::numad::Version;
 
 use super::Shared;
 use super::receivers::{Arrived, Watch};
@@ -57,13 +57,18 @@ struct Beside {
 pub(crate) struct Desk {
     shared: Arc<Shared>,
     jobs: Sender<Job>,
-    standing: Standing,
+    /// What questions go by that do not say otherwise; the desks of both queues have the same.
+    standing: Arc<ArcSwap<Standing>>,
     beside: BTreeMap<i32, Beside>,
     watch: Watch,
 }
 
 impl Desk {
-    pub(crate) fn new(shared: Arc<Shared>, standing: Standing, jobs: Sender<Job>) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        standing: Arc<ArcSwap<Standing>>,
+        jobs: Sender<Job>,
+    ) -> Self {
         Self { shared, jobs, standing, beside: BTreeMap::new(), watch: Watch::default() }
     }
 
@@ -149,7 +154,7 @@ impl Desk {
     }
 
     fn ask(&mut self, client: i32, advice: Advice) {
-        let mut standing = self.standing.clone();
+        let mut standing = Standing::clone(&self.standing.load());
         for (order, _) in
             self.beside.remove(&client).map(|beside| beside.orders).unwrap_or_default()
         {
@@ -158,8 +163,8 @@ impl Desk {
             }
         }
         let process = Process::look(client);
-        let job =
-            Job { client, process, options: standing.options(Version::V2015, advice), advice };
+        let options = standing.options(self.shared.version, advice);
+        let job = Job { client, process, options, advice };
         // Where there is little room those come first of whom it is known that they are there.
         let crowded = self.jobs.len() * 2 > self.jobs.capacity().unwrap_or(usize::MAX);
         let sent = match job.process {
@@ -198,7 +203,11 @@ impl Desk {
                 "to end"
             }
             Order::Set(setting) => {
-                self.standing.set(*setting);
+                self.standing.rcu(|standing| {
+                    let mut new = Standing::clone(standing);
+                    new.set(*setting);
+                    new
+                });
                 match setting {
                     Setting::CountInactiveFile(true) => "to count inactive file cache as free",
                     Setting::CountInactiveFile(false) => "not to count inactive file cache as free",

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, bounded};
+use placer_engine::policy::numad::Version;
 use placer_engine::{NodeId, NodeSet, parse};
 
 use super::desk::{Desk, Job};
 use super::line::Line;
 use super::post::Mail;
 use super::receivers::{Arrived, pass_on};
-use super::{ANSWERING, MOST_ARRIVED, Shared};
+use super::{ANSWERING, Common, MOST_ARRIVED, Shared};
 use crate::daemon::core::Core;
 use crate::daemon::peer::{Peer, Way};
 use crate::numad::queue::fit::fit;
-use crate::numad::queue::letters::Standing;
 use crate::numad::queue::message::{LONGEST_TEXT, Message};
 
 /// The desk, and who answers.
@@ -32,9 +32,9 @@ impl Queue {
         let (arrivals, arrived) = bounded(MOST_ARRIVED);
         let (mail, inbox) = bounded(1);
         let (jobs, questions) = bounded(ANSWERING);
-        // Nobody's pid: a message may tell the daemon to end.
-        let shared = Shared::new(core, i32::MAX, Line::off(), arrivals, mail);
-        let desk = Desk::new(Arc::clone(&shared), Standing::default(), jobs);
+        let common = Common::of_no_process(core);
+        let shared = Shared::new(&common, Version::V2025, Line::off(), arrivals, mail);
+        let desk = Desk::new(Arc::clone(&shared), common.standing, jobs);
         Self { shared, desk, arrived, questions, _mail: inbox }
     }
 

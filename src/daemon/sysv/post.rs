@@ -197,8 +197,8 @@ impl Post {
             };
         if self.foreign > 0 && self.told.is_none_or(|told| now.duration_since(told) >= TOLD) {
             let sender = ipc::stat(id).map_or(0, |stat| stat.last_sender);
-            let fields: [(&str, &dyn std::fmt::Display); 2] =
-                [("count", &self.foreign), ("last_sender", &sender)];
+            let fields: [(&str, &dyn std::fmt::Display); 3] =
+                [("queue", &self.shared.key()), ("count", &self.foreign), ("last_sender", &sender)];
             self.shared.tell(Level::Warning, "messages for nobody were taken out", &fields);
             (self.told, self.foreign) = (Some(now), 0);
         }
@@ -206,7 +206,7 @@ impl Post {
 
     /// Looks whether the queue is still ours.
     fn look(&mut self, id: Id) {
-        match queue::check(id) {
+        match queue::check(self.shared.key(), id) {
             Ok(Shape::Right) => {}
             Ok(Shape::Wrong) | Err(NoQueue::Refused(..)) => _ = self.shared.line.lose(id),
             Err(foreign) => self.off(&foreign),
@@ -218,10 +218,15 @@ impl Post {
         let rest = REMADE.saturating_sub(self.made.elapsed());
         std::thread::sleep(rest);
         self.made = Instant::now();
-        match queue::reopen() {
+        let key = self.shared.key();
+        match queue::reopen(key) {
             Ok(id) => {
                 self.shared.line.set(Now::At(id));
-                self.shared.tell(Level::Notice, "numad's message queue was made anew", &[]);
+                self.shared.tell(
+                    Level::Notice,
+                    "numad's message queue was made anew",
+                    &[("queue", &key)],
+                );
             }
             Err(error) => self.off(&error),
         }

@@ -1,15 +1,15 @@
 //! Whose the queue is.
 //!
-//! Its key is known to all, and who makes a queue first owns it: may read what is asked, answer in
-//! the daemon's place, and order it about. So only a queue counts that this user made, owns, and
-//! shares with nobody but its group, as numad's own daemon would have made it.
+//! The keys are well known, and the first process to make a queue owns it: it can read questions, answer in
+//! the daemon's place, and send it orders. So a queue counts only if this user made and owns it and shares
+//! it with its group alone, as numad's own daemon would have made it.
 
 use std::fmt;
 
 use nix::errno::Errno;
 use nix::unistd::{getegid, geteuid};
 
-use crate::numad::queue::ipc::{self, Id, Stat};
+use crate::numad::queue::ipc::{self, Id, Key, Stat};
 
 /// So often somebody may come in between.
 const TRIES: usize = 16;
@@ -17,46 +17,46 @@ const TRIES: usize = 16;
 /// Why there is no queue to serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoQueue {
-    /// It belongs to another user, or another user has made it: which, if that can be told.
-    Foreign(Option<u32>),
+    /// Another user owns or made it: which one, if that is known.
+    Foreign(Key, Option<u32>),
     /// The kernel refuses.
-    Refused(&'static str, Errno),
+    Refused(Key, &'static str, Errno),
 }
 
-/// Makes numad's queue. One of ours that is there is removed first: its clients asked a daemon that is
-/// no more, and would wait for ever. The kernel reports to them that the queue has gone (EIDRM).
+/// Makes the queue of a key. One of ours that exists is removed first: its clients asked a daemon that has
+/// ended, and would wait for ever. The kernel reports to them that the queue is gone (EIDRM).
 ///
 /// Errors: it is another user's; the kernel refuses.
-pub(crate) fn open() -> Result<Id, NoQueue> {
-    let id = reopen()?;
+pub(crate) fn open(key: Key) -> Result<Id, NoQueue> {
+    let id = reopen(key)?;
     match ipc::remove(id) {
-        Ok(()) | Err(Errno::EINVAL | Errno::EIDRM) => reopen(),
-        Err(error) => Err(NoQueue::Refused("msgctl", error)),
+        Ok(()) | Err(Errno::EINVAL | Errno::EIDRM) => reopen(key),
+        Err(error) => Err(NoQueue::Refused(key, "msgctl", error)),
     }
 }
 
-/// Opens numad's queue with what is in it, and makes it when it is not there or not as it has to be.
+/// Opens the queue of a key with its messages; makes it if it is missing or has the wrong mode.
 ///
 /// Errors: as [`open`].
-pub(crate) fn reopen() -> Result<Id, NoQueue> {
+pub(crate) fn reopen(key: Key) -> Result<Id, NoQueue> {
     for _ in 0..TRIES {
-        let Some(id) = ipc::find().map_err(|e| NoQueue::Refused("msgget", e))? else {
-            match ipc::create() {
+        let Some(id) = ipc::find(key).map_err(|e| NoQueue::Refused(key, "msgget", e))? else {
+            match ipc::create(key) {
                 Ok(id) => return Ok(id),
-                // Somebody was faster. Whose is it?
+                // Another process was faster: look at its queue.
                 Err(Errno::EEXIST) => continue,
-                Err(error) => return Err(NoQueue::Refused("msgget", error)),
+                Err(error) => return Err(NoQueue::Refused(key, "msgget", error)),
             }
         };
-        match check(id) {
+        match check(key, id) {
             Ok(Shape::Right) => return Ok(id),
             // Ours, and open to others, or to a group that is not ours: they may be waiting in it.
-            Ok(Shape::Wrong) => ipc::remove(id).map_err(|e| NoQueue::Refused("msgctl", e))?,
-            Err(NoQueue::Refused(_, Errno::EINVAL | Errno::EIDRM)) => {}
+            Ok(Shape::Wrong) => ipc::remove(id).map_err(|e| NoQueue::Refused(key, "msgctl", e))?,
+            Err(NoQueue::Refused(_, _, Errno::EINVAL | Errno::EIDRM)) => {}
             Err(other) => return Err(other),
         }
     }
-    Err(NoQueue::Refused("msgget", Errno::EEXIST))
+    Err(NoQueue::Refused(key, "msgget", Errno::EEXIST))
 }
 
 /// How a queue of ours is.
@@ -66,21 +66,23 @@ pub(crate) enum Shape {
     Wrong,
 }
 
-/// Looks whose a queue is.
+/// Checks that a queue is ours.
 ///
 /// Errors: not ours; gone (EINVAL, EIDRM).
-pub(crate) fn check(id: Id) -> Result<Shape, NoQueue> {
+pub(crate) fn check(key: Key, id: Id) -> Result<Shape, NoQueue> {
     match ipc::stat(id) {
-        Ok(stat) => shape(&stat, geteuid().as_raw(), getegid().as_raw()),
-        Err(Errno::EACCES) => Err(NoQueue::Foreign(None)),
-        Err(error) => Err(NoQueue::Refused("msgctl", error)),
+        Ok(stat) => shape(&stat, geteuid().as_raw(), getegid().as_raw())
+            .map_err(|other| NoQueue::Foreign(key, Some(other))),
+        Err(Errno::EACCES) => Err(NoQueue::Foreign(key, None)),
+        Err(error) => Err(NoQueue::Refused(key, "msgctl", error)),
     }
 }
 
-fn shape(stat: &Stat, user: u32, group: u32) -> Result<Shape, NoQueue> {
-    // Its maker may take it back at any time, whoever owns it.
+/// Errors: the other user who owns or made it.
+fn shape(stat: &Stat, user: u32, group: u32) -> Result<Shape, u32> {
+    // The user who made it can take it back at any time.
     if let Some(&other) = stat.uids.iter().find(|&&uid| uid != user) {
-        return Err(NoQueue::Foreign(Some(other)));
+        return Err(other);
     }
     let right = stat.gids.iter().all(|&gid| gid == group) && stat.mode == ipc::MODE;
     Ok(if right { Shape::Right } else { Shape::Wrong })
@@ -88,22 +90,18 @@ fn shape(stat: &Stat, user: u32, group: u32) -> Result<Shape, NoQueue> {
 
 impl fmt::Display for NoQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let advice = "remove it with: ipcrm -Q 0xdeadbeef";
-        match self {
-            Self::Foreign(Some(uid)) => {
-                write!(
-                    f,
-                    "numad's message queue belongs to user {uid}, who could answer in our place: {advice}"
-                )
+        let (key, user) = match self {
+            Self::Refused(key, call, error) => {
+                return write!(f, "{call} for numad's message queue {key}: {error}");
             }
-            Self::Foreign(None) => {
-                write!(
-                    f,
-                    "numad's message queue belongs to another user, who could answer in our place: {advice}"
-                )
-            }
-            Self::Refused(call, error) => write!(f, "{call} for numad's message queue: {error}"),
-        }
+            Self::Foreign(key, Some(uid)) => (key, format!("user {uid}")),
+            Self::Foreign(key, None) => (key, "another user".to_owned()),
+        };
+        write!(
+            f,
+            "numad's message queue belongs to {user}, who could answer in our place: remove it with: \
+             ipcrm -Q {key}"
+        )
     }
 }
 
@@ -126,10 +124,10 @@ mod tests {
         };
         assert_eq!(shape(&ours, 0, 0), Ok(Shape::Right));
         for (change, found) in [
-            // A stranger's, one he has given away, one he was given.
-            (Stat { uids: [1000, 1000], ..ours }, Err(NoQueue::Foreign(Some(1000)))),
-            (Stat { uids: [0, 1000], ..ours }, Err(NoQueue::Foreign(Some(1000)))),
-            (Stat { uids: [1000, 0], ..ours }, Err(NoQueue::Foreign(Some(1000)))),
+            // A stranger's, one that the stranger has given away or was given.
+            (Stat { uids: [1000, 1000], ..ours }, Err(1000)),
+            (Stat { uids: [0, 1000], ..ours }, Err(1000)),
+            (Stat { uids: [1000, 0], ..ours }, Err(1000)),
             (Stat { mode: 0o666, ..ours }, Ok(Shape::Wrong)),
             (Stat { mode: 0o600, ..ours }, Ok(Shape::Wrong)),
             (Stat { gids: [100, 0], ..ours }, Ok(Shape::Wrong)),

@@ -174,7 +174,9 @@ fn waits(place: &Place, state: Option<&File>) -> bool {
 #[cfg(test)]
 mod tests {
     use crossbeam_channel::bounded;
+    use placer_engine::policy::numad::Version;
 
+    use super::super::Common;
     use super::super::line::Line;
     use super::*;
 
@@ -182,7 +184,8 @@ mod tests {
     fn in_a_flood_a_living_client_is_heard_once() {
         let (arrivals, arrived) = bounded(MOST_ARRIVED);
         let core = crate::daemon::core::Core::of_fixture("ring-4");
-        let shared = Shared::new(&core, i32::MAX, Line::off(), arrivals, bounded(1).0);
+        let common = Common::of_no_process(&core);
+        let shared = Shared::new(&common, Version::V2015, Line::off(), arrivals, bounded(1).0);
         let own = i32::try_from(std::process::id()).expect("a pid");
         let pass = |sender, letter, first| {
             let what = Ok(Message::new(sender, letter, first, 1));

@@ -1,19 +1,20 @@
-//! A client of a daemon that listens on numad's queue: numad's own, or placer's.
+//! A client of a daemon that listens on numad's queue: numad's own of either version, or placer's.
 //!
-//! It speaks as numad's does, with three differences: it leaves alone what lies in the queue for
-//! others, it believes only the daemon's own user, and it waits for so long and no longer.
+//! It speaks as numad's does, on the queue of the version that runs, with three differences: it leaves
+//! others' messages in the queue, it believes only the daemon's own user, and it waits for a limited time.
 
 use std::fmt;
-use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use placer_engine::policy::numad::Version;
 use placer_engine::{NodeSet, parse};
 
-use super::ipc::{self, Buffer, Id, Whose};
+use super::ipc::{self, Buffer, Id, Key, Whose};
 use super::message::Message;
 use super::pid_file;
+use super::places::Places;
 use super::process::{Process, user_of};
 use crate::numad::{Advice, Options};
 
@@ -33,13 +34,15 @@ const ORDER: &[u8] = b"CHiKlmprStux";
 #[derive(Debug)]
 pub struct Daemon {
     process: Process,
+    /// The version that looked for it.
+    looked: Version,
 }
 
 /// Why a daemon that lives has not answered.
 #[derive(Debug)]
 pub enum NoAnswer {
-    /// It has no queue.
-    NoQueue,
+    /// It has no queue with the key of its version.
+    NoQueue(Key),
     /// The queue is not this user's to use.
     NotAllowed,
     /// The queue belongs to somebody who could answer in the daemon's place.
@@ -53,9 +56,11 @@ pub enum NoAnswer {
     Io(Errno),
 }
 
-/// Returns the daemon that lives on this host, if there is one.
-pub fn find() -> Option<Daemon> {
-    pid_file::daemon(Path::new(pid_file::PLACE)).map(|process| Daemon { process })
+/// Returns the daemon that lives on this host, if there is one: root's, or for a user's client of the version
+/// of 2025 that user's own.
+pub fn find(looked: Version) -> Option<Daemon> {
+    let process = pid_file::daemon(Places::of(looked).pid_file)?;
+    Some(Daemon { process, looked })
 }
 
 impl Daemon {
@@ -115,9 +120,11 @@ impl Daemon {
         answer
     }
 
-    /// Returns the queue, if nobody but the daemon can answer on it.
+    /// Returns the queue of the version that runs, if only the daemon can answer on it. placer's daemon
+    /// serves both.
     fn queue(&self) -> Result<Id, NoAnswer> {
-        let id = ipc::find().map_err(NoAnswer::Io)?.ok_or(NoAnswer::NoQueue)?;
+        let key = Key::of(self.process.version().unwrap_or(self.looked));
+        let id = ipc::find(key).map_err(NoAnswer::Io)?.ok_or(NoAnswer::NoQueue(key))?;
         let stat = ipc::stat(id).map_err(|error| match error {
             Errno::EACCES => NoAnswer::NotAllowed,
             other => NoAnswer::Io(other),
@@ -202,7 +209,7 @@ fn arguments(options: &Options, letter: u8) -> (i64, i64) {
 impl fmt::Display for NoAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoQueue => write!(f, "there is no message queue to ask it on"),
+            Self::NoQueue(key) => write!(f, "there is no message queue {key} to ask it on"),
             Self::NotAllowed => write!(f, "its message queue is not this user's to use"),
             Self::Foreign(uid) => {
                 write!(f, "its message queue belongs to user {uid}, who could answer in its place")

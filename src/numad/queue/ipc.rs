@@ -1,6 +1,7 @@
 //! The system calls of System V message queues, which no crate has; the only `unsafe` of the queue.
 
 use std::ffi::{c_int, c_void};
+use std::fmt;
 use std::mem::{MaybeUninit, offset_of};
 use std::os::unix::thread::JoinHandleExt;
 use std::thread::JoinHandle;
@@ -8,10 +9,36 @@ use std::thread::JoinHandle;
 use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
+use placer_engine::policy::numad::Version;
+
 use super::message::LONGEST;
 
-/// The key of numad's queue. The same bits as 0xdeadbeef, of which a key has 32.
-const KEY: libc::key_t = -0x2152_4111;
+/// The key of the queue of a version of numad.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key(u32);
+
+impl Key {
+    /// Returns the key that clients and daemons of a version use.
+    pub(crate) const fn of(version: Version) -> Self {
+        Self(match version {
+            Version::V2015 => 0xdead_beef,
+            Version::V2025 => 0xadda_adda,
+        })
+    }
+
+    /// The kernel's type of a key is signed.
+    const fn bits(self) -> libc::key_t {
+        self.0.cast_signed()
+    }
+}
+
+/// As `ipcs` and `ipcrm` write it.
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
 /// As numad makes it.
 pub(crate) const MODE: u32 = 0o660;
 
@@ -37,23 +64,23 @@ pub(crate) struct Stat {
     pub(crate) last_sender: i32,
 }
 
-/// Returns numad's queue, if there is one.
-pub(crate) fn find() -> Result<Option<Id>, Errno> {
+/// Returns the queue that has a key, if there is one.
+pub(crate) fn find(key: Key) -> Result<Option<Id>, Errno> {
     // SAFETY: no memory is passed.
-    match Errno::result(unsafe { libc::msgget(KEY, 0) }) {
+    match Errno::result(unsafe { libc::msgget(key.bits(), 0) }) {
         Ok(id) => Ok(Some(Id(id))),
         Err(Errno::ENOENT) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// Makes numad's queue.
+/// Makes the queue that has a key.
 ///
 /// Errors: EEXIST when it is there already, ENOSPC.
-pub(crate) fn create() -> Result<Id, Errno> {
+pub(crate) fn create(key: Key) -> Result<Id, Errno> {
     let flags = libc::IPC_CREAT | libc::IPC_EXCL | 0o660;
     // SAFETY: no memory is passed.
-    Errno::result(unsafe { libc::msgget(KEY, flags) }).map(Id)
+    Errno::result(unsafe { libc::msgget(key.bits(), flags) }).map(Id)
 }
 
 /// Removes a queue. Whoever waits for it is told.

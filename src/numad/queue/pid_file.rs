@@ -1,7 +1,7 @@
-//! `/run/numad.pid`: by it clients of numad's know that a daemon answers, and which.
+//! numad's pid file, by which its clients find a daemon ([where it is](crate::numad::queue::places)).
 //!
-//! A real client takes whatever process has the number in it for the daemon, and waits for it for
-//! ever. So there is such a file only as long as there is somebody who answers.
+//! A real client takes any process with the number in it for the daemon, and waits for it for ever. So the
+//! file exists only while a daemon answers.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -12,9 +12,6 @@ use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, renameat2};
 
 use super::process::{Process, user_of};
 use crate::atomic_file::temporary_name;
-
-/// Where numad has it: as `/var/run`, which is a link to `/run`.
-pub(crate) const PLACE: &str = "/run/numad.pid";
 
 /// The file while it is ours. Removed when this is dropped.
 #[derive(Debug)]
@@ -58,13 +55,17 @@ impl Drop for PidFile {
 
 /// Returns the numad that the file names, if it lives.
 ///
-/// numad itself asks for no more than that some process has the number. Here it has to be a numad,
-/// and one whom root or this user has started: with others nobody would share the queue.
+/// numad itself takes any process that has the number. Here it has to be a numad that root or this user has
+/// started, and the file has to be theirs: any user can make one in `/tmp`.
 pub(crate) fn daemon(path: &Path) -> Option<Process> {
-    let process = Process::look(number(&head(&open(path).ok()?))?)?;
-    let user = user_of(process.pid)?;
-    let trusted = user == 0 || user == nix::unistd::geteuid().as_raw();
-    (trusted && process.is_numad()).then_some(process)
+    let file = open(path).ok()?;
+    let trusted = |user: u32| user == 0 || user == nix::unistd::geteuid().as_raw();
+    let meta = file.metadata().ok()?;
+    if !meta.is_file() || !trusted(meta.uid()) {
+        return None;
+    }
+    let process = Process::look(number(&head(&file))?)?;
+    (trusted(user_of(process.pid)?) && process.is_numad()).then_some(process)
 }
 
 fn open(path: &Path) -> io::Result<File> {

@@ -1,6 +1,11 @@
-//! What `/proc` tells of a process that says it has sent a message.
+//! What `/proc` shows of a process that a message or a pid file names.
 
 use std::io;
+use std::path::PathBuf;
+
+use placer_engine::policy::numad::Version;
+
+use crate::settings::numad_version::version_of_program;
 
 /// A process at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,9 +45,29 @@ impl Process {
         self.parent
     }
 
-    /// Returns whether it is a numad: the real one, or placer by whatever name.
+    /// Returns whether it is a numad: the real one, also one that a dynamic loader was told to run, or placer.
     pub(crate) fn is_numad(&self) -> bool {
-        !self.ended && (self.name == b"numad" || self.name == b"placer")
+        let by_name = self.name == b"numad" || self.name == b"placer";
+        !self.ended && (by_name || self.loaded().is_some())
+    }
+
+    /// Returns the version of the real numad that runs in it. `None`: it is another program, or its program
+    /// file may not be read.
+    pub(crate) fn version(&self) -> Option<Version> {
+        let exe = PathBuf::from(format!("/proc/{}/exe", self.pid));
+        version_of_program(&self.loaded().unwrap_or(exe))
+    }
+
+    /// Returns the file of the numad that a dynamic loader runs in this process, as in
+    /// `ld-linux-x86-64.so.2 --library-path DIR DIR/numad`.
+    fn loaded(&self) -> Option<PathBuf> {
+        if !self.name.starts_with(b"ld-linux") {
+            return None;
+        }
+        let words = std::fs::read(format!("/proc/{}/cmdline", self.pid)).ok()?;
+        let program = words.split(|&byte| byte == 0).find(|word| word.ends_with(b"/numad"))?;
+        let program = std::str::from_utf8(program).ok()?.strip_prefix('/')?;
+        Some(PathBuf::from(format!("/proc/{}/root", self.pid)).join(program))
     }
 
     /// Returns whether it is placer by its own name.

@@ -73,14 +73,70 @@ pub(crate) fn numad(args: &[&str]) -> (String, Option<i32>) {
     (text(&output.stdout), output.status.code())
 }
 
+/// A version of the real numad, and how it is run here.
+pub(crate) struct Real {
+    words: Vec<String>,
+}
+
+impl Real {
+    /// Returns the one that is installed.
+    pub(crate) fn of_2015() -> Self {
+        Self { words: vec!["numad".to_owned()] }
+    }
+
+    /// Returns the one that `ci/numad-2025` has fetched, in a root of its own that sees this machine's files.
+    /// `None`, with the reason printed, if it is not there.
+    pub(crate) fn of_2025() -> Option<Self> {
+        let root = crate::common::root_of_2025()?;
+        let script = "for at in proc sys dev run tmp var/log; do mount --rbind /$at $0/$at; done; \
+                      exec chroot $0 /usr/bin/numad \"$@\"";
+        let root = root.to_str().expect("a path");
+        let words = ["unshare", "--mount", "sh", "-ec", script, root].map(str::to_owned);
+        Some(Self { words: words.to_vec() })
+    }
+
+    /// Returns a client or daemon with a time limit: hangs are exit status 124.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("timeout");
+        command.env_clear().env("PATH", PATH).args(["-k", "1", "60"]).args(&self.words).args(args);
+        command
+    }
+
+    /// Runs it. Returns stdout and the status.
+    pub(crate) fn numad(&self, args: &[&str]) -> (String, Option<i32>) {
+        let output = run(&mut self.command(args));
+        (text(&output.stdout), output.status.code())
+    }
+
+    /// Starts it and waits until it waits for an answer.
+    pub(crate) fn waiting(&self, args: &[&str]) -> Child {
+        let mut client = self.command(args);
+        client.stdout(Stdio::null()).stderr(Stdio::null());
+        let client = client.spawn().expect("it starts");
+        wait_for("a client that waits", || {
+            // The process that timeout has started, which has become numad.
+            let children = format!("/proc/{0}/task/{0}/children", client.id());
+            let child = std::fs::read_to_string(children).unwrap_or_default();
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.trim()));
+            stat.is_ok_and(|stat| stat.contains(" (numad) S "))
+        });
+        client
+    }
+}
+
 /// Plays a stranger.
 pub(crate) fn stranger(args: &[&str]) -> Output {
     run(Command::new(project().join("tests/sysv/queue")).args(args))
 }
 
-/// Our program in numad's place. Returns stdout, stderr and the status.
+/// Our program in the place of numad 2015. Returns stdout, stderr and the status.
 pub(crate) fn our_numad(args: &[&str]) -> (String, String, Option<i32>) {
-    let output = run(placer().arg("numad").args(args).env("PLACER_NUMAD_VERSION", "2015"));
+    our_numad_of("2015", args)
+}
+
+/// The same, in the place of a version.
+pub(crate) fn our_numad_of(version: &str, args: &[&str]) -> (String, String, Option<i32>) {
+    let output = run(placer().arg("numad").args(args).env("PLACER_NUMAD_VERSION", version));
     (text(&output.stdout), text(&output.stderr), output.status.code())
 }
 

@@ -49,7 +49,7 @@ pub(crate) fn run(
     let name = name.to_string_lossy();
     let outcome = match options.advice {
         Some(advice) => answer(&options, advice, &usable(read), notes),
-        None => match (client::find(), options.max_interval_s) {
+        None => match (client::find(version), options.max_interval_s) {
             // As numad does; what placer's own daemon makes of it, it says in its log.
             (Some(daemon), _) => daemon.tell(&options).map_err(|error| {
                 let pid = daemon.pid();
@@ -103,7 +103,7 @@ fn answer(
     notes: &mut Notes,
 ) -> Result<(), Box<dyn Error>> {
     let root = variables::value("PLACER_ROOT").map_or_else(SysRoot::live, SysRoot::at);
-    let mut log = Log::open(&root, options.log_level, output::line);
+    let mut log = Log::open(&root, options.version, options.log_level, output::line);
     // Who sets the window wants it measured, as numad would.
     let asked = window().or(set.numad.window);
     if let Some(nodes) = daemons_answer(options, advice, set, &root, asked) {
@@ -145,7 +145,7 @@ fn daemons_answer(
     if !root.is_live() || numad::beyond::is_asked_for(set) || own {
         return None;
     }
-    let daemon = client::find().filter(|daemon| !daemon.is_placer())?;
+    let daemon = client::find(options.version).filter(|daemon| !daemon.is_placer())?;
     let answer = daemon.ask(advice);
     let because = |error: &client::NoAnswer| {
         let pid = daemon.pid();

@@ -7,7 +7,7 @@ use std::error::Error;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use nix::fcntl::OFlag;
@@ -18,9 +18,11 @@ use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork, p
 
 use crate::output;
 use placer::daemon::{self, Named};
+use placer::numad::queue::places::Places;
 use placer::numad::{Options, log};
 use placer::settings::variables;
 use placer::settings::{Level, Settings};
+use placer_engine::policy::numad::Version;
 
 /// How long a daemon may take to be ready, in ms.
 const READY: u16 = 30_000;
@@ -115,7 +117,7 @@ impl Named for Started {
     fn ready(&mut self, log: &daemon::Log) -> Result<(), Box<dyn Error>> {
         // What went wrong until here, the caller has read. Where the log cannot be opened stderr
         // stays what it is, as with numad.
-        if to_log_file()? {
+        if to_log_file(self.options.version)? {
             log.stamp();
         }
         if let Some(tells) = self.tells.take() {
@@ -126,13 +128,14 @@ impl Named for Started {
 
     fn reloaded(&mut self) {
         // The file may have been moved away.
-        let _ = to_log_file();
+        let _ = to_log_file(self.options.version);
     }
 }
 
-fn to_log_file() -> nix::Result<bool> {
+fn to_log_file(version: Version) -> nix::Result<bool> {
     let path = variables::value("PLACER_NUMAD_LOG").map(PathBuf::from);
-    match log::open(path.as_deref().unwrap_or(Path::new(log::FILE))) {
+    let path = path.as_deref().unwrap_or(Places::of(version).log);
+    match log::open(path, version) {
         Some(file) => dup2_stderr(&file).map(|()| true),
         None => Ok(false),
     }
