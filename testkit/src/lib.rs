@@ -17,3 +17,5 @@ pub mod require;
 pub mod schema;
 pub mod varlink;
 pub mod wide;
+
+pub use needs::needs;

@@ -1,0 +1,131 @@
+//! The attribute `#[needs(...)]`, which marks a test as ignored on a machine that lacks what it needs.
+//!
+//! ```text
+//! #[needs(root, numad)]
+//! #[test]
+//! fn a_test_that_asks_numad_as_root() {}
+//!
+//! test a_test_that_asks_numad_as_root ... ignored, needs numad (make deps-test)
+//! ```
+//!
+//! libtest has no way to report a running test as ignored, so the machine is probed when the test is
+//! compiled: build and run tests as the same user, on the same machine. Under `PLACER_REQUIRE=all`, which
+//! `.ci/run` sets, no test is ignored, and one that lacks something fails when it runs. A change of
+//! `PLACER_REQUIRE` or `PATH` recompiles the tests; so does an installation by `ci/deps test`.
+
+mod probe;
+
+use std::fmt::Write;
+
+use proc_macro::{TokenStream, TokenTree};
+
+/// Marks the test that follows as ignored if this machine lacks one of the needs listed, by their names in
+/// `probe.rs`. To be written above `#[test]`.
+#[proc_macro_attribute]
+pub fn needs(names: TokenStream, test: TokenStream) -> TokenStream {
+    let required = std::env::var_os("PLACER_REQUIRE").is_some_and(|value| value == "all");
+    let written = parse_names(names).and_then(|names| attributes(&names, required, probe::is_met));
+    let mut tokens = match written.as_deref().map(str::parse::<TokenStream>) {
+        Ok(Ok(tokens)) => tokens,
+        Ok(Err(error)) => return compile_error(&error.to_string()),
+        Err(error) => return compile_error(error),
+    };
+    tokens.extend(test);
+    tokens
+}
+
+fn compile_error(message: &str) -> TokenStream {
+    format!("::core::compile_error!({message:?});").parse().unwrap_or_default()
+}
+
+/// Parses names separated by commas.
+fn parse_names(tokens: TokenStream) -> Result<Vec<String>, String> {
+    let mut names = Vec::new();
+    for (position, token) in tokens.into_iter().enumerate() {
+        match token {
+            TokenTree::Ident(name) if position % 2 == 0 => names.push(name.to_string()),
+            TokenTree::Punct(comma) if position % 2 == 1 && comma.as_char() == ',' => {}
+            other => return Err(format!("expected names separated by commas, found {other}")),
+        }
+    }
+    Ok(names)
+}
+
+/// Returns what is written above the test: items that make the compiler track the environment, and the
+/// attribute `ignore` if a need is not met. Nothing is probed if everything is `required`.
+fn attributes(
+    names: &[String],
+    required: bool,
+    is_met: impl Fn(&'static probe::Need) -> bool,
+) -> Result<String, String> {
+    if names.is_empty() {
+        return Err("expected at least one need".to_owned());
+    }
+    let mut missing = Vec::new();
+    for name in names {
+        let need = probe::NEEDS.iter().find(|need| need.name == name);
+        let need = need.ok_or_else(|| format!("unknown need {name}: see testkit/needs"))?;
+        if !required && !is_met(need) {
+            missing.push(need);
+        }
+    }
+    let mut written = String::new();
+    for variable in ["PLACER_REQUIRE", "PATH"] {
+        // Cargo recompiles what reads a variable when the variable changes.
+        let _ = write!(
+            written,
+            "const _: ::core::option::Option<&str> = ::core::option_env!({variable:?});"
+        );
+    }
+    if !missing.is_empty() {
+        let list: Vec<&str> = missing.iter().map(|need| need.what).collect();
+        let hint =
+            if missing.iter().any(|need| need.is_installed()) { " (make deps-test)" } else { "" };
+        let _ = write!(written, "#[ignore = {:?}]", format!("needs {}{hint}", list.join(", ")));
+    }
+    Ok(written)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRACKED: &str = "const _: ::core::option::Option<&str> = \
+         ::core::option_env!(\"PLACER_REQUIRE\");const _: ::core::option::Option<&str> = \
+         ::core::option_env!(\"PATH\");";
+
+    fn written(names: &[&str], required: bool, met: &[&str]) -> Result<String, String> {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let written = attributes(&names, required, |need| met.contains(&need.name))?;
+        Ok(written.strip_prefix(TRACKED).expect("the environment is tracked").to_owned())
+    }
+
+    #[test]
+    fn every_missing_need_is_in_the_reason() {
+        let names = ["root", "numad", "tmux"];
+        let ignored = |reason: &str| Ok(format!("#[ignore = \"needs {reason}\"]"));
+        assert_eq!(written(&names, false, &["tmux"]), ignored("root, numad (make deps-test)"));
+        assert_eq!(written(&names, false, &["numad", "tmux"]), ignored("root"));
+        assert_eq!(written(&names, false, &names), Ok(String::new()));
+    }
+
+    #[test]
+    fn nothing_is_ignored_or_probed_where_everything_is_required() {
+        let names = ["root".to_owned(), "numad".to_owned()];
+        let written = attributes(&names, true, |_| unreachable!("probed"));
+        assert_eq!(written.as_deref(), Ok(TRACKED));
+    }
+
+    #[test]
+    fn an_unknown_need_and_none_are_errors() {
+        let unknown = written(&["numda"], true, &[]);
+        assert_eq!(unknown, Err("unknown need numda: see testkit/needs".to_owned()));
+        assert!(written(&[], false, &[]).is_err());
+    }
+
+    #[test]
+    fn needs_are_sorted_and_each_is_there_once() {
+        let names: Vec<&str> = probe::NEEDS.iter().map(|need| need.name).collect();
+        assert!(names.is_sorted_by(|a, b| a < b), "{names:?}");
+    }
+}
