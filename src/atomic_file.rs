@@ -157,6 +157,7 @@ mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 
     use nix::unistd::mkfifo;
+    use testkit::needs;
 
     use super::*;
 
@@ -208,12 +209,9 @@ mod tests {
         assert_eq!(fs::read_to_string(&ours).expect("read"), "kept");
     }
 
+    #[needs(root)]
     #[test]
     fn a_file_planted_by_another_user_gives_no_mode_to_ours() {
-        if !geteuid().is_root() {
-            testkit::require::skip("only root can give a file to another user");
-            return;
-        }
         let dir = tempfile::tempdir().expect("a directory");
         set_mode(dir.path(), 0o1777);
         let path = dir.path().join("host.svg");

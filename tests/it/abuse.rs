@@ -4,6 +4,7 @@
 use crate::common;
 use crate::common::inside;
 use testkit::abuse;
+use testkit::needs;
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -62,6 +63,7 @@ fn ask(stream: &mut UnixStream) -> bool {
     text(&reply).contains("\"fits\":true")
 }
 
+#[needs(root, namespaces, numad, python3)]
 #[test]
 fn socket_and_queue_abused_at_once() {
     inside("abuse::socket_and_queue_abused_at_once", || {

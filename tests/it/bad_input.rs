@@ -4,6 +4,7 @@
 
 use crate::common;
 use testkit::machine;
+use testkit::needs;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
@@ -783,16 +784,14 @@ fn a_state_directory_that_is_a_file_is_refused() {
     assert_eq!(state.ask(10).warnings, [message]);
 }
 
+#[needs(root)]
 #[test]
 fn a_state_directory_of_somebody_else_is_refused() {
     const SOMEBODY: u32 = 65_534;
     let state = State::new();
     fs::create_dir(state.dir()).expect("made");
     let me = state.dir().metadata().expect("there").uid();
-    if chown(state.dir(), Some(SOMEBODY), None).is_err() {
-        testkit::require::skip("no right to give a directory to somebody else");
-        return;
-    }
+    chown(state.dir(), Some(SOMEBODY), None).expect("given to another user");
     let owner = format!("expected it to belong to user {me}, found user {SOMEBODY}");
     let message = format!("{UNCOUNTED}cannot use {}: {owner}", state.dir().display());
     assert_eq!(state.ask(10).warnings, [message]);
@@ -823,8 +822,8 @@ fn a_state_directory_that_cannot_be_made() {
     assert_eq!(asked.warnings, [message]);
 }
 
-/// Asks with a file system of its own mounted as the state directory, where that is allowed.
-fn ask_on_tmpfs(options: &str, before: &str, after: &str) -> Option<(Asked, String)> {
+/// Asks with a file system of its own mounted as the state directory.
+fn ask_on_tmpfs(options: &str, before: &str, after: &str) -> (Asked, String) {
     let state = State::new();
     fs::create_dir(state.dir()).expect("made");
     let question = state.question(10);
@@ -836,17 +835,11 @@ fn ask_on_tmpfs(options: &str, before: &str, after: &str) -> Option<(Asked, Stri
     unshare.args(["-rm", "sh", "-c", &line]).arg(question.get_program());
     unshare.args(question.get_args()).env_clear().env("PLACER_STATE_DIR", state.dir());
     unshare.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir(state.tmp.path());
-    match unshare.output() {
-        Ok(output) if matches!(output.status.code(), Some(0 | 2)) => {
-            let asked = asked(&mut unshare);
-            let left = fs::read_to_string(state.tmp.path().join("left")).unwrap_or_default();
-            Some((asked, left))
-        }
-        other => {
-            testkit::require::skip(format!("no right to mount a file system: {other:?}"));
-            None
-        }
-    }
+    let output = unshare.output().expect("unshare");
+    assert!(matches!(output.status.code(), Some(0 | 2)), "{output:?}");
+    let asked = asked(&mut unshare);
+    let left = fs::read_to_string(state.tmp.path().join("left")).unwrap_or_default();
+    (asked, left)
 }
 
 /// The warning about counters that are not saved, without the name of the temporary file.
@@ -857,10 +850,11 @@ fn not_saved(asked: &Asked) -> Option<&str> {
     path.contains("/state/").then_some(cause)
 }
 
+#[needs(user_mounts)]
 #[test]
 fn a_state_directory_on_a_read_only_file_system() {
     let list = "ls -A state > left";
-    let Some((asked, left)) = ask_on_tmpfs("ro", "true", list) else { return };
+    let (asked, left) = ask_on_tmpfs("ro", "true", list);
     assert_eq!(
         not_saved(&asked),
         Some("Read-only file system (os error 30)"),
@@ -870,15 +864,16 @@ fn a_state_directory_on_a_read_only_file_system() {
     assert_eq!(left, "");
 }
 
+#[needs(user_mounts)]
 #[test]
 fn a_state_directory_on_a_full_file_system() {
     let full = "No space left on device (os error 28)";
     let list = "ls -A state > left";
     // No room for a name; then room for a name, and none for what is in the file.
-    let Some((asked, left)) = ask_on_tmpfs("nr_inodes=1", "true", list) else { return };
+    let (asked, left) = ask_on_tmpfs("nr_inodes=1", "true", list);
     assert_eq!((not_saved(&asked), left.as_str()), (Some(full), ""), "{:?}", asked.warnings);
     let fill = "head -c 1000000 /dev/zero > state/filler 2> fill; rm fill";
-    let Some((asked, left)) = ask_on_tmpfs("size=4k", fill, list) else { return };
+    let (asked, left) = ask_on_tmpfs("size=4k", fill, list);
     assert_eq!(
         (not_saved(&asked), left.as_str()),
         (Some(full), "filler\n"),
@@ -897,7 +892,7 @@ fn under_numads_name_a_bad_state_directory_costs_no_answer_either() {
     numad.env("PLACER_NUMAD_LOG", state.tmp.path().join("log"));
     let (code, stdout, stderr) = said(&mut numad);
     if code == Some(1) {
-        testkit::require::skip(format!("this machine is none that numad could read: {stderr}"));
+        testkit::require::does_not_apply(format!("numad cannot read this machine: {stderr}"));
         return;
     }
     let kind = "expected a directory of ordinary files, found something else";

@@ -6,6 +6,7 @@
 use crate::common;
 use testkit::chromium;
 use testkit::machine;
+use testkit::needs;
 
 use std::path::Path;
 
@@ -40,9 +41,10 @@ fn crowded(dir: &Path, nodes: u32) {
     }
 }
 
+#[needs(chromium)]
 #[test]
 fn no_text_leaves_its_box_or_lies_over_another() {
-    let Some(chromium) = Chromium::find() else { return };
+    let chromium = Chromium::find();
     let dir = scratch();
     let made = |name: &str| dir.path().join(name);
     machine::large().write(&made("many"));
@@ -112,9 +114,10 @@ fn no_text_leaves_its_box_or_lies_over_another() {
 }
 
 /// What the tests above do not find could be found.
+#[needs(chromium)]
 #[test]
 fn a_page_that_asks_and_complains_is_seen() {
-    let Some(chromium) = Chromium::find() else { return };
+    let chromium = Chromium::find();
     let dir = scratch();
     let asks = "<img src='http://placer.invalid/x.png'><script>console.error('no')</script>";
     put_file(dir.path(), "asks.html", asks);

@@ -2,6 +2,7 @@
 
 use crate::common;
 use testkit::machine;
+use testkit::needs;
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -343,31 +344,35 @@ fn the_limits_of_the_recorded_process_bound_the_answer() {
     assert_eq!(told(&nothing), (Some(2), String::new(), message.to_owned()));
 }
 
+/// A CPU that this process may use.
+fn allowed_cpu() -> String {
+    let limits = placer_engine::Limits::read(&placer_engine::SysRoot::live()).expect("two lists");
+    limits.cpus.and_then(|cpus| cpus.first()).expect("a CPU").to_string()
+}
+
+#[needs(taskset)]
 #[test]
 fn the_limits_of_this_process_bound_no_recorded_machine() {
     let host = host();
     let mut taskset = Command::new("taskset");
-    taskset.args(["-c", "0", PLACER, "advise", "2:500", "--cpus", "--root"]).arg(host.path());
-    match taskset.env_clear().env("PATH", "/usr/bin:/bin").output() {
-        Ok(output) => assert_eq!(told(&output), answer("4-7")),
-        Err(e) => testkit::require::skip(format!("taskset: {e}")),
-    }
+    taskset.args(["-c", &allowed_cpu(), PLACER, "advise", "2:500", "--cpus", "--root"]);
+    taskset.arg(host.path()).env_clear().env("PATH", "/usr/bin:/bin");
+    assert_eq!(told(&taskset.output().expect("taskset")), answer("4-7"));
 }
 
+#[needs(taskset)]
 #[test]
 fn the_limits_of_this_process_bound_the_live_answer() {
     let state = tempfile::tempdir().expect("a directory");
     let mut taskset = Command::new("taskset");
-    taskset.args(["-c", "0", PLACER, "advise", "0.01:1", "--cpus", "--window", "10ms"]);
+    let cpu = allowed_cpu();
+    taskset.args(["-c", &cpu, PLACER, "advise", "0.01:1", "--cpus", "--window", "10ms"]);
     taskset
         .env_clear()
         .env("PATH", "/usr/bin:/bin")
         .env("PLACER_STATE_DIR", state.path().join("s"));
-    match taskset.output() {
-        Ok(output) if output.status.success() => assert_eq!(text(&output.stdout), "0\n"),
-        // No such CPU for us, or a host without nodes.
-        other => testkit::require::skip(format!("{other:?}")),
-    }
+    let output = taskset.output().expect("taskset");
+    assert_eq!(text(&output.stdout), format!("{cpu}\n"), "{}", text(&output.stderr));
 }
 
 #[test]
@@ -498,6 +503,7 @@ fn the_name_numad_makes_it_numad() {
     assert!(stderr.starts_with("Usage: numad <options> ...\n"), "{stderr}");
 }
 
+#[needs(bash)]
 #[test]
 fn a_reader_that_goes_away_is_no_failure() {
     let host = tempfile::tempdir().expect("a directory");
@@ -509,10 +515,8 @@ fn a_reader_that_goes_away_is_no_failure() {
     let line = "set -o pipefail; \"$0\" show --json | head -1";
     let mut bash = Command::new("bash");
     bash.args(["-c", line, PLACER]).env_clear().env("PATH", "/usr/bin:/bin");
-    match bash.env("PLACER_ROOT", host.path()).output() {
-        Ok(output) => assert_eq!(told(&output), (Some(0), "{\n".to_owned(), String::new())),
-        Err(e) => testkit::require::skip(format!("bash: {e}")),
-    }
+    let output = bash.env("PLACER_ROOT", host.path()).output().expect("bash");
+    assert_eq!(told(&output), (Some(0), "{\n".to_owned(), String::new()));
 }
 
 #[test]
@@ -563,25 +567,22 @@ fn what_is_unknown_is_a_usage_error() {
 }
 
 /// A question about this machine, with what is kept between runs in a place of its own.
-fn live(state: &Path, window: &str) -> Option<Duration> {
+fn live(state: &Path, window: &str) -> Duration {
     let since = Instant::now();
     let args = ["advise", "0.01:1", "--window", window];
     let output = run(placer().args(args).env("PLACER_STATE_DIR", state));
-    if !output.status.success() {
-        testkit::require::skip(format!("this machine cannot be asked: {}", text(&output.stderr)));
-        return None;
-    }
-    Some(since.elapsed())
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    since.elapsed()
 }
 
 #[test]
 fn with_a_sample_at_hand_nothing_is_waited_for() {
     let dir = tempfile::tempdir().expect("a directory");
     let state = dir.path().join("state");
-    let Some(first) = live(&state, "1s") else { return };
+    let first = live(&state, "1s");
     assert!(first >= Duration::from_secs(1), "the first one measures: {first:?}");
     // The first of the two readings is a second old by now.
-    let again: Vec<Duration> = (0..5).filter_map(|_| live(&state, "1s")).collect();
+    let again: Vec<Duration> = (0..5).map(|_| live(&state, "1s")).collect();
     let quickest = again.iter().min().expect("five answers");
     assert!(*quickest * 4 < first, "{again:?} after {first:?}");
 }
@@ -594,8 +595,7 @@ fn a_burst_of_calls_does_not_starve_itself() {
     let mut took = Vec::new();
     let since = Instant::now();
     while since.elapsed() < Duration::from_millis(3000) {
-        let Some(one) = live(&state, "200ms") else { return };
-        took.push(one);
+        took.push(live(&state, "200ms"));
     }
     let waited = took.iter().filter(|one| **one >= window).count();
     assert!(took.len() > 10, "{took:?}");

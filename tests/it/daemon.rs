@@ -1,6 +1,7 @@
 //! The daemon on its socket: the same answers, limits, and what is left when it is killed.
 
 use testkit::abuse;
+use testkit::needs;
 mod calls;
 use crate::common;
 use crate::common::daemon;
@@ -165,12 +166,13 @@ fn a_second_daemon_says_that_one_runs_and_the_first_ends_when_told() {
     assert!(ps.contains(&id), "the claim outlives it: {ps}");
 }
 
+/// Settings that limit the claims of each user other than root.
+const LIMITED: &str =
+    "user-claims = 2\nuser-memory = \"64M\"\nuser-cpus = \"100%\"\nuser-hold = \"60m\"\n";
+
 #[test]
 fn claims_are_made_and_ended_by_whom_may() {
-    let daemon = Daemon::start(
-        None,
-        "user-claims = 2\nuser-memory = \"64M\"\nuser-cpus = \"100%\"\nuser-hold = \"60m\"\n",
-    );
+    let daemon = Daemon::start(None, LIMITED);
     let claim = |parameters| daemon.call("org.placer.Daemon.AdviseAndClaim", parameters);
     let own = claim(json!({"request": request(1, 2), "pid": 0}));
     let id = own["parameters"]["claim"].clone();
@@ -194,11 +196,13 @@ fn claims_are_made_and_ended_by_whom_may() {
     ] {
         assert_eq!(claim(parameters.clone())["error"], error, "{parameters}");
     }
-    if !nix::unistd::geteuid().is_root() {
-        testkit::require::skip("only root can ask as somebody else");
-        return;
-    }
-    // Somebody else, by placer's own client.
+}
+
+#[needs(root)]
+#[test]
+fn a_user_claims_within_the_limits_for_users() {
+    let daemon = Daemon::start(None, LIMITED);
+    // Another user, by placer's own client.
     let program = daemon.dir.path().join("placer");
     common::copy_program(env!("CARGO_BIN_EXE_placer"), &program);
     let nobody = |args: &[&str]| {
@@ -288,11 +292,9 @@ fn it_writes_down_who_has_come_for_a_hold_so_that_it_ends_with_him() {
     wait_until("ended with it", &|| !ps(&id));
 }
 
+#[needs(root)]
 #[test]
 fn a_users_guest_takes_over_that_users_hold_and_roots_guest_only_roots() {
-    if !nix::unistd::geteuid().is_root() {
-        return testkit::require::skip("only root can ask as another user");
-    }
     const STRANGER: u32 = 65_534;
     let daemon = Daemon::start(None, "user-cpus = \"1000%\"\n");
     let (program, qemu) =
@@ -427,6 +429,7 @@ with service() as client, client.open("org.placer.Daemon") as placer:
         print(error.error())
 "#;
 
+#[needs(python_varlink)]
 #[test]
 fn an_independent_client_is_answered() {
     let home = std::env::var("HOME").unwrap_or_default();
@@ -436,10 +439,8 @@ fn an_independent_client_is_answered() {
             Command::new(python).args(["-c", "import varlink"]).stderr(Stdio::null()).status();
         tried.is_ok_and(|status| status.success())
     };
-    let Some(python) = ["python3", venv.as_str()].into_iter().find(has) else {
-        testkit::require::skip("no Python has the package varlink (ci/deps test installs it)");
-        return;
-    };
+    let python = ["python3", venv.as_str()].into_iter().find(has);
+    let python = python.expect("a Python that has the package varlink");
     let daemon = Daemon::start(Some(&fixture("ring-4")), "");
     let socket = daemon.dir.path().join("placer.sock");
     let seen = seen(&run(Command::new(python).args(["-c", INDEPENDENT]).arg(socket)));
@@ -575,31 +576,23 @@ fn whatever_others_do_advice_is_given() {
     assert!(times.len() > 50 && done.iter().all(|(_, count)| *count > 10), "{done:?}");
 }
 
-/// Machines of QEMU, where it is at hand.
+/// Machines of QEMU.
 struct Machines {
-    definition: Option<PathBuf>,
+    definition: PathBuf,
     running: Vec<Child>,
 }
 
 impl Machines {
     fn new(daemon: &Daemon) -> Self {
-        let qemu = Command::new("qemu-system-x86_64").arg("--version").output();
-        let definition = qemu.is_ok_and(|output| output.status.success()).then(|| {
-            let path = daemon.dir.path().join("machine.toml");
-            std::fs::write(&path, "name = \"m\"\ncpus = 1\nmemory = \"16M\"\n\n[qemu]\n")
-                .expect("written");
-            path
-        });
-        if definition.is_none() {
-            testkit::require::skip("no machines, since qemu-system-x86_64 is not installed");
-        }
+        let definition = daemon.dir.path().join("machine.toml");
+        std::fs::write(&definition, "name = \"m\"\ncpus = 1\nmemory = \"16M\"\n\n[qemu]\n")
+            .expect("written");
         Self { definition, running: Vec::new() }
     }
 
     fn launch(&mut self, daemon: &Daemon) {
-        let Some(definition) = &self.definition else { return };
         let mut launch = daemon.client();
-        launch.args(["launch", "--window", "0"]).arg(definition);
+        launch.args(["launch", "--window", "0"]).arg(&self.definition);
         launch.env("PATH", "/usr/local/bin:/usr/bin:/bin");
         launch.stdout(Stdio::null()).stderr(Stdio::null());
         self.running.push(launch.spawn().expect("it starts"));
@@ -626,6 +619,7 @@ impl Drop for Machines {
     }
 }
 
+#[needs(qemu)]
 #[test]
 fn killed_again_and_again_it_loses_no_claim() {
     let mut daemon = Daemon::start(None, "");

@@ -3,6 +3,7 @@
 
 use crate::common;
 use crate::common::daemon;
+use testkit::needs;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -127,6 +128,7 @@ impl Manager {
     }
 }
 
+#[needs(ptrace)]
 #[test]
 fn the_watchdog_is_fed_as_long_as_the_sampler_lives() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -147,10 +149,7 @@ fn the_watchdog_is_fed_as_long_as_the_sampler_lives() {
     let id = sampler.file_name().and_then(|name| name.to_str()?.parse().ok()).expect("a number");
     let sampler = Pid::from_raw(id);
     // One thread alone stops, as if it hung in a reading.
-    if let Err(error) = ptrace::seize(sampler, ptrace::Options::empty()) {
-        testkit::require::skip(format!("no right to trace: {error}"));
-        return;
-    }
+    ptrace::seize(sampler, ptrace::Options::empty()).expect("the right to trace");
     ptrace::interrupt(sampler).expect("stopped");
     nix::sys::wait::waitpid(sampler, Some(nix::sys::wait::WaitPidFlag::__WALL)).expect("stopped");
     manager.hears("", Duration::from_secs(3));
@@ -213,12 +212,9 @@ fn whatever_answers_in_its_place_auto_is_answered() {
     }
 }
 
+#[needs(root, python3)]
 #[test]
 fn a_socket_of_another_users_is_not_believed() {
-    if !nix::unistd::geteuid().is_root() {
-        testkit::require::skip("only root can be somebody else");
-        return;
-    }
     let dir = tempfile::tempdir().expect("a directory");
     let flags = SockFlag::SOCK_CLOEXEC;
     let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None).expect("a socket");
@@ -229,10 +225,7 @@ fn a_socket_of_another_users_is_not_believed() {
     let mut python = Command::new("python3");
     python.args(["-c", listens]).stdin(socket).uid(65_534).gid(65_534);
     python.stdout(Stdio::null()).stderr(Stdio::null());
-    let Ok(mut stranger) = python.spawn() else {
-        testkit::require::skip("python3 is not there");
-        return;
-    };
+    let mut stranger = python.spawn().expect("python3");
     daemon::eventually("somebody who listens", || UnixStream::connect(&path).ok());
     not_believed(dir.path(), "found user 65534's");
     stranger.kill().and_then(|()| stranger.wait()).expect("ended");
@@ -365,19 +358,12 @@ fn in_another_pid_namespace() {
     println!("claimed-for={}", guests[0]["pid"]);
 }
 
+#[needs(pid_namespaces)]
 #[test]
 fn in_another_pid_namespace_one_claims_for_oneself_alone() {
-    let unshare = || {
-        let mut command = Command::new("unshare");
-        command.args(["--pid", "--fork", "--kill-child"]);
-        command
-    };
-    if !unshare().arg("true").output().is_ok_and(|output| output.status.success()) {
-        testkit::require::skip("no right to make a pid namespace");
-        return;
-    }
     let daemon = Daemon::start(None, "");
-    let child = unshare()
+    let child = Command::new("unshare")
+        .args(["--pid", "--fork", "--kill-child"])
         .arg(std::env::current_exe().expect("a path"))
         .args(["--exact", "hardships::in_another_pid_namespace", "--ignored", "--nocapture"])
         .env(SOCKET, daemon.dir.path().join("placer.sock"))

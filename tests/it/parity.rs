@@ -1,11 +1,11 @@
 //! The real numad, asked about generated hosts and our own fixtures in private namespaces, against
 //! the engine.
 //!
-//! `tests/parity/numad-oracle` makes the hosts and asks numad in 10 ms a question. Skipped, with the
-//! reason, where numad or the right to make namespaces is missing. `PLACER_PARITY_SEED` takes
-//! another set of hosts, `PLACER_PARITY_HOSTS` more of them.
+//! `tests/parity/numad-oracle` makes the hosts and asks numad in 10 ms a question. `PLACER_PARITY_SEED`
+//! takes another set of hosts, `PLACER_PARITY_HOSTS` more of them.
 
 use crate::common;
+use testkit::needs;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -17,22 +17,6 @@ use common::{placer, project, run, text};
 
 fn oracle() -> PathBuf {
     project().join("tests/parity/numad-oracle")
-}
-
-/// Returns why the real numad cannot be asked here.
-fn obstacle() -> Option<String> {
-    for (program, option) in [("python3", "--version"), ("cc", "--version"), ("numad", "-V")] {
-        match Command::new(program).arg(option).output() {
-            Ok(output) if output.status.success() => {}
-            _ => return Some(format!("{program} is not installed")),
-        }
-    }
-    let unshare = Command::new("unshare").args(["--mount", "--ipc", "true"]).output();
-    let as_user = Command::new("unshare").args(["--user", "--mount", "--ipc", "true"]).output();
-    let may = |output: &std::io::Result<std::process::Output>| {
-        output.as_ref().is_ok_and(|output| output.status.success())
-    };
-    (!may(&unshare) && !may(&as_user)).then(|| "no right to make namespaces".to_owned())
 }
 
 /// Asks the real numad. Each job is one JSON line, as is each answer.
@@ -77,12 +61,9 @@ fn difference(theirs: &Value) -> Option<String> {
     })
 }
 
+#[needs(ipc_namespaces, numad, python3, cc)]
 #[test]
 fn the_engine_answers_as_the_real_numad_does() {
-    if let Some(why) = obstacle() {
-        testkit::require::skip(why);
-        return;
-    }
     let seed = std::env::var("PLACER_PARITY_SEED").unwrap_or_else(|_| "placer-1".to_owned());
     let hosts = std::env::var("PLACER_PARITY_HOSTS").unwrap_or_else(|_| "40".to_owned());
     let scratch = tempfile::tempdir().expect("a directory");

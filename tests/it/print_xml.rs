@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use testkit::machine::{self, Machine, put_file};
+use testkit::needs;
 
 use crate::common::{placer, run, text};
 
@@ -100,15 +101,11 @@ fn nothing_but_vcpu_numatune_and_cputune_changes_in_any_definition() {
     }
 }
 
-/// What libvirt's own schema and its driver for tests say, where they are installed.
+/// What libvirt's own schema and its driver for tests say.
+#[needs(libvirt_schemas, virsh, xmllint)]
 #[test]
 fn libvirt_validates_and_defines_what_is_printed() {
     let schema = Path::new("/usr/share/libvirt/schemas/domain.rng");
-    let virsh = Command::new("virsh").arg("--version").output().is_ok();
-    if !schema.exists() || !virsh {
-        testkit::require::skip("no virsh or no schemas of libvirt (Debian: libvirt-clients)");
-        return;
-    }
     let host_dir = tempfile::tempdir().expect("a directory");
     host(host_dir.path());
     let file = |text: &str| -> PathBuf {

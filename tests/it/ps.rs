@@ -3,6 +3,7 @@
 use crate::common;
 use crate::common::daemon;
 use testkit::machine;
+use testkit::needs;
 
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -144,16 +145,18 @@ fn a_hold_is_listed_with_who_asked_and_when_it_ends() {
 struct Guest(Child);
 
 impl Guest {
-    fn start(mib: u32) -> Option<Self> {
+    fn start(mib: u32) -> Self {
         let program = format!(
             "import sys,time; m=bytearray({mib}<<20); m[::4096]=b'x'*len(m[::4096]); \
              print('there',flush=True); time.sleep(60)"
         );
         let mut python = Command::new("python3");
-        let mut child = python.args(["-c", &program]).stdout(Stdio::piped()).spawn().ok()?;
+        let mut child =
+            python.args(["-c", &program]).stdout(Stdio::piped()).spawn().expect("python3");
         let mut there = [0; 5];
-        std::io::Read::read_exact(child.stdout.as_mut()?, &mut there).ok()?;
-        Some(Self(child))
+        let stdout = child.stdout.as_mut().expect("a pipe");
+        std::io::Read::read_exact(stdout, &mut there).expect("it has touched its memory");
+        Self(child)
     }
 }
 
@@ -164,17 +167,15 @@ impl Drop for Guest {
     }
 }
 
+#[needs(python3)]
 #[test]
 fn ps_tells_where_a_guests_memory_is_and_whether_that_was_advised() {
     let live = SysRoot::live();
     if !live.dir().join("sys/devices/system/node/node0/meminfo").exists() {
-        testkit::require::skip("this machine tells no node 0");
+        testkit::require::does_not_apply("this machine has no node 0");
         return;
     }
-    let Some(guest) = Guest::start(64) else {
-        testkit::require::skip("python3 is not there");
-        return;
-    };
+    let guest = Guest::start(64);
     let tmp = tempfile::tempdir().expect("a directory");
     let pid = guest.0.id();
     // Once as advised by this machine, once as if it had been sent to a node 3.

@@ -5,6 +5,7 @@
 
 use crate::common;
 use testkit::chromium;
+use testkit::needs;
 
 use std::path::Path;
 
@@ -85,9 +86,10 @@ if(a.left<b.right-1&&b.left<a.right-1&&a.top<b.bottom-3&&b.top<a.bottom-3)found.
 const used=performance.getEntriesByType('resource').map(e=>e.name);\
 document.title='LOOKED '+JSON.stringify({count,found,used,bad:window.bad||''});});</script>";
 
+#[needs(chromium)]
 #[test]
 fn chromium_draws_the_page_as_it_is_meant() {
-    let Some(chromium) = Chromium::find() else { return };
+    let chromium = Chromium::find();
     let dir = tempfile::tempdir().expect("a directory");
     for (name, more) in [("all", &["--load", "0.9"][..]), ("one", &["--rules", "xen"])] {
         let path = dir.path().join(format!("{name}.html"));

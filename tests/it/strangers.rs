@@ -2,11 +2,11 @@
 //! answer in time; where nothing can be claimed nothing is, and one line on stderr says so.
 //!
 //! Asked about a recorded machine and, since only there CPU counters are saved in the same place,
-//! about this one as well. What needs root or mounts is done in a mount namespace of its own, and
-//! skipped with a word where there is none to be had.
+//! about this one as well. What needs root or mounts is done in a mount namespace of its own.
 
 use crate::common;
 use testkit::machine;
+use testkit::needs;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -76,27 +76,19 @@ impl Stage {
     }
 
     /// Runs a shell script as root, with mounts that nobody else sees. `$HOST` is the recorded
-    /// machine, `$PLACER` the program, `$DIR` this directory. `None`, and a word, when there is no
-    /// way to.
-    fn as_root(&self, script: &str) -> Option<Output> {
-        let private = |script: &str| {
-            let mut shell = Command::new("unshare");
-            // `json COMMAND...` makes one line of the answer.
-            let script = format!("json() {{ \"$@\" | tr -d '\\n'; echo; }}\n{script}");
-            shell.args(["--mount", "--propagation", "private", "sh", "-euc", &script]);
-            shell.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-            shell.env("HOST", self.path("host")).env("PLACER", self.path("placer"));
-            shell.env("DIR", self.tmp.path()).env("STRANGER", STRANGER).output()
-        };
-        let able = "[ $(id -u) = 0 ] && mount -t tmpfs -o size=8k,mode=755 none /mnt";
-        if !private(able).is_ok_and(|output| output.status.success()) {
-            testkit::require::skip("needs root, and mounts of its own (unshare --mount)");
-            return None;
-        }
+    /// machine, `$PLACER` the program, `$DIR` this directory. The test needs `root, private_mounts`.
+    fn as_root(&self, script: &str) -> Output {
+        let mut shell = Command::new("unshare");
+        // `json COMMAND...` makes one line of the answer.
+        let script = format!("json() {{ \"$@\" | tr -d '\\n'; echo; }}\n{script}");
+        shell.args(["--mount", "--propagation", "private", "sh", "-euc", &script]);
+        shell.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        shell.env("HOST", self.path("host")).env("PLACER", self.path("placer"));
+        shell.env("DIR", self.tmp.path()).env("STRANGER", STRANGER);
         let start = Instant::now();
-        let output = private(script).expect("it has just been started");
+        let output = shell.output().expect("unshare");
         assert!(start.elapsed() < IN_TIME * 3, "{:?}", start.elapsed());
-        Some(output)
+        output
     }
 }
 
@@ -106,7 +98,8 @@ fn this_machine() -> bool {
     let output = run(placer().env("PLACER_STATE_DIR", tmp.path()).args(["advise", "1:1"]));
     let able = output.stdout == b"0\n" && output.stderr.is_empty();
     if !able {
-        eprintln!("this machine is left out: {}{}", text(&output.stdout), text(&output.stderr));
+        let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+        testkit::require::does_not_apply(format!("the answer for this machine is not 0: {said}"));
     }
     able
 }
@@ -141,16 +134,14 @@ fn a_state_directory_that_others_can_write() {
     }
 }
 
+#[needs(root)]
 #[test]
 fn a_state_directory_of_another_user() {
     let stage = Stage::new();
     let theirs = stage.path("theirs");
     fs::create_dir(&theirs).expect("made");
     fs::set_permissions(&theirs, PermissionsExt::from_mode(0o755)).expect("set");
-    let owned = std::os::unix::fs::chown(&theirs, STRANGER.parse().ok(), None);
-    if owned.is_err() {
-        return testkit::require::skip("only root gives a directory away");
-    }
+    std::os::unix::fs::chown(&theirs, STRANGER.parse().ok(), None).expect("given away");
     stage.refuses(&theirs, &format!("found user {STRANGER}"));
 }
 
@@ -230,6 +221,7 @@ fn a_lock_holder_that_is_stopped() {
     assert!(json(&output)["claim"].is_string(), "its lock went with it");
 }
 
+#[needs(root, private_mounts)]
 #[test]
 fn a_lock_held_for_ever_by_another_user() {
     let stage = Stage::new();
@@ -249,7 +241,6 @@ fn a_lock_held_for_ever_by_another_user() {
          $PLACER advise --hold 30s 1:1
          stat -c %a $lock",
     );
-    let Some(output) = output else { return };
     let said = text(&output.stderr);
     assert_eq!(text(&output.stdout), "0\nrefused\n0\n0\n600\n", "{said}");
     let said: Vec<&str> = said.lines().filter(|line| line.starts_with("placer:")).collect();
@@ -258,6 +249,7 @@ fn a_lock_held_for_ever_by_another_user() {
     assert!(said[0].contains(": process "), "who holds it is named: {said:?}");
 }
 
+#[needs(root, private_mounts)]
 #[test]
 fn a_full_file_system() {
     let stage = Stage::new();
@@ -273,7 +265,6 @@ fn a_full_file_system() {
          json $PLACER ps --json
          ls -A $DIR/state | wc -l",
     );
-    let Some(output) = output else { return };
     let said = text(&output.stderr);
     let stdout = text(&output.stdout);
     let answers: Vec<&str> = stdout.lines().collect();
@@ -289,6 +280,7 @@ fn a_full_file_system() {
     assert_eq!((answers[0], answers[1], answers[3], answers[5]), ("0", "0", "0", "2"), "{stdout}");
 }
 
+#[needs(root, private_mounts)]
 #[test]
 fn a_full_file_system_on_this_machine_says_one_thing() {
     let stage = Stage::new();
@@ -304,13 +296,13 @@ fn a_full_file_system_on_this_machine_says_one_thing() {
          $PLACER advise --hold 60s 1:1
          $PLACER advise 1:1",
     );
-    let Some(output) = output else { return };
     let said = text(&output.stderr);
     assert_eq!((text(&output.stdout).as_str(), said.lines().count()), ("0\n0\n0\n", 3), "{said}");
     let unclaimed = said.lines().filter(|line| line.contains("nothing is claimed: cannot"));
     assert_eq!(unclaimed.count(), 2, "{said}");
 }
 
+#[needs(root, private_mounts)]
 #[test]
 fn a_read_only_file_system() {
     let stage = Stage::new();
@@ -324,7 +316,6 @@ fn a_read_only_file_system() {
          PLACER_STATE_DIR=$DIR/state/missing $PLACER advise --hold 60s 1:1
          PLACER_STATE_DIR=$DIR/state/missing $PLACER advise 1:1",
     );
-    let Some(output) = output else { return };
     let said = text(&output.stderr);
     assert_eq!(text(&output.stdout), "0\n0\n0\n0\n0\n", "{said}");
     let lines: Vec<&str> = said.lines().collect();
@@ -335,6 +326,7 @@ fn a_read_only_file_system() {
     assert!(lines[0].contains("Read-only") && lines[2].contains("Read-only"), "{said}");
 }
 
+#[needs(root, private_mounts)]
 #[test]
 fn a_user_who_claims_the_whole_host_without_a_daemon() {
     let stage = Stage::new();
@@ -354,7 +346,6 @@ fn a_user_who_claims_the_whole_host_without_a_daemon() {
          ls -A /run/user/1/placer | wc -l; stat -c '%a %u' /run/placer /run/placer/*.lock
          as_stranger sh -c 'echo x >>/run/placer/claims.jsonl' 2>/dev/null || echo kept out",
     );
-    let Some(output) = output else { return };
     let stdout = text(&output.stdout);
     let said = text(&output.stderr);
     let lines: Vec<&str> = stdout.lines().collect();
@@ -369,6 +360,7 @@ fn a_user_who_claims_the_whole_host_without_a_daemon() {
     assert_eq!(said.lines().count(), 1, "his second does not fit, and no more: {said}");
 }
 
+#[needs(root, private_mounts)]
 #[test]
 fn a_user_whose_own_directory_is_bad_still_counts_roots_claims() {
     let stage = Stage::new();
@@ -386,7 +378,6 @@ fn a_user_whose_own_directory_is_bad_still_counts_roots_claims() {
          chmod 755 /run/user/1/placer; chmod 777 /run/placer
          json as_stranger $PLACER advise --json --hold 60s 1:2G",
     );
-    let Some(output) = output else { return };
     let stdout = text(&output.stdout);
     let said = text(&output.stderr);
     let lines: Vec<&str> = stdout.lines().collect();
@@ -460,13 +451,9 @@ fn a_crowd() {
 
 /// Root's holds beside 64 claims for one process of a stranger's with so many threads: how long the
 /// fastest of 20 takes where the claims are for this process, and where they are for that one.
-/// `None`, and a word, where there is no way to.
+/// `None` where this machine does not answer 0.
 fn beside_a_crowd(threads: u32) -> Option<(Duration, Duration)> {
     let stage = Stage::new();
-    if !nix::unistd::geteuid().is_root() {
-        testkit::require::skip("only root becomes another user");
-        return None;
-    }
     if !this_machine() {
         return None;
     }
@@ -516,6 +503,7 @@ fn beside_a_crowd(threads: u32) -> Option<(Duration, Duration)> {
     Some((before, beside))
 }
 
+#[needs(root, setpriv)]
 #[test]
 fn claims_for_a_process_of_many_threads_do_not_slow_down_roots_holds() {
     // Each look at all of its threads would take a millisecond, and there would be a hundred.
@@ -553,12 +541,9 @@ fn too_few_descriptors() {
 
 /// A file of mode 4777 that a stranger planted must not become a file of root's with that mode: a
 /// shared mapping of it can still be written, and is then run as root.
+#[needs(root)]
 #[test]
 fn a_planted_set_id_file_does_not_give_its_mode_to_a_picture() {
-    if !nix::unistd::geteuid().is_root() {
-        testkit::require::skip("only root can give a file to another user");
-        return;
-    }
     let stranger = STRANGER.parse().ok();
     let dir = tempfile::tempdir().expect("a directory");
     fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o1777)).expect("set");

@@ -29,6 +29,7 @@
 
 use crate::common;
 use crate::common::inside;
+use testkit::needs;
 
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -52,6 +53,7 @@ fn at_once(count: usize) -> Vec<(String, Option<i32>)> {
     ended.map(|output| (text(&output.stdout), output.status.code())).collect()
 }
 
+#[needs(root, namespaces, numad, python3)]
 #[test]
 fn d16_forty_clients_at_once_three_times() {
     inside("sysv::d16_forty_clients_at_once_three_times", || {
@@ -68,6 +70,7 @@ fn d16_forty_clients_at_once_three_times() {
     });
 }
 
+#[needs(root, namespaces, numad, python3)]
 #[test]
 fn d16_stopped_clients_get_their_answer_later() {
     inside("sysv::d16_stopped_clients_get_their_answer_later", || {
@@ -95,6 +98,7 @@ fn d16_stopped_clients_get_their_answer_later() {
     });
 }
 
+#[needs(root, namespaces, numad, python3)]
 #[test]
 fn d04_a_long_answer_is_made_to_fit() {
     inside("sysv::d04_a_long_answer_is_made_to_fit", || {
@@ -116,6 +120,7 @@ fn d04_a_long_answer_is_made_to_fit() {
     });
 }
 
+#[needs(root, namespaces, numad, python3)]
 #[test]
 fn d03_guests_that_start_together_are_told_apart() {
     inside("sysv::d03_guests_that_start_together_are_told_apart", || {
@@ -127,6 +132,7 @@ fn d03_guests_that_start_together_are_told_apart() {
     });
 }
 
+#[needs(root, namespaces, numad, python3)]
 #[test]
 fn d07_long_lists_break_nothing() {
     inside("sysv::d07_long_lists_break_nothing", || {
@@ -154,6 +160,7 @@ fn has_ended(pid: &str) -> bool {
         || !std::path::Path::new("/proc").join(pid).exists()
 }
 
+#[needs(root, namespaces, numad, python3)]
 #[test]
 fn d17_a_stale_pid_file_holds_up_nobody() {
     inside("sysv::d17_a_stale_pid_file_holds_up_nobody", || {
@@ -172,6 +179,7 @@ fn d17_a_stale_pid_file_holds_up_nobody() {
     });
 }
 
+#[needs(root, namespaces, numad, python3)]
 #[test]
 fn d17_after_a_kill_the_next_daemon_takes_over() {
     inside("sysv::d17_after_a_kill_the_next_daemon_takes_over", || {
@@ -187,6 +195,7 @@ fn d17_after_a_kill_the_next_daemon_takes_over() {
     });
 }
 
+#[needs(root, namespaces, numad, python3)]
 #[test]
 fn d17_clients_of_a_killed_daemon_are_released_when_the_next_one_starts() {
     inside("sysv::d17_clients_of_a_killed_daemon_are_released_when_the_next_one_starts", || {
@@ -208,6 +217,7 @@ fn d17_clients_of_a_killed_daemon_are_released_when_the_next_one_starts() {
     });
 }
 
+#[needs(root, namespaces, numad, python3)]
 #[test]
 fn d18_long_messages_hold_up_nobody() {
     inside("sysv::d18_long_messages_hold_up_nobody", || {
@@ -224,6 +234,7 @@ fn d18_long_messages_hold_up_nobody() {
     });
 }
 
+#[needs(root, namespaces, numad, python3)]
 #[test]
 fn d18_a_queue_that_is_removed_is_made_anew() {
     inside("sysv::d18_a_queue_that_is_removed_is_made_anew", || {
@@ -242,6 +253,7 @@ fn d18_a_queue_that_is_removed_is_made_anew() {
     });
 }
 
+#[needs(root, namespaces, numad, python3)]
 #[test]
 fn d19_a_node_that_goes_ends_nothing() {
     inside("sysv::d19_a_node_that_goes_ends_nothing", || {
@@ -263,6 +275,7 @@ fn d19_a_node_that_goes_ends_nothing() {
     });
 }
 
+#[needs(root, namespaces, numad, python3)]
 #[test]
 fn d23_a_queue_of_a_strangers_is_not_served() {
     inside("sysv::d23_a_queue_of_a_strangers_is_not_served", || {
@@ -277,6 +290,7 @@ fn d23_a_queue_of_a_strangers_is_not_served() {
     });
 }
 
+#[needs(root, namespaces, numad, python3)]
 #[test]
 fn d23_a_queue_that_changes_hands_is_left() {
     inside("sysv::d23_a_queue_that_changes_hands_is_left", || {
@@ -298,6 +312,7 @@ fn d23_a_queue_that_changes_hands_is_left() {
     });
 }
 
+#[needs(root, namespaces, numad, python3)]
 #[test]
 fn d23_only_root_changes_what_counts_for_all() {
     inside("sysv::d23_only_root_changes_what_counts_for_all", || {
@@ -327,6 +342,7 @@ fn d23_only_root_changes_what_counts_for_all() {
     });
 }
 
+#[needs(root, namespaces, numad, python3)]
 #[test]
 fn garbage_and_floods_hold_up_no_client() {
     inside("sysv::garbage_and_floods_hold_up_no_client", || {
@@ -361,6 +377,7 @@ fn garbage_and_floods_hold_up_no_client() {
     });
 }
 
+#[needs(root, namespaces, numad, python3)]
 #[test]
 fn without_descriptors_real_clients_are_answered() {
     inside("sysv::without_descriptors_real_clients_are_answered", || {
@@ -377,6 +394,7 @@ fn without_descriptors_real_clients_are_answered() {
     });
 }
 
+#[needs(root, namespaces, numad, python3)]
 #[test]
 fn d25_a_start_that_fails_says_so() {
     inside("sysv::d25_a_start_that_fails_says_so", || {
@@ -403,6 +421,7 @@ fn d25_a_start_that_fails_says_so() {
     });
 }
 
+#[needs(root, namespaces, numad, python3)]
 #[test]
 fn d25_an_empty_pid_file_is_replaced() {
     inside("sysv::d25_an_empty_pid_file_is_replaced", || {
@@ -411,6 +430,7 @@ fn d25_an_empty_pid_file_is_replaced() {
     });
 }
 
+#[needs(root, namespaces, numad, python3)]
 #[test]
 fn d26_options_beside_a_question_are_its_own() {
     inside("sysv::d26_options_beside_a_question_are_its_own", || {
@@ -437,6 +457,7 @@ fn d26_options_beside_a_question_are_its_own() {
 
 const SCAN: &str = "/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs";
 
+#[needs(root, namespaces, numad, python3)]
 #[test]
 fn d27_huge_pages_are_left_alone() {
     inside("sysv::d27_huge_pages_are_left_alone", || {
@@ -452,6 +473,7 @@ fn d27_huge_pages_are_left_alone() {
     });
 }
 
+#[needs(root, namespaces, numad, python3)]
 #[test]
 fn d28_an_answer_takes_no_two_seconds() {
     inside("sysv::d28_an_answer_takes_no_two_seconds", || {
@@ -467,6 +489,7 @@ fn d28_an_answer_takes_no_two_seconds() {
     });
 }
 
+#[needs(root, namespaces, numad, python3)]
 #[test]
 fn every_letter_of_a_real_client() {
     inside("sysv::every_letter_of_a_real_client", || every_letter_of(&Real::of_2015()));
@@ -503,6 +526,7 @@ pub(crate) fn every_letter_of(real: &Real) {
     wait_for("its end", || pid_file().is_none());
 }
 
+#[needs(root, namespaces, numad, python3)]
 #[test]
 fn every_letter_to_numads_own_daemon() {
     inside("sysv::every_letter_to_numads_own_daemon", || {
@@ -574,6 +598,7 @@ pub(crate) fn every_letter_to(real: &Real, ours: &str) {
     wait_for("its end", || pid_file().is_none());
 }
 
+#[needs(root, namespaces, numad, python3)]
 #[test]
 fn a_real_daemons_queue_is_left_as_it_is() {
     inside("sysv::a_real_daemons_queue_is_left_as_it_is", || {
@@ -592,6 +617,7 @@ fn a_real_daemons_queue_is_left_as_it_is() {
     });
 }
 
+#[needs(root, namespaces, numad, python3)]
 #[test]
 fn settings_of_the_hosts_own_are_not_numads_to_answer() {
     inside("sysv::settings_of_the_hosts_own_are_not_numads_to_answer", || {

@@ -3,6 +3,7 @@
 
 use crate::common;
 use testkit::machine;
+use testkit::needs;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -19,12 +20,7 @@ struct Tmux {
 }
 
 impl Tmux {
-    /// Returns `None`, and says so, where there is no tmux.
-    fn start() -> Option<Self> {
-        if Command::new("tmux").arg("-V").output().is_err() {
-            testkit::require::skip("there is no tmux here");
-            return None;
-        }
+    fn start() -> Self {
         let tmux = Self { dir: tempfile::tempdir().expect("a directory") };
         let size = ["-x", "80", "-y", "24"];
         let new = tmux.call(&[&["new-session", "-d"], &size[..], &["sh"]].concat());
@@ -32,7 +28,7 @@ impl Tmux {
         // Trapped, so that the shell of a command that dies of SIGINT goes on, and drops nothing typed.
         tmux.line("PS1=; set +o vi; trap : INT; echo ready");
         tmux.wait("ready");
-        Some(tmux)
+        tmux
     }
 
     fn call(&self, args: &[&str]) -> Output {
@@ -123,9 +119,10 @@ impl Drop for Tmux {
     }
 }
 
+#[needs(tmux)]
 #[test]
 fn a_request_is_typed_and_the_terminal_is_left_as_it_was() {
-    let Some(tmux) = Tmux::start() else { return };
+    let tmux = Tmux::start();
     let before = tmux.modes("before");
     tmux.top("echo left $?");
     assert_eq!(tmux.flags(), "1 0");
@@ -143,9 +140,10 @@ fn a_request_is_typed_and_the_terminal_is_left_as_it_was() {
 }
 
 /// The screens that `src/bin/placer-top/screens.rs` draws without a terminal, seen in one.
+#[needs(tmux)]
 #[test]
 fn hosts_of_1_2_8_and_64_nodes_are_shown_as_expected() {
-    let Some(tmux) = Tmux::start() else { return };
+    let tmux = Tmux::start();
     let hosts = tmux.dir.path().join("hosts");
     for name in ["one-node-busy", "two-nodes", "uneven-8-busy"] {
         std::fs::create_dir_all(&hosts).expect("made");
@@ -184,9 +182,10 @@ fn hosts_of_1_2_8_and_64_nodes_are_shown_as_expected() {
     }
 }
 
+#[needs(tmux)]
 #[test]
 fn whatever_signal_ends_it_the_terminal_is_left_as_it_was() {
-    let Some(tmux) = Tmux::start() else { return };
+    let tmux = Tmux::start();
     let before = tmux.modes("before");
     for (signal, number) in [("TERM", 15), ("INT", 2), ("HUP", 1), ("QUIT", 3)] {
         let pid = tmux.top(&format!("echo ended {signal} $?"));
@@ -201,9 +200,10 @@ fn whatever_signal_ends_it_the_terminal_is_left_as_it_was() {
     }
 }
 
+#[needs(tmux)]
 #[test]
 fn stopped_it_gives_the_terminal_back_and_takes_it_again() {
-    let Some(tmux) = Tmux::start() else { return };
+    let tmux = Tmux::start();
     tmux.line("set -m");
     let before = tmux.modes("before");
     let pid = std::fs::read_to_string(tmux.top("echo left")).expect("a pid");
@@ -230,9 +230,10 @@ fn stopped_it_gives_the_terminal_back_and_takes_it_again() {
     );
 }
 
+#[needs(tmux)]
 #[test]
 fn a_panic_gives_the_terminal_back_before_it_speaks() {
-    let Some(tmux) = Tmux::start() else { return };
+    let tmux = Tmux::start();
     let before = tmux.modes("before");
     let options = format!(
         r#"{{"version":"{}","root":"{}","interval_ms":1000,"claims":null,"below":false,

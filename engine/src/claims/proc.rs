@@ -481,6 +481,8 @@ impl Processes {
 mod tests {
     use std::process::{Command, Stdio};
 
+    use testkit::needs;
+
     use super::super::claim::tests::claim;
     use super::*;
 
@@ -553,11 +555,12 @@ mod tests {
         assert_eq!(look.fate(&owned(there)), fate);
     }
 
+    #[needs(pid_namespaces)]
     #[test]
     fn an_owner_in_a_pid_namespace_below_this_one_is_found() {
         let unshare = ["--fork", "--pid", "--mount-proc", "--kill-child", "sleep", "60"];
-        let mut outer = Command::new("unshare").args(unshare).stdin(Stdio::null()).spawn();
-        let Ok(outer) = &mut outer else { return testkit::require::skip("unshare is not there") };
+        let mut outer =
+            Command::new("unshare").args(unshare).stdin(Stdio::null()).spawn().expect("unshare");
         let mut look = Processes::look().expect("a live host");
         let mut found = None;
         for _ in 0..200 {
@@ -570,20 +573,17 @@ mod tests {
                 break;
             }
         }
-        if let Some(pid) = found {
-            let start = look.stat(pid).expect("it runs").start;
-            let pid_namespace = look.namespace_of(pid).expect("root may look");
-            let owner = ProcessId { pid_namespace, pid: 1, start };
-            assert_eq!(look.fate(&owned(owner)), Fate::Alive);
-            assert!(look.seen(&owned(owner)).is_some());
-            outer.kill().expect("killed");
-            outer.wait().expect("waited for");
-            std::thread::sleep(std::time::Duration::from_millis(50));
-            let mut look = Processes::look().expect("a live host");
-            let sees_all = look.pid_namespace == FIRST_PID_NAMESPACE;
-            assert_eq!(look.fate(&owned(owner)) == Fate::Dead, sees_all);
-        } else {
-            testkit::require::skip("no pid namespace can be made here");
-        }
+        let pid = found.expect("a process in a namespace of its own");
+        let start = look.stat(pid).expect("it runs").start;
+        let pid_namespace = look.namespace_of(pid).expect("root may look");
+        let owner = ProcessId { pid_namespace, pid: 1, start };
+        assert_eq!(look.fate(&owned(owner)), Fate::Alive);
+        assert!(look.seen(&owned(owner)).is_some());
+        outer.kill().expect("killed");
+        outer.wait().expect("waited for");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        let mut look = Processes::look().expect("a live host");
+        let sees_all = look.pid_namespace == FIRST_PID_NAMESPACE;
+        assert_eq!(look.fate(&owned(owner)) == Fate::Dead, sees_all);
     }
 }

@@ -8,15 +8,6 @@ use std::process::{Command, Stdio};
 
 use placer_launcher::domain::Domain;
 
-/// Whether xmllint is here; says on standard error what is skipped where it is not.
-pub(crate) fn have_xmllint(test: &str) -> bool {
-    let there = Command::new("xmllint").arg("--version").output().is_ok();
-    if !there {
-        testkit::require::skip(format!("{test}: no xmllint here (Debian: libxml2-utils)"));
-    }
-    there
-}
-
 /// Validates a text against the shipped schema with xmllint: its complaint, if any.
 pub(crate) fn invalid(text: &str) -> Option<String> {
     let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/schema/domain.rng");

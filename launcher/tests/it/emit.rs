@@ -1,9 +1,10 @@
 //! What is written for other programs is what they accept.
 
-use std::process::{Command, Output};
+use std::process::Command;
 
 use placer_engine::{Limits, NodeSet, SysRoot};
 use placer_launcher::{Binding, MemoryMode, emit};
+use testkit::needs;
 
 /// Returns a binding that this machine can do.
 fn binding(mode: MemoryMode) -> Binding {
@@ -13,17 +14,7 @@ fn binding(mode: MemoryMode) -> Binding {
     Binding { cpus, preferred: memory.clone(), memory, mode }
 }
 
-/// Runs a program; `None`, with a line that says so, where it is not installed.
-fn output(command: &mut Command) -> Option<Output> {
-    match command.output() {
-        Ok(output) => Some(output),
-        Err(error) => {
-            testkit::require::skip(format!("{}: {error}", command.get_program().display()));
-            None
-        }
-    }
-}
-
+#[needs(numactl)]
 #[test]
 fn numactl_accepts_each_mode() {
     for &mode in MemoryMode::ALL {
@@ -32,7 +23,7 @@ fn numactl_accepts_each_mode() {
         let script = "grep Cpus_allowed_list /proc/self/status; head -1 /proc/self/numa_maps";
         let mut command = Command::new("numactl");
         command.args(options.split_whitespace()).args(["sh", "-c", script]);
-        let Some(output) = output(&mut command) else { return };
+        let output = command.output().expect("numactl");
         let said = String::from_utf8_lossy(&output.stderr);
         if !output.status.success() {
             // Neither an old numactl nor an old kernel knows these.
@@ -57,6 +48,7 @@ fn numactl_accepts_each_mode() {
     }
 }
 
+#[needs(systemd_analyze)]
 #[test]
 fn systemd_knows_each_directive() {
     let tmp = tempfile::tempdir().expect("a directory");
@@ -65,7 +57,8 @@ fn systemd_knows_each_directive() {
         let unit = tmp.path().join(format!("{mode}.service"));
         std::fs::write(&unit, format!("[Service]\nExecStart=/bin/true\n{lines}")).expect("a unit");
         let mut command = Command::new("systemd-analyze");
-        let Some(output) = output(command.args(["verify", "--man=no"]).arg(&unit)) else { return };
+        command.args(["verify", "--man=no"]).arg(&unit);
+        let output = command.output().expect("systemd-analyze");
         let said = String::from_utf8_lossy(&output.stderr);
         // What it says of other units of this machine is not ours.
         let name = format!("{mode}.service");
@@ -74,13 +67,14 @@ fn systemd_knows_each_directive() {
     }
 }
 
+#[needs(systemd_analyze)]
 #[test]
 fn systemd_is_asked_in_a_way_that_tells_unknown_directives() {
     let tmp = tempfile::tempdir().expect("a directory");
     let unit = tmp.path().join("bad.service");
     std::fs::write(&unit, "[Service]\nExecStart=/bin/true\nNUMAMusk=0\n").expect("a unit");
     let mut command = Command::new("systemd-analyze");
-    let Some(output) = output(command.args(["verify", "--man=no"]).arg(&unit)) else { return };
+    let output = command.args(["verify", "--man=no"]).arg(&unit).output().expect("systemd-analyze");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("bad.service") && said.contains("NUMAMusk"), "{said}");
 }

@@ -1,7 +1,6 @@
 //! Real containers: bound from their first instruction, and nothing of them stays.
 //!
-//! Needs root and LXC; skipped with a line that says so. Each container shares the host's files, or
-//! has a directory with a static busybox.
+//! Each container shares the host's files, or has a directory with a static busybox.
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -13,23 +12,7 @@ use placer_engine::{Limits, NodeSet, SysRoot};
 use placer_launcher::cgroup::{Cpuset, Live, Tree, plan};
 use placer_launcher::guest::{Guest, Lxc, LxcRoot, Program};
 use placer_launcher::{Binding, Ended, MemoryMode, Step, Waiting, lxc};
-
-/// Returns a program of this machine, by its places.
-fn program(places: &[&str]) -> Option<PathBuf> {
-    let found = places.iter().map(PathBuf::from).find(|path| path.is_file());
-    if found.is_none() {
-        testkit::require::skip(format!("there is no {}", places[0]));
-    }
-    found
-}
-
-fn may_run() -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
-        testkit::require::skip("not root");
-    }
-    root && program(&["/usr/bin/lxc-execute"]).is_some()
-}
+use testkit::needs;
 
 fn binding() -> Binding {
     let limits = Limits::read(&SysRoot::live()).expect("a process");
@@ -64,11 +47,9 @@ fn groups() -> Vec<PathBuf> {
 }
 
 /// One after the other: they are told apart by this process, and share what LXC keeps.
+#[needs(root, lxc_execute, busybox, init_lxc_static)]
 #[test]
 fn containers() {
-    if !may_run() {
-        return;
-    }
     its_first_instruction_is_bound();
     it_has_a_file_system_of_its_own();
     a_signal_ends_it();
@@ -141,9 +122,10 @@ fn pid(pid: u32) -> Pid {
 }
 
 fn it_has_a_file_system_of_its_own() {
-    let Some(busybox) = program(&["/bin/busybox", "/usr/bin/busybox"]) else { return };
-    // In a directory its process 1 has to need no libraries.
-    let Some(_) = program(&["/usr/sbin/init.lxc.static"]) else { return };
+    // In a directory nothing may need libraries: neither busybox nor process 1 (init.lxc.static).
+    let busybox =
+        ["/bin/busybox", "/usr/bin/busybox"].iter().find(|path| Path::new(path).is_file());
+    let busybox = busybox.expect("busybox");
     let tmp = tempfile::tempdir().expect("a directory");
     let root = tmp.path().join("root");
     for dir in ["bin", "proc", "sys", "dev"] {

@@ -18,6 +18,7 @@ use placer_launcher::guest::{
 };
 use placer_launcher::qemu::{Launch, Waiting};
 use placer_launcher::{Ended, LaunchError, Started, Step, Thread};
+use testkit::needs;
 
 const LONG: Duration = Duration::from_secs(120);
 const SHORT: Duration = Duration::from_millis(500);
@@ -81,14 +82,6 @@ fn waited(started: Started<'_>) -> Result<Ended, LaunchError> {
     started.wait().map(|end| end.ended)
 }
 
-fn has_qemu() -> bool {
-    let found = Command::new("qemu-system-x86_64").arg("--version").output().is_ok();
-    if !found {
-        testkit::require::skip("qemu-system-x86_64 is not installed");
-    }
-    found && cfg!(target_arch = "x86_64")
-}
-
 /// Returns the CPUs of each thread of a process, by its id.
 fn affinities(pid: u32) -> BTreeMap<u32, String> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("a process");
@@ -110,11 +103,9 @@ fn end(pid: u32, signal: Signal) {
     kill(Pid::from_raw(i32::try_from(pid).expect("a pid")), signal).expect("a process");
 }
 
+#[needs(qemu)]
 #[test]
 fn a_real_machine_is_bound_thread_by_thread_before_it_runs() {
-    if !has_qemu() {
-        return;
-    }
     let tmp = tempfile::tempdir().expect("a directory");
     // A name that QEMU would take for a protocol, with a comma.
     let image = tmp.path().join("nbd:a,b.img");
@@ -176,11 +167,9 @@ fn a_real_machine_is_bound_thread_by_thread_before_it_runs() {
     assert!(!is_there(pid));
 }
 
+#[needs(qemu)]
 #[test]
 fn by_nodes_all_threads_run_on_all_cpus_of_the_advice() {
-    if !has_qemu() {
-        return;
-    }
     let tmp = tempfile::tempdir().expect("a directory");
     let guest = machine(3, emulated(tmp.path()));
     let launch = launch(&guest);
@@ -194,11 +183,9 @@ fn by_nodes_all_threads_run_on_all_cpus_of_the_advice() {
     assert_eq!(waited(running), Ok(Ended::Killed(Signal::SIGKILL as i32)));
 }
 
+#[needs(qemu)]
 #[test]
 fn vcpus_that_share_a_thread_share_its_cpus() {
-    if !has_qemu() {
-        return;
-    }
     let tmp = tempfile::tempdir().expect("a directory");
     let mut guest = machine(2, emulated(tmp.path()));
     guest.pin = ThreadPin::Cores;
@@ -215,6 +202,7 @@ fn vcpus_that_share_a_thread_share_its_cpus() {
     assert_eq!(waited(running), Ok(Ended::Exited(0)));
 }
 
+#[needs(bash)]
 #[test]
 fn a_machine_in_a_group_of_its_own_leaves_none() {
     let tree = Tree::read(Path::new("/"));
@@ -236,7 +224,7 @@ fn a_machine_in_a_group_of_its_own_leaves_none() {
         ("say '{\"return\": {}, \"id\": 3}'; hear; exit 9", Some(Ended::Exited(9))),
         ("exit 3", None),
     ] {
-        let Some(file) = fake(tmp.path(), &format!("{talk}{end}")) else { break };
+        let file = fake(tmp.path(), &format!("{talk}{end}"));
         let qemu = Qemu { emulator: Some(file.display().to_string()), ..Qemu::default() };
         let mut guest = machine(1, qemu);
         guest.cgroup.mode = CgroupMode::Own;
@@ -263,11 +251,9 @@ fn a_machine_in_a_group_of_its_own_leaves_none() {
     fs::remove_dir(&parent).expect("a group with nothing left in it");
 }
 
+#[needs(qemu)]
 #[test]
 fn a_machine_that_qemu_refuses_says_so_and_is_gone() {
-    if !has_qemu() {
-        return;
-    }
     let tmp = tempfile::tempdir().expect("a directory");
     let mut qemu = emulated(tmp.path());
     qemu.args = vec!["-no-such-option".into()];
@@ -284,11 +270,9 @@ fn a_machine_that_qemu_refuses_says_so_and_is_gone() {
     assert!(!is_there(pid));
 }
 
+#[needs(qemu)]
 #[test]
 fn a_pin_that_the_kernel_refuses_ends_the_machine() {
-    if !has_qemu() {
-        return;
-    }
     let tmp = tempfile::tempdir().expect("a directory");
     let socket = tmp.path().join("serial");
     let mut qemu = emulated(tmp.path());
@@ -313,11 +297,7 @@ fn a_pin_that_the_kernel_refuses_ends_the_machine() {
 }
 
 /// A program that is no QEMU but has its control channel: a shell script.
-fn fake(dir: &Path, talk: &str) -> Option<PathBuf> {
-    if !Path::new("/bin/bash").exists() {
-        testkit::require::skip("bash is not installed");
-        return None;
-    }
+fn fake(dir: &Path, talk: &str) -> PathBuf {
     let file = dir.join("emulator");
     let script = format!(
         "#!/bin/bash\n\
@@ -335,7 +315,7 @@ fn fake(dir: &Path, talk: &str) -> Option<PathBuf> {
     let copied = Command::new("cp").args([&draft, &file]).status().expect("cp");
     assert!(copied.success());
     fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("a program");
-    Some(file)
+    file
 }
 
 fn started(emulator: &Path, limit: Duration) -> (u32, Result<Ended, LaunchError>) {
@@ -345,15 +325,17 @@ fn started(emulator: &Path, limit: Duration) -> (u32, Result<Ended, LaunchError>
     (pid, waiting.start_within(limit).and_then(waited))
 }
 
+#[needs(bash)]
 #[test]
 fn a_peer_that_speaks_as_qemu_is_continued() {
     let tmp = tempfile::tempdir().expect("a directory");
     let talk = "hello; cpus $$; hear; say '{\"return\": {}, \"id\": 3}'; hear; exit 9";
-    let Some(file) = fake(tmp.path(), talk) else { return };
+    let file = fake(tmp.path(), talk);
     // Its last `hear` ends when the channel is closed: nobody would read it any more.
     assert_eq!(started(&file, LONG).1, Ok(Ended::Exited(9)));
 }
 
+#[needs(bash)]
 #[test]
 fn every_failure_ends_the_process_and_names_the_step() {
     let tmp = tempfile::tempdir().expect("a directory");
@@ -388,7 +370,7 @@ fn every_failure_ends_the_process_and_names_the_step() {
         (&refused, LONG, "ask query-cpus-fast of it (QEMU, process PID): QEMU says"),
         (&refused_cont, LONG, "let it run (QEMU, process PID): QEMU says \"GenericError: no\""),
     ] {
-        let Some(file) = fake(tmp.path(), talk) else { return };
+        let file = fake(tmp.path(), talk);
         let (mut pid, mut result) = started(&file, limit);
         // On a busy machine half a second may end before it comes to that step.
         for longer in [4, 16, 64] {
@@ -406,10 +388,11 @@ fn every_failure_ends_the_process_and_names_the_step() {
     }
 }
 
+#[needs(bash)]
 #[test]
 fn a_signal_for_the_launcher_is_the_guests_also_before_it_runs() {
     let tmp = tempfile::tempdir().expect("a directory");
-    let Some(file) = fake(tmp.path(), "hello; kill -TERM $PPID; exec sleep 1000") else { return };
+    let file = fake(tmp.path(), "hello; kill -TERM $PPID; exec sleep 1000");
     let qemu = Qemu { emulator: Some(file.display().to_string()), ..Qemu::default() };
     let launch = launch(&machine(1, qemu));
     let (read, write) = nix::unistd::pipe().expect("a pipe");
@@ -462,13 +445,14 @@ fn start_one() {
     }
 }
 
+#[needs(bash)]
 #[test]
 fn a_launcher_that_is_killed_takes_its_stopped_machine_along() {
     let tmp = tempfile::tempdir().expect("a directory");
     let ready = tmp.path().join("ready");
     // Deaf to all signals that one can be deaf to.
     let talk = format!("trap '' TERM INT HUP; hello; touch {}; exec sleep 1000", ready.display());
-    let Some(file) = fake(tmp.path(), &talk) else { return };
+    let file = fake(tmp.path(), &talk);
     let pid_file = tmp.path().join("pid");
     let mut launcher = again("qemu::start_one", &file, &pid_file).spawn().expect("a launcher");
     let since = Instant::now();
@@ -483,11 +467,9 @@ fn a_launcher_that_is_killed_takes_its_stopped_machine_along() {
     wait_until_gone(pid);
 }
 
+#[needs(qemu)]
 #[test]
 fn a_launcher_that_is_killed_leaves_a_machine_that_runs() {
-    if !has_qemu() {
-        return;
-    }
     let tmp = tempfile::tempdir().expect("a directory");
     let pid_file = tmp.path().join("pid");
     let emulator = Path::new("qemu-system-x86_64");
@@ -537,10 +519,11 @@ fn asked(launch: &Launch, questions: &[&str]) -> Vec<serde_json::Value> {
     questions.iter().map(find).collect()
 }
 
+#[needs(qemu)]
 #[test]
 fn qemu_builds_every_shape_as_it_was_meant() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sysfs-fixtures");
-    if !has_qemu() || !fixtures.exists() {
+    if !fixtures.exists() {
         return;
     }
     let tmp = tempfile::tempdir().expect("a directory");

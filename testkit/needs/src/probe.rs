@@ -39,6 +39,9 @@ const fn need(name: &'static str, what: &'static str, kind: Kind) -> Need {
 const CHROMIUM: &[&str] =
     &["chromium", "chromium-browser", "google-chrome", "chrome-headless-shell"];
 
+/// The script that fetches that version.
+const NUMAD_2025: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../ci/numad-2025");
+
 /// All needs, sorted by name.
 pub(crate) static NEEDS: &[Need] = &[
     need("bash", "bash", Program(&["bash"])),
@@ -65,6 +68,7 @@ pub(crate) static NEEDS: &[Need] = &[
     ),
     need("numactl", "numactl", Program(&["numactl"])),
     need("numad", "numad", Program(&["numad"])),
+    need("numad_2025", "numad 20251104", InstalledBy(|| succeeds(&[NUMAD_2025, "--root"]))),
     need(
         "pid_namespaces",
         "the right to make PID namespaces",

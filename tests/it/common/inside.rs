@@ -11,17 +11,13 @@ const INSIDE: &str = "PLACER_TEST_INSIDE";
 pub(crate) const PID_FILE: &str = "/run/numad.pid";
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Runs a test by this name in namespaces of its own, or says why it cannot.
+/// Runs a test by this name in namespaces of its own. The test needs `root, namespaces, numad, python3`.
 pub(crate) fn inside(name: &str, test: impl FnOnce()) {
     if std::env::var_os(INSIDE).is_some() {
         for place in ["/run", "/var/log"] {
             assert!(call("mount", &["-t", "tmpfs", "none", place]).status.success(), "{place}");
         }
         return test();
-    }
-    if let Some(why) = obstacle() {
-        testkit::require::skip(why);
-        return;
     }
     let this = std::env::current_exe().expect("a path");
     let output = Command::new("timeout")
@@ -35,23 +31,6 @@ pub(crate) fn inside(name: &str, test: impl FnOnce()) {
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success() && out.contains("1 passed"), "{name}: {out}{err}");
     eprint!("{err}");
-}
-
-fn obstacle() -> Option<String> {
-    if !nix::unistd::geteuid().is_root() {
-        return Some("only root can have private namespaces with users in them".to_owned());
-    }
-    let asked = [("numad", "-V"), ("python3", "--version"), ("timeout", "--version")];
-    let missing = asked.iter().find(|(program, option)| {
-        !Command::new(program).arg(option).output().is_ok_and(|output| output.status.success())
-    });
-    if let Some((program, _)) = missing {
-        return Some(format!("{program} is not installed"));
-    }
-    let unshare = ["--mount", "--ipc", "--pid", "--fork", "true"];
-    let may = Command::new("unshare").args(unshare).output();
-    (!may.is_ok_and(|output| output.status.success()))
-        .then(|| "no right to make namespaces".to_owned())
 }
 
 pub(crate) fn call(program: &str, args: &[&str]) -> Output {
@@ -85,7 +64,7 @@ impl Real {
     }
 
     /// Returns the one that `ci/numad-2025` has fetched, in a root of its own that sees this machine's files.
-    /// `None`, with the reason printed, if it is not there.
+    /// `None` where it cannot be had.
     pub(crate) fn of_2025() -> Option<Self> {
         let root = crate::common::root_of_2025()?;
         let script = "for at in proc sys dev run tmp var/log; do mount --rbind /$at $0/$at; done; \
