@@ -1,9 +1,13 @@
 //! Sets of ids, of any width.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
+use std::ops::{BitAnd, BitOr, Sub};
+use std::str::FromStr;
 
 use crate::ids::{CpuId, Id, NodeId};
+use crate::parse::{self, ParseError};
 
 /// A set of logical CPUs.
 pub type CpuSet = IdSet<CpuId>;
@@ -21,6 +25,11 @@ pub type NodeSet = IdSet<NodeId>;
 /// assert_eq!(cpus.to_string(), "1-3,8");
 /// cpus.insert(CpuId(70_000));
 /// assert_eq!(cpus.len(), 5);
+///
+/// let isolated: CpuSet = "2-3".parse()?;
+/// assert_eq!((&cpus - &isolated).to_string(), "1,8,70000");
+/// assert_eq!(isolated.to_mask(), [0b1100]);
+/// # Ok::<(), placer_engine::ParseError>(())
 /// ```
 pub struct IdSet<T> {
     /// Inclusive, ascending, neither overlapping nor touching.
@@ -166,6 +175,27 @@ impl<T: Id> IdSet<T> {
         Self { ranges: rest, kind: PhantomData }
     }
 
+    /// Returns the set as a bit mask in 64-bit words, lowest ids first, as mbind(2), set_mempolicy(2) and
+    /// sched_setaffinity(2) take it: as many words as the highest id needs, at least one.
+    ///
+    /// ```
+    /// use placer_engine::NodeSet;
+    /// assert_eq!("0-1,64".parse::<NodeSet>()?.to_mask(), [0b11, 1]);
+    /// assert_eq!(NodeSet::new().to_mask(), [0]);
+    /// # Ok::<(), placer_engine::ParseError>(())
+    /// ```
+    pub fn to_mask(&self) -> Vec<u64> {
+        let words = self.ranges.last().map_or(0, |&(_, last)| last / 64) + 1;
+        let mut mask = vec![0; usize::try_from(words).unwrap_or(usize::MAX)];
+        for id in self.iter() {
+            let word = usize::try_from(id.number() / 64).ok().and_then(|word| mask.get_mut(word));
+            if let Some(word) = word {
+                *word |= 1 << (id.number() % 64);
+            }
+        }
+        mask
+    }
+
     /// Returns whether every id of this set is in the other.
     pub fn is_subset(&self, other: &Self) -> bool {
         self.ranges.iter().all(|&(a, b)| {
@@ -197,6 +227,49 @@ impl<T> PartialEq for IdSet<T> {
     }
 }
 impl<T> Eq for IdSet<T> {}
+impl<T> Hash for IdSet<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.ranges.hash(state);
+    }
+}
+
+/// Reads a list as the kernel writes it: `0-3,8`; an empty text is the empty set.
+///
+/// Errors: anything else: `3-`, `5-2`, `1,,2`, `0 1`, an id of 2^20 or more.
+impl<T: Id> FromStr for IdSet<T> {
+    type Err = ParseError;
+
+    fn from_str(list: &str) -> Result<Self, ParseError> {
+        parse::list::parse(list.as_bytes())
+    }
+}
+
+/// The union.
+impl<T: Id> BitOr for &IdSet<T> {
+    type Output = IdSet<T>;
+
+    fn bitor(self, other: Self) -> IdSet<T> {
+        self.union(other)
+    }
+}
+
+/// The intersection.
+impl<T: Id> BitAnd for &IdSet<T> {
+    type Output = IdSet<T>;
+
+    fn bitand(self, other: Self) -> IdSet<T> {
+        self.intersection(other)
+    }
+}
+
+/// The difference.
+impl<T: Id> Sub for &IdSet<T> {
+    type Output = IdSet<T>;
+
+    fn sub(self, other: Self) -> IdSet<T> {
+        self.difference(other)
+    }
+}
 
 impl<T: Id> FromIterator<T> for IdSet<T> {
     fn from_iter<I: IntoIterator<Item = T>>(ids: I) -> Self {
@@ -258,6 +331,27 @@ mod tests {
         s.insert_range(NodeId(0), NodeId(u32::MAX));
         assert_eq!((s.to_string().as_str(), s.len()), ("0-4294967295", 1 << 32));
         assert!(!s.insert(NodeId(u32::MAX)));
+    }
+
+    #[test]
+    fn a_mask_has_a_bit_for_each_id_and_words_for_the_highest() {
+        assert_eq!(set(&[]).to_mask(), [0]);
+        assert_eq!(set(&[0, 63]).to_mask(), [1 | 1 << 63]);
+        assert_eq!(set(&[64, 130]).to_mask(), [0, 1, 4]);
+    }
+
+    #[test]
+    fn operators_are_the_methods_and_lists_are_read_as_they_are_printed() {
+        let (a, b) = (set(&[0, 1, 2, 9]), set(&[2, 3]));
+        assert_eq!(
+            (&a | &b, &a & &b, &a - &b),
+            (set(&[0, 1, 2, 3, 9]), set(&[2]), set(&[0, 1, 9]))
+        );
+        assert_eq!(a.to_string().parse(), Ok(a.clone()));
+        let error = "0-".parse::<NodeSet>().unwrap_err().to_string();
+        assert!(error.contains("expected"), "{error}");
+        let hashed: std::collections::HashSet<NodeSet> = [a.clone(), a, b].into();
+        assert_eq!(hashed.len(), 2);
     }
 
     #[test]

@@ -61,6 +61,7 @@ pub use files::{AccessFiles, CacheFiles, CoreFiles, HostFiles, NodeFiles, TextFi
 pub use host::Host;
 pub use ids::{CpuId, Id, NodeId};
 pub use idset::{CpuSet, IdSet, NodeSet};
+pub use parse::ParseError;
 pub use parts::{Attached, DeviceKind, HostParts, KernelSettings, Package, SharedCache};
 pub use policy::Policy;
 pub use read::Read;

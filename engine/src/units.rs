@@ -35,6 +35,11 @@ impl Bytes {
         n.checked_mul(1 << 20).map(Self)
     }
 
+    /// Returns `n` GiB, or `None` past 2^64 bytes.
+    pub fn from_gib(n: u64) -> Option<Self> {
+        n.checked_mul(1 << 30).map(Self)
+    }
+
     /// Returns the number of bytes.
     pub const fn get(self) -> u64 {
         self.0
@@ -255,6 +260,7 @@ mod tests {
     fn a_kib_is_1024_bytes_and_a_mib_1024_of_those() {
         assert_eq!(Bytes::from_kib(3), Some(Bytes::new(3072)));
         assert_eq!(Bytes::from_mib(3), Some(Bytes::new(3 * 1024 * 1024)));
+        assert_eq!(Bytes::from_gib(3), Bytes::from_mib(3 * 1024));
         let (one_less, whole) = (Bytes::new(4095), Bytes::new(4096));
         assert_eq!((one_less.whole_kib(), whole.whole_kib()), (3, 4));
     }

@@ -18,26 +18,14 @@ pub struct Mask {
 }
 
 impl Mask {
-    fn of(ids: impl Iterator<Item = u32>) -> Self {
-        let mut words = vec![0];
-        for id in ids {
-            let Ok(word) = usize::try_from(id / 64) else { continue };
-            if words.len() <= word {
-                words.resize(word + 1, 0);
-            }
-            words[word] |= 1 << (id % 64);
-        }
-        Self { words }
-    }
-
     /// Returns the mask of some CPUs.
     pub fn of_cpus(cpus: &CpuSet) -> Self {
-        Self::of(cpus.iter().map(|cpu| cpu.0))
+        Self { words: cpus.to_mask() }
     }
 
     /// Returns the mask of some nodes.
     pub fn of_nodes(nodes: &NodeSet) -> Self {
-        Self::of(nodes.iter().map(|node| node.0))
+        Self { words: nodes.to_mask() }
     }
 
     /// Returns the words, lowest first.
@@ -145,7 +133,7 @@ impl Policy {
     pub fn new(mode: MemoryMode, nodes: &NodeSet) -> Self {
         let (mode, nodes) = match mode {
             // A policy that is inherited is given up as well.
-            MemoryMode::None => return Self { mode: 0, mask: Mask::of(std::iter::empty()) },
+            MemoryMode::None => return Self { mode: 0, mask: Mask::of_nodes(&NodeSet::new()) },
             MemoryMode::Preferred => (1, nodes.first().into_iter().collect()),
             MemoryMode::Strict => (2, nodes.clone()),
             MemoryMode::Interleave => (3, nodes.clone()),

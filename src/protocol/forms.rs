@@ -3,7 +3,7 @@
 use placer_engine::policy::numad::{self as rules, Version};
 use placer_engine::policy::{best, cache};
 use placer_engine::{
-    Bytes, CpuLimit, CpuShare, Id, IdSet, Limits, MemoryLimit, NodeId, Policy, Request, parse,
+    Bytes, CpuLimit, CpuShare, Id, IdSet, Limits, MemoryLimit, NodeId, Policy, Request,
 };
 use placer_launcher::MemoryMode;
 use serde::{Deserialize, Serialize};
@@ -270,7 +270,7 @@ fn hundredths(cpus: f64) -> u64 {
 
 fn ids<T: Id>(list: Option<String>, name: &'static str) -> Result<Option<IdSet<T>>, &'static str> {
     let Some(list) = list else { return Ok(None) };
-    let set = parse::list::parse::<T>(list.as_bytes()).map_err(|_| name)?;
+    let set = list.parse::<IdSet<T>>().map_err(|_| name)?;
     if set.is_empty() { Err(name) } else { Ok(Some(set)) }
 }
 

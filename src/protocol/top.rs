@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use placer_engine::policy::{Policy, best, cache, numad};
-use placer_engine::{Bytes, CpuSet, CpuShare, Limits, NodeId, NodeSet, Request, parse};
+use placer_engine::{Bytes, CpuSet, CpuShare, Limits, NodeId, NodeSet, ParseError, Request};
 use serde::{Deserialize, Serialize};
 
 /// All that `placer-top` has to know.
@@ -124,6 +124,5 @@ impl Choice {
 fn list<T: placer_engine::Id>(
     text: &Option<String>,
 ) -> Result<Option<placer_engine::IdSet<T>>, String> {
-    let read = |text: &String| parse::list::parse(text.as_bytes()).map_err(|e| e.to_string());
-    text.as_ref().map(read).transpose()
+    text.as_ref().map(|text| text.parse()).transpose().map_err(|e: ParseError| e.to_string())
 }

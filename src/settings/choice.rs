@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use placer_engine::policy::best::Prefer;
 use placer_engine::policy::cache;
-use placer_engine::{Bytes, NodeId, NodeSet, parse};
+use placer_engine::{Bytes, NodeSet};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum PolicyName {
@@ -96,6 +96,6 @@ pub fn pages(text: &str) -> Result<Bytes, String> {
 }
 
 pub fn nodes(text: &str) -> Result<NodeSet, String> {
-    let nodes = parse::list::parse::<NodeId>(text.as_bytes()).map_err(|e| e.to_string())?;
+    let nodes = text.parse::<NodeSet>().map_err(|e| e.to_string())?;
     if nodes.is_empty() { Err("expected at least one node".to_owned()) } else { Ok(nodes) }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use placer_engine::claims::{Claim, ClaimId, OwnerProcess};
-use placer_engine::{Bytes, Host, HostParts, NodeId, NodeSet, Snapshot, parse};
+use placer_engine::{Bytes, Host, HostParts, NodeId, NodeSet, Snapshot};
 
 use crate::answer::{Answer, Choice};
 use crate::field::{Edit, Field};
@@ -452,5 +452,5 @@ fn view_of(name: &str, snapshot: &Snapshot, around: &Around) -> View {
 
 /// Returns the nodes that a filter names; `None` when it is of names.
 fn nodes_of(filter: &str) -> Option<NodeSet> {
-    parse::list::parse(filter.as_bytes()).ok().filter(|nodes: &NodeSet| !nodes.is_empty())
+    filter.parse().ok().filter(|nodes: &NodeSet| !nodes.is_empty())
 }

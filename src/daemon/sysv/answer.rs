@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 use nix::unistd::geteuid;
-use placer_engine::{NodeSet, parse};
+use placer_engine::NodeSet;
 
 use super::Shared;
 use super::desk::Job;
@@ -62,7 +62,7 @@ pub(crate) fn run(shared: &Shared, questions: &Receiver<Job>) {
 }
 
 fn shorten(shared: &Shared, nodes: &str) -> String {
-    let Ok(chosen) = parse::list::parse(nodes.as_bytes()) else { return String::new() };
+    let Ok(chosen) = nodes.parse::<NodeSet>() else { return String::new() };
     let snapshot = shared.core.warm().engine().snapshot();
     let host: NodeSet = snapshot.nodes().iter().map(|node| node.id).collect();
     let fitted = fit(&chosen, &host, LONGEST_TEXT);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, bounded};
 use placer_engine::policy::numad::Version;
-use placer_engine::{NodeId, NodeSet, parse};
+use placer_engine::{NodeId, NodeSet};
 
 use super::desk::{Desk, Job};
 use super::line::Line;
@@ -63,7 +63,7 @@ impl Queue {
         let (told, _) = core.numad_with(&job.options, job.advice, &settings, &peer, &|| false);
         self.shared.waiting(|waiting| waiting.remove(&job.client));
         let chosen = told.result.unwrap_or_default();
-        let nodes: NodeSet = parse::list::parse(chosen.as_bytes()).expect("a list of nodes");
+        let nodes: NodeSet = chosen.parse().expect("a list of nodes");
         // As if the host had many more.
         let many: NodeSet =
             nodes.iter().flat_map(|node| [node, NodeId(node.0 * 3 + 200)]).collect();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use placer_engine::policy::numad::Version;
-use placer_engine::{NodeSet, parse};
+use placer_engine::NodeSet;
 
 use super::ipc::{self, Buffer, Id, Key, Whose};
 use super::message::Message;
@@ -184,7 +184,7 @@ fn own_pid() -> i32 {
 }
 
 fn nodes(text: &str) -> Result<NodeSet, NoAnswer> {
-    let nodes: NodeSet = parse::list::parse(text.as_bytes()).map_err(|_| NoAnswer::Nothing)?;
+    let nodes: NodeSet = text.parse().map_err(|_| NoAnswer::Nothing)?;
     if nodes.is_empty() { Err(NoAnswer::Nothing) } else { Ok(nodes) }
 }
 
