@@ -8,8 +8,8 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use placer_engine::policy::numad::Version;
 use placer_engine::NodeSet;
+use placer_engine::policy::numad::Version;
 
 use super::ipc::{self, Buffer, Id, Key, Whose};
 use super::message::Message;
