@@ -296,14 +296,10 @@ impl Snapshot {
         self.before.as_ref().map(|before| idle(before, &self.now.cpu, cpus))
     }
 
-    /// Returns the share of time that one CPU idled, from 0 to 1; 1 where the load is unknown.
-    #[expect(clippy::cast_precision_loss, reason = "ticks of one window are far below 2^53")]
+    /// Returns the share of time that one CPU was idle or waited for I/O, from 0 to 1; 1 where the load is
+    /// unknown.
     pub fn idle_of_cpu(&self, cpu: CpuId) -> f64 {
-        let Some(before) = &self.before else { return 1.0 };
-        let window = self.now.cpu.at().since(before.at()).map_or(0.0, |ns| ns as f64 / 1e7);
-        let ticks = before.idle(cpu).zip(self.now.cpu.idle(cpu));
-        let gained = ticks.map_or(0, |(earlier, now)| now.saturating_sub(earlier));
-        if window > 0.0 { (gained as f64 / window).min(1.0) } else { 0.0 }
+        self.before.as_ref().map_or(1.0, |before| self.now.cpu.idle_since(before, cpu))
     }
 
     /// Returns the huge pages that were read; `None` when nobody asked for any.

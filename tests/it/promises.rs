@@ -3,9 +3,11 @@
 use crate::common;
 use testkit::machine;
 
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use common::{json, placer, run, text};
+use common::{fixture, json, placer, placer_on, run, text};
 use machine::{Machine, NODES, put_file, scratch};
 
 /// A host in a directory, with a state directory of its own.
@@ -244,4 +246,29 @@ fn cpus_that_wait_for_io_are_idle_for_policy_best() {
     assert_eq!(made.strict("200", &[]).as_deref(), Some("0"));
     let numad = made.placer(&["advise", "--policy", "numad", "1:200"]);
     assert_eq!(text(&numad.stdout).trim(), "1");
+}
+
+/// The caches of a node are compared by the same figure as the nodes.
+#[test]
+fn cpus_that_wait_for_io_do_not_drive_a_guest_from_their_cache() {
+    let dir = scratch();
+    let root = dir.path().join("host");
+    let copied = Command::new("cp").arg("-a").arg(fixture("ring-4")).arg(&root).status();
+    assert!(copied.expect("cp").success());
+    // The fixture's window is 200 ticks long. CPUs 0 and 1, of one cache, idle in it.
+    let before = fs::read_to_string(root.join("proc/stat")).expect("counters");
+    let mut now = fs::read_to_string(root.join("next/proc/stat")).expect("counters");
+    for cpu in ["cpu0 ", "cpu1 "] {
+        let line = |stat: &str| -> String {
+            stat.lines().find(|line| line.starts_with(cpu)).expect("a CPU").to_owned()
+        };
+        let mut words: Vec<String> = line(&before).split(' ').map(str::to_owned).collect();
+        words[5] = "200".to_owned();
+        now = now.replace(&line(&now), &words.join(" "));
+    }
+    put_file(&root, "next/proc/stat", now);
+    for ask in ["1:200", "2:200"] {
+        let output = placer_on(&root, &["advise", ask]);
+        assert_eq!(text(&output.stdout), "0\n", "{ask}: {}", text(&output.stderr));
+    }
 }

@@ -392,6 +392,39 @@ fn a_user_whose_own_directory_is_bad_still_counts_roots_claims() {
     assert_eq!(lines.len(), 3, "and that 2 GiB do not fit: {said}");
 }
 
+/// Batch scripts select a state directory by `PLACER_STATE_DIR`, without a login session.
+#[needs(root, private_mounts)]
+#[test]
+fn a_user_with_a_state_directory_of_its_own_still_counts_roots_claims() {
+    let stage = Stage::new();
+    let output = stage.as_root(
+        "mount -t tmpfs -o mode=755 none /run; export PLACER_ROOT=$HOST
+         mkdir -m 700 /run/batch; chown $STRANGER /run/batch
+         as_stranger() {
+             PLACER_STATE_DIR=/run/batch \
+                 setpriv --reuid $STRANGER --regid $STRANGER --clear-groups \"$@\"
+         }
+         json as_stranger $PLACER advise --json 1:2G
+         $PLACER advise --hold 60s 1:4G
+         json as_stranger $PLACER advise --json 1:2G
+         json as_stranger $PLACER ps --json
+         chmod 777 /run/placer
+         json as_stranger $PLACER advise --json 1:2G",
+    );
+    let (stdout, said) = (text(&output.stdout), text(&output.stderr));
+    let lines: Vec<&str> = stdout.lines().collect();
+    let form = |at: usize| -> serde_json::Value { serde_json::from_str(lines[at]).expect("JSON") };
+    assert_eq!(form(0)["fits"], true, "nothing is claimed yet: {said}");
+    assert_eq!(form(2)["fits"], false, "root's 4 GiB are gone: {said}");
+    let claims = form(3)["claims"].as_array().expect("a list").len();
+    assert_eq!(claims, 1, "root's is listed: {stdout}");
+    // A ledger of root's that cannot be trusted is not left out in silence.
+    assert!(
+        said.contains("claims of another user are not counted: cannot use /run/placer"),
+        "{said}"
+    );
+}
+
 #[test]
 fn a_ledger_of_100_mb() {
     let stage = Stage::new();
