@@ -281,7 +281,7 @@ fn check_environment(root: &SysRoot) -> Result<(), HwlocError> {
     Ok(())
 }
 
-/// What the child of a [`Helper`] does: reads the machine its environment names and writes the
+/// What the child of a [`Helper`](super::Helper) does: reads the machine its environment names and writes the
 /// facts as JSON.
 ///
 /// Errors: as [`Hwloc::load`]; [`HwlocError::Write`] when nobody listens. The child ends with an
