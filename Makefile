@@ -25,7 +25,7 @@ export PREFIX DESTDIR ZSH_COMPLETIONS
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run build static check test test-best test-vm test-daemon fuzz lint bench bench-peers fixtures pictures \
+.PHONY: help run build static check test test-best test-parity test-vm test-daemon fuzz lint bench bench-peers fixtures pictures \
 	book extras install uninstall deb pack test-deb test-packed test-start deps deps-test deps-lint deps-deb \
 	deps-fuzz deps-book clean
 
@@ -68,6 +68,9 @@ test-daemon: deps ## Abuses the daemon for a minute, kills it under 500 launches
 
 test-best: deps ## Compares policy best with brute force on BEST_HOSTS=100000 hosts of unusual shape (3 minutes)
 	$(CARGO) test --release -p placer-engine --test it $(LOCKED) -- --ignored --nocapture best_brute::
+
+test-parity: deps deps-test ## Asks both versions of the real numad 3,000 generated questions each (5 minutes)
+	$(CARGO) test --release --test it $(LOCKED) -- --ignored --nocapture parity::three_thousand
 
 test-vm: deps deps-test ## Runs the tests that boot virtual machines with many nodes
 	@[ -f target/placer.deb ] || $(MAKE) --no-print-directory deb

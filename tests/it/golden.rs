@@ -77,7 +77,7 @@ fn every_recorded_answer_of_2025_is_reproduced() {
 }
 
 /// Returns the lines of a log without the time before them.
-fn written(log: &Path) -> String {
+pub(crate) fn written(log: &Path) -> String {
     const STAMP: usize = "Mon Nov 23 21:02:30 2026: ".len();
     let text = std::fs::read_to_string(log).unwrap_or_default();
     text.lines().map(|line| format!("{}\n", line.get(STAMP..).unwrap_or(line))).collect()
