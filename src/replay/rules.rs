@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `best` | placer | the engine's policy `best`, most room first |
 //! | `pack` | placer | the same with `--prefer pack` |
-//! | `numad` | numad 0.5 | the engine's policy `numad` |
+//! | `numad` | numad 0.5 of 2015 | the engine's policy `numad` |
 //! | `first-fit` | many schedulers | the lowest node that holds the guest |
 //! | `most-free` | Nova since 26 | the nodes with most free memory |
 //! | `narrowest` | Kubernetes, Nova before 26 | the fewest nodes, of these the lowest |
@@ -23,6 +23,7 @@ mod tests;
 use std::fmt;
 
 use placer_engine::policy::best::Prefer;
+use placer_engine::policy::numad::Version;
 
 use super::machine::Machine;
 
@@ -180,7 +181,7 @@ impl Chooser {
         let Self { rule, best, named, parts } = self;
         match rule {
             Rule::Best | Rule::Pack => return best.solve(view, want, named, parts),
-            Rule::Numad => numad::choose(view, want, named),
+            Rule::Numad => numad::choose(Version::V2015, view, want, named),
             Rule::FirstFit => simple::first_fit(view, want, named),
             Rule::MostFree => simple::most_free(view, want, named),
             Rule::Narrowest => simple::narrowest(view, want, named),

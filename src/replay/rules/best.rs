@@ -2,6 +2,7 @@
 
 use placer_engine::Bytes;
 use placer_engine::policy::best::{self, Host, Node, Prefer, Request, Workspace};
+use placer_engine::policy::numad::Version;
 
 use super::super::machine::{Machine, Node as Built, WINDOW};
 use super::{Part, Seen, Tuning, View, Want, numad};
@@ -17,7 +18,8 @@ pub(super) struct Best {
     host: Option<Host>,
     space: Workspace,
     figures: Vec<Node>,
-    ids: Vec<u32>,
+    /// Ids of the nodes of each version of numad, from which a search begins.
+    seeds: [Vec<u32>; 2],
 }
 
 impl Best {
@@ -32,8 +34,8 @@ impl Best {
         };
         let figures: Vec<Node> = machine.nodes.iter().map(nothing).collect();
         let host = Host::new(figures.clone(), std::sync::Arc::clone(&machine.fabric)).ok();
-        let (space, ids) = (Workspace::new(), Vec::new());
-        Self { tuning, prefer, host, space, figures, ids }
+        let (space, seeds) = (Workspace::new(), Default::default());
+        Self { tuning, prefer, host, space, figures, seeds }
     }
 
     fn question<'a>(&self, want: Want, seeds: &'a [&'a [u32]]) -> Request<'a> {
@@ -89,13 +91,15 @@ impl Best {
     /// Looks for the answer among sets of nodes.
     fn search(&mut self, view: View<'_>, want: Want, named: &mut Vec<usize>) {
         let Some(host) = &self.host else { return };
-        // numad's own set is among the candidates of a search that cannot see all.
-        self.ids.clear();
+        // numad's own sets are among the candidates of a search that cannot see all.
+        self.seeds.iter_mut().for_each(Vec::clear);
         if host.useful() > ALL_SETS_ARE_SEEN {
-            numad::choose(view, want, named);
-            self.ids.extend(named.drain(..).map(|at| view.machine.nodes[at].id.0));
+            for (seed, version) in self.seeds.iter_mut().zip(Version::ALL) {
+                numad::choose(version, view, want, named);
+                seed.extend(named.drain(..).map(|at| view.machine.nodes[at].id.0));
+            }
         }
-        let seeds: [&[u32]; 1] = [&self.ids];
+        let seeds = self.seeds.each_ref().map(Vec::as_slice);
         let question = Request { seeds: &seeds, ..self.question(want, &[]) };
         best::solve_by_sets(host, &question, &mut self.space);
     }

@@ -7,10 +7,10 @@ use placer_engine::{Bytes, Charges, CpuId, CpuShare, CpuTimes, Instant, NodeMemo
 use super::super::machine::WINDOW;
 use super::{View, Want};
 
-/// Names numad's nodes, ascending; none where it has no answer.
-pub(super) fn choose(view: View<'_>, want: Want, named: &mut Vec<usize>) {
+/// Names the nodes of a version of numad, ascending; none where it has no answer.
+pub(super) fn choose(version: Version, view: View<'_>, want: Want, named: &mut Vec<usize>) {
     named.clear();
-    let rules = Rules::lenient(Version::V2015);
+    let rules = Rules::lenient(version);
     let machine = &view.machine.host.numad;
     let (before, now) = readings(view);
     let Ok(mut figures) = machine.figures(Some(&before), &now, &rules) else { return };
