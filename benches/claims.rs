@@ -9,7 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use placer_engine::claims::{ClaimId, Claims, For, PATIENCE, Place};
+use placer_engine::claims::{ClaimDirs, ClaimId, ClaimOwner, Claims, LOCK_TIMEOUT};
+use placer_engine::source::SnapshotReader;
 use placer_engine::{Request, Snapshot, SysRoot, advise};
 
 const GUESTS: usize = 1000;
@@ -42,26 +43,28 @@ fn state() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory")
 }
 
-fn place(dir: &Path) -> Place {
-    Place { own: Some(PathBuf::from(dir)), ..Place::default() }
+fn place(dir: &Path) -> ClaimDirs {
+    ClaimDirs { own: Some(PathBuf::from(dir)), ..ClaimDirs::default() }
 }
 
 /// Opens the ledger, takes the lock, chooses with a load that was measured before, and claims for a
 /// process: all that one participant of a storm does.
-fn choose_and_claim(place: &Place, earlier: &Snapshot, request: &Request, pid: u32) -> ClaimId {
+fn choose_and_claim(place: &ClaimDirs, earlier: &Snapshot, request: &Request, pid: u32) -> ClaimId {
     let root = SysRoot::live();
     let claims = Claims::open_to_claim(place, &root).expect("a ledger");
-    let (mut decision, view) = claims.begin(PATIENCE).expect("nobody else has the lock");
+    let (mut decision, view) = claims.begin(LOCK_TIMEOUT).expect("nobody else has the lock");
     let saved = earlier.before().cloned();
-    let now = Snapshot::take_with(&root, saved, Duration::ZERO, None).expect("this machine");
+    let now = SnapshotReader::open(&root, None)
+        .and_then(|mut host| host.take(saved, Duration::ZERO))
+        .expect("this machine");
     let advice = advise(&now.with_charges(view.charges), request).expect("an answer");
     let caller = decision.caller(pid, 0);
-    decision.claim(request, &advice, For::Pid(pid), caller, None).expect("it is kept")
+    decision.claim(request, &advice, ClaimOwner::Pid(pid), caller, None).expect("it is kept")
 }
 
-fn release(place: &Place, id: ClaimId) {
+fn release(place: &ClaimDirs, id: ClaimId) {
     let claims = Claims::open_to_claim(place, &SysRoot::live()).expect("a ledger");
-    let (decision, _) = claims.begin(PATIENCE).expect("nobody else has the lock");
+    let (decision, _) = claims.begin(LOCK_TIMEOUT).expect("nobody else has the lock");
     decision.release(id).expect("it was claimed");
 }
 
@@ -97,7 +100,9 @@ fn claims(c: &mut Criterion) {
     group.bench_function("the snapshot that follows, for comparison", |b| {
         b.iter(|| {
             let saved = earlier.before().cloned();
-            Snapshot::take_with(&root, saved, Duration::ZERO, None).expect("this machine")
+            SnapshotReader::open(&root, None)
+                .and_then(|mut host| host.take(saved, Duration::ZERO))
+                .expect("this machine")
         });
     });
     group.finish();

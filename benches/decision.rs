@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::machine::SIZES;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use placer_engine::{CpuId, CpuSet, Engine, Limits, Pace, Request, Snapshot, SysRoot, advise};
+use placer_engine::{CpuId, CpuSet, Engine, Limits, Request, Snapshot, SysRoot, advise};
 
 fn decision(c: &mut Criterion) {
     let mut group = c.benchmark_group("advise");
@@ -38,7 +38,7 @@ fn decision(c: &mut Criterion) {
             });
         });
         // Sampling goes on meanwhile, four times a second.
-        let engine = Engine::start(root, Pace::default()).expect("a machine to sample");
+        let engine = Engine::builder(root).start().expect("a machine to sample");
         let request = ask("4:500");
         group.bench_function(BenchmarkId::new("Engine, 4:500", machine.name()), |b| {
             b.iter(|| engine.advise(black_box(&request)).expect("advice"));

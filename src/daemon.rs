@@ -178,7 +178,7 @@ impl Rounds {
     fn sampler_lives(&mut self, core: &Core) -> bool {
         let engine = core.warm().engine();
         let (generation, now) = (engine.snapshot().generation(), Instant::now());
-        if engine.trouble().is_some() || self.seen.is_none_or(|(seen, _)| seen != generation) {
+        if engine.last_error().is_some() || self.seen.is_none_or(|(seen, _)| seen != generation) {
             self.seen = Some((generation, now));
         }
         let patience = core.settings().daemon.interval * 4 + Duration::from_secs(2);

@@ -5,7 +5,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use placer_engine::{Engine, Pace, Request, Snapshot, SysRoot, advise};
+use placer_engine::{Engine, Request, Snapshot, SysRoot, advise};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = std::env::args_os().nth(1).map_or_else(SysRoot::live, SysRoot::at);
@@ -24,7 +24,7 @@ fn once(root: &SysRoot) -> Result<(), Box<dyn Error>> {
 
 /// With an engine: a thread keeps the newest snapshot, and answers take microseconds.
 fn many_times(root: SysRoot) -> Result<(), Box<dyn Error>> {
-    let engine = Engine::start(root, Pace::default())?;
+    let engine = Engine::builder(root).start()?;
     for request in ["1", "2:100", "0.5:64M"] {
         let advice = engine.advise(&request.parse::<Request>()?)?;
         println!("snapshot {}: {request} on nodes {}", advice.generation, advice.nodes);

@@ -7,14 +7,13 @@ use std::error::Error;
 use std::io::Write;
 use std::time::Duration;
 
-use placer_engine::{Bytes, Engine, Pace, SysRoot};
+use placer_engine::{Bytes, Engine, SysRoot};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let count = std::env::args().nth(1).map(|text| text.parse()).transpose()?;
-    let pace = Pace { interval: Duration::from_millis(200), ..Pace::default() };
-    let engine = Engine::start(SysRoot::live(), pace)?;
+    let engine = Engine::builder(SysRoot::live()).interval(Duration::from_millis(200)).start()?;
     let snapshots = engine.subscribe();
-    for snapshot in snapshots.iter().take(count.unwrap_or(usize::MAX)) {
+    for snapshot in snapshots.take(count.unwrap_or(usize::MAX)) {
         let topology = snapshot.topology();
         let nodes = topology.node_set();
         let memory: Bytes = snapshot.nodes().iter().filter_map(|node| node.memory_total).sum();
@@ -22,7 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let memory = memory.whole_mib();
         println!("generation={number} nodes={nodes} cpus={cpus} memory_total={memory}");
         std::io::stdout().flush()?;
-        if let Some(trouble) = engine.trouble() {
+        if let Some(trouble) = engine.last_error() {
             eprintln!("{trouble}");
         }
     }

@@ -4,7 +4,7 @@ use crate::ids::NodeId;
 use crate::idset::{CpuSet, NodeSet};
 use crate::policy::Policy;
 use crate::policy::best::Proof;
-use crate::units::{Bytes, CpuShare};
+use crate::units::{Bytes, CpuShare, split_by_weight};
 
 /// Where a guest should run.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +53,17 @@ impl Advice {
     /// busy is no reason not to fit.
     pub fn fits(&self) -> bool {
         self.shortfall.is_none()
+    }
+
+    /// Divides memory among the nodes in proportion to [`split`](Self::split), in whole pages: what a VMM
+    /// binds. The parts add up to `memory`, rounded up to a page. Empty where no node can promise memory.
+    pub fn split_pages(&self, memory: Bytes, page: Bytes) -> Vec<(NodeId, Bytes)> {
+        let page = page.get().max(1);
+        let weights: Vec<u64> = self.split.iter().map(|share| share.memory.get()).collect();
+        let pages = split_by_weight(memory.get().div_ceil(page), &weights);
+        let nodes = self.split.iter().map(|share| share.node);
+        let parts = nodes.zip(pages).map(|(node, n)| (node, Bytes::new(n.saturating_mul(page))));
+        parts.filter(|(_, part)| *part > Bytes::ZERO).collect()
     }
 }
 

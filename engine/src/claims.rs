@@ -38,11 +38,11 @@ mod unread;
 
 pub use crate::charges::Overcommit;
 pub use claim::{Caller, Cgroup, Claim, ClaimId, Origin, Owner, ProcessId, Promise, Seen};
-pub use desk::{Claims, Decision, For, Place, View};
+pub use desk::{ClaimDirs, ClaimOwner, Claims, Decision, View};
 pub use error::ClaimError;
 pub use ledger::{Fate, Ledger, MOST_CLAIMS};
 pub use look::MOST_LOOKS;
 pub use owners::{OwnerProcess, owners};
 pub use principal::{Principal, Principals};
 pub use proc::{Processes, Standing};
-pub use store::{ClaimFile, Locked, PATIENCE, System};
+pub use store::{ClaimFile, LOCK_TIMEOUT, Locked, System};

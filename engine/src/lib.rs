@@ -4,26 +4,28 @@
 //! Source -> Topology + Sample, Sample -> Snapshot -> Policy -> Advice
 //! ```
 //!
-//! Only [`source`], [`store`] and [`backend`] touch the machine; everything between is a function
-//! from values to values. There are two ways to embed it. Without threads:
+//! Only the sources, the state directory and the claims touch the machine; everything between is a function
+//! from values to values. An [`Engine`] samples in a thread of its own and answers many requests:
 //!
 //! ```
-//! use std::time::Duration;
-//! use placer_engine::{Request, Snapshot, SysRoot, advise};
-//!
+//! use placer_engine::claims::{ClaimDirs, ClaimOwner};
+//! use placer_engine::{Engine, Request, SysRoot};
 //! # let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../sysfs-fixtures/ring-4");
 //! # if !std::path::Path::new(dir).exists() { return Ok(()); }
 //! # let root = SysRoot::at(dir);
-//! // let root = SysRoot::live();
-//! let snapshot = Snapshot::take(&root, Duration::from_millis(100))?;
+//! # let state = tempfile::tempdir()?;
+//! # let dirs = ClaimDirs::at(state.path());
+//! # let owner = ClaimOwner::Hold(std::time::Duration::from_secs(30));
+//! // root: SysRoot::live(), dirs: ClaimDirs::system(), owner: ClaimOwner::Pid(guest)
+//! let engine = Engine::builder(root).claims(dirs).start()?;
 //! let request: Request = "2:100".parse()?;
-//! let advice = advise(&snapshot, &request)?;
-//! println!("nodes {}, CPUs {}", advice.nodes, advice.cpus);
+//! let placement = engine.place(&request, owner)?;
+//! println!("nodes {}, CPUs {}", placement.advice.nodes, placement.advice.cpus);
+//! engine.release(placement.claim)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Or with an [`Engine`], whose thread keeps the newest snapshot where any thread takes it without
-//! a lock, and whose answers take microseconds.
+//! For a single answer without threads and claims, see [`Snapshot::take`] and [`advise()`].
 
 #![forbid(unsafe_code)]
 
@@ -56,7 +58,7 @@ pub use advice::{Advice, CacheShare, Share, Shortfall};
 pub use advise::{AdviseError, Candidate, Explanation, advise, explain, pin_cpus, reserve};
 pub use charges::{Charge, Charges};
 pub use distance::{Distance, Distances};
-pub use error::SourceError;
+pub use error::{EngineError, SourceError};
 pub use files::{AccessFiles, CacheFiles, CoreFiles, HostFiles, NodeFiles, TextFile};
 pub use host::Host;
 pub use ids::{CpuId, Id, NodeId};
@@ -67,9 +69,9 @@ pub use policy::Policy;
 pub use read::Read;
 pub use request::{CpuLimit, Limits, MemoryLimit, Request, RequestError};
 pub use sample::{CpuTimes, Instant, NodeHugePages, NodeMemory, Sample, falls_short};
-pub use sampler::{Engine, Pace};
+pub use sampler::{Engine, EngineBuilder, Placement, Subscription};
 pub use snapshot::{HugePages, NodeState, Snapshot, Worth};
-pub use source::SysRoot;
+pub use source::{SnapshotOptions, SysRoot};
 pub use topology::{Cache, Latency, Node, Topology};
 pub use units::{Bytes, CpuShare, split_by_weight};
 

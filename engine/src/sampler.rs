@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -11,30 +12,18 @@ use crossbeam_channel::{
     Receiver, Sender, TrySendError, after, bounded, never, select, tick, unbounded,
 };
 
+use nix::sys::signal::{SigSet, SigmaskHow};
+
 use crate::advice::Advice;
-use crate::advise::{AdviseError, advise, prepare};
-use crate::error::SourceError;
+use crate::advise::{advise, prepare};
+use crate::charges::Charges;
+use crate::claims::{ClaimDirs, ClaimId, ClaimOwner, Claims, LOCK_TIMEOUT};
+use crate::error::{EngineError, SourceError};
 use crate::host::Host;
 use crate::request::Request;
 use crate::sample::{CpuTimes, Sample};
 use crate::snapshot::Snapshot;
-use crate::source::{HostReader, Moment, SysRoot};
-
-/// How an [`Engine`] samples.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pace {
-    /// The time between two readings, and so the age of memory figures: 10 ms at least.
-    pub interval: Duration,
-    /// The time over which CPU load is measured; a few intervals long.
-    pub window: Duration,
-}
-
-impl Default for Pace {
-    /// Four readings a second, load over one second.
-    fn default() -> Self {
-        Self { interval: Duration::from_millis(250), window: Duration::from_secs(1) }
-    }
-}
+use crate::source::{HostReader, Moment, SnapshotReader, SysRoot};
 
 const SHORTEST: Duration = Duration::from_millis(10);
 /// When the second reading comes at the latest: until then nothing is known of the load.
@@ -42,81 +31,196 @@ const SECOND: Duration = Duration::from_millis(250);
 /// Readings that are kept to measure load from, however long the window.
 const MOST_KEPT: usize = 64;
 
-/// Samples a host in a thread of its own and answers in microseconds, from any thread.
+/// Samples a host in a thread of its own and answers from any thread.
 ///
-/// Readers take no lock and wait for nothing. Plugged CPUs, nodes and memory are noticed and read
-/// anew. Ending it, or dropping it, joins the thread.
+/// Without claims an answer takes microseconds, takes no lock and reads nothing. With claims, see
+/// [`EngineBuilder::claims`], each answer counts those of this moment. Plugged CPUs, nodes and memory are
+/// noticed and read anew. Dropping the engine joins the thread. The thread blocks all signals. In a forked
+/// child the engine does not sample.
 ///
 /// ```
-/// use placer_engine::{Engine, Pace, Request, SysRoot};
+/// use placer_engine::claims::{ClaimDirs, ClaimOwner};
+/// use placer_engine::{Engine, Request, SysRoot};
 /// # let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../sysfs-fixtures/ring-4");
 /// # if !std::path::Path::new(dir).exists() { return Ok(()); }
 /// # let root = SysRoot::at(dir);
-/// // let root = SysRoot::live();
-/// let engine = Engine::start(root, Pace::default())?;
+/// # let state = tempfile::tempdir()?;
+/// # let dirs = ClaimDirs::at(state.path());
+/// // let (root, dirs) = (SysRoot::live(), ClaimDirs::system());
+/// let engine = Engine::builder(root).claims(dirs).start()?;
 /// let request: Request = "2:100".parse()?;
-/// let advice = engine.advise(&request)?;
-/// println!("{}", advice.nodes);
-/// engine.stop();
+/// # let hold = std::time::Duration::from_secs(30);
+/// // let owner = ClaimOwner::Pid(guest_pid);
+/// # let owner = ClaimOwner::Hold(hold);
+/// let placement = engine.place(&request, owner)?;
+/// println!("nodes {}, CPUs {}", placement.advice.nodes, placement.advice.cpus);
+/// engine.release(placement.claim)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Engine {
     newest: Arc<ArcSwap<Snapshot>>,
-    trouble: Arc<ArcSwapOption<SourceError>>,
+    last_error: Arc<ArcSwapOption<SourceError>>,
     control: Sender<Control>,
     thread: Option<JoinHandle<()>>,
+    /// The process that has the thread.
+    process: u32,
+    counted: Option<Counted>,
 }
 
-enum Control {
-    Stop,
-    Subscribe(Sender<Arc<Snapshot>>),
+/// Claims, and a reader for the memory that is read after them.
+struct Counted {
+    claims: Claims,
+    reader: Mutex<SnapshotReader>,
+    /// Threads of this process take turns here, and not at the lock of the ledger, which is polled.
+    turn: Mutex<()>,
+}
+
+/// How an [`Engine`] samples, and whether it counts claims. Made by [`Engine::builder`].
+#[derive(Clone, Debug)]
+#[must_use = "an engine starts with start()"]
+pub struct EngineBuilder {
+    root: SysRoot,
+    interval: Duration,
+    window: Duration,
+    claims: Option<ClaimDirs>,
+}
+
+impl EngineBuilder {
+    /// Sets the time between two readings, and so the age of memory figures: at least 10 ms.
+    /// [default: 250 ms]
+    pub fn interval(mut self, interval: Duration) -> Self {
+        self.interval = interval;
+        self
+    }
+
+    /// Sets the time over which CPU load is measured: a few intervals. [default: 1 s]
+    pub fn window(mut self, window: Duration) -> Self {
+        self.window = window;
+        self
+    }
+
+    /// Counts the claims of these directories in every answer, and lets the engine
+    /// [`place`](Engine::place). Each answer then reads the ledger, the processes and the memory: some
+    /// hundred microseconds.
+    pub fn claims(mut self, dirs: ClaimDirs) -> Self {
+        self.claims = Some(dirs);
+        self
+    }
+
+    /// Reads the host once and starts the thread. The load is unknown until the second reading, one
+    /// interval later and after 250 ms at most.
+    ///
+    /// Errors: the host cannot be read, the directory of claims cannot be used, no thread can be started.
+    pub fn start(self) -> Result<Engine, EngineError> {
+        let counted =
+            self.claims.as_ref().map(|dirs| Counted::open(dirs, &self.root)).transpose()?;
+        let mut sampler = Sampler::open(self.root, self.interval.max(SHORTEST), self.window)?;
+        let newest = Arc::new(ArcSwap::from_pointee(sampler.snapshot()?));
+        let last_error = Arc::new(ArcSwapOption::empty());
+        let (control, orders) = unbounded();
+        let run = {
+            let (newest, last_error) = (Arc::clone(&newest), Arc::clone(&last_error));
+            move || sampler.run(&orders, &newest, &last_error)
+        };
+        let thread = spawn_without_signals(run).map_err(EngineError::Thread)?;
+        let process = std::process::id();
+        Ok(Engine { newest, last_error, control, thread: Some(thread), process, counted })
+    }
+}
+
+/// Starts the thread with every signal blocked: it inherits the mask. A program that waits for signals in a
+/// thread of its own (sigwait) would otherwise lose them to this one, or end.
+fn spawn_without_signals(run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+    let thread = std::thread::Builder::new().name("placer-sampler".to_owned()).spawn(run);
+    before.thread_set_mask()?;
+    thread
+}
+
+/// What was chosen for a guest and claimed for it.
+///
+/// Dropping it releases nothing: the claim ends with its owner, with its time, or by
+/// [`Engine::release`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Placement {
+    /// Where the guest should run. It fits.
+    pub advice: Advice,
+    /// The claim that keeps it for the guest.
+    pub claim: ClaimId,
 }
 
 impl Engine {
-    /// Reads the host once, and starts sampling. The load is unknown until the second reading, one
-    /// interval later, and a quarter of a second at most.
-    ///
-    /// Errors: the host cannot be read.
-    pub fn start(root: SysRoot, pace: Pace) -> Result<Self, SourceError> {
-        let mut sampler = Sampler::open(root, pace)?;
-        let newest = Arc::new(ArcSwap::from_pointee(sampler.snapshot()?));
-        let trouble = Arc::new(ArcSwapOption::empty());
-        let (control, orders) = unbounded();
-        let thread = {
-            let (newest, trouble) = (Arc::clone(&newest), Arc::clone(&trouble));
-            let run = move || sampler.run(&orders, &newest, &trouble);
-            std::thread::Builder::new().name("placer-sampler".to_owned()).spawn(run)
-        };
-        let thread = thread
-            .map_err(|e| SourceError::Io { path: "the sampler's thread".into(), source: e })?;
-        Ok(Self { newest, trouble, control, thread: Some(thread) })
+    /// Returns a builder of an engine for a host: [`SysRoot::live`] or a recorded one.
+    pub fn builder(root: SysRoot) -> EngineBuilder {
+        let (interval, window) = (Duration::from_millis(250), Duration::from_secs(1));
+        EngineBuilder { root, interval, window, claims: None }
     }
 
-    /// Returns the newest snapshot. Takes no lock.
+    /// Returns the newest snapshot, without claims. Takes no lock.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.newest.load_full()
     }
 
-    /// Advises on the newest snapshot. Takes no lock.
+    /// Advises where a guest should run: the newest load, and where claims are counted the memory and the
+    /// claims of this moment. Nothing is claimed.
     ///
-    /// Errors: as [`advise`].
-    pub fn advise(&self, request: &Request) -> Result<Advice, AdviseError> {
-        advise(&self.newest.load(), request)
+    /// Errors: as [`advise`]; with claims, the ledger, the processes or the memory cannot be read.
+    pub fn advise(&self, request: &Request) -> Result<Advice, EngineError> {
+        let Some(counted) = &self.counted else {
+            return Ok(advise(&self.newest.load(), request)?);
+        };
+        let charges = counted.claims.view()?.charges;
+        Ok(advise(&counted.snapshot(&self.newest.load(), charges, request)?, request)?)
     }
 
-    /// Returns why the last reading failed; `None` when it did not. The newest snapshot is then of
-    /// before.
-    pub fn trouble(&self) -> Option<Arc<SourceError>> {
-        self.trouble.load_full()
+    /// Chooses and claims in one step: no other process claims anything in between. A request that does not
+    /// fit claims nothing.
+    ///
+    /// Blocks while another process holds the lock of the ledger, up to [`LOCK_TIMEOUT`]: in async code
+    /// call it where blocking is allowed. Safe to call from several threads.
+    ///
+    /// Errors: the engine counts no claims; the request does not fit; no advice; the lock is held for too
+    /// long; the owner has exited; the ledger is full or cannot be written.
+    pub fn place(&self, request: &Request, owner: ClaimOwner) -> Result<Placement, EngineError> {
+        let counted = self.counted.as_ref().ok_or(EngineError::WithoutClaims)?;
+        let _turn = counted.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let (pid, uid) = (std::process::id(), nix::unistd::getuid().as_raw());
+        let (mut decision, view) = counted.claims.begin_for(Some((pid, uid)), LOCK_TIMEOUT)?;
+        let snapshot = counted.snapshot(&self.newest.load(), view.charges, request)?;
+        let advice = advise(&snapshot, request)?;
+        if let Some(short) = advice.shortfall {
+            return Err(EngineError::DoesNotFit(short));
+        }
+        let caller = decision.caller(pid, uid);
+        let claim = decision.claim(request, &advice, owner, caller, request.pages)?;
+        Ok(Placement { advice, claim })
     }
 
-    /// Returns a channel that receives each new snapshot. A reader that does not keep up misses
-    /// some, and never holds up the sampling. The channel ends with the engine.
-    pub fn subscribe(&self) -> Receiver<Arc<Snapshot>> {
+    /// Ends a claim. Blocks as [`place`](Self::place).
+    ///
+    /// Errors: the engine counts no claims; there is no claim of this id; the lock is held for too long; the
+    /// ledger cannot be written.
+    pub fn release(&self, claim: ClaimId) -> Result<(), EngineError> {
+        let counted = self.counted.as_ref().ok_or(EngineError::WithoutClaims)?;
+        let _turn = counted.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        counted.claims.begin(LOCK_TIMEOUT)?.0.release(claim)?;
+        Ok(())
+    }
+
+    /// Returns why the last reading failed; `None` when it succeeded. The newest snapshot is then an
+    /// earlier one.
+    pub fn last_error(&self) -> Option<Arc<SourceError>> {
+        self.last_error.load_full()
+    }
+
+    /// Returns an iterator over the snapshots to come. A reader that does not keep up misses some, and never
+    /// delays the sampling.
+    pub fn subscribe(&self) -> Subscription {
         let (sender, receiver) = bounded(1);
         // If the thread is gone the sender is dropped here, and the channel has ended.
         let _ = self.control.send(Control::Subscribe(sender));
-        receiver
+        Subscription(receiver)
     }
 
     /// Ends the sampling and joins the thread.
@@ -125,11 +229,73 @@ impl Engine {
     }
 }
 
+/// New snapshots of an [`Engine`]. Ends with the engine.
+#[derive(Clone, Debug)]
+pub struct Subscription(Receiver<Arc<Snapshot>>);
+
+impl Subscription {
+    /// Waits for the next snapshot; `None` when the engine has ended or the time is over.
+    pub fn next_within(&self, timeout: Duration) -> Option<Arc<Snapshot>> {
+        self.0.recv_timeout(timeout).ok()
+    }
+}
+
+impl Subscription {
+    /// Returns the channel, for the `select!` of placer's own programs.
+    #[doc(hidden)]
+    pub fn receiver(&self) -> &Receiver<Arc<Snapshot>> {
+        &self.0
+    }
+}
+
+/// Blocks until the next snapshot.
+impl Iterator for Subscription {
+    type Item = Arc<Snapshot>;
+
+    fn next(&mut self) -> Option<Arc<Snapshot>> {
+        self.0.recv().ok()
+    }
+}
+
+impl Counted {
+    fn open(dirs: &ClaimDirs, root: &SysRoot) -> Result<Self, EngineError> {
+        let claims = Claims::open_to_claim(dirs, root)?;
+        Ok(Self {
+            claims,
+            reader: Mutex::new(SnapshotReader::open(root, None)?),
+            turn: Mutex::new(()),
+        })
+    }
+
+    /// Reads the memory again, now that the claims are known: memory that is touched in between is counted
+    /// twice and never missed.
+    fn snapshot(
+        &self,
+        earlier: &Snapshot,
+        charges: Charges,
+        request: &Request,
+    ) -> Result<Snapshot, SourceError> {
+        // A reader that panicked has left nothing half done: each reading starts anew.
+        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        reader.set_pages(request.pages);
+        reader.again(earlier, charges)
+    }
+}
+
+enum Control {
+    Stop,
+    Subscribe(Sender<Arc<Snapshot>>),
+}
+
 impl Drop for Engine {
     fn drop(&mut self) {
+        // A forked child has no such thread: std's join panics there.
+        if std::process::id() != self.process {
+            return;
+        }
         let _ = self.control.send(Control::Stop);
         if let Some(thread) = self.thread.take() {
-            // It cannot have panicked; and if, nothing is left to be done about it here.
+            // A panic of the thread has been reported by the hook, and has nothing to clean up.
             let _ = thread.join();
         }
     }
@@ -145,7 +311,8 @@ impl fmt::Debug for Engine {
 /// What the thread owns.
 struct Sampler {
     root: SysRoot,
-    pace: Pace,
+    interval: Duration,
+    window: Duration,
     reader: HostReader,
     host: Arc<Host>,
     notes: Vec<String>,
@@ -155,12 +322,13 @@ struct Sampler {
 }
 
 impl Sampler {
-    fn open(root: SysRoot, pace: Pace) -> Result<Self, SourceError> {
+    fn open(root: SysRoot, interval: Duration, window: Duration) -> Result<Self, SourceError> {
         let reader = HostReader::open_whole(&root)?;
         let host = Host::from_files(reader.files())?;
         Ok(Self {
             root,
-            pace: Pace { interval: pace.interval.max(SHORTEST), ..pace },
+            interval,
+            window,
             reader,
             host: Arc::new(host.value),
             notes: host.notes,
@@ -173,11 +341,11 @@ impl Sampler {
         mut self,
         orders: &Receiver<Control>,
         newest: &ArcSwap<Snapshot>,
-        trouble: &ArcSwapOption<SourceError>,
+        last_error: &ArcSwapOption<SourceError>,
     ) {
         let mut subscribers: Vec<Sender<Arc<Snapshot>>> = Vec::new();
-        let ticks = tick(self.pace.interval);
-        let early = if self.pace.interval > SECOND { after(SECOND) } else { never() };
+        let ticks = tick(self.interval);
+        let early = if self.interval > SECOND { after(SECOND) } else { never() };
         loop {
             select! {
                 recv(orders) -> order => {
@@ -194,13 +362,13 @@ impl Sampler {
                 Ok(snapshot) => {
                     let snapshot = Arc::new(snapshot);
                     newest.store(Arc::clone(&snapshot));
-                    trouble.store(None);
+                    last_error.store(None);
                     subscribers.retain(|to| {
                         let sent = to.try_send(Arc::clone(&snapshot));
                         !matches!(sent, Err(TrySendError::Disconnected(_)))
                     });
                 }
-                Err(error) => trouble.store(Some(Arc::new(error))),
+                Err(error) => last_error.store(Some(Arc::new(error))),
             }
         }
     }
@@ -256,13 +424,13 @@ impl Sampler {
     fn before(&self, now: &CpuTimes) -> Option<&CpuTimes> {
         let old_enough = |times: &&CpuTimes| {
             let age = now.at().since(times.at());
-            age.is_some_and(|ns| Duration::from_nanos(ns) >= self.pace.window)
+            age.is_some_and(|ns| Duration::from_nanos(ns) >= self.window)
         };
         self.earlier.iter().rev().find(old_enough).or_else(|| self.earlier.front())
     }
 
     fn keep(&mut self, now: &CpuTimes) {
-        let window = self.pace.window;
+        let window = self.window;
         let old = |times: &CpuTimes| {
             now.at().since(times.at()).is_none_or(|ns| Duration::from_nanos(ns) >= window)
         };

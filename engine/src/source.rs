@@ -23,4 +23,4 @@ pub use cgroup::has_v1_cpusets;
 pub use huge_page::default_huge_page;
 pub use reader::{HostReader, live_clock, live_clock_id};
 pub use root::{Moment, SysRoot};
-pub use take::{SnapshotReader, two_samples};
+pub use take::{SnapshotOptions, SnapshotReader, two_samples};

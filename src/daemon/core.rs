@@ -7,8 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use placer_engine::claims::{Claim, Decision, For, Principals};
-use placer_engine::{Bytes, Charges, CpuShare, Request, Snapshot, SourceError, SysRoot};
+use placer_engine::claims::{Claim, ClaimOwner, Decision, Principals};
+use placer_engine::{
+    Bytes, Charges, CpuShare, EngineError, Request, Snapshot, SourceError, SysRoot,
+};
 
 use super::limits::Limits;
 use super::log::Log;
@@ -58,7 +60,7 @@ impl Core {
         settings: Settings,
         config: Option<PathBuf>,
         log: Log,
-    ) -> Result<Self, SourceError> {
+    ) -> Result<Self, EngineError> {
         let warm = Warm::start(root, &settings)?;
         let settings = ArcSwap::from_pointee(settings);
         Ok(Self {
@@ -302,7 +304,12 @@ impl Figures for Asked<'_> {
         (self.peer.caller, self.peer.uid)
     }
 
-    fn refuses(&self, decision: &Decision<'_>, request: &Request, who: &For) -> Option<String> {
+    fn refuses(
+        &self,
+        decision: &Decision<'_>,
+        request: &Request,
+        who: &ClaimOwner,
+    ) -> Option<String> {
         if (self.gone)() {
             // Under the lock: nobody hears of a claim that is made now.
             return Some("who asked, or for whom, has gone".to_owned());

@@ -1,6 +1,6 @@
 //! What users who are not root may claim. Pure.
 
-use placer_engine::claims::{Claim, For, Ledger, Principals};
+use placer_engine::claims::{Claim, ClaimOwner, Ledger, Principals};
 use placer_engine::{Bytes, CpuShare, Request};
 
 use crate::settings;
@@ -20,7 +20,7 @@ pub(super) struct Limits<'a> {
 impl Limits<'_> {
     /// Returns why a user may not claim; `None` if that is allowed. A user counts with all
     /// subordinate users, and what is claimed as far as it is not used.
-    pub(super) fn refuse(&self, uid: u32, request: &Request, who: &For) -> Option<String> {
+    pub(super) fn refuse(&self, uid: u32, request: &Request, who: &ClaimOwner) -> Option<String> {
         let Self { set, accounts, ledger, free, cpus: all } = *self;
         let account = accounts.of(uid);
         let of_account = |claim: &Claim| accounts.of(claim.caller.uid) == account;
@@ -49,7 +49,7 @@ impl Limits<'_> {
                  (user-cpus of [daemon])"
             ));
         }
-        if let For::Hold(time) = who
+        if let ClaimOwner::Hold(time) = who
             && *time > set.user_hold
         {
             let most = set.user_hold;
@@ -105,7 +105,7 @@ mod tests {
             cpus: CpuShare::from_hundredths(3200),
         };
         let request = request.parse().expect("a request");
-        limits.refuse(uid, &request, &For::Hold(Duration::from_secs(30)))
+        limits.refuse(uid, &request, &ClaimOwner::Hold(Duration::from_secs(30)))
     }
 
     fn is(refused: Option<String>, why: &str) -> bool {

@@ -12,7 +12,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use placer_engine::claims::{self, Claim, ClaimFile};
 use placer_engine::source::{HostReader, SnapshotReader};
 use placer_engine::{
-    Bytes, Charges, Engine, Host, HostParts, Pace, Snapshot, SourceError, SysRoot,
+    Bytes, Charges, Engine, EngineError, Host, HostParts, Snapshot, SourceError, SysRoot,
 };
 
 use crate::report::view::{Sources, View};
@@ -90,7 +90,7 @@ impl Warm {
     /// Starts sampling, and waits until the load is known.
     ///
     /// Errors: the host cannot be read.
-    pub(super) fn start(root: &SysRoot, set: &settings::Settings) -> Result<Self, SourceError> {
+    pub(super) fn start(root: &SysRoot, set: &settings::Settings) -> Result<Self, EngineError> {
         let engine = start(root, set.daemon.interval)?;
         let place = counted::place(set.claims);
         let own = place.own.as_deref().map(|dir| ClaimFile::open(dir, root));
@@ -115,7 +115,7 @@ impl Warm {
     /// Samples at another pace from now on.
     ///
     /// Errors: the host cannot be read; then all stays as it was.
-    pub(super) fn set_interval(&self, interval: Duration) -> Result<(), SourceError> {
+    pub(super) fn set_interval(&self, interval: Duration) -> Result<(), EngineError> {
         self.engine.store(Arc::new(start(&self.root, interval)?));
         Ok(())
     }
@@ -129,11 +129,10 @@ impl Warm {
     pub(super) fn measured(&self, pages: Option<Bytes>) -> Result<Snapshot, SourceError> {
         let engine = self.engine.load();
         let newest = engine.snapshot();
-        if engine.trouble().is_none() && pages.is_none() {
+        if engine.last_error().is_none() && pages.is_none() {
             return Ok(Snapshot::clone(&newest));
         }
-        let before = newest.before().cloned();
-        Snapshot::take_with(&self.root, before, Duration::ZERO, pages)
+        SnapshotReader::open(&self.root, pages)?.take(newest.before().cloned(), Duration::ZERO)
     }
 
     /// Reads the memory now.
@@ -149,7 +148,7 @@ impl Warm {
         }
         if pages.is_some() {
             let mut host = SnapshotReader::open(&self.root, pages)?;
-            return counted::again(&mut host, earlier, charges);
+            return host.again(earlier, charges);
         }
         let mut memory = Vec::new();
         let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
@@ -159,7 +158,7 @@ impl Warm {
             *reader = HostReader::open(&self.root)?;
             drop(reader);
             let mut host = SnapshotReader::open(&self.root, None)?;
-            return counted::again(&mut host, earlier, charges);
+            return host.again(earlier, charges);
         }
         drop(reader);
         Ok(earlier.with_memory(memory).with_charges(charges))
@@ -256,8 +255,8 @@ impl fmt::Debug for Warm {
 }
 
 /// Starts a sampler, and waits until it has seen the load.
-fn start(root: &SysRoot, interval: Duration) -> Result<Engine, SourceError> {
-    let engine = Engine::start(root.clone(), Pace { interval, window: WINDOW })?;
+fn start(root: &SysRoot, interval: Duration) -> Result<Engine, EngineError> {
+    let engine = Engine::builder(root.clone()).interval(interval).window(WINDOW).start()?;
     if root.is_live() {
         let newer = engine.subscribe();
         for _ in 0..2 {
@@ -265,7 +264,7 @@ fn start(root: &SysRoot, interval: Duration) -> Result<Engine, SourceError> {
                 break;
             }
             // The second reading comes in a quarter of that; orders of who runs this wait meanwhile.
-            let _ = newer.recv_timeout(SEEN);
+            let _ = newer.next_within(SEEN);
         }
     }
     Ok(engine)

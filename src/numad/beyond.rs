@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use placer_engine::claims::{Decision, For, PATIENCE};
+use placer_engine::claims::{ClaimOwner, Decision, LOCK_TIMEOUT};
 use placer_engine::policy::cache;
 use placer_engine::policy::numad::{Choice, Failure, Query, Rules, Version, charge};
 use placer_engine::source::has_v1_cpusets;
@@ -52,7 +52,7 @@ pub(super) fn choose_nodes(
     let desk =
         (set.numad.hold == Hold::Adopt).then(|| Desk::open(figures.root(), set.claims, notes));
     let taken = match &desk {
-        Some(desk) => desk.begin(figures, pages, PATIENCE, notes),
+        Some(desk) => desk.begin(figures, pages, LOCK_TIMEOUT, notes),
         None => figures.counted(pages, notes).map(|now| (None, now)),
     };
     let (mut decision, mut snapshot) = taken.map_err(|error| give_up(set, &error, notes)).ok()?;
@@ -92,7 +92,7 @@ pub(super) fn choose_nodes(
         notes.warn(&shortage_of(holds, &request, &answer, short));
     }
     let claim = decision.filter(|_| answer.fits()).and_then(|decision| {
-        let who = For::Hold(set.claims.hold);
+        let who = ClaimOwner::Hold(set.claims.hold);
         claim_as_asked(decision, &request, &answer, who, figures, notes)
     });
     log_answer(options, advice, &snapshot, &request, &answer.nodes, log);

@@ -29,7 +29,7 @@ use crate::service::notes::Notes;
 use crate::service::sampling;
 use crate::settings::Settings;
 use crate::settings::variables;
-use placer_engine::claims::For;
+use placer_engine::claims::ClaimOwner;
 
 /// How long an answer may take before this process gives its own.
 const ADVICE: Duration = Duration::from_millis(50);
@@ -54,7 +54,7 @@ pub fn advise(question: &Question, set: &Settings, notes: &mut Notes) -> Asked<A
     let (explain, print) = (None, Some(print));
     let asked = match &question.claim {
         None => ask("Advise", &AdviseForm { request, explain, print }, ADVICE, notes),
-        Some(For::Hold(time)) => {
+        Some(ClaimOwner::Hold(time)) => {
             let hold_ms = u64::try_from(time.as_millis()).ok();
             let caller = u32::try_from(getppid().as_raw()).ok();
             let form = ClaimForm { request, hold_ms, pid: None, caller, explain, print };

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use placer_engine::claims::{ClaimId, For, PATIENCE};
+use placer_engine::claims::{ClaimId, ClaimOwner, LOCK_TIMEOUT};
 use placer_engine::policy::numad::Version;
 use placer_engine::{Advice, CpuLimit, MemoryLimit, Policy, Request, Shortfall, advise, explain};
 use placer_launcher::MemoryMode;
@@ -21,7 +21,7 @@ pub struct Question {
     /// The version of numad that an explanation compares with.
     pub numad: Version,
     /// Whether it is claimed, and for whom.
-    pub claim: Option<For>,
+    pub claim: Option<ClaimOwner>,
     pub strict: bool,
     pub form: Form,
 }
@@ -66,7 +66,7 @@ pub fn answer(
     // Only who claims opens the ledger to change it, and waits for its lock.
     let desk = who.as_ref().map(|_| Desk::open(figures.root(), figures.claims(), notes));
     let (decision, snapshot) = match &desk {
-        Some(desk) => desk.begin(figures, request.pages, PATIENCE, notes)?,
+        Some(desk) => desk.begin(figures, request.pages, LOCK_TIMEOUT, notes)?,
         None => (None, figures.counted(request.pages, notes)?),
     };
     let advice = advise(&snapshot, request)?;
@@ -75,7 +75,7 @@ pub fn answer(
     for fact in &facts {
         notes.warn(fact);
     }
-    let holds = matches!(who, Some(For::Hold(_)));
+    let holds = matches!(who, Some(ClaimOwner::Hold(_)));
     if let Some(short) = advice.shortfall {
         notes.warn(&shortage_of(holds && !strict, request, &advice, short));
     }

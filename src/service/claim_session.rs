@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::unistd::getuid;
-use placer_engine::claims::{ClaimError, ClaimId, Claims, Decision, For, PATIENCE};
+use placer_engine::claims::{ClaimError, ClaimId, ClaimOwner, Claims, Decision, LOCK_TIMEOUT};
 use placer_engine::{Advice, Bytes, Request, Snapshot, SourceError, SysRoot};
 
 use super::counted::place;
@@ -63,7 +63,7 @@ pub(crate) fn claim_as_asked(
     mut decision: Decision<'_>,
     request: &Request,
     advice: &Advice,
-    who: For,
+    who: ClaimOwner,
     figures: &dyn Figures,
     notes: &mut Notes,
 ) -> Option<ClaimId> {
@@ -82,7 +82,7 @@ pub fn claim_for(
     mut decision: Decision<'_>,
     request: &Request,
     advice: &Advice,
-    who: For,
+    who: ClaimOwner,
     notes: &mut Notes,
 ) -> Option<ClaimId> {
     let caller = decision.caller(std::process::id(), getuid().as_raw());
@@ -95,7 +95,7 @@ impl Desk {
     /// process it is for, which is about to.
     pub fn release(&self, id: ClaimId) {
         if let Some(claims) = &self.claims
-            && let Ok((decision, _)) = claims.begin(PATIENCE)
+            && let Ok((decision, _)) = claims.begin(LOCK_TIMEOUT)
         {
             let _ = decision.release(id);
         }

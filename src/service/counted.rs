@@ -2,28 +2,19 @@
 //!
 //! An answer is never held back for want of a ledger: it is given without, and a note says so.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
-use nix::unistd::geteuid;
-use placer_engine::claims::{Claim, ClaimError, Claims, PATIENCE, Place, View};
+use placer_engine::claims::{Claim, ClaimDirs, ClaimError, Claims, LOCK_TIMEOUT, View};
 use placer_engine::source::SnapshotReader;
-use placer_engine::{Bytes, Charges, Snapshot, SourceError, SysRoot};
+use placer_engine::{Bytes, Snapshot, SourceError, SysRoot};
 
 use super::notes::{Impact, Notes};
 use super::sampling::{self, Window};
 use crate::error_chain::chain;
 use crate::settings;
 
-/// Root's claims, which every user's advice counts.
-const ROOTS: &str = "/run/placer";
-
 /// Returns where claims are kept, with the rest of the state, and for users on top of root's; and
 /// how they count.
-pub fn place(set: settings::Claims) -> Place {
-    let own = sampling::state_dir();
-    let below = (!geteuid().is_root()).then(|| (PathBuf::from(ROOTS), 0));
-    Place { own, below, overcommit: set.overcommit }
+pub fn place(set: settings::Claims) -> ClaimDirs {
+    ClaimDirs::on_top_of_roots(sampling::state_dir()).with_overcommit(set.overcommit)
 }
 
 /// Takes a snapshot that counts what was promised to others.
@@ -53,7 +44,7 @@ pub(crate) fn snapshot_and_claims(
         // Without claims the snapshot is as good as it was. With claims that have nothing left to
         // take it is not: a guest may have touched its memory since that was read.
         Some(mut view) if !view.charges.is_empty() || !view.claims.is_empty() => {
-            let snapshot = again(&mut host, &snapshot, std::mem::take(&mut view.charges))?;
+            let snapshot = host.again(&snapshot, std::mem::take(&mut view.charges))?;
             Ok((snapshot, told(view)))
         }
         view => Ok((snapshot, view.and_then(told))),
@@ -81,13 +72,13 @@ fn view_of(
     notes: &mut Notes,
 ) -> Option<View> {
     let place = place(set);
-    let counted = |place: &Place| which(Claims::open(place, root)?).view();
+    let counted = |place: &ClaimDirs| which(Claims::open(place, root)?).view();
     let view = counted(&place).or_else(|error| {
         let why = chain(&error);
         notes.state(Impact::Uncounted, format!("claims are not counted: {why}"));
         // What is wrong with a user's own directory does not hide what root was promised.
         place.below.as_ref().ok_or(error)?;
-        let below = counted(&Place { own: None, ..place.clone() });
+        let below = counted(&ClaimDirs { own: None, ..place.clone() });
         below.map(|view| View { complete: false, ..view })
     });
     view.inspect(|view| view.notes.iter().for_each(|note| notes.warn(note))).ok()
@@ -101,7 +92,7 @@ pub(crate) fn keep_adopted(
     root: &SysRoot,
     set: settings::Claims,
 ) -> Result<Vec<String>, ClaimError> {
-    Claims::open_to_claim(&place(set), root)?.keep_adopted(PATIENCE)
+    Claims::open_to_claim(&place(set), root)?.keep_adopted(LOCK_TIMEOUT)
 }
 
 /// The same for users' guests, see [`Claims::keep_adopted_by_users`].
@@ -111,16 +102,5 @@ pub(crate) fn keep_adopted_by_users(
     root: &SysRoot,
     set: settings::Claims,
 ) -> Result<(), ClaimError> {
-    Claims::open_to_claim(&place(set), root)?.keep_adopted_by_users(PATIENCE)
-}
-
-/// Reads the memory again, now that what was promised is known, and the CPU counters: a guest that
-/// started meanwhile takes its claimed CPUs back as it is seen to use them.
-pub(crate) fn again(
-    host: &mut SnapshotReader,
-    earlier: &Snapshot,
-    charges: Charges,
-) -> Result<Snapshot, SourceError> {
-    let now = host.take(earlier.before().cloned(), Duration::ZERO)?;
-    Ok(now.with_charges(charges))
+    Claims::open_to_claim(&place(set), root)?.keep_adopted_by_users(LOCK_TIMEOUT)
 }

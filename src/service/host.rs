@@ -4,7 +4,7 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use placer_engine::claims::{Decision, For};
+use placer_engine::claims::{ClaimOwner, Decision};
 use placer_engine::policy::numad::Machine;
 use placer_engine::{
     Bytes, Charges, CpuTimes, Host, Request, Sample, Snapshot, SourceError, SysRoot,
@@ -48,7 +48,12 @@ pub trait Figures {
     fn asker(&self) -> (u32, u32);
 
     /// Returns why who asks may not claim so much, under the lock of the ledger; nothing when he may.
-    fn refuses(&self, decision: &Decision<'_>, request: &Request, who: &For) -> Option<String>;
+    fn refuses(
+        &self,
+        decision: &Decision<'_>,
+        request: &Request,
+        who: &ClaimOwner,
+    ) -> Option<String>;
 }
 
 /// What numad's own rules decide on.

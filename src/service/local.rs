@@ -5,7 +5,7 @@ use std::error::Error;
 use std::sync::Arc;
 
 use nix::unistd::{getppid, getuid};
-use placer_engine::claims::{Decision, For};
+use placer_engine::claims::{ClaimOwner, Decision};
 use placer_engine::policy::numad::Machine;
 use placer_engine::source::{HostReader, SnapshotReader, two_samples};
 use placer_engine::{Bytes, Charges, CpuTimes, Instant, Request, Snapshot, SourceError, SysRoot};
@@ -67,7 +67,7 @@ impl Figures for Local<'_> {
         charges: Charges,
         pages: Option<Bytes>,
     ) -> Result<Snapshot, SourceError> {
-        self.read(pages, |host| counted::again(host, earlier, charges))
+        self.read(pages, |host| host.again(earlier, charges))
     }
 
     fn counted(
@@ -87,7 +87,7 @@ impl Figures for Local<'_> {
         (u32::try_from(getppid().as_raw()).unwrap_or_default(), getuid().as_raw())
     }
 
-    fn refuses(&self, _: &Decision<'_>, _: &Request, _: &For) -> Option<String> {
+    fn refuses(&self, _: &Decision<'_>, _: &Request, _: &ClaimOwner) -> Option<String> {
         // What is claimed lies in a ledger of one's own.
         None
     }

@@ -20,7 +20,7 @@ use common::in_turn;
 use common::machine::Machine;
 use common::plain::PlainReader;
 use placer_engine::source::HostReader;
-use placer_engine::{Engine, Pace, Request, Sample, Snapshot, SysRoot, advise};
+use placer_engine::{Engine, Request, Sample, Snapshot, SysRoot, advise};
 
 /// Counts what is allocated: by this thread, and what is live in the whole process.
 struct Counting;
@@ -274,11 +274,11 @@ fn the_engine_stays_within_8_mib_at_64_nodes_and_1024_cpus() {
 fn print_resident() {
     let dir = Machine { nodes: 64, cpus: 1024 }.write();
     let before = status_kib("VmHWM");
-    let pace = Pace { interval: Duration::from_millis(10), ..Pace::default() };
-    let engine = Engine::start(SysRoot::at(dir.path()), pace).expect("a machine to sample");
+    let builder = Engine::builder(SysRoot::at(dir.path())).interval(Duration::from_millis(10));
+    let engine = builder.start().expect("a machine to sample");
     let request: Request = "4:500".parse().expect("a request");
     let snapshots = engine.subscribe();
-    let samples = snapshots.iter().take(100).count();
+    let samples = snapshots.take(100).count();
     // On a live host with a long window the engine keeps up to 65 readings of the CPU counters; on
     // a recorded one it has no use for them, so they are kept for it.
     let _kept = vec![engine.snapshot().sample().cpu.clone(); 65];
@@ -303,8 +303,8 @@ fn a_million_answers_leave_nothing_behind() {
 /// Answers a million times while the host is sampled a hundred times a second.
 fn print_growth() {
     let dir = Machine { nodes: 2, cpus: 16 }.write();
-    let pace = Pace { interval: Duration::from_millis(10), ..Pace::default() };
-    let engine = Engine::start(SysRoot::at(dir.path()), pace).expect("a machine to sample");
+    let builder = Engine::builder(SysRoot::at(dir.path())).interval(Duration::from_millis(10));
+    let engine = builder.start().expect("a machine to sample");
     let requests = ["4:500", "12:100G", "40:1T"].map(|r| r.parse::<Request>().expect("a request"));
     let answer = |times: usize| {
         for request in requests.iter().cycle().take(times) {
@@ -326,8 +326,8 @@ fn print_growth() {
 fn answers_wait_for_nothing() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let dir = Machine { nodes: 4, cpus: 4096 }.write();
-    let pace = Pace { interval: Duration::from_millis(10), ..Pace::default() };
-    let engine = Engine::start(SysRoot::at(dir.path()), pace).expect("a machine to sample");
+    let builder = Engine::builder(SysRoot::at(dir.path())).interval(Duration::from_millis(10));
+    let engine = builder.start().expect("a machine to sample");
     let request: Request = "4:500".parse().expect("a request");
     let snapshots = engine.subscribe();
     let first = engine.snapshot();
@@ -352,7 +352,7 @@ fn answers_wait_for_nothing() {
         }
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(1) {
-            stored += snapshots.recv_timeout(Duration::from_secs(1)).map_or(0, |_| 1);
+            stored += snapshots.next_within(Duration::from_secs(1)).map_or(0, |_| 1);
         }
         ended.store(true, Ordering::Relaxed);
     });

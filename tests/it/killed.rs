@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use placer_engine::claims::{ClaimError, Claims, For, PATIENCE, Place};
+use placer_engine::claims::{ClaimDirs, ClaimError, ClaimOwner, Claims, LOCK_TIMEOUT};
 use placer_engine::{Request, Snapshot, SysRoot, advise};
 
 use common::{json, placer, run, text};
@@ -22,8 +22,8 @@ const STATE: &str = "PLACER_TEST_STATE";
 /// What one guest asks for: some 20 find room.
 const REQUEST: &str = "1:500";
 
-fn place(state: &Path) -> Place {
-    Place { own: Some(state.to_owned()), ..Place::default() }
+fn place(state: &Path) -> ClaimDirs {
+    ClaimDirs { own: Some(state.to_owned()), ..ClaimDirs::default() }
 }
 
 /// Not a test: a guest that claims for itself, says so, and runs until it is killed. Started by the
@@ -36,7 +36,7 @@ fn a_guest() {
     };
     let root = SysRoot::at(root);
     let claims = Claims::open_to_claim(&place(Path::new(&state)), &root).expect("a ledger");
-    let (mut decision, view) = match claims.begin(PATIENCE) {
+    let (mut decision, view) = match claims.begin(LOCK_TIMEOUT) {
         Ok(both) => both,
         // A holder that waits for a CPU for so long: this machine is busy with other things.
         Err(ClaimError::Locked { .. }) => return,
@@ -50,7 +50,8 @@ fn a_guest() {
     assert!(advice.fits(), "there is room for all");
     let me = std::process::id();
     let caller = decision.caller(me, 0);
-    let id = decision.claim(&request, &advice, For::Pid(me), caller, None).expect("it is kept");
+    let id =
+        decision.claim(&request, &advice, ClaimOwner::Pid(me), caller, None).expect("it is kept");
     // Not through the test's own output, which is of lines of its own.
     writeln!(std::io::stderr(), "claim {id}").expect("told");
     // It is killed; or the test that started it has ended before.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::{json, placer, run, text};
 use machine::{CPUS, Machine, NODES, Qemu, put_file, scratch};
-use placer_engine::claims::{Caller, ClaimFile, Claims, For, PATIENCE, Place, Seen};
+use placer_engine::claims::{Caller, ClaimDirs, ClaimFile, ClaimOwner, Claims, LOCK_TIMEOUT, Seen};
 use placer_engine::{Bytes, NodeId, Request, Snapshot, SysRoot, advise};
 use serde_json::{Value, json};
 
@@ -161,13 +161,13 @@ fn a_guest_whose_memory_is_elsewhere() {
         let advice = advise(&snapshot, &request).expect("an answer");
         assert_eq!(advice.nodes.to_string(), "0");
         // A claim of this process, with what its cgroup told when it was last looked at.
-        let place = Place { own: Some(state.clone()), ..Place::default() };
+        let place = ClaimDirs { own: Some(state.clone()), ..ClaimDirs::default() };
         let claims = Claims::open_to_claim(&place, &root).expect("a directory");
-        let (decision, _) = claims.begin(PATIENCE).expect("the lock");
-        let who = For::Pid(std::process::id());
+        let (decision, _) = claims.begin(LOCK_TIMEOUT).expect("the lock");
+        let who = ClaimOwner::Pid(std::process::id());
         let id = decision.claim(&request, &advice, who, Caller::default(), None).expect("claimed");
         let file = ClaimFile::open(&state, &root).expect("its ledger");
-        let mut locked = file.lock(PATIENCE).expect("the lock").value;
+        let mut locked = file.lock(LOCK_TIMEOUT).expect("the lock").value;
         let part = |node, mib: u64| (NodeId(node), Bytes::new(mib << 20));
         let per_node = vec![part(0, 256), part(1, 768)];
         locked.ledger.see(id, Seen { resident: Bytes::new(1 << 30), per_node, ..Seen::default() });

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use common::{SHIPPED, json, placer, run, text};
 use machine::{Machine, Qemu};
-use placer_engine::claims::{Caller, ClaimId, Claims, For, PATIENCE, Place};
+use placer_engine::claims::{Caller, ClaimDirs, ClaimId, ClaimOwner, Claims, LOCK_TIMEOUT};
 use placer_engine::{Advice, Bytes, Request, Snapshot, SysRoot, advise};
 use serde_json::{Value, json};
 
@@ -41,12 +41,12 @@ fn advice(root: &SysRoot, request: &str) -> (Request, Advice) {
 
 /// Claims memory of this machine for a process, as if it had been advised somewhere.
 fn claim(dir: &Path, advised: &(Request, Advice), pid: u32) -> ClaimId {
-    let place = Place { own: Some(dir.join("state")), ..Place::default() };
+    let place = ClaimDirs { own: Some(dir.join("state")), ..ClaimDirs::default() };
     let claims = Claims::open_to_claim(&place, &SysRoot::live()).expect("a directory");
-    let (decision, _) = claims.begin(PATIENCE).expect("the lock");
+    let (decision, _) = claims.begin(LOCK_TIMEOUT).expect("the lock");
     let caller = Caller { uid: 77, pid: 1, program: "a\u{1b}[2J launcher".to_owned() };
     let (request, advice) = advised;
-    decision.claim(request, advice, For::Pid(pid), caller, None).expect("claimed")
+    decision.claim(request, advice, ClaimOwner::Pid(pid), caller, None).expect("claimed")
 }
 
 fn is_asked_for(claim: &Value) -> bool {

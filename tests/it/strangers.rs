@@ -16,7 +16,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use placer_engine::SysRoot;
-use placer_engine::claims::{Claims, PATIENCE, Place};
+use placer_engine::claims::{ClaimDirs, Claims, LOCK_TIMEOUT};
 
 use common::{json, placer, run, text};
 use machine::Machine;
@@ -172,9 +172,9 @@ fn a_holder() {
     let (Some(state), Some(root)) = (std::env::var_os(STATE), std::env::var_os(ROOT)) else {
         return;
     };
-    let place = Place { own: Some(PathBuf::from(state)), ..Place::default() };
+    let place = ClaimDirs { own: Some(PathBuf::from(state)), ..ClaimDirs::default() };
     let claims = Claims::open_to_claim(&place, &SysRoot::at(root)).expect("a ledger");
-    let _decision = claims.begin(PATIENCE).expect("nobody else has the lock");
+    let _decision = claims.begin(LOCK_TIMEOUT).expect("nobody else has the lock");
     writeln!(std::io::stderr(), "holds").expect("told");
     let _ = std::io::stdin().read(&mut [0]);
 }
@@ -511,16 +511,16 @@ fn beside_a_crowd(threads: u32) -> Option<(Duration, Duration)> {
         took
     };
     let claim_for = |state: &Path, pid: u32, uid: u32| {
-        let place = Place { own: Some(state.to_owned()), ..Place::default() };
+        let place = ClaimDirs { own: Some(state.to_owned()), ..ClaimDirs::default() };
         let claims = Claims::open_to_claim(&place, &SysRoot::live()).expect("a ledger");
         let snapshot = placer_engine::Snapshot::take(&SysRoot::live(), Duration::ZERO);
         let snapshot = snapshot.expect("this machine");
         let request = "0:1".parse::<placer_engine::Request>().expect("a request");
         let advice = placer_engine::advise(&snapshot, &request).expect("an answer");
         for _ in 0..64 {
-            let (mut decision, _) = claims.begin(PATIENCE).expect("nobody else has the lock");
+            let (mut decision, _) = claims.begin(LOCK_TIMEOUT).expect("nobody else has the lock");
             let caller = placer_engine::claims::Caller { uid, ..decision.caller(pid, uid) };
-            let who = placer_engine::claims::For::Pid(pid);
+            let who = placer_engine::claims::ClaimOwner::Pid(pid);
             decision.claim(&request, &advice, who, caller, None).expect("claimed");
         }
     };

@@ -23,13 +23,47 @@ use crate::units::Bytes;
 
 /// Where claims are kept, and how they count.
 #[derive(Clone, Debug, Default)]
-pub struct Place {
+pub struct ClaimDirs {
     /// The caller's own directory; `None` when there is none.
     pub own: Option<PathBuf>,
     /// Another user's directory whose claims count as well and are only read: root's.
     pub below: Option<(PathBuf, u32)>,
     /// How many times over memory may be promised.
     pub overcommit: Overcommit,
+}
+
+/// Root's claims, which every user's advice counts.
+const ROOTS: &str = "/run/placer";
+
+impl ClaimDirs {
+    /// Returns one directory, and no other's claims. It is made when something is claimed in it.
+    pub fn at(own: impl Into<PathBuf>) -> Self {
+        Self { own: Some(own.into()), ..Self::default() }
+    }
+
+    /// Returns the directories that placer itself uses: `/run/placer` for root, for other users
+    /// `$XDG_RUNTIME_DIR/placer` on top of that.
+    pub fn system() -> Self {
+        if nix::unistd::geteuid().is_root() {
+            // Root never goes by XDG_RUNTIME_DIR: it may be another user's.
+            return Self::at(ROOTS);
+        }
+        let dir = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
+        Self::on_top_of_roots(dir.map(|dir| PathBuf::from(dir).join("placer")))
+    }
+
+    /// Returns one directory, if there is one, and for users on top of it root's.
+    pub fn on_top_of_roots(own: Option<PathBuf>) -> Self {
+        let below = (!nix::unistd::geteuid().is_root()).then(|| (PathBuf::from(ROOTS), 0));
+        Self { own, below, overcommit: Overcommit::default() }
+    }
+
+    /// Sets how many times over memory may be promised.
+    #[must_use]
+    pub fn with_overcommit(mut self, overcommit: Overcommit) -> Self {
+        self.overcommit = overcommit;
+        self
+    }
 }
 
 /// What was found out about claims before a decision.
@@ -63,16 +97,16 @@ impl Claims {
     ///
     /// Errors: the caller's own directory is there and cannot be trusted. What is wrong with the
     /// other's is in the notes of each [`View`]: it is no reason not to keep one's own claims.
-    pub fn open(place: &Place, root: &SysRoot) -> Result<Self, ClaimError> {
+    pub fn open(dirs: &ClaimDirs, root: &SysRoot) -> Result<Self, ClaimError> {
         let me = nix::unistd::geteuid().as_raw();
         let open = |dir: Option<(&PathBuf, u32)>| match dir {
             Some((dir, owner)) => ClaimFile::open_of(dir, owner, root),
             None => Ok(None),
         };
         Ok(Self {
-            own: open(place.own.as_ref().map(|dir| (dir, me)))?,
-            below: open(place.below.as_ref().map(|(dir, owner)| (dir, *owner))),
-            overcommit: place.overcommit,
+            own: open(dirs.own.as_ref().map(|dir| (dir, me)))?,
+            below: open(dirs.below.as_ref().map(|(dir, owner)| (dir, *owner))),
+            overcommit: dirs.overcommit,
             observe: true,
             root: root.clone(),
         })
@@ -81,9 +115,9 @@ impl Claims {
     /// Opens the claims of a host to change them: makes the directory when it is missing.
     ///
     /// Errors: there is no place for them, or it cannot be used.
-    pub fn open_to_claim(place: &Place, root: &SysRoot) -> Result<Self, ClaimError> {
-        let mut claims = Self::open(&Place { own: None, ..place.clone() }, root)?;
-        let dir = place.own.as_deref().ok_or(ClaimError::NoPlace)?;
+    pub fn open_to_claim(dirs: &ClaimDirs, root: &SysRoot) -> Result<Self, ClaimError> {
+        let mut claims = Self::open(&ClaimDirs { own: None, ..dirs.clone() }, root)?;
+        let dir = dirs.own.as_deref().ok_or(ClaimError::NoPlace)?;
         claims.own = Some(ClaimFile::open(dir, root)?);
         Ok(claims)
     }
@@ -265,16 +299,17 @@ pub struct Decision<'a> {
     pinned: CpuSet,
 }
 
-/// Who a claim is to be for.
+/// The owner of a new claim.
 #[derive(Clone, Debug)]
-pub enum For {
+#[non_exhaustive]
+pub enum ClaimOwner {
     /// A process that this one sees.
     Pid(u32),
     /// A process that was identified before, so that nothing is read for it under the lock.
     Process(super::claim::ProcessId),
     /// A process and its own cgroup.
     Cgroup(u32, super::claim::Cgroup),
-    /// Nobody yet: for so long.
+    /// No process yet: the claim is a hold for this time, or until a guest takes it over.
     Hold(Duration),
 }
 
@@ -323,20 +358,20 @@ impl Decision<'_> {
         mut self,
         request: &Request,
         advice: &Advice,
-        who: For,
+        who: ClaimOwner,
         caller: Caller,
         page: Option<Bytes>,
     ) -> Result<ClaimId, ClaimError> {
         let now = self.processes.now();
         let owner = match who {
-            For::Hold(time) => {
+            ClaimOwner::Hold(time) => {
                 let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
                 let until = Instant::from_nanoseconds(now.nanoseconds().saturating_add(ns));
                 Owner::Hold { until }
             }
-            For::Pid(pid) => Owner::Process(self.identify(pid)?),
-            For::Process(process) => Owner::Process(process),
-            For::Cgroup(pid, cgroup) => Owner::Cgroup(self.identify(pid)?, cgroup),
+            ClaimOwner::Pid(pid) => Owner::Process(self.identify(pid)?),
+            ClaimOwner::Process(process) => Owner::Process(process),
+            ClaimOwner::Cgroup(pid, cgroup) => Owner::Cgroup(self.identify(pid)?, cgroup),
         };
         let held = matches!(owner, Owner::Hold { .. });
         let claim = Claim {

@@ -24,7 +24,7 @@ use crate::store::StateDir;
 
 /// One holder of the lock is waited for so long and no longer: who asks for advice is about to
 /// start a guest.
-pub const PATIENCE: Duration = Duration::from_millis(250);
+pub const LOCK_TIMEOUT: Duration = Duration::from_millis(250);
 /// A queue that moves is waited in for so many times as long, since all who are in it want the
 /// same, and an answer without a claim would promise their memory again. 64 guests that start at
 /// once on two CPUs take longer than one holder may.

@@ -247,9 +247,11 @@ impl Hwloc {
     /// use placer_engine::SysRoot;
     /// use placer_engine::source::hwloc::{self, Helper, Hwloc};
     ///
+    /// # #[cfg(feature = "hwloc")] {
     /// if std::env::args().nth(1).as_deref() == Some("hwloc-facts") {
     ///     return Ok(hwloc::serve(std::io::stdout())?); // this process is the child
     /// }
+    /// # }
     /// let helper = Helper::new(std::env::current_exe()?).arg("hwloc-facts");
     /// let facts = Hwloc::load_with(&SysRoot::at("sysfs-fixtures/ring-4"), &helper)?;
     /// println!("{} nodes", facts.nodes.len());

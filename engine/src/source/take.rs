@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{HostReader, Moment, SysRoot};
+use crate::charges::Charges;
 use crate::error::SourceError;
 use crate::host::Host;
 use crate::sample::{CpuTimes, Sample};
@@ -20,28 +21,56 @@ impl Snapshot {
     /// A recorded machine has both readings in it: nothing is waited for. Windows end at a minute.
     /// Errors: as [`HostReader`]; nodes that leave meanwhile start the reading anew.
     pub fn take(root: &SysRoot, window: Duration) -> Result<Self, SourceError> {
-        Self::take_since(root, None, window)
+        Self::options().window(window).take(root)
     }
 
-    /// Takes a snapshot whose load is measured since counters that were saved earlier. Where they
-    /// are of other CPUs, or there are none, `window` is waited for as in [`take`](Self::take).
-    pub fn take_since(
-        root: &SysRoot,
-        saved: Option<CpuTimes>,
-        window: Duration,
-    ) -> Result<Self, SourceError> {
-        Self::take_with(root, saved, window, None)
+    /// Returns options for a snapshot, to be taken with [`SnapshotOptions::take`].
+    pub fn options() -> SnapshotOptions {
+        SnapshotOptions::default()
+    }
+}
+
+/// How a [`Snapshot`] is taken. By default its load is unknown and no huge pages are read.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use placer_engine::{Bytes, Snapshot, SysRoot};
+/// let options = Snapshot::options().window(Duration::from_millis(100)).huge_pages(Bytes::new(2 << 20));
+/// let snapshot = options.take(&SysRoot::live())?;
+/// # Ok::<(), placer_engine::SourceError>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use = "a snapshot is taken with take()"]
+pub struct SnapshotOptions {
+    window: Duration,
+    since: Option<CpuTimes>,
+    pages: Option<Bytes>,
+}
+
+impl SnapshotOptions {
+    /// Measures the load over this time: [`take`](Self::take) blocks for it.
+    pub fn window(mut self, window: Duration) -> Self {
+        self.window = window;
+        self
     }
 
-    /// Takes a snapshot as [`take_since`](Self::take_since) does, and reads the huge pages of one
-    /// size beside.
-    pub fn take_with(
-        root: &SysRoot,
-        saved: Option<CpuTimes>,
-        window: Duration,
-        pages: Option<Bytes>,
-    ) -> Result<Self, SourceError> {
-        SnapshotReader::open(root, pages)?.take(saved, window)
+    /// Measures the load since these counters. Where they are of other CPUs the window is waited for.
+    pub fn since(mut self, counters: CpuTimes) -> Self {
+        self.since = Some(counters);
+        self
+    }
+
+    /// Reads the huge pages of this size too.
+    pub fn huge_pages(mut self, size: Bytes) -> Self {
+        self.pages = Some(size);
+        self
+    }
+
+    /// Takes the snapshot. Blocks as [`Snapshot::take`].
+    ///
+    /// Errors: as there.
+    pub fn take(self, root: &SysRoot) -> Result<Snapshot, SourceError> {
+        SnapshotReader::open(root, self.pages)?.take(self.since, self.window)
     }
 }
 
@@ -70,7 +99,21 @@ impl SnapshotReader {
         self.reader.root()
     }
 
-    /// Takes a snapshot, with a load as [`Snapshot::take_since`] measures it.
+    /// Sets the size of the huge pages that are read with each snapshot.
+    pub(crate) fn set_pages(&mut self, pages: Option<Bytes>) {
+        self.pages = pages;
+    }
+
+    /// Reads the memory again, once claims are known, and the CPU counters: a guest that started meanwhile
+    /// takes its claimed CPUs back as it is seen to use them.
+    ///
+    /// Errors: as [`HostReader`].
+    pub fn again(&mut self, earlier: &Snapshot, charges: Charges) -> Result<Snapshot, SourceError> {
+        let now = self.take(earlier.before().cloned(), Duration::ZERO)?;
+        Ok(now.with_charges(charges))
+    }
+
+    /// Takes a snapshot, with a load as [`SnapshotOptions::since`] measures it.
     ///
     /// Errors: as [`HostReader`].
     pub fn take(

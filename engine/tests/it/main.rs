@@ -6,5 +6,7 @@ mod best_explain;
 mod best_golden;
 mod best_properties;
 mod best_silly;
+mod embeddings;
 mod hwloc;
 mod procfs;
+mod sampler_thread;

@@ -16,7 +16,7 @@ use fake::{Fake, binding, guest, put};
 use filter::{skipped, with_fault};
 use held::{alone, held};
 use nix::errno::Errno;
-use placer_engine::claims::{Caller, Claims, For, PATIENCE, Place};
+use placer_engine::claims::{Caller, ClaimDirs, ClaimOwner, Claims, LOCK_TIMEOUT};
 use placer_engine::{Request, Snapshot, SysRoot, advise};
 use placer_launcher::cgroup::{Live, plan};
 use placer_launcher::guest::{CgroupMode, Lxc, Program};
@@ -324,15 +324,15 @@ fn a_launcher_that_was_told_to_ignore_its_children_waits_for_them() {
 fn the_claim_of_a_launch_that_failed_does_not_count() {
     let _alone = alone();
     let tmp = tempfile::tempdir().expect("a directory");
-    let place = Place { own: Some(tmp.path().join("state")), ..Place::default() };
+    let place = ClaimDirs { own: Some(tmp.path().join("state")), ..ClaimDirs::default() };
     let claims = Claims::open_to_claim(&place, &SysRoot::live()).expect("a ledger").asked_only();
     let snapshot = Snapshot::take(&SysRoot::live(), Duration::ZERO).expect("this machine");
     let request: Request = "1:1".parse().expect("a request");
     let advice = advise(&snapshot, &request).expect("an answer");
     let claim = |pid: u32| {
-        let (decision, _) = claims.begin(PATIENCE).expect("the lock");
+        let (decision, _) = claims.begin(LOCK_TIMEOUT).expect("the lock");
         let caller = Caller { uid: 0, pid: 1, program: "test".to_owned() };
-        decision.claim(&request, &advice, For::Pid(pid), caller, None).expect("claimed")
+        decision.claim(&request, &advice, ClaimOwner::Pid(pid), caller, None).expect("claimed")
     };
     let count = || claims.view().expect("a ledger").claims.len();
     for argv in ["/no/such", "/etc/passwd"] {

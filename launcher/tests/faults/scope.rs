@@ -21,7 +21,7 @@ use held::{alone, held};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
 use nix::sys::socket::{bind, connect, listen, socket};
-use placer_engine::claims::{Caller, Claims, For, PATIENCE, Place};
+use placer_engine::claims::{Caller, ClaimDirs, ClaimOwner, Claims, LOCK_TIMEOUT};
 use placer_engine::{Request, Snapshot, SysRoot, advise};
 use placer_launcher::cgroup::{GroupStep, Kernel, Live};
 use placer_launcher::systemd::{Scope, ScopeStep};
@@ -59,15 +59,15 @@ fn steps(bus: PathBuf, argv: &str, limit: Duration) -> Vec<Step> {
 /// and how many claims there are.
 fn launch(kernel: &dyn Kernel, steps: &[Step]) -> (Result<End, LaunchError>, usize) {
     let tmp = tempfile::tempdir().expect("a directory");
-    let place = Place { own: Some(tmp.path().join("state")), ..Place::default() };
+    let place = ClaimDirs { own: Some(tmp.path().join("state")), ..ClaimDirs::default() };
     let claims = Claims::open_to_claim(&place, &SysRoot::live()).expect("a ledger").asked_only();
     let snapshot = Snapshot::take(&SysRoot::live(), Duration::ZERO).expect("this machine");
     let request: Request = "1:1".parse().expect("a request");
     let advice = advise(&snapshot, &request).expect("an answer");
     let outcome = Waiting::prepare(kernel, steps).and_then(|waiting| {
-        let (decision, _) = claims.begin(PATIENCE).expect("the lock");
+        let (decision, _) = claims.begin(LOCK_TIMEOUT).expect("the lock");
         let caller = Caller { uid: 0, pid: 1, program: "test".to_owned() };
-        let who = For::Pid(waiting.pid());
+        let who = ClaimOwner::Pid(waiting.pid());
         decision.claim(&request, &advice, who, caller, None).expect("claimed");
         waiting.open()?.wait()
     });

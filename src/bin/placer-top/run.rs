@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, tick, unbounded};
 use placer_engine::source::record::record;
-use placer_engine::{Charges, Engine, Pace, Snapshot, SysRoot};
+use placer_engine::{Charges, Engine, Snapshot, SysRoot};
 use ratatui::crossterm::event::{
     self, Event as Input, KeyCode, KeyEvent, KeyEventKind, KeyModifiers,
 };
@@ -46,9 +46,10 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
     let choice =
         Choice { request: options.choice.request()?, numad: options.choice.numad_version()? };
     let interval = Duration::from_millis(options.interval_ms.max(100));
-    let pace = Pace { interval, window: interval.max(Duration::from_secs(1)) };
+    let builder = Engine::builder(root.clone()).interval(interval);
     // All that can be refused is refused while the terminal is still as it was.
-    let engine = Engine::start(root.clone(), pace).map_err(|e| chain(&e))?;
+    let engine =
+        builder.window(interval.max(Duration::from_secs(1))).start().map_err(|e| chain(&e))?;
     let (watcher, found) = watch::first(options, &root);
     let charges = found.charges;
     let source = match &options.root {
@@ -113,7 +114,8 @@ impl Session {
         told: &Receiver<Told>,
         found: &Receiver<watch::Found>,
     ) -> Option<i32> {
-        let (mut snapshots, mut found) = (self.engine.subscribe(), found.clone());
+        let subscription = self.engine.subscribe();
+        let (mut snapshots, mut found) = (subscription.receiver().clone(), found.clone());
         let ticks = tick(Duration::from_secs(1));
         let fault = self.panic_at.map_or_else(never, crossbeam_channel::after);
         loop {
@@ -154,7 +156,7 @@ impl Session {
                     _ = self.model.update(Event::Recorded(outcome));
                 }
                 recv(ticks) -> _ => {
-                    if let Some(trouble) = self.engine.trouble() {
+                    if let Some(trouble) = self.engine.last_error() {
                         let snapshot = Arc::clone(&self.model.snapshot);
                         let event = Event::Host(snapshot, Some(chain(&*trouble)));
                         _ = self.model.update(event);

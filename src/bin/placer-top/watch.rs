@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select, tick};
-use placer_engine::claims::{Claim, ClaimId, Claims, Overcommit, Place, Processes, owners};
+use placer_engine::claims::{Claim, ClaimDirs, ClaimId, Claims, Overcommit, Processes, owners};
 use placer_engine::source::HostReader;
 use placer_engine::{Bytes, Charges, HostParts, NodeId, SysRoot, Topology};
 
@@ -68,14 +68,14 @@ type Placed = (Instant, Option<Vec<(NodeId, Bytes)>>);
 /// Looks around, and remembers what is not to be looked at each time.
 pub(crate) struct Watcher {
     root: SysRoot,
-    place: Place,
+    place: ClaimDirs,
     /// Where guests' memory was, and when that was looked at.
     placed: BTreeMap<ClaimId, Placed>,
 }
 
 impl Watcher {
     fn new(options: &Options, root: SysRoot) -> Self {
-        let place = Place {
+        let place = ClaimDirs {
             own: options.claims.clone(),
             below: options.below.then(|| (PathBuf::from(ROOTS), 0)),
             overcommit: Overcommit::new(options.overcommit).unwrap_or_default(),

@@ -1,7 +1,9 @@
 //! Who may claim for whom, and who may end which claim.
 
 use nix::unistd::geteuid;
-use placer_engine::claims::{Claim, ClaimId, Claims, For, PATIENCE, ProcessId, Processes};
+use placer_engine::claims::{
+    Claim, ClaimId, ClaimOwner, Claims, LOCK_TIMEOUT, ProcessId, Processes,
+};
 
 use crate::daemon::core::Core;
 use crate::daemon::peer::Peer;
@@ -21,18 +23,18 @@ pub(super) fn may_do_all(peer: &Peer) -> bool {
 /// Returns for whom a claim is to be, and on whose behalf it is made.
 ///
 /// Errors: why that may not be.
-pub(super) fn claimant(form: &ClaimForm, peer: &Peer) -> Result<(Peer, For), String> {
+pub(super) fn claimant(form: &ClaimForm, peer: &Peer) -> Result<(Peer, ClaimOwner), String> {
     match (form.hold_ms, form.pid) {
         (Some(ms), None) => {
             let time = Duration::from_millis(ms);
             if time.is_zero() || time > LONGEST_HOLD {
                 return Err(format!("expected a hold of 1 ms to a day, found {ms} ms"));
             }
-            Ok((on_behalf(form.caller, peer), For::Hold(time)))
+            Ok((on_behalf(form.caller, peer), ClaimOwner::Hold(time)))
         }
         (None, Some(pid)) => {
             let pid = process(pid, peer)?;
-            Ok((on_behalf(form.caller, peer), For::Pid(pid)))
+            Ok((on_behalf(form.caller, peer), ClaimOwner::Pid(pid)))
         }
         (None, None) => Err("expected hold_ms or pid, found neither".to_owned()),
         (Some(_), Some(_)) => Err("expected hold_ms or pid, found both".to_owned()),
@@ -59,9 +61,9 @@ fn process(pid: u32, peer: &Peer) -> Result<u32, String> {
 }
 
 /// Returns which process a number names now.
-pub(super) fn identity(who: &For) -> Option<ProcessId> {
+pub(super) fn identity(who: &ClaimOwner) -> Option<ProcessId> {
     match who {
-        For::Pid(pid) => Processes::look().ok()?.identify(*pid),
+        ClaimOwner::Pid(pid) => Processes::look().ok()?.identify(*pid),
         _ => None,
     }
 }
@@ -88,7 +90,7 @@ pub(super) fn release(id: ClaimId, peer: &Peer, core: &Core) -> Result<Claim, St
     let say = |error: &dyn std::error::Error| chain(error);
     let place = counted::place(core.settings().claims);
     let claims = Claims::open_to_claim(&place, core.root()).map_err(|e| say(&e))?;
-    let (decision, _) = claims.begin(PATIENCE).map_err(|e| say(&e))?;
+    let (decision, _) = claims.begin(LOCK_TIMEOUT).map_err(|e| say(&e))?;
     let owner = decision.ledger().get(id).map(|claim| claim.caller.uid);
     if !may_do_all(peer) && owner.is_some_and(|owner| owner != peer.uid) {
         return Err(format!("claim {id} is not user {}'s", peer.uid));

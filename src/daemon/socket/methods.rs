@@ -3,7 +3,7 @@
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use placer_engine::claims::{For, Processes};
+use placer_engine::claims::{ClaimOwner, Processes};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -214,7 +214,7 @@ fn same(version: &str, settings: &str, served: &Served) -> Result<(), Fault> {
 
 fn advise(
     request: RequestForm,
-    claim: Option<For>,
+    claim: Option<ClaimOwner>,
     explain: Option<bool>,
     print: Option<&PrintForm>,
     peer: &Peer,
@@ -308,7 +308,7 @@ pub(super) fn watch(
         };
         wire.send(&text, time)?;
         // A sampler that reads nothing new is told of by its silence.
-        let _ = newer.recv_timeout(time);
+        let _ = newer.next_within(time);
         if wire.is_gone() || served.ends.load(std::sync::atomic::Ordering::Acquire) {
             return Ok(());
         }

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant as Clock};
 
 use super::super::claim::{Claim, Origin};
-use super::super::desk::{Claims, Place};
+use super::super::desk::{Claims, ClaimDirs};
 use super::*;
 use crate::ids::NodeId;
 
@@ -51,7 +51,7 @@ impl Host {
     }
 
     fn claims(&self) -> Vec<Claim> {
-        let place = Place::default();
+        let place = ClaimDirs::default();
         let root = SysRoot::at(self.tmp.path());
         let view = Claims::open(&place, &root).expect("nothing to open").view().expect("readable");
         assert_eq!(view.notes, [""; 0]);

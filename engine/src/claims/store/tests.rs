@@ -69,7 +69,7 @@ fn open(dir: &Path) -> ClaimFile<Faulty> {
 }
 
 fn add(file: &ClaimFile<Faulty>, id: u32) -> Result<(), ClaimError> {
-    let mut locked = file.lock(PATIENCE)?.value;
+    let mut locked = file.lock(LOCK_TIMEOUT)?.value;
     locked.ledger.add(claim(id, &[(0, 1)])).expect("room");
     locked.keep()
 }
@@ -162,7 +162,7 @@ fn a_process_that_is_killed_at_any_step_leaves_the_ledger_whole() {
         let kept = at == STEPS - 1;
         assert_eq!(ids(&file), if kept { vec![1, 1000] } else { vec![1] }, "step {at}");
         // Its lock went with it.
-        let mut locked = file.lock(PATIENCE).expect("free").value;
+        let mut locked = file.lock(LOCK_TIMEOUT).expect("free").value;
         locked.ledger.release(ClaimId(1000));
         locked.keep().expect("kept");
     }
@@ -174,11 +174,11 @@ fn a_process_that_is_killed_at_any_step_leaves_the_ledger_whole() {
 fn a_lock_that_is_held_is_waited_for_and_then_not() {
     let tmp = tempfile::tempdir().expect("a directory");
     let (first, second) = (open(tmp.path()), open(tmp.path()));
-    let held = first.lock(PATIENCE).expect("free").value;
+    let held = first.lock(LOCK_TIMEOUT).expect("free").value;
     let start = Clock::now();
-    let error = second.lock(PATIENCE).expect_err("held").to_string();
+    let error = second.lock(LOCK_TIMEOUT).expect_err("held").to_string();
     let waited = start.elapsed();
-    assert!(waited >= PATIENCE && waited < PATIENCE * 3, "{waited:?}");
+    assert!(waited >= LOCK_TIMEOUT && waited < LOCK_TIMEOUT * 3, "{waited:?}");
     let holder = format!("claims.lock: process {} has held it for 2", std::process::id());
     assert!(error.contains(&holder), "{error}");
     assert_eq!(ids(&second), [0; 0], "readers take no lock");
@@ -192,12 +192,12 @@ fn a_lock_that_is_held_is_waited_for_and_then_not() {
 fn a_lock_file_that_is_taken_away_locks_nobody_out_or_in() {
     let tmp = tempfile::tempdir().expect("a directory");
     let (first, second) = (open(tmp.path()), open(tmp.path()));
-    let held = first.lock(PATIENCE).expect("free").value;
+    let held = first.lock(LOCK_TIMEOUT).expect("free").value;
     std::fs::remove_file(tmp.path().join("claims.lock")).expect("removed");
-    drop(second.lock(PATIENCE).expect("a new one").value);
+    drop(second.lock(LOCK_TIMEOUT).expect("a new one").value);
     drop(held);
     // Who waited for the old one while it was removed notices.
-    assert!(first.lock(PATIENCE).is_ok());
+    assert!(first.lock(LOCK_TIMEOUT).is_ok());
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn strange_files_are_no_ledgers() {
     let ledger = tmp.path().join("claims.jsonl");
     std::fs::File::create(&ledger).expect("made").set_len(100 << 20).expect("sparse");
     let start = Clock::now();
-    let error = file.lock(PATIENCE).expect_err("too large").to_string();
+    let error = file.lock(LOCK_TIMEOUT).expect_err("too large").to_string();
     assert!(error.ends_with("expected at most 8388608 bytes, found more"), "{error}");
     let read = file.read().expect("what can be read of it");
     assert!(read.value.claims().is_empty() && read.notes.len() == 1, "{:?}", read.notes);
@@ -233,14 +233,14 @@ fn a_ledger_that_readers_would_refuse_is_never_written() {
     let each = large(1).to_line().len() + 1;
     let most = MAX_LEDGER / each;
     assert!(most < super::super::ledger::MOST_CLAIMS, "{most} claims of {each} bytes");
-    let mut locked = file.lock(PATIENCE).expect("free").value;
+    let mut locked = file.lock(LOCK_TIMEOUT).expect("free").value;
     for id in 0..u32::try_from(most - 20).expect("few") {
         locked.ledger.add(large(id)).expect("room");
     }
     locked.keep().expect("as large as readers accept");
     let mut refused = 0;
     for id in 0..40 {
-        let mut locked = file.lock(PATIENCE).expect("it can still be read").value;
+        let mut locked = file.lock(LOCK_TIMEOUT).expect("it can still be read").value;
         locked.ledger.add(large(10_000 + id)).expect("room for a claim");
         match locked.keep() {
             Ok(()) => {}
@@ -255,7 +255,7 @@ fn a_ledger_that_readers_would_refuse_is_never_written() {
     let size = std::fs::metadata(file.path()).expect("there").len();
     assert!(size <= MAX_LEDGER as u64, "{size}");
     // What was seen of guests makes room before a claim is refused.
-    let mut locked = file.lock(PATIENCE).expect("free").value;
+    let mut locked = file.lock(LOCK_TIMEOUT).expect("free").value;
     let per_node: Vec<_> = (0..200).map(|node| (NodeId(node), Bytes::new(1 << 40))).collect();
     let seen = Seen { per_node, ..Seen::default() };
     let before = locked.ledger.claims().len();

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use placer_engine::backend::numad_process::NumadProcess;
-use placer_engine::claims::For;
+use placer_engine::claims::ClaimOwner;
 use placer_engine::policy::numad::Rules;
 
 use crate::output;
@@ -43,7 +43,7 @@ pub(crate) fn run(
     let question = Question {
         request: plan::request(&args.request, &args.choice, &root)?,
         numad: plan::numad_version(&args.choice)?,
-        claim: args.hold.map(For::Hold),
+        claim: args.hold.map(ClaimOwner::Hold),
         strict: args.strict,
         form: form(args),
     };

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::process::ExitCode;
 
-use placer_engine::claims::{Claims, PATIENCE, Processes};
+use placer_engine::claims::{Claims, LOCK_TIMEOUT, Processes};
 use serde::Serialize;
 
 use crate::output;
@@ -17,7 +17,7 @@ use placer::settings;
 pub(crate) fn run(args: &Release, set: settings::Claims) -> Result<ExitCode, Box<dyn Error>> {
     let root = plan::root_at(args.root.as_ref());
     let claims = Claims::open_to_claim(&counted::place(set), &root)?;
-    let (decision, view) = claims.begin(PATIENCE)?;
+    let (decision, view) = claims.begin(LOCK_TIMEOUT)?;
     for note in &view.notes {
         output::warn(note);
     }

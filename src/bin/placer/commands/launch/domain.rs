@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use placer_engine::claims::{ClaimId, Decision, For};
+use placer_engine::claims::{ClaimId, ClaimOwner, Decision};
 use placer_engine::source::device::{self, DeviceError};
 use placer_engine::{Advice, Limits, NodeId, Request, Snapshot, SysRoot, advise};
 use placer_launcher::MemoryMode;
@@ -206,7 +206,7 @@ impl Claimant<'_> {
         notes: &mut Notes,
     ) -> Option<ClaimId> {
         let decision = decision?.pinning(own.own.clone());
-        claim_for(decision, self.request, self.advice, For::Pid(pid), notes)
+        claim_for(decision, self.request, self.advice, ClaimOwner::Pid(pid), notes)
     }
 }
 

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use placer_engine::claims::{Cgroup, ClaimId, Decision, For};
+use placer_engine::claims::{Cgroup, ClaimId, ClaimOwner, Decision};
 use placer_engine::{Advice, CpuSet, Request, Snapshot, SysRoot};
 use placer_launcher::cgroup::{self, Live, Planned, Tree};
 use placer_launcher::guest::{Guest, Program};
@@ -98,7 +98,7 @@ impl Plan {
         let claim;
         let started = match way {
             Way::InPlace(steps) => {
-                claim = claimant.claim(For::Pid(std::process::id()), CpuSet::new());
+                claim = claimant.claim(ClaimOwner::Pid(std::process::id()), CpuSet::new());
                 exec_in_place(&steps)
                     .map(|never| match never {})
                     .map(|ended| End { ended, left: None })
@@ -127,7 +127,7 @@ impl Plan {
 }
 
 impl Claimant<'_> {
-    fn claim(self, who: For, pinned: CpuSet) -> Option<ClaimId> {
+    fn claim(self, who: ClaimOwner, pinned: CpuSet) -> Option<ClaimId> {
         let Self { decision, request, advice, notes, .. } = self;
         let claim = decision.and_then(|decision| {
             let decision = decision.pinning(pinned);
@@ -151,9 +151,9 @@ fn read_tree(root: &SysRoot) -> Tree {
 }
 
 /// Returns who is claimed for: all that is in the guest's own group, else its process.
-fn who(pid: u32, group: Option<Cgroup>) -> For {
+fn who(pid: u32, group: Option<Cgroup>) -> ClaimOwner {
     match group {
-        Some(cgroup) => For::Cgroup(pid, cgroup),
-        None => For::Pid(pid),
+        Some(cgroup) => ClaimOwner::Cgroup(pid, cgroup),
+        None => ClaimOwner::Pid(pid),
     }
 }
