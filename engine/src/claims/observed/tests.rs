@@ -4,7 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant as Clock};
 
 use super::super::claim::{Claim, Origin};
-use super::super::desk::{Claims, ClaimDirs};
+use super::super::desk::{ClaimDirs, Claims};
 use super::*;
 use crate::ids::NodeId;
 
