@@ -13,6 +13,9 @@ pub struct Charge {
     pub cpus: CpuShare,
     /// Memory in huge pages: the size of a page and how much, in ascending order of sizes.
     pub huge: Vec<(Bytes, Bytes)>,
+    /// Of `cpus`, those of guests that are bound to some CPUs of the node, by these CPUs: those of a cache, or
+    /// of several. May reach into other nodes.
+    pub roaming: Vec<(CpuSet, CpuShare)>,
 }
 
 impl Charge {
@@ -20,6 +23,19 @@ impl Charge {
     pub fn huge_of(&self, page: Bytes) -> Bytes {
         let found = self.huge.iter().find(|(size, _)| *size == page);
         found.map_or(Bytes::ZERO, |&(_, memory)| memory)
+    }
+
+    /// Adds what a guest takes that is bound to some CPUs: nothing where the set is empty, and so the guest is
+    /// anywhere in the node.
+    pub fn add_roaming(&mut self, over: &CpuSet, cpus: CpuShare) {
+        if over.is_empty() || cpus == CpuShare::ZERO {
+            return;
+        }
+        // Guests of one cache have the same CPUs: a host has about as many sets as caches.
+        match self.roaming.iter_mut().find(|(set, _)| set == over) {
+            Some((_, all)) => *all = all.saturating_add(cpus),
+            None => self.roaming.push((over.clone(), cpus)),
+        }
     }
 
     /// Adds memory, in huge pages of one size or in ordinary ones.
@@ -49,15 +65,17 @@ pub struct Charges {
     nodes: Vec<(NodeId, Charge)>,
     overcommit: Overcommit,
     pinned: CpuSet,
+    shared: CpuSet,
 }
 
 /// A node that nothing is claimed of.
-const FREE: &Charge = &Charge { memory: Bytes::ZERO, cpus: CpuShare::ZERO, huge: Vec::new() };
+const FREE: &Charge =
+    &Charge { memory: Bytes::ZERO, cpus: CpuShare::ZERO, huge: Vec::new(), roaming: Vec::new() };
 
 impl Charges {
     /// Returns whether nothing is claimed anywhere.
     pub fn is_empty(&self) -> bool {
-        self.nodes.is_empty() && self.pinned.is_empty()
+        self.nodes.is_empty() && self.pinned.is_empty() && self.shared.is_empty()
     }
 
     /// Returns the CPUs that single threads of guests have for themselves.
@@ -69,6 +87,18 @@ impl Charges {
     pub fn add_pinned(&mut self, cpus: &CpuSet) {
         if !cpus.is_empty() {
             self.pinned = self.pinned.union(cpus);
+        }
+    }
+
+    /// Returns the CPUs that all threads of some guest share, where those are not all of its nodes.
+    pub fn shared(&self) -> &CpuSet {
+        &self.shared
+    }
+
+    /// Adds CPUs that all threads of a guest share.
+    pub fn add_shared(&mut self, cpus: &CpuSet) {
+        if !cpus.is_subset(&self.shared) {
+            self.shared = self.shared.union(cpus);
         }
     }
 

@@ -193,6 +193,7 @@ impl Engine {
             return Err(EngineError::DoesNotFit(short));
         }
         let caller = decision.caller(pid, uid);
+        let decision = decision.roaming_over(advice.cpus.clone());
         let claim = decision.claim(request, &advice, owner, caller, request.pages)?;
         Ok(Placement { advice, claim })
     }

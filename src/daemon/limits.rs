@@ -86,6 +86,7 @@ mod tests {
             page: None,
             promised: vec![Promise { node: NodeId(0), memory, cpus }],
             pinned: CpuSet::new(),
+            roaming: CpuSet::new(),
             seen: None,
             checked: None,
         }

@@ -36,6 +36,8 @@ pub struct Row {
     promised: Vec<OnNode>,
     /// The CPUs that single threads of it have for themselves; "" for none.
     pinned: String,
+    /// The CPUs that its threads share, where those are not all of its nodes; "" where they are.
+    roaming: String,
     /// What is resident, as far as it was looked at.
     resident: Option<u64>,
     /// Where the guest's memory is now; not there when this user may not know.
@@ -131,6 +133,7 @@ impl Row {
             nodes: nodes.to_string(),
             promised: claim.promised.iter().map(|p| on(p.node, p.memory)).collect(),
             pinned: claim.pinned.to_string(),
+            roaming: claim.roaming.to_string(),
             resident: claim.seen.as_ref().map(|seen| match claim.page {
                 None => seen.resident.saturating_add(seen.huge).get(),
                 Some(_) => seen.huge.get(),
@@ -175,6 +178,11 @@ pub fn table(rows: &[Row]) -> String {
         );
         let nodes = if row.nodes.is_empty() { "-" } else { &row.nodes };
         text.push_str(&wrapped(&lead, nodes));
+        for (what, cpus) in [("owns CPUs ", &row.pinned), ("on CPUs ", &row.roaming)] {
+            if !cpus.is_empty() {
+                text.push_str(&wrapped(&format!("{:9}{what}", ""), cpus));
+            }
+        }
     }
     text
 }

@@ -24,7 +24,7 @@ pub fn text(
     put(&headline(request, advice));
     put("");
     put(&sentence(&advice.nodes, &proof(advice)));
-    for line in caches(request, advice) {
+    for line in caches(request, advice).into_iter().chain(free_caches(why)) {
         put(&sentence(&NodeSet::new(), &line));
     }
     for other in &why.alternatives {
@@ -168,6 +168,20 @@ fn caches(request: &Request, advice: &Advice) -> Vec<String> {
             lines
         }
     }
+}
+
+/// Says which caches no claim uses, where a node has several.
+fn free_caches(why: &Explanation) -> Option<String> {
+    const SHOWN: usize = 4;
+    let free = why.free_caches.as_ref()?;
+    let list: Vec<String> = free.iter().take(SHOWN).map(|c| c.cpus.to_string()).collect();
+    Some(match free.len() {
+        0 => "claims use every cache".to_owned(),
+        n if n > SHOWN => {
+            format!("caches without claims: CPUs {}; and {} more", list.join("; "), n - SHOWN)
+        }
+        _ => format!("caches without claims: CPUs {}", list.join("; ")),
+    })
 }
 
 /// What stands above the rows of the sets.

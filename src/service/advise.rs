@@ -44,6 +44,14 @@ pub enum Form {
     },
 }
 
+impl Form {
+    /// Returns whether the answer says which CPUs of the nodes the guest gets. Without that it is taken to run
+    /// on all of them.
+    fn names_cpus(self) -> bool {
+        !matches!(self, Self::Nodes | Self::Explain { .. })
+    }
+}
+
 /// What goes to stdout, and how the program ends.
 #[derive(Debug)]
 pub struct Answer {
@@ -96,7 +104,10 @@ pub fn answer(
     }
     // What does not fit is not held: it would take what is left from guests that fit.
     let who = who.clone().filter(|_| advice.fits() || !holds);
-    let claim = who.zip(decision).and_then(|(who, decision)| {
+    let claim = who.zip(decision).and_then(|(who, mut decision)| {
+        if form.names_cpus() {
+            decision = decision.roaming_over(advice.cpus.clone());
+        }
         claim_as_asked(decision, request, &advice, who, figures, notes)
     });
     let text = match (form, &why) {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::error::AdviseError;
 use super::usable::Usable;
 use crate::advice::{Advice, CacheShare, Share};
-use crate::ids::CpuId;
+use crate::ids::{CpuId, NodeId};
 use crate::idset::{CpuSet, NodeSet};
 use crate::policy::Policy;
 use crate::policy::best::Prefer;
@@ -14,6 +14,7 @@ use crate::policy::cache::{Core, Mode, Rules, Thread, free_capacity, pin};
 use crate::request::Request;
 use crate::snapshot::Snapshot;
 use crate::topology::{Cache, Node};
+use crate::units::CpuShare;
 
 /// Search nodes for one node's caches: some 100 µs at most.
 const EFFORT: u64 = 20_000;
@@ -128,16 +129,33 @@ pub fn pin_cpus(snapshot: &Snapshot, allowed: &CpuSet, taken: &CpuSet, vcpus: us
 
 /// Returns the cores of each cache with the threads that may be chosen or are taken.
 fn cores_by_cache(snapshot: &Snapshot, allowed: &CpuSet, taken: &CpuSet) -> Vec<Vec<Core>> {
-    let thread = |cpu: CpuId| {
-        let taken = taken.contains(cpu);
-        let there = taken || allowed.contains(cpu);
-        there.then(|| Thread { cpu: cpu.0, idle: snapshot.idle_of_cpu(cpu), taken })
-    };
-    let core = |cpus: &CpuSet| Core { threads: CpuSet::iter(cpus).filter_map(thread).collect() };
-    let caches = snapshot.topology().nodes().iter().flat_map(|node| &node.caches);
+    let idle_of =
+        |cache: &Cache| CpuSet::iter(&cache.cpus).map(|cpu| snapshot.idle_of_cpu(cpu)).sum();
+    let mut caches = Vec::new();
+    for node in snapshot.topology().nodes() {
+        let charge = snapshot.charges().of(node.id);
+        let left: Vec<f64> = if charge.roaming.is_empty() {
+            vec![1.0; node.caches.len()]
+        } else {
+            let idle: Vec<f64> = node.caches.iter().map(idle_of).collect();
+            let (charged, _) = taken_by_roaming(node, &charge.roaming, &idle);
+            let left = |(idle, charged): (&f64, f64)| (1.0 - charged / idle.max(charged)).max(0.0);
+            idle.iter().zip(charged).map(left).collect()
+        };
+        for (cache, left) in node.caches.iter().zip(left) {
+            let thread = |cpu: CpuId| {
+                let taken = taken.contains(cpu);
+                let there = taken || allowed.contains(cpu);
+                let idle = || snapshot.idle_of_cpu(cpu) * left;
+                there.then(|| Thread { cpu: cpu.0, idle: idle(), taken })
+            };
+            let core =
+                |cpus: &CpuSet| Core { threads: CpuSet::iter(cpus).filter_map(thread).collect() };
+            let cores = cache.cores.iter().map(core).filter(|core| !core.threads.is_empty());
+            caches.push(cores.collect());
+        }
+    }
     caches
-        .map(|cache| cache.cores.iter().map(core).filter(|c| !c.threads.is_empty()).collect())
-        .collect()
 }
 
 /// The CPUs chosen inside one node.
@@ -147,6 +165,27 @@ struct Placement {
     caches: Vec<CacheShare>,
     /// The cost, in parts per million; `None` where the node's caches are not looked at.
     cost_ppm: Option<u64>,
+}
+
+/// Returns the caches of the advised nodes of which no claim owns a CPU or has its threads there; `None` where
+/// the advice had no choice of caches.
+pub(super) fn free(snapshot: &Snapshot, advice: &Advice) -> Option<Vec<CacheShare>> {
+    advice.cache_cost?;
+    let nodes = snapshot.topology().nodes().iter();
+    let nodes: Vec<&Node> = nodes.filter(|node| advice.nodes.contains(node.id)).collect();
+    if nodes.iter().all(|node| node.caches.len() < 2) {
+        return None;
+    }
+    let used = snapshot.charges().pinned().union(snapshot.charges().shared());
+    let all = nodes.iter().flat_map(|node| node.caches.iter().map(|cache| (node.id, cache)));
+    let free = all.filter(|(_, cache)| cache.cpus.intersection(&used).is_empty());
+    let share = |(node, cache): (NodeId, &Cache)| CacheShare {
+        node,
+        level: cache.level,
+        size: cache.size,
+        cpus: cache.cpus.clone(),
+    };
+    Some(free.map(share).collect())
 }
 
 /// Adds CPUs to a set; the first ones are moved.
@@ -322,8 +361,29 @@ fn only_largest(caches: &[Cache], offers: &mut [Offer], cpus: f64) {
     }
 }
 
+/// Returns what guests that are bound to some CPUs of a node take from each of its caches, and their sum.
+/// Threads are where it is idle: a guest of several caches takes from each by its idle CPUs there.
+fn taken_by_roaming(node: &Node, roaming: &[(CpuSet, CpuShare)], idle: &[f64]) -> (Vec<f64>, f64) {
+    let mut taken = vec![0.0; idle.len()];
+    let mut placed = 0.0;
+    for (cpus, share) in roaming {
+        let there = node.caches.iter().zip(idle).map(|(cache, idle)| {
+            idle * count(&cache.cpus.intersection(cpus)) / count(&cache.cpus).max(1.0)
+        });
+        let there: Vec<f64> = there.collect();
+        let sum: f64 = there.iter().sum();
+        if sum > 0.0 {
+            placed += share.as_cpus();
+            let parts = there.iter().map(|there| share.as_cpus() * there / sum);
+            taken.iter_mut().zip(parts).for_each(|(taken, part)| *taken += part);
+        }
+    }
+    (taken, placed)
+}
+
 /// Returns what each cache of a node offers of some free CPUs. CPUs that claims own are busy neighbours;
-/// what other claims charge is taken from the idle time of all caches alike.
+/// what claims of roaming guests charge is taken from the idle time of their caches, and what others charge
+/// from that of all caches alike.
 fn offers(snapshot: &Snapshot, node: &Node, free: &CpuSet, smt_percent: u32) -> Vec<Offer> {
     let (topology, charges) = (snapshot.topology(), snapshot.charges());
     let further = f64::from(smt_percent.min(100)) / 100.0;
@@ -349,7 +409,13 @@ fn offers(snapshot: &Snapshot, node: &Node, free: &CpuSet, smt_percent: u32) -> 
     };
     let mut offers: Vec<Offer> = node.caches.iter().map(offer).collect();
     let owned = count(&node.cpus.intersection(charges.pinned()));
-    let charged = (charges.of(node.id).cpus.as_cpus() - owned).max(0.0);
+    let charge = charges.of(node.id);
+    let idle: Vec<f64> = offers.iter().map(|offer| offer.idle).collect();
+    let (taken, placed) = taken_by_roaming(node, &charge.roaming, &idle);
+    for (offer, taken) in offers.iter_mut().zip(taken) {
+        offer.idle = (offer.idle - taken).max(0.0);
+    }
+    let charged = (charge.cpus.as_cpus() - owned - placed).max(0.0);
     let idle: f64 = offers.iter().map(|offer| offer.idle).sum();
     let left = if idle > 0.0 { (1.0 - charged / idle).max(0.0) } else { 0.0 };
     for offer in &mut offers {

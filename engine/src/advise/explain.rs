@@ -1,7 +1,7 @@
 //! Why these nodes and no others, what numad would say, what would make a request fit.
 
 use super::error::AdviseError;
-use crate::advice::Advice;
+use crate::advice::{Advice, CacheShare};
 use crate::ids::NodeId;
 use crate::idset::NodeSet;
 use crate::policy::best::{self, Reason, Verdict};
@@ -24,6 +24,9 @@ pub struct Explanation {
     pub numad_version: numad::Version,
     /// Its set, by the figures of policy `best`; `None` where it has no answer.
     pub numad: Option<Candidate>,
+    /// The caches of the advised nodes that no claim uses, in ascending order of CPUs; `None` where there is no
+    /// choice, since no node has several or they are not looked at.
+    pub free_caches: Option<Vec<CacheShare>>,
     /// What would make it fit, a clause each; empty when it fits.
     pub remedies: Vec<String>,
 }
@@ -75,6 +78,7 @@ pub fn explain(
         alternatives: alternatives.iter().map(candidate).collect(),
         numad_version: version,
         numad,
+        free_caches: super::caches::free(snapshot, advice),
         remedies: remedies(snapshot, request, &usable, advice),
     })
 }

@@ -17,6 +17,7 @@ use crate::units::{Bytes, CpuShare};
 pub(super) fn add(charges: &mut Charges, claim: &Claim, overcommit: Overcommit) {
     charges.set_overcommit(overcommit);
     charges.add_pinned(&claim.pinned);
+    charges.add_shared(&claim.roaming);
     let seen = claim.seen.as_ref();
     let resident = match (seen, claim.page) {
         // What was observed is claimed for what is missing alone.
@@ -44,6 +45,7 @@ pub(super) fn add(charges: &mut Charges, claim: &Claim, overcommit: Overcommit) 
         }
         let charge = charges.of_mut(promise.node);
         charge.cpus = charge.cpus.saturating_add(part);
+        charge.add_roaming(&claim.roaming, part);
         charge.add(memory, claim.page);
     }
 }

@@ -154,6 +154,9 @@ pub struct Claim {
     pub promised: Vec<Promise>,
     /// The CPUs that single threads of the guest have for themselves; mostly none.
     pub pinned: CpuSet,
+    /// The CPUs that the guest's threads are bound to together, where those are not all of its nodes:
+    /// mostly those of one cache.
+    pub roaming: CpuSet,
     /// What was last seen of the guest; `None` before the first look.
     pub seen: Option<Seen>,
     /// How many processes this host had started, ever, when the owner was last found to be the one
@@ -256,6 +259,9 @@ struct Form {
     /// A list of CPUs, as in 0-3,8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pinned: Option<String>,
+    /// The same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    roaming: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     seen: Option<SeenForm>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -270,6 +276,16 @@ struct SeenForm {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     per_node: Vec<(u32, u64)>,
     cpus: u64,
+}
+
+/// Returns a set as a list; `None` where it is empty.
+fn list_of(cpus: &CpuSet) -> Option<String> {
+    (!cpus.is_empty()).then(|| cpus.to_string())
+}
+
+fn cpus_of(list: Option<String>) -> Result<CpuSet, String> {
+    let cpus = list.map(|list| parse::list::parse::<CpuId>(list.as_bytes()));
+    Ok(cpus.transpose().map_err(|e| e.to_string())?.unwrap_or_default())
 }
 
 impl Form {
@@ -297,7 +313,8 @@ impl Form {
                 .iter()
                 .map(|p| (p.node.0, p.memory.get(), p.cpus.hundredths()))
                 .collect(),
-            pinned: (!claim.pinned.is_empty()).then(|| claim.pinned.to_string()),
+            pinned: list_of(&claim.pinned),
+            roaming: list_of(&claim.roaming),
             seen: claim.seen.as_ref().map(|seen| SeenForm {
                 at_ns: seen.at.nanoseconds(),
                 resident: seen.resident.get(),
@@ -327,10 +344,9 @@ impl Form {
             memory: Bytes::new(memory),
             cpus: CpuShare::from_hundredths(cpus),
         });
-        let pinned = self.pinned.map(|list| parse::list::parse::<CpuId>(list.as_bytes()));
-        let pinned = pinned.transpose().map_err(|e| e.to_string())?.unwrap_or_default();
         Ok(Claim {
-            pinned,
+            pinned: cpus_of(self.pinned)?,
+            roaming: cpus_of(self.roaming)?,
             id: ClaimId(self.id),
             boot: self.boot,
             owner,
@@ -383,6 +399,7 @@ pub(super) mod tests {
             page: None,
             promised,
             pinned: CpuSet::new(),
+            roaming: CpuSet::new(),
             seen: None,
             checked: None,
         }
@@ -399,6 +416,7 @@ pub(super) mod tests {
         let cgroup = Cgroup { path: "/machine.slice/a\\x2db".to_owned(), inode: 99 };
         grouped.owner = Owner::Cgroup(process, cgroup);
         grouped.pinned = [0, 1, 9].into_iter().map(CpuId).collect();
+        grouped.roaming = (16..32).map(CpuId).collect();
         grouped.seen = Some(Seen {
             at: Instant::from_nanoseconds(9),
             resident: Bytes::new(1 << 40),
@@ -422,7 +440,7 @@ pub(super) mod tests {
     #[test]
     fn lines_without_cpus_are_those_of_before() {
         let line = claim(1, &[(0, 100)]).to_line();
-        assert!(!line.contains("pinned"), "{line}");
+        assert!(!line.contains("pinned") && !line.contains("roaming"), "{line}");
         let mut pinned = claim(1, &[(0, 100)]);
         pinned.pinned = [3].into_iter().map(CpuId).collect();
         assert!(pinned.to_line().contains(",\"pinned\":\"3\","), "{}", pinned.to_line());

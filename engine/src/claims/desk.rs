@@ -183,8 +183,17 @@ impl Claims {
         self.add_observed(&mut look, &mut view)?;
         let observed = view.claims.iter().filter(|claim| claim.origin == Origin::Observed);
         let observed = observed.map(|claim| claim.id).collect();
-        let (processes, pinned) = (look.processes()?, CpuSet::new());
-        Ok((Decision { locked, processes, asker, observed, pinned }, view))
+        let decision = Decision {
+            locked,
+            processes: look.processes()?,
+            asker,
+            observed,
+            owned: view.charges.pinned().clone(),
+            pinned: CpuSet::new(),
+            roaming: CpuSet::new(),
+            instead_of: None,
+        };
+        Ok((decision, view))
     }
 
     /// Writes down which holds guests have taken over, if any have since the last claim: such a hold
@@ -296,7 +305,11 @@ pub struct Decision<'a> {
     processes: Processes,
     asker: Option<Caller>,
     observed: Vec<ClaimId>,
+    /// The CPUs that claims own, those of another ledger too.
+    owned: CpuSet,
     pinned: CpuSet,
+    roaming: CpuSet,
+    instead_of: Option<ClaimId>,
 }
 
 /// The owner of a new claim.
@@ -349,11 +362,26 @@ impl Decision<'_> {
         self
     }
 
+    /// Notes the CPUs that the guest's threads are bound to together, for the claim: what it takes then counts
+    /// in the caches of these CPUs, unless they are all that the guest may use of its nodes.
+    #[must_use]
+    pub fn roaming_over(mut self, cpus: CpuSet) -> Self {
+        self.roaming = cpus;
+        self
+    }
+
+    /// Ends an earlier claim of the same guest in the same write: its CPUs have one owner all the time.
+    #[must_use]
+    pub fn instead_of(mut self, earlier: ClaimId) -> Self {
+        self.instead_of = Some(earlier);
+        self
+    }
+
     /// Claims what was advised, by its own split, and lets go of the lock. `page` is the size of
     /// the huge pages it is in, if it is.
     ///
-    /// Errors: there is no such process, the ledger is full or cannot be written. Then nothing is
-    /// claimed.
+    /// Errors: there is no such process, another claim owns a CPU of it, the ledger is full or cannot be
+    /// written. Then nothing is claimed.
     pub fn claim(
         mut self,
         request: &Request,
@@ -373,6 +401,13 @@ impl Decision<'_> {
             ClaimOwner::Process(process) => Owner::Process(process),
             ClaimOwner::Cgroup(pid, cgroup) => Owner::Cgroup(self.identify(pid)?, cgroup),
         };
+        if let Some(earlier) = self.instead_of.and_then(|id| self.locked.ledger.release(id)) {
+            self.owned = self.owned.difference(&earlier.pinned);
+        }
+        let twice = self.owned.intersection(&self.pinned);
+        if !twice.is_empty() {
+            return Err(ClaimError::Owned(twice));
+        }
         let held = matches!(owner, Owner::Hold { .. });
         let claim = Claim {
             id: name(now, std::process::id()),
@@ -387,6 +422,11 @@ impl Decision<'_> {
             promised: Claim::split(request, advice),
             seen: None,
             pinned: self.pinned,
+            roaming: if advice.usable_cpus.is_subset(&self.roaming) {
+                CpuSet::new()
+            } else {
+                self.roaming
+            },
             checked: if held { None } else { self.processes.started() },
         };
         let full = ClaimError::Full { limit: MOST_CLAIMS };

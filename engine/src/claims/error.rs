@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::claim::ClaimId;
 use crate::error::SourceError;
+use crate::idset::CpuSet;
 use crate::store::StoreError;
 
 /// Why the ledger could not be read or changed. An answer can be given without it; it is then not
@@ -49,6 +50,8 @@ pub enum ClaimError {
     NoSuchClaim(ClaimId),
     /// A claim that nobody asked for, and nobody can end.
     Observed(ClaimId),
+    /// Other claims own CPUs that single threads of the guest were to have for themselves.
+    Owned(CpuSet),
     /// There is no place for the ledger.
     NoPlace,
 }
@@ -82,6 +85,10 @@ impl fmt::Display for ClaimError {
                 f,
                 "cannot release claim {id}: nobody asked for it, it ends with its guest or when all \
                  memory of that is there"
+            ),
+            Self::Owned(cpus) => write!(
+                f,
+                "cannot claim CPUs {cpus}: other guests own them (`placer ps` lists the claims)"
             ),
             Self::NoPlace => write!(
                 f,

@@ -119,6 +119,7 @@ impl Guest {
                     ..Seen::default()
                 }),
                 pinned: CpuSet::new(),
+                roaming: CpuSet::new(),
                 checked: None,
             })
         };

@@ -30,6 +30,7 @@ struct Form {
     promised: Vec<(u32, u64, u64)>,
     page: Option<u64>,
     pinned: Option<String>,
+    roaming: Option<String>,
 }
 
 impl Unread {
@@ -73,8 +74,10 @@ fn takes(form: Form) -> Option<Claim> {
         }
         promised.push(promise);
     }
-    let pinned = form.pinned.map(|list| parse::list::parse::<CpuId>(list.as_bytes()));
-    let pinned: CpuSet = pinned.transpose().ok().flatten().unwrap_or_default();
+    let cpus = |list: Option<String>| -> CpuSet {
+        let list = list.map(|list| parse::list::parse::<CpuId>(list.as_bytes()));
+        list.transpose().ok().flatten().unwrap_or_default()
+    };
     Some(Claim {
         id: ClaimId(0),
         boot: String::new(),
@@ -86,7 +89,8 @@ fn takes(form: Form) -> Option<Claim> {
         memory: Bytes::ZERO,
         page: form.page.map(Bytes::new),
         promised,
-        pinned,
+        pinned: cpus(form.pinned),
+        roaming: cpus(form.roaming),
         seen: None,
         checked: None,
     })

@@ -9,7 +9,7 @@ use super::cells::{Homes, homes};
 use super::{Domain, NumaMode};
 use crate::definition::DefinitionError;
 use crate::guest::{MemoryMode, NodeChoice, ThreadPin};
-use crate::qemu::pins::{by_cpus, left, pick, roaming};
+use crate::qemu::pins::{by_cpus, left, pick, roaming, shared_with_owner};
 
 /// What is asked for beside the definition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,6 +85,12 @@ impl Placement {
         placement.threads(domain, snapshot, advice, &fixed, &homes, options);
         placement.split = split(domain, snapshot, &fixed, &homes, &placement);
         Ok(placement)
+    }
+
+    /// Returns the CPUs that a claim says its vCPUs share; none where each is pinned to one of its own.
+    pub fn shared_cpus(&self) -> CpuSet {
+        let pinned = !self.vcpus.is_empty() && self.vcpus.values().all(|cpus| cpus.len() == 1);
+        if pinned { CpuSet::new() } else { self.cpus.clone() }
     }
 
     /// Returns the advice with what the guest is expected to carry where the definition fixes its place: that
@@ -177,10 +183,12 @@ impl Placement {
             }
         }
         let single = pins.vcpus.values().filter(|cpus| cpus.len() == 1);
-        self.own = single.fold(CpuSet::new(), |all, cpus| all.union(cpus));
+        let named = single.fold(CpuSet::new(), |all, cpus| all.union(cpus));
+        let others = snapshot.charges().pinned();
+        self.notes.extend(shared_with_owner(&named, others));
+        self.own = named.difference(others);
         if cores {
             self.cores(domain, snapshot, options);
-            let others = snapshot.charges().pinned();
             let present = self.vcpus.range(..count.current).map(|(_, cpus)| cpus);
             let used = present.fold(CpuSet::new(), |all, cpus| all.union(cpus));
             let left = left(&cpus, &used, others, snapshot);

@@ -63,8 +63,10 @@ impl ThreadCpus {
         let others = snapshot.charges().pinned();
         let mut taken = named.values().fold(others.clone(), |all, cpus| all.union(cpus));
         let single = named.values().filter(|cpus| cpus.len() == 1);
-        let mut own = single.fold(CpuSet::new(), |all, cpus| all.union(cpus));
+        let named_own = single.fold(CpuSet::new(), |all, cpus| all.union(cpus));
+        let mut own = named_own.difference(others);
         let mut notes = Vec::new();
+        notes.extend(shared_with_owner(&named_own, others));
         let mut vcpus = Vec::new();
         for vcpu in 0..guest.cpus.maximum {
             vcpus.push(match named.get(&vcpu) {
@@ -122,6 +124,23 @@ impl ThreadCpus {
         }
         Ok(Self { process, vcpus, iothreads: threads, emulator, own, notes })
     }
+}
+
+impl ThreadCpus {
+    /// Returns what a claim says: the CPUs that single vCPUs have for themselves, and those that all threads
+    /// share, none where each vCPU is pinned.
+    pub fn claimed(&self) -> (CpuSet, CpuSet) {
+        let pinned = self.vcpus.iter().all(|cpus| cpus.is_subset(&self.own));
+        let roaming = if pinned { CpuSet::new() } else { self.process.clone() };
+        (self.own.clone(), roaming)
+    }
+}
+
+/// Says which CPUs that are named by hand other guests own: those stay theirs in the claims.
+pub(crate) fn shared_with_owner(named: &CpuSet, others: &CpuSet) -> Option<String> {
+    let shared = named.intersection(others);
+    let what = "belong to other guests (`placer ps` lists them): vCPUs share them";
+    (!shared.is_empty()).then(|| format!("CPUs {shared} {what}"))
 }
 
 fn at(vcpu: u32) -> usize {

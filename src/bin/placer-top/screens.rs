@@ -52,6 +52,7 @@ fn claim(id: u32, pid: Option<u32>, promised: &[(u32, u64)], resident: u64) -> C
         seen: pid.map(|_| Seen { at, resident: Bytes::new(resident << 20), ..Seen::default() }),
         checked: None,
         pinned: Default::default(),
+        roaming: Default::default(),
     }
 }
 

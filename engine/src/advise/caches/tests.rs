@@ -188,3 +188,64 @@ fn of_equal_nodes_the_one_with_an_idle_cache_is_preferred() {
     let advice = advise(&snapshot, &ignoring).expect("an answer");
     assert_eq!((advice.nodes.to_string(), advice.cpus.to_string()), ("0".into(), "0-15".into()));
 }
+
+/// Two caches of four cores, and what claims say of them.
+fn two_caches(charge: impl Fn(&mut Charges)) -> Snapshot {
+    let cache = |first: u32| (first..first + 4).map(idle_core).collect::<Vec<_>>();
+    let mut charges = Charges::default();
+    charge(&mut charges);
+    host(&[cache(0), cache(4)], &[]).with_charges(charges)
+}
+
+fn cpus(range: std::ops::Range<u32>) -> CpuSet {
+    range.map(CpuId).collect()
+}
+
+#[test]
+fn a_second_roaming_guest_takes_another_cache() {
+    let free = two_caches(|_| ());
+    let asked = request(2.0, Prefer::Room);
+    let first = advise(&free, &asked).expect("an answer");
+    assert_eq!(first.cpus, cpus(0..4));
+    let of_first = |charges: &mut Charges| {
+        let share = CpuShare::from_hundredths(200);
+        charges.add_shared(&first.cpus);
+        let charge = charges.of_mut(NodeId(0));
+        charge.cpus = share;
+        charge.add_roaming(&first.cpus, share);
+    };
+    let claimed = two_caches(of_first);
+    let second = advise(&claimed, &asked).expect("an answer");
+    assert_eq!(second.cpus, cpus(4..8), "the claim's cache counts");
+    // So it is for pinned guests.
+    let pinned = |snapshot| super::pin_cpus(snapshot, &cpus(0..8), &CpuSet::new(), 3);
+    assert_eq!(pinned(&free), [0, 1, 2].map(CpuId));
+    assert_eq!(pinned(&claimed), [4, 5, 6].map(CpuId));
+    // Where it is not known which cache a claim is in, it counts in all alike, and the first is as good.
+    let anywhere = two_caches(|charges| {
+        charges.of_mut(NodeId(0)).cpus = CpuShare::from_hundredths(200);
+    });
+    assert_eq!(advise(&anywhere, &asked).expect("an answer").cpus, cpus(0..4));
+    let explained = |snapshot: &Snapshot, advice| {
+        let version = crate::policy::numad::Version::default();
+        let why = crate::explain(snapshot, &asked, advice, version).expect("an explanation");
+        let free = why.free_caches.expect("a choice of caches");
+        free.into_iter().map(|share| share.cpus).collect::<Vec<_>>()
+    };
+    assert_eq!(explained(&free, &first), [cpus(0..4), cpus(4..8)]);
+    assert_eq!(explained(&claimed, &second), [cpus(4..8)]);
+}
+
+#[test]
+fn guests_of_several_caches_take_from_each_what_is_idle_there() {
+    let snapshot = two_caches(|charges| {
+        let share = CpuShare::from_hundredths(400);
+        let charge = charges.of_mut(NodeId(0));
+        charge.cpus = share;
+        charge.add_roaming(&cpus(2..8), share);
+    });
+    let offers = super::ready_offers(&snapshot, 20, 0).expect("offers");
+    // Two of its six CPUs are in the first cache.
+    let idle: Vec<f64> = offers.iter().map(|offer| (offer.idle * 1e3).round() / 1e3).collect();
+    assert_eq!(idle, [2.667, 1.333]);
+}

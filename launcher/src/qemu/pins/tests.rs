@@ -136,6 +136,20 @@ fn what_is_named_by_hand_goes_first() {
 }
 
 #[test]
+fn a_cpu_named_by_hand_that_another_guest_owns_stays_its() {
+    let Some(host) = host("two-nodes") else { return };
+    let host = with_claimed(&host, "1,4");
+    let mut guest = guest(2, ThreadPin::Cores);
+    guest.pins.vcpus = BTreeMap::from([(0, cpus("0")), (1, cpus("1"))]);
+    let threads = pinned(&guest, 0, &[0], &host);
+    assert_eq!((threads.vcpus[1].to_string(), threads.own.to_string()), ("1".into(), "0".into()));
+    let shared = "CPUs 1 belong to other guests (`placer ps` lists them): vCPUs share them";
+    assert_eq!(threads.notes, [shared]);
+    // The claim says where the threads are, since not each has a CPU of its own.
+    assert_eq!(threads.claimed(), (cpus("0"), threads.process.clone()));
+}
+
+#[test]
 fn the_definitions_own_cpus_hold_its_threads() {
     let Some(host) = host("two-nodes") else { return };
     let mut guest = guest(2, ThreadPin::Cores);

@@ -203,9 +203,13 @@ impl Claimant<'_> {
         decision: Option<Decision<'_>>,
         own: &Placement,
         pid: u32,
+        earlier: Option<ClaimId>,
         notes: &mut Notes,
     ) -> Option<ClaimId> {
-        let decision = decision?.pinning(own.own.clone());
+        let mut decision = decision?.pinning(own.own.clone()).roaming_over(own.shared_cpus());
+        if let Some(earlier) = earlier {
+            decision = decision.instead_of(earlier);
+        }
         claim_for(decision, self.request, self.advice, ClaimOwner::Pid(pid), notes)
     }
 }
@@ -220,13 +224,14 @@ fn start(
     notes: &mut Notes,
 ) -> Result<(), Box<dyn Error>> {
     // Claimed for this process while libvirt works: nobody waits for the ledger meanwhile.
-    let waiting = claimant.claim(decision, placement, std::process::id(), notes);
+    let waiting = claimant.claim(decision, placement, std::process::id(), None, notes);
     output::last_notes(notes);
-    let started = start_claimed(uri, domain, placement, claimant, notes);
-    if let Some(claim) = waiting {
+    let started = start_claimed(uri, domain, placement, claimant, waiting, notes);
+    // Where the guest has a claim, this one has ended with it.
+    if let (Err(_), Some(claim)) | (Ok(None), Some(claim)) = (&started, waiting) {
         claimant.desk.release(claim);
     }
-    started
+    started.map(drop)
 }
 
 fn start_claimed(
@@ -234,8 +239,9 @@ fn start_claimed(
     domain: &Domain,
     placement: &Placement,
     claimant: &Claimant<'_>,
+    waiting: Option<ClaimId>,
     notes: &mut Notes,
-) -> Result<(), Box<dyn Error>> {
+) -> Result<Option<ClaimId>, Box<dyn Error>> {
     let session = variables::value("XDG_RUNTIME_DIR").map(std::path::PathBuf::from);
     let libvirt = Libvirt::new(uri.clone(), session.as_deref())?;
     let created = libvirt.create(domain, placement)?;
@@ -243,10 +249,11 @@ fn start_claimed(
     found.iter().for_each(|note| notes.warn(note));
     let desk = claimant.desk;
     let (decision, _) = desk.begin(claimant.host, claimant.request.pages, PATIENCE, notes)?;
-    let claim = claimant.claim(decision, placement, created.pid(), notes);
+    let claim = claimant.claim(decision, placement, created.pid(), waiting, notes);
     let resumed = created.resume();
     if let (Err(_), Some(claim)) = (&resumed, claim) {
         desk.release(claim);
     }
-    Ok(resumed?)
+    resumed?;
+    Ok(claim)
 }

@@ -24,10 +24,10 @@ pub(super) struct Plan {
 }
 
 enum Way {
-    /// This very process becomes the guest, as with numactl.
-    InPlace(Vec<Step>),
+    /// This very process becomes the guest, as with numactl, on these CPUs.
+    InPlace(Vec<Step>, CpuSet),
     /// A child becomes the guest, in a group of its own or because the guest needs one to wait.
-    Child(Vec<Step>),
+    Child(Vec<Step>, CpuSet),
     Machine(Box<Machine>, Planned),
 }
 
@@ -61,15 +61,15 @@ impl Plan {
             Program::Command(argv) => {
                 let (planned, steps) = (group(binding, notes)?, binding.steps(argv.clone()));
                 if planned.steps.is_empty() {
-                    Way::InPlace(steps)
+                    Way::InPlace(steps, binding.cpus.clone())
                 } else {
-                    Way::Child(planned.around(steps))
+                    Way::Child(planned.around(steps), binding.cpus.clone())
                 }
             }
             Program::Lxc(lxc) => {
                 let planned = group(binding, notes)?;
                 let argv = lxc::argv(&guest.name, lxc, binding, &tree, &planned)?;
-                Way::Child(planned.around(binding.steps(argv)))
+                Way::Child(planned.around(binding.steps(argv)), binding.cpus.clone())
             }
             Program::Qemu(_) => {
                 let machine = Machine::new(guest, Some(advice), snapshot)?;
@@ -85,7 +85,7 @@ impl Plan {
     /// Returns what is done, a line each.
     pub(super) fn text(&self) -> String {
         let steps = match &self.way {
-            Way::InPlace(steps) | Way::Child(steps) => steps.clone(),
+            Way::InPlace(steps, _) | Way::Child(steps, _) => steps.clone(),
             Way::Machine(machine, planned) => planned.clone().around(machine.steps()),
         };
         steps.iter().map(|step| format!("{step}\n")).collect()
@@ -97,21 +97,22 @@ impl Plan {
         let desk = claimant.desk;
         let claim;
         let started = match way {
-            Way::InPlace(steps) => {
-                claim = claimant.claim(ClaimOwner::Pid(std::process::id()), CpuSet::new());
+            Way::InPlace(steps, cpus) => {
+                claim = claimant.claim(ClaimOwner::Pid(std::process::id()), CpuSet::new(), cpus);
                 exec_in_place(&steps)
                     .map(|never| match never {})
                     .map(|ended| End { ended, left: None })
             }
-            Way::Child(steps) => {
+            Way::Child(steps, cpus) => {
                 let waiting = Waiting::prepare(&Live, &steps)?;
-                claim = claimant.claim(who(waiting.pid(), waiting.claimed(&tree)), CpuSet::new());
+                let who = who(waiting.pid(), waiting.claimed(&tree));
+                claim = claimant.claim(who, CpuSet::new(), cpus);
                 waiting.open().and_then(placer_launcher::Started::wait)
             }
             Way::Machine(machine, planned) => {
                 let waiting = machine.prepare(&Live, planned)?;
-                let own = machine.threads().own.clone();
-                claim = claimant.claim(who(waiting.pid(), waiting.claimed(&tree)), own);
+                let (own, roaming) = machine.threads().claimed();
+                claim = claimant.claim(who(waiting.pid(), waiting.claimed(&tree)), own, roaming);
                 waiting.start().and_then(placer_launcher::Started::wait)
             }
         };
@@ -127,10 +128,10 @@ impl Plan {
 }
 
 impl Claimant<'_> {
-    fn claim(self, who: ClaimOwner, pinned: CpuSet) -> Option<ClaimId> {
+    fn claim(self, who: ClaimOwner, pinned: CpuSet, roaming: CpuSet) -> Option<ClaimId> {
         let Self { decision, request, advice, notes, .. } = self;
         let claim = decision.and_then(|decision| {
-            let decision = decision.pinning(pinned);
+            let decision = decision.pinning(pinned).roaming_over(roaming);
             claim_session::claim_for(decision, request, advice, who, notes)
         });
         // From here on stderr is the guest's.
