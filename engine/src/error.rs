@@ -1,78 +1,10 @@
-//! What can go wrong: [`SourceError`] while reading a host, [`EngineError`] in an [`Engine`](crate::Engine).
+//! What can go wrong: [`SourceError`] while reading a host.
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::advice::Shortfall;
-use crate::advise::AdviseError;
-use crate::claims::ClaimError;
 use crate::parse::ParseError;
-
-/// Why an [`Engine`](crate::Engine) could not start, advise, place or release.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum EngineError {
-    /// The host cannot be read.
-    Source(SourceError),
-    /// The request cannot be answered on this host.
-    Advise(AdviseError),
-    /// The claims cannot be read or changed.
-    Claims(ClaimError),
-    /// The request does not fit, so nothing was claimed.
-    DoesNotFit(Shortfall),
-    /// The engine was started without claims.
-    WithoutClaims,
-    /// The sampling thread could not be started.
-    Thread(io::Error),
-}
-
-impl fmt::Display for EngineError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Source(error) => error.fmt(f),
-            Self::Advise(error) => error.fmt(f),
-            Self::Claims(error) => error.fmt(f),
-            Self::DoesNotFit(Shortfall { cpus, memory }) => {
-                write!(f, "the request does not fit: {cpus} CPUs and {memory} are missing")
-            }
-            Self::WithoutClaims => {
-                f.write_str("the engine counts no claims: start it with EngineBuilder::claims")
-            }
-            Self::Thread(_) => f.write_str("cannot start the sampling thread"),
-        }
-    }
-}
-
-impl std::error::Error for EngineError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Source(error) => error.source(),
-            Self::Advise(error) => error.source(),
-            Self::Claims(error) => error.source(),
-            Self::DoesNotFit(_) | Self::WithoutClaims => None,
-            Self::Thread(error) => Some(error),
-        }
-    }
-}
-
-impl From<SourceError> for EngineError {
-    fn from(error: SourceError) -> Self {
-        Self::Source(error)
-    }
-}
-
-impl From<AdviseError> for EngineError {
-    fn from(error: AdviseError) -> Self {
-        Self::Advise(error)
-    }
-}
-
-impl From<ClaimError> for EngineError {
-    fn from(error: ClaimError) -> Self {
-        Self::Claims(error)
-    }
-}
 
 /// Why a host could not be read. Says on which file, what was seen and what was wanted.
 #[derive(Debug)]

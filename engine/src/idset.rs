@@ -4,10 +4,8 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 use std::ops::{BitAnd, BitOr, Sub};
-use std::str::FromStr;
 
 use crate::ids::{CpuId, Id, NodeId};
-use crate::parse::{self, ParseError};
 
 /// A set of logical CPUs.
 pub type CpuSet = IdSet<CpuId>;
@@ -230,17 +228,6 @@ impl<T> Eq for IdSet<T> {}
 impl<T> Hash for IdSet<T> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.ranges.hash(state);
-    }
-}
-
-/// Reads a list as the kernel writes it: `0-3,8`; an empty text is the empty set.
-///
-/// Errors: anything else: `3-`, `5-2`, `1,,2`, `0 1`, an id of 2^20 or more.
-impl<T: Id> FromStr for IdSet<T> {
-    type Err = ParseError;
-
-    fn from_str(list: &str) -> Result<Self, ParseError> {
-        parse::list::parse(list.as_bytes())
     }
 }
 

@@ -1,5 +1,7 @@
 //! The [`Engine`]: a thread that keeps the newest [`Snapshot`] where readers take it without a lock.
 
+mod error;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
@@ -18,12 +20,14 @@ use crate::advice::Advice;
 use crate::advise::{advise, prepare};
 use crate::charges::Charges;
 use crate::claims::{ClaimDirs, ClaimId, ClaimOwner, Claims, LOCK_TIMEOUT};
-use crate::error::{EngineError, SourceError};
+use crate::error::SourceError;
 use crate::host::Host;
 use crate::request::Request;
 use crate::sample::{CpuTimes, Sample};
 use crate::snapshot::Snapshot;
 use crate::source::{HostReader, Moment, SnapshotReader, SysRoot};
+
+pub use error::EngineError;
 
 const SHORTEST: Duration = Duration::from_millis(10);
 /// When the second reading comes at the latest: until then nothing is known of the load.

@@ -41,8 +41,8 @@ const ENGINE: &[(&str, &[&str])] = &[
     (
         "source",
         &[
-            "distance", "error", "hash", "files", "host", "ids", "idset", "parse", "parts",
-            "request", "sample", "snapshot", "topology", "units",
+            "charges", "distance", "error", "hash", "files", "host", "ids", "idset", "parse",
+            "parts", "request", "sample", "snapshot", "topology", "units",
         ],
     ),
     (
@@ -52,7 +52,13 @@ const ENGINE: &[(&str, &[&str])] = &[
             "sample", "source", "store", "units",
         ],
     ),
-    ("sampler", &["advice", "advise", "error", "host", "request", "sample", "snapshot", "source"]),
+    (
+        "sampler",
+        &[
+            "advice", "advise", "charges", "claims", "error", "host", "request", "sample",
+            "snapshot", "source",
+        ],
+    ),
 ];
 
 /// For each module of the programs' library, the modules of it that it may name.

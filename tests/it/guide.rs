@@ -243,7 +243,11 @@ fn every_setting_is_on_its_page_under_its_section() {
 
 /// The limits that the guide names, and the constants that set them.
 const LIMITS: [(&str, &str, &str); 8] = [
-    ("wait for one holder of the ledger's lock: answers", "engine/src/claims/store.rs", "PATIENCE"),
+    (
+        "wait for one holder of the ledger's lock: answers",
+        "engine/src/claims/store.rs",
+        "LOCK_TIMEOUT",
+    ),
     (
         "wait for one holder of the ledger's lock: `placer launch`",
         "src/bin/placer/commands/launch.rs",

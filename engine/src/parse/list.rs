@@ -1,6 +1,7 @@
 //! Lists of ids as sysfs writes them: `0-3,8`. Source: `cpulist`, `online`, `possible`, ...
 
 use std::ops::Range;
+use std::str::FromStr;
 
 use super::{ParseError, number, trim_end};
 use crate::ids::Id;
@@ -25,6 +26,17 @@ pub const MAX_ID: u32 = (1 << 20) - 1;
 /// ```
 pub fn parse<T: Id>(text: &[u8]) -> Result<IdSet<T>, ParseError> {
     parse_at(text, 0..text.len())
+}
+
+/// Reads a list as the kernel writes it: `0-3,8`; an empty text is the empty set.
+///
+/// Errors: anything else: `3-`, `5-2`, `1,,2`, `0 1`, an id of 2^20 or more.
+impl<T: Id> FromStr for IdSet<T> {
+    type Err = ParseError;
+
+    fn from_str(list: &str) -> Result<Self, ParseError> {
+        parse(list.as_bytes())
+    }
 }
 
 /// Reads a list that is a piece of a larger text, so that errors say where in that text they are.
