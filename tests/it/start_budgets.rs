@@ -1,10 +1,13 @@
 //! What it costs to start the program, beside others: an answer with the daemon takes at most twice the time
 //! of `/bin/true`, and 1 ms; an answer with a sample at hand twice that of `numactl -H`; a launch twice that
-//! of numactl's. Both take their turns, medians count, and a machine that is busy with other things may
-//! spoil some rounds.
+//! of numactl's. Both take their turns, medians count, and time in which the kernel gave the CPU to
+//! others does not.
 
 use crate::common;
 use crate::common::daemon;
+
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
 
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -20,12 +23,26 @@ const ROUNDS: usize = 5;
 /// Tests that measure do so one after the other.
 static ALONE: Mutex<()> = Mutex::new(());
 
+/// Nanoseconds that a thread has waited for a CPU: the second figure of its `schedstat`; 0 where the kernel
+/// keeps none.
+fn queued(thread: &str) -> Duration {
+    let text = std::fs::read_to_string(format!("/proc/{thread}/schedstat")).unwrap_or_default();
+    Duration::from_nanos(text.split(' ').nth(1).and_then(|ns| ns.parse().ok()).unwrap_or(0))
+}
+
+/// Runs a command; returns how long it took, less the time that it and this thread waited for a CPU, so that
+/// a busy machine says the same as a quiet one.
 fn timed(command: &mut Command) -> Duration {
-    let start = Instant::now();
-    let status = command.stdout(Stdio::null()).status().expect("it starts");
+    let (start, before) = (Instant::now(), queued("thread-self"));
+    let mut child = command.stdout(Stdio::null()).spawn().expect("it starts");
+    let id = Pid::from_raw(child.id().try_into().expect("a process"));
+    // Its figures last until it is waited for.
+    let ended = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+    waitid(Id::Pid(id), ended).expect("it ends");
     let time = start.elapsed();
-    assert!(status.success());
-    time
+    let waited = queued(&id.to_string()) + queued("thread-self") - before;
+    assert!(child.wait().expect("it has ended").success());
+    time.saturating_sub(waited)
 }
 
 fn median(times: &mut [Duration]) -> Duration {
