@@ -505,7 +505,7 @@ fn no_cpu_has_two_owners_after_a_storm_of_pinned_guests() {
 }
 
 #[test]
-#[ignore = "minutes: the same with 1,000 guests and 1,000 more that are killed"]
+#[ignore = "minutes, 1,000 guests and 1,000 more that are killed: make test-storm"]
 fn no_cpu_has_two_owners_after_2000_pinned_guests() {
     no_cpu_has_two_owners(2000, 1000);
 }
