@@ -57,7 +57,7 @@ test: deps deps-test ## Runs every test: with hwloc, without it, and in virtual 
 	$(CARGO) test --release --test budgets $(LOCKED)
 	@$(MAKE) --no-print-directory static
 	PLACER_INSTALLED=target/package/placer \
-		$(CARGO) test --release --test it $(LOCKED) -- start_budgets:: a_panic_gives_the_terminal_back
+		$(CARGO) test --release --test it $(LOCKED) -- --test-threads=1 start_budgets:: a_panic_gives_the_terminal_back
 	$(CARGO) run -q -p placer-engine --example embed $(LOCKED)
 	@$(MAKE) --no-print-directory pack test-packed test-daemon test-vm
 

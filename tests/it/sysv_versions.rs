@@ -291,9 +291,24 @@ struct User;
 
 impl User {
     fn new() -> Self {
-        for (place, mode) in [("/tmp", "mode=1777"), ("/run", "mode=755"), ("/var/log", "mode=755")]
+        for (place, mode) in [("/run", "mode=755"), ("/var/log", "mode=755"), ("/mnt", "mode=755")]
         {
             said("mount", &["-t", "tmpfs", "-o", mode, "none", place]);
+        }
+        // An empty /tmp, but for what is tested where that lies there.
+        let program = Path::new(env!("CARGO_BIN_EXE_placer")).parent().expect("a directory");
+        let ours = [common::project(), program].map(|path| path.to_str().expect("a path"));
+        let in_tmp = || {
+            ours.into_iter().zip(["/mnt/a", "/mnt/b"]).filter(|(path, _)| path.starts_with("/tmp/"))
+        };
+        for (path, kept) in in_tmp() {
+            std::fs::create_dir(kept).expect("made");
+            said("mount", &["--bind", path, kept]);
+        }
+        said("mount", &["-t", "tmpfs", "-o", "mode=1777", "none", "/tmp"]);
+        for (path, kept) in in_tmp() {
+            said("mkdir", &["-p", path]);
+            said("mount", &["--bind", kept, path]);
         }
         std::fs::create_dir("/run/program").expect("made");
         testkit::command::copy_program(env!("CARGO_BIN_EXE_placer"), "/run/program/placer");
