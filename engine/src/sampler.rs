@@ -19,7 +19,7 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 use crate::advice::Advice;
 use crate::advise::{advise, prepare};
 use crate::charges::Charges;
-use crate::claims::{ClaimDirs, ClaimId, ClaimOwner, Claims, LOCK_TIMEOUT};
+use crate::claims::{ClaimDirs, ClaimId, ClaimOwner, Claims, LOCK_TIMEOUT, View};
 use crate::error::SourceError;
 use crate::host::Host;
 use crate::request::Request;
@@ -169,29 +169,35 @@ impl Engine {
     /// Advises where a guest should run: the newest load, and where claims are counted the memory and the
     /// claims of this moment. Nothing is claimed.
     ///
-    /// Errors: as [`advise`]; with claims, the ledger, the processes or the memory cannot be read.
+    /// Errors: as [`advise`]; with claims, the ledger, the processes or the memory cannot be read, or not all
+    /// claims of the host.
     pub fn advise(&self, request: &Request) -> Result<Advice, EngineError> {
         let Some(counted) = &self.counted else {
             return Ok(advise(&self.newest.load(), request)?);
         };
-        let charges = counted.claims.view()?.charges;
+        let charges = all_of(counted.claims.view()?)?;
         Ok(advise(&counted.snapshot(&self.newest.load(), charges, request)?, request)?)
     }
 
     /// Chooses and claims in one step: no other process claims anything in between. A request that does not
     /// fit claims nothing.
     ///
-    /// Blocks while another process holds the lock of the ledger, up to [`LOCK_TIMEOUT`]: in async code
-    /// call it where blocking is allowed. Safe to call from several threads.
+    /// Records that the guest will run on the advised CPUs (`advice.cpus`): bind its threads to them, or the
+    /// caches that others are advised are not the free ones.
     ///
-    /// Errors: the engine counts no claims; the request does not fit; no advice; the lock is held for too
-    /// long; the owner has exited; the ledger is full or cannot be written.
+    /// Blocks while other threads of this process are in `place` or `release`, and while other processes hold
+    /// the lock of the ledger ([`LOCK_TIMEOUT`] for each of them, 5 s in all): in async code call it where
+    /// blocking is allowed. Safe to call from several threads.
+    ///
+    /// Errors: the engine counts no claims; not all claims of the host can be read; the request does not fit;
+    /// no advice; the lock is held for too long; the owner has exited; the ledger is full or cannot be written.
     pub fn place(&self, request: &Request, owner: ClaimOwner) -> Result<Placement, EngineError> {
         let counted = self.counted.as_ref().ok_or(EngineError::WithoutClaims)?;
         let _turn = counted.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let (pid, uid) = (std::process::id(), nix::unistd::getuid().as_raw());
         let (mut decision, view) = counted.claims.begin_for(Some((pid, uid)), LOCK_TIMEOUT)?;
-        let snapshot = counted.snapshot(&self.newest.load(), view.charges, request)?;
+        let charges = all_of(view)?;
+        let snapshot = counted.snapshot(&self.newest.load(), charges, request)?;
         let advice = advise(&snapshot, request)?;
         if let Some(short) = advice.shortfall {
             return Err(EngineError::DoesNotFit(short));
@@ -287,6 +293,11 @@ impl Counted {
     }
 }
 
+/// Returns what all claims of the host take.
+fn all_of(view: View) -> Result<Charges, EngineError> {
+    if view.complete { Ok(view.charges) } else { Err(EngineError::UnreadClaims(view.notes)) }
+}
+
 enum Control {
     Stop,
     Subscribe(Sender<Arc<Snapshot>>),
@@ -296,6 +307,8 @@ impl Drop for Engine {
     fn drop(&mut self) {
         // A forked child has no such thread: std's join panics there.
         if std::process::id() != self.process {
+            // Nor is the channel closed, whose lock the thread may have held at the fork.
+            std::mem::forget(self.control.clone());
             return;
         }
         let _ = self.control.send(Control::Stop);

@@ -178,9 +178,13 @@ fn free_caches(why: &Explanation) -> Option<String> {
     Some(match free.len() {
         0 => "claims use every cache".to_owned(),
         n if n > SHOWN => {
-            format!("caches without claims: CPUs {}; and {} more", list.join("; "), n - SHOWN)
+            format!(
+                "caches that no claim is bound to: CPUs {}; and {} more",
+                list.join("; "),
+                n - SHOWN
+            )
         }
-        _ => format!("caches without claims: CPUs {}", list.join("; ")),
+        _ => format!("caches that no claim is bound to: CPUs {}", list.join("; ")),
     })
 }
 

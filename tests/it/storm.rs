@@ -441,7 +441,9 @@ fn no_cpu_has_two_owners(guests: u32, doomed: u32) {
     let (first, _) = pinned_storm(tmp.path(), 1, 0, true, 1);
     assert!(first.len() == 1 && !first[0].is_empty(), "{first:?}");
     let alone = u64::try_from(start.elapsed().as_micros()).expect("short");
-    let life = alone * u64::from(guests) / 4;
+    let cores =
+        std::thread::available_parallelism().map_or(1, |n| u64::try_from(n.get()).expect("few"));
+    let life = alone * u64::from(guests) / (2 * cores);
     let (told, killed) = pinned_storm(tmp.path(), guests, doomed, false, life);
     let mut kept = Vec::new();
     for entry in fs::read_dir(tmp.path().join("state")).expect("a directory") {

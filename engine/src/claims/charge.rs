@@ -35,6 +35,14 @@ pub(super) fn add(charges: &mut Charges, claim: &Claim, overcommit: Overcommit) 
     };
     let cpus = claim.promised_cpus();
     let waiting = cpus.saturating_sub(seen.map_or(CpuShare::ZERO, |seen| seen.cpus));
+    // What is pinned is counted where it is owned: only the rest roams.
+    let roaming = claim.roaming.difference(&claim.pinned);
+    let pinned = 100 * u128::from(claim.pinned.len());
+    let all = u128::from(cpus.hundredths()).max(1);
+    let roams = |part: CpuShare| {
+        let rest = u128::from(part.hundredths()) * all.saturating_sub(pinned) / all;
+        CpuShare::from_hundredths(u64::try_from(rest).unwrap_or(u64::MAX))
+    };
     for promise in &claim.promised {
         let memory = promise.memory.saturating_sub(on_node(promise.node)).min(lacking);
         let part = u128::from(promise.cpus.hundredths()) * u128::from(waiting.hundredths());
@@ -45,7 +53,7 @@ pub(super) fn add(charges: &mut Charges, claim: &Claim, overcommit: Overcommit) 
         }
         let charge = charges.of_mut(promise.node);
         charge.cpus = charge.cpus.saturating_add(part);
-        charge.add_roaming(&claim.roaming, part);
+        charge.add_roaming(&roaming, roams(part));
         charge.add(memory, claim.page);
     }
 }
@@ -55,6 +63,8 @@ mod tests {
     use super::super::claim::Seen;
     use super::super::claim::tests::claim;
     use super::*;
+    use crate::ids::CpuId;
+    use crate::idset::CpuSet;
 
     fn mib(n: u64) -> Bytes {
         Bytes::new(n << 20)
@@ -139,5 +149,22 @@ mod tests {
         assert_eq!(cpus(&claim), 150);
         claim.seen = Some(Seen { cpus: CpuShare::from_hundredths(900), ..Seen::default() });
         assert_eq!(cpus(&claim), 0);
+    }
+
+    #[test]
+    fn cpus_that_are_pinned_do_not_roam_as_well() {
+        let cpus = |range: std::ops::Range<u32>| -> CpuSet { range.map(CpuId).collect() };
+        let mut claim = claim(1, &[(0, 600)]);
+        claim.promised[0].cpus = CpuShare::from_hundredths(400);
+        claim.roaming = cpus(0..8);
+        let roaming = |claim: &Claim| {
+            let mut charges = Charges::default();
+            add(&mut charges, claim, Overcommit::default());
+            let charge = charges.of(NodeId(0));
+            (charge.cpus.hundredths(), charge.roaming.clone())
+        };
+        assert_eq!(roaming(&claim), (400, vec![(cpus(0..8), CpuShare::from_hundredths(400))]));
+        claim.pinned = cpus(0..2);
+        assert_eq!(roaming(&claim), (400, vec![(cpus(2..8), CpuShare::from_hundredths(200))]));
     }
 }

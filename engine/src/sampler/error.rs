@@ -20,6 +20,8 @@ pub enum EngineError {
     Claims(ClaimError),
     /// The request does not fit, so nothing was claimed.
     DoesNotFit(Shortfall),
+    /// Not all claims of the host could be read, so memory would be promised again: why, a sentence each.
+    UnreadClaims(Vec<String>),
     /// The engine was started without claims.
     WithoutClaims,
     /// The sampling thread could not be started.
@@ -35,6 +37,9 @@ impl fmt::Display for EngineError {
             Self::DoesNotFit(Shortfall { cpus, memory }) => {
                 write!(f, "the request does not fit: {cpus} CPUs and {memory} are missing")
             }
+            Self::UnreadClaims(why) => {
+                write!(f, "not all claims of this host can be read: {}", why.join("; "))
+            }
             Self::WithoutClaims => {
                 f.write_str("the engine counts no claims: start it with EngineBuilder::claims")
             }
@@ -49,7 +54,7 @@ impl std::error::Error for EngineError {
             Self::Source(error) => error.source(),
             Self::Advise(error) => error.source(),
             Self::Claims(error) => error.source(),
-            Self::DoesNotFit(_) | Self::WithoutClaims => None,
+            Self::DoesNotFit(_) | Self::UnreadClaims(_) | Self::WithoutClaims => None,
             Self::Thread(error) => Some(error),
         }
     }

@@ -57,7 +57,8 @@ impl Buffer {
         mut enough: impl FnMut(&[u8]) -> bool,
     ) -> Result<(), SourceError> {
         const FIRST: usize = 4096;
-        // An attribute is made at each reading, also to find its end: a piece that leaves room is all.
+        // An attribute is made at each reading, also to find its end: less than a page is all. Longer ones,
+        // lists of CPUs, come a page at a time, whatever the room.
         let at_once = path.starts_with("/sys");
         self.filled = 0;
         loop {
@@ -74,7 +75,7 @@ impl Buffer {
                         self.filled = 0;
                         return Err(SourceError::TooLarge { path: path.to_owned(), limit });
                     }
-                    if enough(self.text()) || (at_once && self.filled < self.bytes.len()) {
+                    if enough(self.text()) || (at_once && self.filled < FIRST) {
                         return Ok(());
                     }
                 }
