@@ -365,18 +365,19 @@ fn one_pinned_guest() {
     println!("owns {own}");
 }
 
-/// Starts guests at once and kills some of them within `life` microseconds of their start. Returns the CPUs that each of the
-/// others was given, and how many were killed.
+/// Starts guests at once. When one has ended by itself some of the doomed are killed, each within `delay`
+/// microseconds: that is when the others are at work, on a busy machine too. Returns the CPUs that each of
+/// those left was given, and how many were killed.
 fn pinned_storm(
     dir: &Path,
     guests: u32,
     doomed: u32,
     blind: bool,
-    life: u64,
+    delay: u64,
 ) -> (Vec<String>, u32) {
     let mut rng = Rng::new(42);
     let start = Instant::now();
-    let mut children: Vec<(Child, Option<Instant>)> = Vec::new();
+    let mut children: Vec<(Child, bool, Option<Instant>)> = Vec::new();
     let path = std::env::current_exe().expect("this program");
     for nth in 0..guests {
         let mut command = Command::new(&path);
@@ -389,13 +390,13 @@ fn pinned_storm(
         let child = command.spawn().expect("it starts");
         let dies = u64::from(nth) * u64::from(doomed) / u64::from(guests)
             != u64::from(nth + 1) * u64::from(doomed) / u64::from(guests);
-        let delay = Duration::from_micros(rng.below(life));
-        children.push((child, dies.then(|| Instant::now() + delay)));
+        children.push((child, dies, None));
     }
     let (mut killed, mut owned) = (0, Vec::new());
+    let for_each = doomed.div_ceil((guests - doomed).max(1));
     while !children.is_empty() {
         assert!(start.elapsed() < Duration::from_secs(1200), "the storm ends");
-        for (child, dies) in &mut children {
+        for (child, _, dies) in &mut children {
             if dies.is_some_and(|when| Instant::now() >= when) {
                 let _ = child.kill();
                 *dies = None;
@@ -405,7 +406,16 @@ fn pinned_storm(
         while at < children.len() {
             if children[at].0.try_wait().expect("a child").is_some() {
                 let output = children.swap_remove(at).0.wait_with_output().expect("it ends");
-                killed += u32::from(output.status.code().is_none());
+                if output.status.code().is_none() {
+                    killed += 1;
+                } else {
+                    let doomed =
+                        children.iter_mut().filter(|(_, doomed, dies)| *doomed && dies.is_none());
+                    for (_, doomed, dies) in doomed.take(for_each.try_into().expect("few")) {
+                        *doomed = false;
+                        *dies = Some(Instant::now() + Duration::from_micros(rng.below(delay)));
+                    }
+                }
                 let said = text(&output.stdout);
                 owned.extend(
                     said.lines().filter_map(|line| Some(line.split_once("owns ")?.1.to_owned())),
@@ -441,10 +451,7 @@ fn no_cpu_has_two_owners(guests: u32, doomed: u32) {
     let (first, _) = pinned_storm(tmp.path(), 1, 0, true, 1);
     assert!(first.len() == 1 && !first[0].is_empty(), "{first:?}");
     let alone = u64::try_from(start.elapsed().as_micros()).expect("short");
-    let cores =
-        std::thread::available_parallelism().map_or(1, |n| u64::try_from(n.get()).expect("few"));
-    let life = alone * u64::from(guests) / (2 * cores);
-    let (told, killed) = pinned_storm(tmp.path(), guests, doomed, false, life);
+    let (told, killed) = pinned_storm(tmp.path(), guests, doomed, false, alone / 8);
     let mut kept = Vec::new();
     for entry in fs::read_dir(tmp.path().join("state")).expect("a directory") {
         let path = entry.expect("an entry").path();
@@ -458,7 +465,7 @@ fn no_cpu_has_two_owners(guests: u32, doomed: u32) {
     assert_eq!(owned_twice(&kept), [""; 0], "in the ledger");
     assert_eq!(owned_twice(&told), [""; 0], "as the guests were told");
     assert!(told.iter().all(|cpus| cpus.is_empty() || kept.contains(cpus)), "no claim is lost");
-    assert!(killed > doomed / 10, "only {killed} died while they ran");
+    assert!(doomed == 0 || killed > 0, "none was killed while it ran");
     assert!(!told.iter().all(String::is_empty), "some got CPUs");
     // The control: without claims they get the same CPUs.
     let (blind, _) = pinned_storm(tmp.path(), 4, 0, true, 1);
