@@ -249,9 +249,7 @@ impl Subscription {
     pub fn next_within(&self, timeout: Duration) -> Option<Arc<Snapshot>> {
         self.0.recv_timeout(timeout).ok()
     }
-}
 
-impl Subscription {
     /// Returns the channel, for the `select!` of placer's own programs.
     #[doc(hidden)]
     pub fn receiver(&self) -> &Receiver<Arc<Snapshot>> {

@@ -13,9 +13,9 @@
 //! the queue, because the kernel hands a message directly to a waiting thread. An answer is sent again every
 //! few milliseconds until its client, identified by pid and start time, has exited; leftovers are removed.
 //!
-//! A client sends its options before its question, as separate messages. They are kept for 1 s (5 ms once the client has exited) and apply to
-//! a question that follows; otherwise to all questions, if the kernel names root's process as the last
-//! sender. Of two clients in the same instant one may lose its change, which is refused and logged. The queue
+//! A client sends its options before its question, as separate messages. They are kept for 1 s (5 ms once the
+//! client has exited) and apply to a question that follows; otherwise to all questions, if the kernel names
+//! root's process as the last sender. Of two clients in the same instant one may lose its change, which is refused and logged. The queue
 //! has mode 0660, as numad's: a member of group root that has exited before it is examined counts as root.
 //!
 //! An answer longer than numad's 95 characters gets its gaps filled: more nodes, never fewer. Under a flood,

@@ -125,7 +125,8 @@ fn cache(
     Ok(Some(CacheFiles { cpu, level, size, cpus }))
 }
 
-/// Returns the CPUs that are slower than the fastest, on hosts of up to [`MAX_HYBRID`] CPUs, with their capacity in 1/1024 of it.
+/// Returns the CPUs that are slower than the fastest, with their capacity in 1/1024 of it; none on hosts of more
+/// than [`MAX_HYBRID`] CPUs.
 ///
 /// Source: `cpu<N>/cpu_capacity` (arm64 and others), `/sys/devices/cpu_atom/cpus` (Intel hybrid CPUs, where
 /// a capacity of 0.6 is assumed).
