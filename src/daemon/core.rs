@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use placer_engine::claims::{Claim, ClaimOwner, Decision, Principals};
+use placer_engine::policy::numad::Version;
 use placer_engine::{
     Bytes, Charges, CpuShare, EngineError, Request, Snapshot, SourceError, SysRoot,
 };
@@ -168,7 +169,7 @@ impl Core {
         let request = format!("{}:{}", question.request.cpus, question.request.memory.get());
         let claim = result.as_ref().ok().and_then(|answer| answer.claim);
         let claim = claim.map_or_else(|| "-".to_owned(), |id| id.to_string());
-        self.told(what, &request, nodes, result.as_ref().err(), &claim, peer, started);
+        self.told(what, &request, None, nodes, result.as_ref().err(), &claim, peer, started);
         Told { result, lines: notes.take_all() }
     }
 
@@ -193,7 +194,8 @@ impl Core {
         let request = format!("{}c:{}M", advice.cpus_hundredths, advice.megabytes);
         let nodes = result.as_ref().ok().cloned();
         let claim = claim.map_or_else(|| "-".to_owned(), |id| id.to_string());
-        self.told("numad", &request, nodes, result.as_ref().err(), &claim, peer, started);
+        let rules = Some(options.version);
+        self.told("numad", &request, rules, nodes, result.as_ref().err(), &claim, peer, started);
         (Told { result, lines: notes.take_all() }, log.into_kept())
     }
 
@@ -209,6 +211,7 @@ impl Core {
         &self,
         what: &str,
         request: &str,
+        rules: Option<Version>,
         nodes: Option<String>,
         error: Option<&String>,
         claim: &str,
@@ -236,6 +239,9 @@ impl Core {
             ("claim", &claim),
             ("us", &us),
         ];
+        if let Some(version) = &rules {
+            fields.push(("version", version));
+        }
         if let Some(error) = &error {
             fields.push(("error", error));
         }

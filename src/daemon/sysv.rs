@@ -7,7 +7,9 @@
 //! ```
 //!
 //! Both versions of numad find a daemon by the same pid file and wait for it on a queue of their own. So the
-//! file exists only while both queues are served, and each client is answered as its own version answers.
+//! file exists only while the queues of all versions are served whose clients this host has (`found.rs`), and
+//! each client is answered as its own version answers. A queue that belongs to another user is tried again
+//! every few seconds.
 //!
 //! A real client that starts takes every message out of the queue, whoever it is for. So 64 threads wait in
 //! the queue, because the kernel hands a message directly to a waiting thread. An answer is sent again every
@@ -28,6 +30,7 @@
 
 mod answer;
 mod desk;
+mod found;
 #[cfg(fuzzing)]
 pub(super) mod fuzzing;
 mod line;
@@ -48,6 +51,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use placer_engine::policy::numad::Version;
 
 use self::desk::{Beat, Desk};
+use self::found::Found;
 use self::line::{Line, Now};
 use self::post::{Mail, Post};
 use self::receivers::{Arrived, Place};
@@ -55,11 +59,9 @@ use super::core::Core;
 use crate::numad::Options;
 use crate::numad::queue::ipc::Key;
 use crate::numad::queue::letters::Standing;
-use crate::numad::queue::pid_file::{PidFile, Taken};
 use crate::numad::queue::places::Places;
 use crate::numad::queue::{ipc, pid_file};
-use crate::settings::Level;
-use crate::settings::variables;
+use crate::settings::{Level, numad_version, variables};
 
 /// Messages that have been received and not been looked at.
 const MOST_ARRIVED: usize = 4096;
@@ -72,14 +74,19 @@ const DEAD: u64 = 10;
 /// How long a question that has been asked may take when the daemon ends, and its threads.
 const LAST_ANSWERS: Duration = Duration::from_millis(100);
 const LAST_THREADS: Duration = Duration::from_millis(150);
+/// The log's words where all queues are served and the pid file cannot be written.
+const NOT_FOUND: &str = "clients of numad's do not find this daemon";
 /// Lines about messages that were refused: so many in ten seconds.
 const TOLD: u64 = 10;
 
 /// The queues while they are served.
 #[derive(Debug)]
 pub(super) struct Queue {
+    core: Arc<Core>,
     served: Vec<Served>,
-    pid_file: Arc<Mutex<Option<PidFile>>>,
+    found: Arc<Found>,
+    /// The version that a daemon by numad's name was started as.
+    named: Option<Version>,
 }
 
 /// The queue of one version while it is served.
@@ -94,6 +101,8 @@ struct Served {
 struct Clients {
     versions: &'static [Version],
     pid_file: &'static Path,
+    /// The version that a daemon by numad's name was started as: without its queue it does not start.
+    named: Option<Version>,
 }
 
 /// What the queues have in common.
@@ -102,7 +111,7 @@ struct Common {
     core: Arc<Core>,
     pid: i32,
     standing: Arc<ArcSwap<Standing>>,
-    pid_file: Arc<Mutex<Option<PidFile>>>,
+    found: Arc<Found>,
 }
 
 /// What the threads of one queue share.
@@ -118,7 +127,7 @@ struct Shared {
     mail: Sender<Mail>,
     /// Clients whose question has been taken and not been answered.
     waiting: Mutex<BTreeSet<i32>>,
-    pid_file: Arc<Mutex<Option<PidFile>>>,
+    found: Arc<Found>,
     /// The desk's and the post's.
     beats: [Beat; 2],
     refused: Refused,
@@ -138,7 +147,8 @@ impl Common {
     #[cfg(any(test, fuzzing))]
     fn of_no_process(core: &Arc<Core>) -> Self {
         let (core, pid) = (Arc::clone(core), i32::MAX);
-        Self { core, pid, standing: Arc::default(), pid_file: Arc::default() }
+        let found = Arc::new(Found::new(Path::new("/nowhere/numad.pid"), BTreeSet::new()));
+        Self { core, pid, standing: Arc::default(), found }
     }
 }
 
@@ -183,24 +193,21 @@ impl Queue {
         if let Some(process) = pid_file::daemon(place) {
             return Err(lives(process.pid));
         }
+        let found = Arc::new(Found::new(place, needed(core, clients.named)));
         let common = Common {
             core: Arc::clone(core),
             pid: i32::try_from(std::process::id()).map_err(|e| e.to_string())?,
             standing: Arc::new(ArcSwap::from_pointee(standing)),
-            pid_file: Arc::default(),
+            found: Arc::clone(&found),
         };
-        let mut queue = Self { served: Vec::new(), pid_file: Arc::clone(&common.pid_file) };
+        let (core, named) = (Arc::clone(core), clients.named);
+        let mut queue = Self { core, served: Vec::new(), found, named };
         let begun = (|| {
             for &version in clients.versions {
-                queue.served.push(Served::open(&common, version)?);
+                queue.served.push(Served::open(&common, version, clients.named)?);
             }
             // Last, when clients that look for it are answered.
-            let file = PidFile::take(place).map_err(|taken| match taken {
-                Taken::By(process) => lives(process.pid),
-                Taken::Io(error) => format!("cannot write {}: {error}", place.display()),
-            })?;
-            *queue.pid_file.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
-            Ok(())
+            queue.found.begin()
         })();
         match begun {
             Ok(()) => Ok(queue),
@@ -211,9 +218,12 @@ impl Queue {
         }
     }
 
-    /// Is called after the settings were read anew.
+    /// Is called after the settings were read anew. Each answer goes by the newest; which version is in force
+    /// decides when clients find the daemon.
     pub(super) fn reload(&self) {
-        // Each answer goes by the newest.
+        if let Err(why) = self.found.need(needed(&self.core, self.named)) {
+            self.core.log().tell(Level::Error, NOT_FOUND, &[("why", &why)]);
+        }
     }
 
     /// Returns whether the threads that answer are alive; asked for the watchdog.
@@ -224,7 +234,7 @@ impl Queue {
     /// Ends it within 300 ms. Questions that were asked are answered; to clients that come later the kernel
     /// reports that there is no queue.
     pub(super) fn stop(self) {
-        put_away(&self.pid_file);
+        self.found.end();
         let (since, each) = (Instant::now(), &self.served);
         let idle = |one: &Served| one.shared.waiting(|waiting| waiting.is_empty());
         while !each.iter().all(idle) && since.elapsed() < LAST_ANSWERS {
@@ -241,15 +251,28 @@ impl Queue {
 }
 
 impl Served {
-    /// Makes a version's queue, and starts its threads.
+    /// Makes a version's queue, and starts its threads. A queue that cannot be ours is tried again later,
+    /// unless a daemon of that version was asked for.
     ///
-    /// Errors: the queue cannot be ours; there can be no more threads.
-    fn open(common: &Common, version: Version) -> Result<Self, String> {
-        let id = queue::open(Key::of(version)).map_err(|error| error.to_string())?;
+    /// Errors: that; there can be no more threads.
+    fn open(common: &Common, version: Version, named: Option<Version>) -> Result<Self, String> {
+        let now = match queue::open(Key::of(version)) {
+            Ok(id) => Now::At(id),
+            Err(error) if named == Some(version) => return Err(error.to_string()),
+            Err(error) => {
+                let needed = common.found.needs(version);
+                let level = if needed { Level::Error } else { Level::Warning };
+                let fields: [(&str, &dyn Display); 2] = [("version", &version), ("why", &error)];
+                common.core.log().tell(level, "clients of numad's are not answered", &fields);
+                Now::Away
+            }
+        };
         let (arrivals, arrived) = bounded(MOST_ARRIVED);
         let (mail, inbox) = bounded(MOST_JOBS);
-        let shared = Shared::new(common, version, Line::new(id), arrivals, mail);
+        let shared = Shared::new(common, version, Line::new(now), arrivals, mail);
         let mut served = Self { shared, receivers: Vec::new() };
+        // Before its threads, which may find out that it is lost.
+        served.shared.set_served(matches!(now, Now::At(_)));
         match served.start(Arc::clone(&common.standing), arrived, inbox) {
             Ok(()) => Ok(served),
             Err(error) => {
@@ -311,15 +334,25 @@ fn clients(core: &Core, named: Option<Version>) -> Result<Clients, &'static str>
     }
     if nix::unistd::geteuid().is_root() {
         let versions = &[Version::V2015, Version::V2025];
-        return Ok(Clients { versions, pid_file: Places::host().pid_file });
+        return Ok(Clients { versions, pid_file: Places::host().pid_file, named });
     }
     match named {
         Some(Version::V2025) => Ok(Clients {
             versions: &[Version::V2025],
             pid_file: Places::of(Version::V2025).pid_file,
+            named,
         }),
         Some(Version::V2015) | None => Err("they look for a daemon of root's"),
     }
+}
+
+/// Returns the versions whose clients can be on this host.
+fn needed(core: &Core, named: Option<Version>) -> BTreeSet<Version> {
+    if !nix::unistd::geteuid().is_root() {
+        return named.into_iter().collect();
+    }
+    let in_force = named.unwrap_or_else(|| core.settings().numad_version());
+    [Some(in_force), numad_version::installed()].into_iter().flatten().collect()
 }
 
 fn lives(pid: i32) -> String {
@@ -343,7 +376,7 @@ impl Shared {
             arrivals,
             mail,
             waiting: Mutex::default(),
-            pid_file: Arc::clone(&common.pid_file),
+            found: Arc::clone(&common.found),
             beats: [Beat::new(), Beat::new()],
             refused: Refused { since: Instant::now(), count: 0.into(), told: 0.into() },
         })
@@ -387,12 +420,10 @@ impl Shared {
         }
     }
 
-    /// Removes the pid file: clients of either version find no daemon from now on.
-    fn put_away_pid_file(&self) {
-        put_away(&self.pid_file);
+    /// Notes that the queue is served from now on, or no longer, and so whether clients find the daemon.
+    fn set_served(&self, served: bool) {
+        if let Err(why) = self.found.set_served(self.version, served) {
+            self.tell(Level::Error, NOT_FOUND, &[("why", &why)]);
+        }
     }
-}
-
-fn put_away(pid_file: &Mutex<Option<PidFile>>) {
-    *pid_file.lock().unwrap_or_else(PoisonError::into_inner) = None;
 }

@@ -1,7 +1,7 @@
 //! numad's log: the same lines in the same file.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -90,30 +90,33 @@ impl Log {
     }
 }
 
-/// Opens a log file of the caller's own for appending, with mode 0660 for the version of 2025. `None` if it
-/// belongs to another user, is not a regular file, has a second name (a hard link to a file elsewhere), or
-/// cannot be opened.
+/// Opens a log file of the caller's own for appending. `None` if it belongs to another user, is not a regular
+/// file, has a second name (a hard link to a file elsewhere), or cannot be opened.
+///
+/// The version of 2025 gives its log mode 0660 whatever the umask. Here a log that exists loses rights of
+/// others by that and never gains any.
 pub fn open(path: &Path, version: Version) -> Option<File> {
-    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     let mode = match version {
         Version::V2015 => 0o640,
         Version::V2025 => 0o660,
     };
-    let file = File::options()
-        .append(true)
-        .create(true)
-        .mode(mode)
-        .custom_flags(flags.bits())
-        .open(path)
-        .ok()?;
+    let mut options = File::options();
+    options.append(true).mode(mode).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits());
+    let (file, is_new) = match options.clone().create_new(true).open(path) {
+        Ok(file) => (file, true),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => (options.open(path).ok()?, false),
+        Err(_) => return None,
+    };
     let meta = file.metadata().ok()?;
     let ours = meta.uid() == nix::unistd::geteuid().as_raw() && meta.nlink() == 1;
     if !(meta.is_file() && ours) {
         return None;
     }
-    // Whatever the mode and the umask were. A log that keeps its mode is still a log.
-    if version == Version::V2025 && meta.mode() & 0o777 != mode {
-        let _ = file.set_permissions(PermissionsExt::from_mode(mode));
+    let found = meta.mode() & 0o7777;
+    let wanted = if is_new { mode } else { found & mode };
+    // A log that keeps its mode is still a log.
+    if version == Version::V2025 && found != wanted {
+        let _ = file.set_permissions(PermissionsExt::from_mode(wanted));
     }
     Some(file)
 }
@@ -123,21 +126,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_version_of_2025_gives_its_log_mode_0660() {
+    fn a_new_log_of_2025_has_mode_0660_and_an_existing_one_never_gains_rights() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("numad.log");
-        let mode = || std::fs::metadata(&path).expect("a log").mode() & 0o777;
-        for before in [None, Some(0o600), Some(0o666)] {
-            if let Some(before) = before {
-                std::fs::set_permissions(&path, PermissionsExt::from_mode(before)).expect("set");
-            }
-            assert!(open(&path, Version::V2025).is_some());
-            assert_eq!(mode(), 0o660, "{before:?}");
+        let set = |mode| std::fs::set_permissions(&path, PermissionsExt::from_mode(mode));
+        let opened = |version| {
+            assert!(open(&path, version).is_some());
+            std::fs::metadata(&path).expect("a log").mode() & 0o7777
+        };
+        assert_eq!(opened(Version::V2025), 0o660, "a new one, whatever the umask");
+        for (before, after) in
+            [(0o600, 0o600), (0o640, 0o640), (0o666, 0o660), (0o4755, 0o640), (0o664, 0o660)]
+        {
+            set(before).expect("set");
+            assert_eq!(opened(Version::V2025), after, "{before:o}");
+            set(before).expect("set");
+            assert_eq!(opened(Version::V2015), before, "that of 2015 leaves it as it is");
         }
-        // That of 2015 leaves it as it is.
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("set");
-        assert!(open(&path, Version::V2015).is_some());
-        assert_eq!(mode(), 0o600);
     }
 
     #[test]

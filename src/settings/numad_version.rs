@@ -1,7 +1,7 @@
 //! The version of numad that placer replaces.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
@@ -15,6 +15,8 @@ use super::variables;
 const VARIABLE: &str = "PLACER_NUMAD_VERSION";
 /// Where the package puts the program that it stands in for.
 const DIVERTED: &str = "/usr/bin/numad.distrib";
+/// Where it is without the package.
+const INSTALLED: &str = "/usr/bin/numad";
 /// The programs have 60 KiB; a larger one is none of them.
 const LONGEST_PROGRAM: u64 = 1 << 20;
 /// Programs from this day on answer as that of 2025 does.
@@ -55,6 +57,11 @@ impl NumadVersion {
     }
 }
 
+/// Returns the version of the real numad that is installed beside placer under its own name.
+pub(crate) fn installed() -> Option<Version> {
+    version_of(Path::new(INSTALLED))
+}
+
 /// Returns the version of a numad's program file; `None`: there is none, or it is not a file that only
 /// root can have written.
 fn version_of(path: &Path) -> Option<Version> {
@@ -62,23 +69,26 @@ fn version_of(path: &Path) -> Option<Version> {
     let file = File::options().read(true).custom_flags(flags.bits()).open(path).ok()?;
     let meta = file.metadata().ok()?;
     let trusted = meta.uid() == 0 && meta.mode() & 0o022 == 0;
-    if trusted { version_in_file(file) } else { None }
+    if trusted { version_in_file(file).ok()? } else { None }
 }
 
-/// Returns the version of the program that a process runs, whose file it can be trusted to have chosen.
-pub(crate) fn version_of_program(path: &Path) -> Option<Version> {
+/// Returns the version of the program that a process runs, whose file it can be trusted to have chosen. `None`:
+/// it is not a numad.
+///
+/// Errors: the file cannot be read, which takes the rights of the process's user.
+pub(crate) fn version_of_program(path: &Path) -> io::Result<Option<Version>> {
     let flags = OFlag::O_NONBLOCK;
-    version_in_file(File::options().read(true).custom_flags(flags.bits()).open(path).ok()?)
+    version_in_file(File::options().read(true).custom_flags(flags.bits()).open(path)?)
 }
 
-fn version_in_file(file: File) -> Option<Version> {
-    let meta = file.metadata().ok()?;
+fn version_in_file(file: File) -> io::Result<Option<Version>> {
+    let meta = file.metadata()?;
     if !meta.is_file() || meta.len() > LONGEST_PROGRAM {
-        return None;
+        return Ok(None);
     }
     let mut program = Vec::new();
-    file.take(LONGEST_PROGRAM).read_to_end(&mut program).ok()?;
-    version_in(&program)
+    file.take(LONGEST_PROGRAM).read_to_end(&mut program)?;
+    Ok(version_in(&program))
 }
 
 /// Finds the text that a numad prints as its version: a date between NUL bytes, in the newer program

@@ -44,19 +44,11 @@ pub(crate) fn shared(what: &str) -> Option<PathBuf> {
     None
 }
 
-/// Returns the directory of the files of numad 2025, which `ci/deps test` fetches. `None` where it cannot be
-/// had. The test needs `numad_2025`.
-pub(crate) fn root_of_2025() -> Option<PathBuf> {
+/// Returns the directory of the files of numad 2025, which `ci/deps test` fetches. The test needs `numad_2025`.
+pub(crate) fn root_of_2025() -> PathBuf {
     let output = run(Command::new(project().join("ci/numad-2025")).arg("--root"));
-    let (root, why) = (text(&output.stdout), text(&output.stderr));
-    match output.status.code() {
-        Some(0) => Some(PathBuf::from(root.trim_end())),
-        Some(3) => {
-            testkit::require::does_not_apply(why.trim_end());
-            None
-        }
-        _ => panic!("{why}"),
-    }
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    PathBuf::from(text(&output.stdout).trim_end())
 }
 
 /// The settings that are shipped: every one with its built-in value.

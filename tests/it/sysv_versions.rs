@@ -46,6 +46,10 @@ fn each_version_asks_on_its_own_queue_and_gets_its_own_answer() {
                 assert_eq!(our_numad_of(version, &["-w", "0:500"]).0, nodes, "{version}");
             }
         }
+        for (version, _) in CHOICES {
+            let answers = daemon.lines(&format!(" version={version}")).len();
+            assert_eq!(answers, 6, "the log names the version that answered");
+        }
         daemon.signal("TERM");
         wait_for("its end", || daemon.has_ended());
         for (version, _) in CHOICES {
@@ -115,8 +119,8 @@ fn what_one_version_sets_counts_for_the_clients_of_both() {
 
 #[needs(root, namespaces, numad, python3)]
 #[test]
-fn without_both_queues_no_client_finds_the_daemon() {
-    inside("sysv_versions::without_both_queues_no_client_finds_the_daemon", || {
+fn without_a_queue_that_the_host_needs_no_client_finds_the_daemon() {
+    inside("sysv_versions::without_a_queue_that_the_host_needs_no_client_finds_the_daemon", || {
         for (version, key) in [("2015", "0xdeadbeef"), ("2025", "0xaddaadda")] {
             let make = ["--of", version, "--uid", "1000", "make", "666"];
             assert!(stranger(&make).status.success());
@@ -128,9 +132,15 @@ fn without_both_queues_no_client_finds_the_daemon() {
             for (version, _) in CHOICES {
                 assert_eq!(our_numad_of(version, &["-w", "1:1"]).2, Some(0), "{version}");
             }
+            // It is tried again.
+            assert!(stranger(&["--of", version, "remove"]).status.success(), "it was not ours");
+            wait_for("the pid file", || pid_file().is_some());
+            for (version, _) in CHOICES {
+                let told = client(version, &daemon, &["w:0:1"]);
+                assert!(told.starts_with("True w 0 0 "), "{version}: {told}");
+            }
             daemon.signal("TERM");
             wait_for("its end", || daemon.has_ended());
-            assert!(stranger(&["--of", version, "remove"]).status.success(), "it was not ours");
         }
     });
 }
@@ -145,17 +155,41 @@ fn a_queue_that_changes_hands_hides_the_daemon_from_both_versions() {
         wait_for("no pid file", || pid_file().is_none());
         // A client of the other version that has found it before is still answered.
         assert!(client("2015", &daemon, &["w:0:1"]).starts_with("True w 0 0 "));
+        assert!(stranger(&["--of", "2025", "give", "0"]).status.success());
+        wait_for("the pid file", || pid_file().is_some());
+        assert!(client("2025", &daemon, &["w:0:1"]).starts_with("True w 0 0 "));
     });
+}
+
+/// This host has the numad of 2015 alone: clients of 2025 cannot ask in vain.
+#[needs(root, namespaces, numad, python3)]
+#[test]
+fn a_strangers_queue_of_the_other_version_does_not_hide_the_daemon() {
+    inside(
+        "sysv_versions::a_strangers_queue_of_the_other_version_does_not_hide_the_daemon",
+        || {
+            put_two_nodes();
+            assert!(stranger(&["--of", "2025", "--uid", "1000", "make", "666"]).status.success());
+            let daemon = Daemon::start_with("[numad]\nversion = \"2015\"\n");
+            assert_eq!(daemon.lines("remove it with: ipcrm -Q 0xaddaadda").len(), 1);
+            let [(_, of_2015), (_, of_2025)] = CHOICES;
+            assert_eq!(client("2015", &daemon, &["w:0:500"]), answer(of_2015));
+            assert_eq!(our_numad_of("2015", &["-w", "0:500"]).0, of_2015);
+            assert_eq!(our_numad_of("2025", &["-w", "0:500"]).0, of_2025, "by placer's socket");
+            assert!(stranger(&["--of", "2025", "remove"]).status.success());
+            wait_for("another queue", || daemon.lines("was made anew").len() == 1);
+            assert_eq!(client("2025", &daemon, &["w:0:500"]), answer(of_2025));
+        },
+    );
 }
 
 #[needs(root, namespaces, numad, numad_2025, python3)]
 #[test]
 fn forty_clients_of_each_version_at_once_three_times() {
     inside("sysv_versions::forty_clients_of_each_version_at_once_three_times", || {
-        let Some(newer) = Real::of_2025() else { return };
         put_two_nodes();
         let daemon = Daemon::start();
-        let versions = [Real::of_2015(), newer];
+        let versions = [Real::of_2015(), Real::of_2025()];
         let rounds = std::env::var("PLACER_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(3);
         for round in 0..rounds {
             let clients: Vec<_> = (0..80)
@@ -183,9 +217,7 @@ fn forty_clients_of_each_version_at_once_three_times() {
 #[test]
 fn every_letter_of_a_real_client_of_2025() {
     inside("sysv_versions::every_letter_of_a_real_client_of_2025", || {
-        if let Some(real) = Real::of_2025() {
-            every_letter_of(&real);
-        }
+        every_letter_of(&Real::of_2025());
     });
 }
 
@@ -193,9 +225,7 @@ fn every_letter_of_a_real_client_of_2025() {
 #[test]
 fn every_letter_to_the_daemon_of_2025() {
     inside("sysv_versions::every_letter_to_the_daemon_of_2025", || {
-        if let Some(real) = Real::of_2025() {
-            every_letter_to(&real, "2025");
-        }
+        every_letter_to(&Real::of_2025(), "2025");
     });
 }
 
@@ -212,9 +242,7 @@ fn our_client_as_2025_asks_the_daemon_of_2015() {
 #[test]
 fn our_client_as_2015_asks_the_daemon_of_2025() {
     inside("sysv_versions::our_client_as_2015_asks_the_daemon_of_2025", || {
-        if let Some(real) = Real::of_2025() {
-            every_letter_to(&real, "2015");
-        }
+        every_letter_to(&Real::of_2025(), "2015");
     });
 }
 
@@ -223,7 +251,7 @@ fn our_client_as_2015_asks_the_daemon_of_2025() {
 #[test]
 fn a_daemon_that_a_loader_runs_is_found() {
     inside("sysv_versions::a_daemon_that_a_loader_runs_is_found", || {
-        let Some(root) = common::root_of_2025() else { return };
+        let root = common::root_of_2025();
         let library = root.join("usr/lib/x86_64-linux-gnu");
         let path = |path: &std::path::Path| path.to_str().expect("a path").to_owned();
         let loader = path(&library.join("ld-linux-x86-64.so.2"));
@@ -245,7 +273,7 @@ fn a_daemon_that_a_loader_runs_is_found() {
 #[test]
 fn clients_of_2025_are_released_when_the_daemon_ends_or_is_killed() {
     inside("sysv_versions::clients_of_2025_are_released_when_the_daemon_ends_or_is_killed", || {
-        let Some(real) = Real::of_2025() else { return };
+        let real = Real::of_2025();
         for signal in ["KILL", "TERM"] {
             let mut daemon = Daemon::start();
             daemon.signal("STOP");
@@ -266,7 +294,7 @@ fn clients_of_2025_are_released_when_the_daemon_ends_or_is_killed() {
 #[test]
 fn no_client_of_ours_waits_for_ever() {
     inside("sysv_versions::no_client_of_ours_waits_for_ever", || {
-        let Some(real) = Real::of_2025() else { return };
+        let real = Real::of_2025();
         assert_eq!(real.numad(&["-i", "15"]).1, Some(0));
         wait_for("numad", || pid_file().is_some_and(|text| text.ends_with('\n')));
         wait_for("its queue", || stranger(&["--of", "2025", "count"]).status.success());
@@ -319,8 +347,19 @@ impl User {
 
     /// Runs placer by numad's name. Returns stdout, stderr and the status.
     fn numad(&self, version: &str, args: &[&str]) -> (String, String, Option<i32>) {
+        self.numad_of_group(1000, version, args)
+    }
+
+    /// The same, with the rights of a group.
+    fn numad_of_group(
+        &self,
+        group: u32,
+        version: &str,
+        args: &[&str],
+    ) -> (String, String, Option<i32>) {
         let mut command = Command::new("timeout");
-        command.args(["60", "setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", "--"]);
+        let group = format!("--regid={group}");
+        command.args(["60", "setpriv", "--reuid=1000", &group, "--clear-groups", "--"]);
         command.args(["/run/program/placer", "numad"]).args(args).env_remove("PLACER_STATE_DIR");
         command.env("PLACER_CONFIG", "/run/placer.toml").env("PLACER_NUMAD_VERSION", version);
         let output = common::run(command.env("XDG_RUNTIME_DIR", "/run/of-1000"));
@@ -407,6 +446,41 @@ fn a_user_can_be_the_daemon_of_2025_for_itself() {
         let (_, errors, status) = user.numad("2015", &["-i", "15"]);
         assert!(errors.contains("they look for a daemon of root's"), "{errors}");
         assert_eq!(status, Some(1));
+    });
+}
+
+/// Of root's process a member of group root may not read the program, and may use the queue.
+#[needs(root, namespaces, numad, numad_2025, python3, setpriv)]
+#[test]
+fn a_client_of_group_root_finds_the_queue_of_either_version() {
+    inside("sysv_versions::a_client_of_group_root_finds_the_queue_of_either_version", || {
+        let user = User::new();
+        for (runs, other) in [("2015", "2025"), ("2025", "2015")] {
+            let real = if runs == "2015" { Real::of_2015() } else { Real::of_2025() };
+            assert_eq!(real.numad(&["-i", "15"]).1, Some(0), "{runs}");
+            wait_for("numad", || pid_file().is_some_and(|text| text.ends_with('\n')));
+            wait_for("its queue", || stranger(&["--of", runs, "count"]).status.success());
+            let log = || std::fs::read_to_string("/var/log/numad.log").unwrap_or_default();
+            let answers = || log().matches("advice for 0 CPUs and 7 MBs").count();
+            // Without a queue of the other version, and with one that a daemon has left.
+            for left in [false, true] {
+                if left {
+                    assert!(stranger(&["--of", other, "make", "660"]).status.success());
+                }
+                for version in [runs, other] {
+                    let before = answers();
+                    let (nodes, errors, status) = user.numad_of_group(0, version, &["-w", "0:7"]);
+                    let answered = (nodes.is_empty(), errors.as_str(), status);
+                    assert_eq!(answered, (false, "", Some(0)), "{runs} {left} {version}");
+                    assert_eq!(answers(), before + 1, "{runs} {left} {version}: {}", log());
+                }
+            }
+            assert_eq!(user.numad_of_group(0, other, &["-i", "0"]).2, Some(0));
+            wait_for("its end", || pid_file().is_none());
+            for version in [runs, other] {
+                stranger(&["--of", version, "remove"]);
+            }
+        }
     });
 }
 

@@ -22,7 +22,7 @@ pub use versions::{choose, choose_by_steps};
 use crate::ids::NodeId;
 
 /// Which numad: both call themselves 0.5, and they answer differently.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Version {
     /// 20150602, as in Debian 12 and most distributions of its time.
     V2015,

@@ -11,6 +11,8 @@ pub(crate) enum Now {
     At(Id),
     /// It was removed; another one is being made.
     Lost,
+    /// It cannot be ours for now: it is another user's.
+    Away,
     /// There is none any more.
     Off,
 }
@@ -23,14 +25,14 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    pub(crate) fn new(id: Id) -> Self {
-        Self { now: Mutex::new(Now::At(id)), changed: Condvar::new() }
+    pub(crate) fn new(now: Now) -> Self {
+        Self { now: Mutex::new(now), changed: Condvar::new() }
     }
 
     /// Returns the line of a queue that is no more.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn off() -> Self {
-        Self { now: Mutex::new(Now::Off), changed: Condvar::new() }
+        Self::new(Now::Off)
     }
 
     fn lock(&self) -> MutexGuard<'_, Now> {
@@ -44,11 +46,11 @@ impl Line {
 
     /// Waits until there is a queue. `None`: there will be none.
     pub(crate) fn wait(&self) -> Option<Id> {
-        let lost = |now: &mut Now| *now == Now::Lost;
+        let lost = |now: &mut Now| matches!(now, Now::Lost | Now::Away);
         let now = self.changed.wait_while(self.lock(), lost);
         match *now.unwrap_or_else(PoisonError::into_inner) {
             Now::At(id) => Some(id),
-            Now::Lost | Now::Off => None,
+            Now::Lost | Now::Away | Now::Off => None,
         }
     }
 

@@ -51,6 +51,8 @@ const TOLD: Duration = Duration::from_secs(10);
 const CHECKED: Duration = Duration::from_secs(1);
 /// Between two queues that were removed.
 const REMADE: Duration = Duration::from_millis(100);
+/// Between two tries to have a queue that was another user's.
+const RETRIED: Duration = Duration::from_secs(5);
 
 /// Returns how long to wait before an answer of that age is put in again.
 fn pause(age: Duration) -> Duration {
@@ -84,6 +86,7 @@ pub(crate) struct Post {
     sweep: Instant,
     check: Instant,
     made: Instant,
+    retry: Instant,
     told: Option<Instant>,
     foreign: usize,
 }
@@ -97,6 +100,7 @@ impl Post {
             sweep: now,
             check: now,
             made: now,
+            retry: now + RETRIED,
             told: None,
             foreign: 0,
         }
@@ -120,9 +124,10 @@ impl Post {
             match self.shared.line.now() {
                 Now::At(_) => {}
                 Now::Lost => self.reopen(),
-                Now::Off => {
+                Now::Away | Now::Off => {
                     self.waiting.clear();
                     self.sweep = Instant::now() + IDLE;
+                    self.try_again();
                 }
             }
         }
@@ -209,7 +214,7 @@ impl Post {
         match queue::check(self.shared.key(), id) {
             Ok(Shape::Right) => {}
             Ok(Shape::Wrong) | Err(NoQueue::Refused(..)) => _ = self.shared.line.lose(id),
-            Err(foreign) => self.off(&foreign),
+            Err(foreign) => self.away(&foreign),
         }
     }
 
@@ -218,23 +223,35 @@ impl Post {
         let rest = REMADE.saturating_sub(self.made.elapsed());
         std::thread::sleep(rest);
         self.made = Instant::now();
-        let key = self.shared.key();
-        match queue::reopen(key) {
-            Ok(id) => {
-                self.shared.line.set(Now::At(id));
-                self.shared.tell(
-                    Level::Notice,
-                    "numad's message queue was made anew",
-                    &[("queue", &key)],
-                );
-            }
-            Err(error) => self.off(&error),
+        match queue::reopen(self.shared.key()) {
+            Ok(id) => self.on(id),
+            Err(error) => self.away(&error),
         }
     }
 
-    fn off(&mut self, error: &NoQueue) {
-        self.shared.line.set(Now::Off);
-        self.shared.put_away_pid_file();
+    /// Tries to have a queue that was another user's, now and then, without a word where it still is.
+    fn try_again(&mut self) {
+        let now = Instant::now();
+        if self.shared.line.now() != Now::Away || now < self.retry {
+            return;
+        }
+        self.retry = now + RETRIED;
+        if let Ok(id) = queue::reopen(self.shared.key()) {
+            self.on(id);
+        }
+    }
+
+    fn on(&self, id: Id) {
+        self.shared.line.set(Now::At(id));
+        let fields: [(&str, &dyn std::fmt::Display); 1] = [("queue", &self.shared.key())];
+        self.shared.tell(Level::Notice, "numad's message queue was made anew", &fields);
+        self.shared.set_served(true);
+    }
+
+    fn away(&mut self, error: &NoQueue) {
+        self.shared.line.set(Now::Away);
+        self.retry = Instant::now() + RETRIED;
+        self.shared.set_served(false);
         let fields: [(&str, &dyn std::fmt::Display); 1] = [("why", error)];
         self.shared.tell(Level::Error, "clients of numad's are no longer answered", &fields);
     }

@@ -2,6 +2,7 @@
 //!
 //! It speaks as numad's does, on the queue of the version that runs, with three differences: it leaves
 //! others' messages in the queue, it believes only the daemon's own user, and it waits for a limited time.
+//! Where the version is not known it tries both queues.
 
 use std::fmt;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -78,14 +79,23 @@ impl Daemon {
     ///
     /// Errors: the queue cannot be used.
     pub fn tell(&self, options: &Options) -> Result<(), NoAnswer> {
-        let given = |letter: &&u8| options.given.contains(letter);
-        let mut orders = ORDER.iter().filter(given).peekable();
-        if orders.peek().is_none() {
+        if !ORDER.iter().any(|letter| options.given.contains(letter)) {
             return Ok(());
         }
-        let id = self.queue()?;
         let deadline = Instant::now() + PATIENCE;
-        for &letter in orders {
+        // To each queue that may be the daemon's: nobody reads the other.
+        let mut sent = Err(NoAnswer::Silent);
+        for id in self.queues()? {
+            let one = self.tell_on(id, options, deadline);
+            if sent.is_err() {
+                sent = one;
+            }
+        }
+        sent
+    }
+
+    fn tell_on(&self, id: Id, options: &Options, deadline: Instant) -> Result<(), NoAnswer> {
+        for &letter in ORDER.iter().filter(|letter| options.given.contains(letter)) {
             let (first, second) = arguments(options, letter);
             self.send(id, &Message::new(own_pid(), letter, first, second), deadline)?;
         }
@@ -97,21 +107,33 @@ impl Daemon {
     ///
     /// Errors: no answer within [`PATIENCE`].
     pub fn ask(&self, advice: Advice) -> Result<NodeSet, NoAnswer> {
-        let id = self.queue()?;
+        let queues = self.queues()?;
+        let patience = PATIENCE / u32::try_from(queues.len()).unwrap_or(1).max(1);
+        let mut answer = Err(NoAnswer::Silent);
+        for id in queues {
+            answer = self.ask_on(id, advice, patience);
+            if answer.is_ok() {
+                break;
+            }
+        }
+        answer
+    }
+
+    fn ask_on(&self, id: Id, advice: Advice, patience: Duration) -> Result<NodeSet, NoAnswer> {
         let own = own_pid();
         ipc::discard(id, Whose::Of(own), LEFT_OVER);
         let answers = self.listen(id)?;
         let question =
             Message::new(own, b'w', i64::from(advice.cpus_hundredths), i64::from(advice.megabytes));
         let since = Instant::now();
-        let mut again = AGAIN.iter().copied().chain([PATIENCE]);
-        self.send(id, &question, since + PATIENCE)?;
+        let mut again = AGAIN.iter().copied().filter(|&at| at < patience).chain([patience]);
+        self.send(id, &question, since + patience)?;
         let answer = loop {
             let Some(next) = again.next() else { break Err(NoAnswer::Silent) };
             match answers.recv_timeout(next.saturating_sub(since.elapsed())) {
                 Ok(text) => break nodes(&text),
-                Err(RecvTimeoutError::Timeout) if next < PATIENCE => {
-                    self.send(id, &question, since + PATIENCE)?;
+                Err(RecvTimeoutError::Timeout) if next < patience => {
+                    self.send(id, &question, since + patience)?;
                 }
                 Err(_) => break Err(NoAnswer::Silent),
             }
@@ -120,15 +142,44 @@ impl Daemon {
         answer
     }
 
-    /// Returns the queue of the version that runs, if only the daemon can answer on it. placer's daemon
-    /// serves both.
-    fn queue(&self) -> Result<Id, NoAnswer> {
-        let key = Key::of(self.process.version().unwrap_or(self.looked));
-        let id = ipc::find(key).map_err(NoAnswer::Io)?.ok_or(NoAnswer::NoQueue(key))?;
-        let stat = ipc::stat(id).map_err(|error| match error {
+    /// Returns the versions on whose queue the daemon may answer. placer's serves both; of another user's
+    /// process the program cannot be read.
+    fn versions(&self) -> Vec<Version> {
+        match self.process.version() {
+            Ok(version) => vec![version.unwrap_or(self.looked)],
+            Err(_) => {
+                let others = [Version::V2015, Version::V2025];
+                let others = others.into_iter().filter(|&version| version != self.looked);
+                [self.looked].into_iter().chain(others).collect()
+            }
+        }
+    }
+
+    /// Returns the queues on which only the daemon can answer.
+    ///
+    /// Errors: why there is none, of the likeliest version.
+    fn queues(&self) -> Result<Vec<Id>, NoAnswer> {
+        let mut usable = Vec::new();
+        let mut unusable = None;
+        for version in self.versions() {
+            match self.queue(Key::of(version)) {
+                Ok(id) => usable.push(id),
+                Err(why) => unusable = unusable.or(Some(why)),
+            }
+        }
+        match unusable {
+            Some(why) if usable.is_empty() => Err(why),
+            _ => Ok(usable),
+        }
+    }
+
+    fn queue(&self, key: Key) -> Result<Id, NoAnswer> {
+        let denied = |error| match error {
             Errno::EACCES => NoAnswer::NotAllowed,
             other => NoAnswer::Io(other),
-        })?;
+        };
+        let id = ipc::find(key).map_err(denied)?.ok_or(NoAnswer::NoQueue(key))?;
+        let stat = ipc::stat(id).map_err(denied)?;
         let user = user_of(self.process.pid).ok_or(NoAnswer::Silent)?;
         match stat.uids.iter().find(|&&uid| uid != user) {
             Some(&other) => Err(NoAnswer::Foreign(other)),

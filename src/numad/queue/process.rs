@@ -51,9 +51,10 @@ impl Process {
         !self.ended && (by_name || self.loaded().is_some())
     }
 
-    /// Returns the version of the real numad that runs in it. `None`: it is another program, or its program
-    /// file may not be read.
-    pub(crate) fn version(&self) -> Option<Version> {
+    /// Returns the version of the real numad that runs in it. `None`: it is another program, as placer is.
+    ///
+    /// Errors: its program file may not be read, as for a process of another user.
+    pub(crate) fn version(&self) -> io::Result<Option<Version>> {
         let exe = PathBuf::from(format!("/proc/{}/exe", self.pid));
         version_of_program(&self.loaded().unwrap_or(exe))
     }

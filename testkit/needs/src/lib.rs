@@ -10,8 +10,9 @@
 //!
 //! libtest has no way to report a running test as ignored, so the machine is probed when the test is
 //! compiled: build and run tests as the same user, on the same machine. Under `PLACER_REQUIRE=all`, which
-//! `.ci/run` sets, no test is ignored, and one that lacks something fails when it runs. A change of
-//! `PLACER_REQUIRE` or `PATH` recompiles the tests; so does an installation by `ci/deps test`.
+//! `.ci/run` sets, a test that lacks something fails when it runs. Only what a machine cannot have (another
+//! processor, say) is a reason to ignore a test there too. A change of `PLACER_REQUIRE` or `PATH` recompiles the
+//! tests; so does an installation by `ci/deps test`.
 
 mod probe;
 
@@ -19,12 +20,14 @@ use std::fmt::Write;
 
 use proc_macro::{TokenStream, TokenTree};
 
+use self::probe::{Found, Need};
+
 /// Marks the test that follows as ignored if this machine lacks one of the needs listed, by their names in
 /// `probe.rs`. To be written above `#[test]`.
 #[proc_macro_attribute]
 pub fn needs(names: TokenStream, test: TokenStream) -> TokenStream {
     let required = std::env::var_os("PLACER_REQUIRE").is_some_and(|value| value == "all");
-    let written = parse_names(names).and_then(|names| attributes(&names, required, probe::is_met));
+    let written = parse_names(names).and_then(|names| attributes(&names, required, probe::find));
     let mut tokens = match written.as_deref().map(str::parse::<TokenStream>) {
         Ok(Ok(tokens)) => tokens,
         Ok(Err(error)) => return compile_error(&error.to_string()),
@@ -52,21 +55,30 @@ fn parse_names(tokens: TokenStream) -> Result<Vec<String>, String> {
 }
 
 /// Returns what is written above the test: items that make the compiler track the environment, and the
-/// attribute `ignore` if a need is not met. Nothing is probed if everything is `required`.
+/// attribute `ignore` if a need is not met. If everything is `required`, only what some machines cannot have is
+/// probed.
 fn attributes(
     names: &[String],
     required: bool,
-    is_met: impl Fn(&'static probe::Need) -> bool,
+    find: impl Fn(&'static Need) -> Found,
 ) -> Result<String, String> {
     if names.is_empty() {
         return Err("expected at least one need".to_owned());
     }
-    let mut missing = Vec::new();
+    let (mut missing, mut installable) = (Vec::new(), false);
     for name in names {
         let need = probe::NEEDS.iter().find(|need| need.name == name);
         let need = need.ok_or_else(|| format!("unknown need {name}: see testkit/needs"))?;
-        if !required && !is_met(need) {
-            missing.push(need);
+        if required && !need.is_not_for_all() {
+            continue;
+        }
+        match find(need) {
+            Found::CannotBeHad(reason) => missing.push(format!("{} ({reason})", need.what)),
+            Found::Missing if !required => {
+                installable |= need.is_installed();
+                missing.push(need.what.to_owned());
+            }
+            Found::Here | Found::Missing => {}
         }
     }
     let mut written = String::new();
@@ -78,10 +90,8 @@ fn attributes(
         );
     }
     if !missing.is_empty() {
-        let list: Vec<&str> = missing.iter().map(|need| need.what).collect();
-        let hint =
-            if missing.iter().any(|need| need.is_installed()) { " (make deps-test)" } else { "" };
-        let _ = write!(written, "#[ignore = {:?}]", format!("needs {}{hint}", list.join(", ")));
+        let hint = if installable { " (make deps-test)" } else { "" };
+        let _ = write!(written, "#[ignore = {:?}]", format!("needs {}{hint}", missing.join(", ")));
     }
     Ok(written)
 }
@@ -96,7 +106,12 @@ mod tests {
 
     fn written(names: &[&str], required: bool, met: &[&str]) -> Result<String, String> {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-        let written = attributes(&names, required, |need| met.contains(&need.name))?;
+        let found = |need: &Need| match need.name {
+            "numad_2025" => Found::CannotBeHad("for x86-64".to_owned()),
+            name if met.contains(&name) => Found::Here,
+            _ => Found::Missing,
+        };
+        let written = attributes(&names, required, found)?;
         Ok(written.strip_prefix(TRACKED).expect("the environment is tracked").to_owned())
     }
 
@@ -114,6 +129,19 @@ mod tests {
         let names = ["root".to_owned(), "numad".to_owned()];
         let written = attributes(&names, true, |_| unreachable!("probed"));
         assert_eq!(written.as_deref(), Ok(TRACKED));
+    }
+
+    #[test]
+    fn what_a_machine_cannot_have_is_a_reason_everywhere() {
+        let reason = "#[ignore = \"needs numad 20251104 (for x86-64)\"]".to_owned();
+        for required in [false, true] {
+            assert_eq!(written(&["root", "numad_2025"], required, &["root"]), Ok(reason.clone()));
+        }
+        // Fetched and not fetched alike: the test fails where it is required.
+        let names = ["numad_2025".to_owned()];
+        for found in [Found::Here, Found::Missing] {
+            assert_eq!(attributes(&names, true, |_| found.clone()).as_deref(), Ok(TRACKED));
+        }
     }
 
     #[test]

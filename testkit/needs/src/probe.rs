@@ -28,9 +28,21 @@ enum Kind {
     RightBy(fn() -> bool),
     /// Any other thing `ci/deps test` installs.
     InstalledBy(fn() -> bool),
+    /// What this command has fetched, as its exit status says: 0 it is there, 3 this machine cannot have it,
+    /// for the reason on stderr.
+    FetchedBy(&'static [&'static str]),
 }
 
-use Kind::{File, InstalledBy, Program, Right, RightBy};
+use Kind::{FetchedBy, File, InstalledBy, Program, Right, RightBy};
+
+/// What a probe has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    Here,
+    Missing,
+    /// Missing, and nothing that could be installed changes that.
+    CannotBeHad(String),
+}
 
 const fn need(name: &'static str, what: &'static str, kind: Kind) -> Need {
     Need { name, what, kind }
@@ -68,7 +80,7 @@ pub(crate) static NEEDS: &[Need] = &[
     ),
     need("numactl", "numactl", Program(&["numactl"])),
     need("numad", "numad", Program(&["numad"])),
-    need("numad_2025", "numad 20251104", InstalledBy(|| succeeds(&[NUMAD_2025, "--root"]))),
+    need("numad_2025", "numad 20251104", FetchedBy(&[NUMAD_2025, "--root"])),
     need(
         "pid_namespaces",
         "the right to make PID namespaces",
@@ -103,24 +115,43 @@ pub(crate) static NEEDS: &[Need] = &[
 impl Need {
     /// Whether `ci/deps test` installs it.
     pub(crate) fn is_installed(&self) -> bool {
-        matches!(self.kind, Program(_) | File(_) | InstalledBy(_))
+        matches!(self.kind, Program(_) | File(_) | InstalledBy(_) | FetchedBy(_))
     }
 
-    fn probe(&self) -> bool {
-        match self.kind {
+    /// Whether there are machines that cannot have it.
+    pub(crate) fn is_not_for_all(&self) -> bool {
+        matches!(self.kind, FetchedBy(_))
+    }
+
+    fn probe(&self) -> Found {
+        let is_here = match self.kind {
             Program(names) => names.iter().any(|name| is_on_path(name)),
             File(path) => Path::new(path).is_file(),
             Right(command) => succeeds(command),
             RightBy(probe) | InstalledBy(probe) => probe(),
-        }
+            FetchedBy(command) => return fetched(command),
+        };
+        if is_here { Found::Here } else { Found::Missing }
     }
 }
 
 /// Whether this machine has it: probed once in a process of the compiler.
-pub(crate) fn is_met(need: &'static Need) -> bool {
-    static MET: Mutex<BTreeMap<&str, bool>> = Mutex::new(BTreeMap::new());
-    let mut met = MET.lock().unwrap_or_else(PoisonError::into_inner);
-    *met.entry(need.name).or_insert_with(|| need.probe())
+pub(crate) fn find(need: &'static Need) -> Found {
+    static FOUND: Mutex<BTreeMap<&str, Found>> = Mutex::new(BTreeMap::new());
+    let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+    found.entry(need.name).or_insert_with(|| need.probe()).clone()
+}
+
+fn fetched(command: &[&str]) -> Found {
+    let Some((program, words)) = command.split_first() else { return Found::Missing };
+    let Ok(output) = Command::new(program).args(words).stdin(Stdio::null()).output() else {
+        return Found::Missing;
+    };
+    match output.status.code() {
+        Some(0) => Found::Here,
+        Some(3) => Found::CannotBeHad(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        _ => Found::Missing,
+    }
 }
 
 fn is_on_path(program: &str) -> bool {
