@@ -29,7 +29,8 @@ Rules. Each sees free memory and load at the time a guest arrives; with claims,
 also what earlier guests have reserved and not used yet.
   best       fastest set, then fewest nodes, then most free capacity
   pack       fastest set, then fewest nodes, then the fullest
-  numad      the rules of numad 0.5
+  numad      the rules of numad 0.5 of 2015
+  numad-2025 the rules of numad 0.5 of 2025
   first-fit  the lowest node that holds the guest
   most-free  the node with most free memory (Nova since release 26)
   narrowest  fewest nodes, then lowest (Kubernetes, Nova before 26)
@@ -148,8 +149,11 @@ pub enum RuleName {
     Best,
     /// Policy best, fullest nodes first.
     Pack,
-    /// The rules of numad 0.5.
+    /// The rules of numad 0.5 of 2015.
     Numad,
+    /// The rules of numad 0.5 of 2025.
+    #[value(name = "numad-2025")]
+    Numad2025,
     /// The lowest node that holds the guest.
     FirstFit,
     /// The node with most free memory.

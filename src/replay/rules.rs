@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | `best` | placer | the engine's policy `best`, most room first |
 //! | `pack` | placer | the same with `--prefer pack` |
-//! | `numad` | numad 0.5 of 2015 | the engine's policy `numad` |
+//! | `numad` | numad 0.5 of 2015 | the engine's policy `numad-2015` |
+//! | `numad-2025` | numad 0.5 of 2025 | the engine's policy `numad-2025` |
 //! | `first-fit` | many schedulers | the lowest node that holds the guest |
 //! | `most-free` | Nova since 26 | the nodes with most free memory |
 //! | `narrowest` | Kubernetes, Nova before 26 | the fewest nodes, of these the lowest |
@@ -34,8 +35,8 @@ pub enum Rule {
     Best,
     /// The same, fullest nodes first.
     Pack,
-    /// The engine's policy `numad`.
-    Numad,
+    /// The engine's policy `numad`, as this version.
+    Numad(Version),
     /// The lowest node that holds the guest; where none does, nodes from the lowest on until they do.
     FirstFit,
     /// The node with most free memory, and with it the next ones until they hold the guest. So Nova
@@ -53,10 +54,11 @@ pub enum Rule {
 }
 
 /// All of them, in the order in which they are shown.
-const ALL: [Rule; 7] = [
+const ALL: [Rule; 8] = [
     Rule::Best,
     Rule::Pack,
-    Rule::Numad,
+    Rule::Numad(Version::V2015),
+    Rule::Numad(Version::V2025),
     Rule::FirstFit,
     Rule::MostFree,
     Rule::Narrowest,
@@ -65,7 +67,7 @@ const ALL: [Rule; 7] = [
 
 impl Rule {
     /// Returns all of them, in the order in which they are shown.
-    pub fn all() -> [Self; 7] {
+    pub fn all() -> [Self; 8] {
         ALL
     }
 
@@ -79,7 +81,8 @@ impl Rule {
         match self {
             Self::Best => "best",
             Self::Pack => "pack",
-            Self::Numad => "numad",
+            Self::Numad(Version::V2015) => "numad",
+            Self::Numad(Version::V2025) => "numad-2025",
             Self::FirstFit => "first-fit",
             Self::MostFree => "most-free",
             Self::Narrowest => "narrowest",
@@ -181,7 +184,7 @@ impl Chooser {
         let Self { rule, best, named, parts } = self;
         match rule {
             Rule::Best | Rule::Pack => return best.solve(view, want, named, parts),
-            Rule::Numad => numad::choose(Version::V2015, view, want, named),
+            Rule::Numad(version) => numad::choose(*version, view, want, named),
             Rule::FirstFit => simple::first_fit(view, want, named),
             Rule::MostFree => simple::most_free(view, want, named),
             Rule::Narrowest => simple::narrowest(view, want, named),

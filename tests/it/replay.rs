@@ -78,7 +78,7 @@ fn the_json_is_as_the_schema_says() {
     for document in &documents {
         assert_eq!(schema::broken(&schema, document), [""; 0]);
     }
-    assert_eq!(documents[0]["rules"].as_array().map(Vec::len), Some(14));
+    assert_eq!(documents[0]["rules"].as_array().map(Vec::len), Some(16));
     assert_eq!(documents[3]["host"]["nodes"], 4);
     let (first, rules) = (&documents[2], &documents[2]["rules"]);
     assert_eq!(first["guests"]["made"], Value::Null);

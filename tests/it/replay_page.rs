@@ -34,7 +34,7 @@ fn a_page_says_the_figures_of_the_json_and_needs_nobody() {
     assert!(page.len() < 1 << 20);
     let rows: Vec<&str> = page.split("<tr><td>").skip(1).collect();
     let rules = figures["rules"].as_array().expect("rules");
-    assert_eq!((rows.len(), rules.len()), (14, 14));
+    assert_eq!((rows.len(), rules.len()), (16, 16));
     for (row, rule) in rows.iter().zip(rules) {
         let claims = if rule["claims"] == true { " +claims" } else { "" };
         let slow = &rule["slowdown"];

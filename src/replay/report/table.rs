@@ -13,7 +13,7 @@ pub fn text(report: &Report) -> String {
     text += "rule              refused beyond  dist  node  hot  mean   p50   p99   p50   p99\n";
     for (course, outcome) in &report.outcomes {
         let name = name(course);
-        let _ = writeln!(text, "{name:<17}{}", figures(outcome));
+        let _ = writeln!(text, "{name:<18}{}", figures(outcome));
     }
     text
 }
@@ -59,7 +59,7 @@ fn figures(outcome: &Outcome) -> String {
     let beyond = share(outcome.beyond, outcome.promised);
     let time = |which: fn(&(u64, u64)) -> u64| decision.as_ref().map(which);
     format!(
-        "{refused:>8}{beyond:>7}{distance:>6.2}{:>6}{:>5}{:>6.2}{:>6.2}{:>6.2}{:>6}{:>6}",
+        "{refused:>7}{beyond:>7}{distance:>6.2}{:>6}{:>5}{:>6.2}{:>6.2}{:>6.2}{:>6}{:>6}",
         percent(*one_node),
         if *hottest < 10.0 { format!("{hottest:.2}") } else { format!("{hottest:.1}") },
         slowdown.mean,

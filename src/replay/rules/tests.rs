@@ -49,27 +49,28 @@ fn compare(machine: &Machine, parts: &[Parts], cpus: u32, mib: u32) {
     let snapshot = snapshot(view);
     let memory = Bytes::from_mib(u64::from(mib)).expect("few");
     let request = Request::new(CpuShare::from_hundredths(u64::from(cpus)), memory);
-    for rule in [Rule::Best, Rule::Pack, Rule::Numad] {
+    let numads = engine_numad::Version::ALL.map(Rule::Numad);
+    for rule in [Rule::Best, Rule::Pack].into_iter().chain(numads) {
         let prefer = if rule == Rule::Pack { Prefer::Pack } else { Prefer::Room };
         let Tuning { memory_bound, effort } = TUNING;
         let rules = engine_best::Rules { memory_bound, effort, prefer, ..Default::default() };
-        let policy = if rule == Rule::Numad {
-            Policy::Numad(engine_numad::Rules::lenient(engine_numad::Version::V2015))
-        } else {
-            Policy::Best(rules)
+        let policy = match rule {
+            Rule::Numad(version) => Policy::Numad(engine_numad::Rules::lenient(version)),
+            _ => Policy::Best(rules),
         };
+        let is_numad = matches!(rule, Rule::Numad(_));
         let advice = advise(&snapshot, &request.clone().with_policy(policy)).expect("advice");
         let mut chooser = Chooser::new(rule, TUNING, machine);
         if !chooser.choose(view, Want { cpus, mib }) {
             // Only the whole host's want of memory or CPUs is a reason; of numad none is.
-            let lacking = rule == Rule::Numad || !advice.fits();
+            let lacking = is_numad || !advice.fits();
             assert!(lacking, "{rule} {cpus}:{mib} {advice:?}");
             continue;
         }
         let named: placer_engine::NodeSet =
             chooser.named.iter().map(|&at| machine.nodes[at].id).collect();
         assert_eq!(named, advice.nodes, "{rule} {cpus}:{mib}");
-        if rule != Rule::Numad {
+        if !is_numad {
             assert!(advice.fits(), "{rule} {cpus}:{mib}");
             let split: Vec<_> =
                 chooser.parts.iter().map(|part| (part.cpus * 1e6).round() / 1e6).collect();

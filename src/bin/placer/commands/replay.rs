@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use placer_engine::Snapshot;
+use placer_engine::policy::numad::Version;
 use placer_engine::source::SnapshotReader;
 
 use crate::output;
@@ -162,7 +163,8 @@ fn rule_of(name: RuleName) -> Rule {
     match name {
         RuleName::Best => Rule::Best,
         RuleName::Pack => Rule::Pack,
-        RuleName::Numad => Rule::Numad,
+        RuleName::Numad => Rule::Numad(Version::V2015),
+        RuleName::Numad2025 => Rule::Numad(Version::V2025),
         RuleName::FirstFit => Rule::FirstFit,
         RuleName::MostFree => Rule::MostFree,
         RuleName::Narrowest => Rule::Narrowest,

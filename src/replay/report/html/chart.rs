@@ -9,7 +9,7 @@ use crate::report::escape::markup as escaped;
 
 /// In the units of the pictures, which are as wide as the page.
 const WIDTH: f64 = 860.0;
-const NAMES: f64 = 150.0;
+const NAMES: f64 = 165.0;
 const FIGURES: f64 = 70.0;
 const ROW: f64 = 18.0;
 
@@ -48,7 +48,7 @@ const TALL: f64 = 320.0;
 const LEFT: f64 = 44.0;
 const BELOW: f64 = 34.0;
 /// Names stand to the right of the curves.
-const RIGHT: f64 = 160.0;
+const RIGHT: f64 = 175.0;
 
 /// Returns the slowdown of each hundredth of the guests, a curve for each outcome.
 pub(super) fn curves(outcomes: &[(Course, Outcome)]) -> String {
