@@ -128,30 +128,15 @@ fn cache(
 /// Returns the CPUs that are slower than the fastest, with their capacity in 1/1024 of it; none on hosts of more
 /// than [`MAX_HYBRID`] CPUs.
 ///
-/// Source: `cpu<N>/cpu_capacity` (arm64 and others), `/sys/devices/cpu_atom/cpus` (Intel hybrid CPUs, where
-/// a capacity of 0.6 is assumed).
+/// Source: `cpu<N>/cpu_capacity`; without it `/sys/devices/cpu_atom/cpus` and `/sys/devices/cpu_lowpower/cpus`
+/// (Intel hybrid CPUs on kernels that give no figure, where a capacity of 0.6 is assumed).
 pub(super) fn slow_cpus(root: &SysRoot, online: &CpuSet) -> Result<Vec<(CpuId, u32)>, SourceError> {
     if online.len() > MAX_HYBRID {
         return Ok(Vec::new());
     }
-    let atoms = file::read(&root.path("sys/devices/cpu_atom/cpus"))?;
-    if let Some(Ok(atoms)) = atoms.map(|text| parse::list::parse::<CpuId>(&text)) {
-        // A host of such cores alone has no faster ones to be compared with.
-        let atoms = atoms.intersection(online);
-        let all = online.is_subset(&atoms);
-        return Ok(atoms.iter().filter(|_| !all).map(|cpu| (cpu, EFFICIENCY_CORE)).collect());
-    }
-    let mut capacities = Vec::new();
-    for cpu in CpuSet::iter(online) {
-        let Some(text) = file::read(&root.path(&format!("{CPUS}/cpu{cpu}/cpu_capacity")))? else {
-            return Ok(Vec::new());
-        };
-        let capacity = parts::number(&text).and_then(|number| u32::try_from(number).ok());
-        let Some(capacity) = capacity.filter(|&capacity| capacity > 0) else {
-            return Ok(Vec::new());
-        };
-        capacities.push((cpu, capacity));
-    }
+    let Some(capacities) = capacities(root, online)? else {
+        return efficiency_cores(root, online);
+    };
     let most = capacities.iter().map(|&(_, capacity)| capacity).max().unwrap_or(FULL_CAPACITY);
     let of_fastest = |capacity: u32| {
         let scaled = u64::from(capacity) * u64::from(FULL_CAPACITY) / u64::from(most);
@@ -159,4 +144,33 @@ pub(super) fn slow_cpus(root: &SysRoot, online: &CpuSet) -> Result<Vec<(CpuId, u
     };
     let slow = capacities.into_iter().filter(|&(_, capacity)| capacity < most);
     Ok(slow.map(|(cpu, capacity)| (cpu, of_fastest(capacity))).collect())
+}
+
+/// Reads the capacity of each CPU; `None` where one has none.
+fn capacities(root: &SysRoot, online: &CpuSet) -> Result<Option<Vec<(CpuId, u32)>>, SourceError> {
+    let mut capacities = Vec::new();
+    for cpu in CpuSet::iter(online) {
+        let text = file::read(&root.path(&format!("{CPUS}/cpu{cpu}/cpu_capacity")))?;
+        let capacity = text.and_then(|text| parts::number(&text));
+        let capacity = capacity.and_then(|number| u32::try_from(number).ok());
+        let Some(capacity) = capacity.filter(|&capacity| capacity > 0) else { return Ok(None) };
+        capacities.push((cpu, capacity));
+    }
+    Ok(Some(capacities))
+}
+
+/// Reads which CPUs of an Intel hybrid CPU are efficiency cores. A host of such cores alone has none that are
+/// slower than others.
+fn efficiency_cores(root: &SysRoot, online: &CpuSet) -> Result<Vec<(CpuId, u32)>, SourceError> {
+    let kind = |kind: &str| -> Result<Option<CpuSet>, SourceError> {
+        let text = file::read(&root.path(&format!("sys/devices/{kind}/cpus")))?;
+        Ok(text.and_then(|text| parse::list::parse(&text).ok()))
+    };
+    let Some(mut slow) = kind("cpu_atom")? else { return Ok(Vec::new()) };
+    if let Some(slower) = kind("cpu_lowpower")? {
+        slow = slow.union(&slower);
+    }
+    let slow = slow.intersection(online);
+    let all = online.is_subset(&slow);
+    Ok(slow.iter().filter(|_| !all).map(|cpu| (cpu, EFFICIENCY_CORE)).collect())
 }

@@ -45,6 +45,8 @@ const TOPOLOGY: [&str; 16] = [
 ];
 const CACHE: [&str; 7] =
     ["coherency_line_size", "id", "level", "shared_cpu_list", "shared_cpu_map", "size", "type"];
+/// The kinds of cores of an Intel hybrid CPU, each with a directory of its own.
+const CORE_KINDS: [&str; 3] = ["cpu_core", "cpu_atom", "cpu_lowpower"];
 const PCI: [&str; 6] = ["class", "device", "local_cpulist", "local_cpus", "numa_node", "vendor"];
 /// Of each kind. The largest hosts have some hundreds.
 const MAX_DEVICES: usize = 4096;
@@ -80,6 +82,9 @@ pub(super) fn structure(view: &View<'_>, tree: &mut Tree) -> Result<(), RecordEr
     details(view, tree, CPUS, &["kernel_max", "offline", "present", "smt/active", "smt/control"])?;
     for cpu in view.names(CPUS)?.iter().filter(|name| is_numbered(name, "cpu")) {
         one_cpu(view, tree, &format!("{CPUS}/{cpu}"))?;
+    }
+    for kind in CORE_KINDS {
+        details(view, tree, &format!("sys/devices/{kind}"), &["cpus"])?;
     }
     huge_pages(view, tree, "sys/kernel/mm/hugepages", &ALL_HUGE_PAGES)?;
     let tiers = "sys/devices/virtual/memory_tiering";
