@@ -1,5 +1,7 @@
 //! What makes guests slow on a host, what it costs, and which commands change it.
 
+mod caches;
+
 use std::fmt::Write;
 
 use placer_engine::{Bytes, NodeSet};
@@ -7,6 +9,8 @@ use serde::Serialize;
 
 use super::escape;
 use super::view::{Guest, Node, View};
+
+pub use caches::across;
 
 /// Something that makes guests slower, or may.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -23,7 +27,7 @@ pub struct Finding {
     pub undo: Option<String>,
 }
 
-/// Returns what was found about a host and its guests, from what is shown of it.
+/// Returns what was found about a host and its guests, from what is shown of it. What [`across`] finds is not in it.
 pub fn of_host(view: &View) -> Vec<Finding> {
     let mut findings: Vec<Finding> =
         view.odd.iter().filter_map(|odd| of_odd(odd.kind, &odd.text, view)).collect();

@@ -2,11 +2,11 @@
 
 use placer_engine::claims::ClaimId;
 use placer_engine::policy::best::Proof;
-use placer_engine::{Advice, Bytes, CacheShare, Candidate, Explanation, Request};
+use placer_engine::{Advice, Bytes, CacheShare, Candidate, CpuSet, Explanation, Request};
 use serde::Serialize;
 
 use crate::report::explain;
-use crate::report::view::{Pages, View, odd};
+use crate::report::view::{Core, Domain, Node, Pages, View, odd};
 
 /// The answer of `placer advise --json`.
 #[derive(Serialize)]
@@ -229,6 +229,12 @@ pub struct HostForm<'a> {
     version: u32,
     /// In ascending order of ids.
     nodes: Vec<NodeForm>,
+    /// The highest-level caches that CPUs share, by node, then by their first CPU; empty where they are not
+    /// known. Every CPU of a node whose caches are known is in one of them.
+    caches: Vec<HostCacheForm>,
+    /// The CPUs by their speed, the fastest first; not there where all CPUs are alike.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    core_kinds: Vec<KindForm>,
     /// How many claims and holds there are; null when that cannot be told.
     claims: Option<CountForm>,
     /// Null where the host does not tell them.
@@ -269,6 +275,61 @@ struct NodeForm {
     /// The packages (sockets) its CPUs are in, by the kernel's numbers; empty where it has no CPUs, or
     /// some CPU does not tell its package.
     packages: Vec<u64>,
+}
+
+/// A highest-level cache, or the part of it that belongs to one node.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "HostCache"))]
+struct HostCacheForm {
+    node: u32,
+    /// Its level; 0 for CPUs whose cache is not known.
+    level: u8,
+    /// Its size in bytes; null where it is not known.
+    size: Option<u64>,
+    /// The CPUs that share it.
+    cpus: IdList,
+    /// The same by cores: the hardware threads of each.
+    cores: Vec<IdList>,
+    /// Idle CPU time, in CPUs; null when the load is unknown.
+    cpus_free: Option<f64>,
+    /// CPUs that belong to single threads of guests (claims with pinned vCPUs).
+    owned: IdList,
+    /// CPUs that guests are bound to with all their threads.
+    shared: IdList,
+    /// Whether a claim owns a CPU of it or is bound to some; null when claims are not known.
+    claimed: Option<bool>,
+}
+
+impl HostCacheForm {
+    fn of(node: &Node, domain: &Domain) -> Self {
+        let (level, size) = domain.cache.unwrap_or((0, None));
+        let core = |core: &Core| {
+            let cpus: CpuSet = core.cpus.iter().map(|cpu| cpu.id).collect();
+            IdList(cpus.to_string())
+        };
+        let claimed = domain.claimed.clone().unwrap_or_default();
+        Self {
+            node: node.id.0,
+            level,
+            size: size.map(Bytes::get),
+            cpus: IdList(domain.cpus.to_string()),
+            cores: domain.cores.iter().map(core).collect(),
+            cpus_free: domain.idle,
+            owned: IdList(claimed.owned.to_string()),
+            shared: IdList(claimed.shared.to_string()),
+            claimed: domain.is_claimed(),
+        }
+    }
+}
+
+/// CPUs of one speed.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "CoreKind"))]
+struct KindForm {
+    cpus: IdList,
+    /// What one of them is worth beside the fastest CPU of the host, at most 1.
+    #[cfg_attr(test, schemars(range(min = 0, max = 1)))]
+    capacity: f64,
 }
 
 /// The huge pages of one size on a node.
@@ -354,7 +415,23 @@ impl<'a> HostForm<'a> {
         let claims = view.claims().map(|(guests, holds)| CountForm { guests, holds });
         let odd = view.odd.iter().map(|odd| OddForm { kind: odd.kind, text: &odd.text });
         let (nodes, odd) = (nodes.collect(), odd.collect());
-        Self { version: 1, nodes, claims, distances, hwloc, odd, notes: &view.notes }
+        let known = view.nodes.iter().filter(|node| node.knows_caches());
+        let caches = known.flat_map(|node| node.domains.iter().map(|d| HostCacheForm::of(node, d)));
+        let kinds = view.core_kinds().into_iter().map(|(capacity, cpus)| KindForm {
+            cpus: IdList(cpus.to_string()),
+            capacity: millionths(capacity),
+        });
+        Self {
+            version: 1,
+            nodes,
+            caches: caches.collect(),
+            core_kinds: kinds.collect(),
+            claims,
+            distances,
+            hwloc,
+            odd,
+            notes: &view.notes,
+        }
     }
 
     /// Leaves out the table of distances, for who has it.

@@ -1,5 +1,6 @@
 //! The host as a table that fits the terminal.
 
+mod caches;
 mod distances;
 pub mod style;
 
@@ -16,14 +17,21 @@ const MANY: usize = 17;
 
 /// Draws a host.
 pub fn host(view: &View, style: &Style) -> String {
-    let mut text = overview(view, style);
+    let mut text = nodes(view, style);
+    caches::all(view, style, &mut text);
     huge_pages(view, &mut text);
     distances::draw(view, style, &mut text);
     text
 }
 
-/// Draws what is odd about a host, and its nodes.
+/// Draws what is odd about a host, its nodes, and the caches of a single node that has several.
 pub fn overview(view: &View, style: &Style) -> String {
+    let mut text = nodes(view, style);
+    caches::brief(view, style, &mut text);
+    text
+}
+
+fn nodes(view: &View, style: &Style) -> String {
     let mut text = String::new();
     head(view, style, &mut text);
     let columns = Columns::of(style);
@@ -52,6 +60,7 @@ fn head(view: &View, style: &Style, text: &mut String) {
     let (node, cpu) = (plural(nodes == 1, "node"), plural(cpus == 1, "CPU"));
     put(text, &format!("{nodes} {node}, {cpus} {cpu}, {total} of memory, {free} free\n"));
     put(text, &format!("claims: {}\n", claims(view)));
+    caches::kinds(view, style, text);
     for odd in &view.odd {
         let line = folded("odd: ", &escape::terminal(&odd.text), style.width);
         put(text, &style.ink(Ink::Warning, line.trim_end()));

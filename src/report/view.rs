@@ -61,8 +61,8 @@ pub struct Node {
     pub huge: Vec<Huge>,
     /// The packages its CPUs are in.
     pub packages: Vec<u64>,
-    /// Its cores, by the last cache that they share; one domain where no caches are told, none
-    /// without CPUs.
+    /// Its cores, by the highest-level cache that they share, as policies see them; one domain where no
+    /// caches are known, none without CPUs.
     pub domains: Vec<Domain>,
     /// Its caches by level and size, ascending.
     pub caches: Vec<Caches>,
@@ -104,12 +104,28 @@ pub struct Pages {
     pub free: u64,
 }
 
-/// Cores that share a last cache.
+/// Cores of a node that share their highest-level cache.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Domain {
-    /// Its level and size; `None` where no caches are told.
+    /// Its level and size; `None` where the cache is not known.
     pub cache: Option<(u8, Option<Bytes>)>,
+    pub cpus: CpuSet,
     pub cores: Vec<Core>,
+    /// Idle CPU time, in CPUs; `None` when the load is unknown.
+    pub idle: Option<f64>,
+    /// What claims have of it; `None` when claims are not known.
+    pub claimed: Option<CacheClaims>,
+}
+
+/// What claims have of a cache.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CacheClaims {
+    /// CPUs that belong to single threads of guests.
+    pub owned: CpuSet,
+    /// CPUs that all threads of some guest share.
+    pub shared: CpuSet,
+    /// How many guests and holds own CPUs of it or are bound to some.
+    pub guests: usize,
 }
 
 /// One core: its hardware threads.
@@ -126,6 +142,10 @@ pub struct Cpu {
     pub busy: Option<f64>,
     /// Whether the kernel keeps threads away from it (`isolcpus`).
     pub isolated: bool,
+    /// Whether it belongs to a single thread of a guest.
+    pub owned: bool,
+    /// What it is worth beside the host's fastest: 1, or less for a slow core of a hybrid CPU.
+    pub capacity: f64,
 }
 
 /// Equal caches of a node.
@@ -165,6 +185,29 @@ impl View {
         (sum(|memory| memory.total), sum(|memory| memory.free))
     }
 
+    /// Returns the nodes with several caches, of which a guest's CPUs are chosen.
+    pub fn nodes_with_caches(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(|node| node.has_several_caches())
+    }
+
+    /// Returns the CPUs by their capacity, the fastest first; empty where all are alike.
+    pub fn core_kinds(&self) -> Vec<(f64, CpuSet)> {
+        let mut kinds: Vec<(f64, Vec<CpuId>)> = Vec::new();
+        let domains = self.nodes.iter().flat_map(|node| &node.domains);
+        for cpu in domains.flat_map(|domain| &domain.cores).flat_map(|core| &core.cpus) {
+            let same = |kind: &&mut (f64, Vec<CpuId>)| kind.0.total_cmp(&cpu.capacity).is_eq();
+            match kinds.iter_mut().find(same) {
+                Some((_, cpus)) => cpus.push(cpu.id),
+                None => kinds.push((cpu.capacity, vec![cpu.id])),
+            }
+        }
+        if kinds.len() < 2 {
+            return Vec::new();
+        }
+        kinds.sort_by(|a, b| b.0.total_cmp(&a.0));
+        kinds.into_iter().map(|(capacity, cpus)| (capacity, cpus.into_iter().collect())).collect()
+    }
+
     /// Returns how many guests and how many holds there are; `None` when that cannot be told.
     pub(crate) fn claims(&self) -> Option<(usize, usize)> {
         let guests = self.guests.as_ref()?;
@@ -174,12 +217,65 @@ impl View {
 }
 
 impl Node {
+    /// Returns whether it is known which of its CPUs share a cache.
+    pub(crate) fn knows_caches(&self) -> bool {
+        self.domains.iter().any(|domain| domain.cache.is_some())
+    }
+
+    /// Returns whether it is known that its CPUs belong to several caches.
+    pub fn has_several_caches(&self) -> bool {
+        self.domains.len() > 1 && self.knows_caches()
+    }
+
     /// Returns the part of its CPU time that was busy, 0 to 1; `None` when the load is unknown, or
     /// there are no CPUs.
     #[allow(dead_code, reason = "for the live view")]
     pub(crate) fn busy(&self) -> Option<f64> {
         let cpus = count(self.cpus.len());
         self.idle.filter(|_| cpus > 0.0).map(|idle| (1.0 - idle / cpus).clamp(0.0, 1.0))
+    }
+}
+
+impl Domain {
+    /// Returns its level and size as a person reads them: `L3 32 MiB`; empty where it is not known.
+    pub fn name(&self) -> String {
+        match self.cache {
+            // Caches are mostly of a round size.
+            Some((level, Some(size))) => {
+                format!("L{level} {}", size.to_string().replace(".0 ", " "))
+            }
+            Some((level, None)) => format!("L{level}"),
+            None => String::new(),
+        }
+    }
+
+    /// Returns what claims have of it: `CPUs 0-3 owned`, `2 guests`; without claims `free`, or `none` where others
+    /// keep it busy; `?` when claims are not known.
+    pub fn claims(&self) -> String {
+        let Some(CacheClaims { owned, shared, guests }) = &self.claimed else {
+            return "?".to_owned();
+        };
+        let noun = if owned.len() == 1 { "CPU" } else { "CPUs" };
+        match (owned.is_empty(), shared.is_empty(), *guests) {
+            (true, true, _) if self.is_free() => "free".to_owned(),
+            (true, true, _) => "none".to_owned(),
+            (true, false, 1) => "1 guest".to_owned(),
+            (true, false, guests) => format!("{guests} guests"),
+            (false, true, _) => format!("{noun} {owned} owned"),
+            (false, false, _) => format!("{noun} {owned} owned, others shared"),
+        }
+    }
+
+    /// Returns whether a claim owns a CPU of it or is bound to some; `None` when claims are not known.
+    pub fn is_claimed(&self) -> Option<bool> {
+        let claimed = self.claimed.as_ref()?;
+        Some(!(claimed.owned.is_empty() && claimed.shared.is_empty()))
+    }
+
+    /// Returns whether no claim has a part of it and at least three quarters of its CPU time are idle.
+    pub fn is_free(&self) -> bool {
+        let is_idle = self.idle.is_none_or(|idle| idle >= 0.75 * count(self.cpus.len()));
+        self.is_claimed() == Some(false) && is_idle
     }
 }
 

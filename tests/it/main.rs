@@ -7,6 +7,7 @@ mod as_numad;
 mod bad_input;
 mod best;
 mod browser;
+mod caches;
 mod cli;
 mod common;
 mod daemon;

@@ -29,6 +29,8 @@ const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 /// Above this number of threads only the CPU time of the first one counts as used: less than the
 /// process has used, so its claim is overstated and never understated.
 const MAX_THREADS_SUMMED: u64 = 512;
+/// Of a process with more threads it is not looked up which CPUs they may use.
+const MAX_THREADS: usize = 4096;
 /// A guest of thousands of mappings.
 const LARGEST_MAPS: u64 = 32 << 20;
 
@@ -340,6 +342,26 @@ impl Processes {
     pub fn cpus_allowed(&mut self, claim: &Claim) -> Option<CpuSet> {
         let pid = self.pid_here(claim.owner.process()?)?;
         if self.dir.read(pid, "status") { proc_text::cpus_allowed(self.dir.text()) } else { None }
+    }
+
+    /// Returns the CPUs that every thread of a claim's owner may run on; `None` where threads differ, where there
+    /// are more than [`MAX_THREADS`], or when the process is not seen from here.
+    ///
+    /// Source: `/proc/PID/task/TID/status`.
+    pub fn cpus_of_all_threads(&mut self, claim: &Claim) -> Option<CpuSet> {
+        let pid = self.pid_here(claim.owner.process()?)?;
+        let mut common: Option<CpuSet> = None;
+        for thread in self.dir.threads(pid, MAX_THREADS)? {
+            // One that has ended meanwhile has no file any more.
+            if !self.dir.read(pid, &format!("task/{thread}/status")) {
+                continue;
+            }
+            let cpus = proc_text::cpus_allowed(self.dir.text())?;
+            if common.get_or_insert_with(|| cpus.clone()) != &cpus {
+                return None;
+            }
+        }
+        common
     }
 
     /// Returns whether the kernel may move the memory of a claim's owner by itself

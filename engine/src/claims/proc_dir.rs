@@ -49,6 +49,14 @@ impl ProcDir {
         names.take(MOST_PROCESSES).collect()
     }
 
+    /// Lists the threads of a process; `None` where there are more than `most`, or none is seen.
+    pub(super) fn threads(&self, pid: u32, most: usize) -> Option<Vec<u32>> {
+        let entries = std::fs::read_dir(self.path.join(format!("{pid}/task"))).ok()?;
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        let threads: Vec<u32> = names.take(most.saturating_add(1)).collect();
+        (!threads.is_empty() && threads.len() <= most).then_some(threads)
+    }
+
     /// Reads a file of a process. Returns whether there was one, with something in it.
     pub(super) fn read(&mut self, pid: u32, file: &str) -> bool {
         self.name.clear();

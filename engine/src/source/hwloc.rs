@@ -25,6 +25,7 @@
 //! `Hwloc::load` and `serve` are the only parts that link libhwloc; they need the feature `hwloc`.
 //! A program that asks a child builds without it.
 
+mod compare;
 #[cfg(feature = "hwloc")]
 mod library;
 

@@ -11,6 +11,9 @@ use crate::report::view::{Caches, Device, Domain, Node, View};
 
 /// How wide the mark of a runner-up is: six fit on the smallest card.
 const MARK: f64 = 16.0;
+/// Above this number of caches their frames stand side by side, each at least this wide.
+const FEW_CACHES: usize = 4;
+const LEAST_FRAME: f64 = 160.0;
 /// So many devices are named; the others are counted.
 const MOST_DEVICES: usize = 8;
 
@@ -216,7 +219,6 @@ impl Draft<'_> {
         }
         self.y += 6.0;
         let (x, inner) = (self.scale.pad, self.inner());
-        let boxed = self.node.domains.len() > 1 && self.scale.full;
         if self.scale.full {
             let caches = caches(&self.node.caches);
             if !caches.is_empty() {
@@ -225,27 +227,41 @@ impl Draft<'_> {
                 self.y += 15.0;
             }
         }
-        for domain in &self.node.domains {
-            let (dx, width) = if boxed { (x + 6.0, inner - 12.0) } else { (x, inner) };
-            let top = self.y;
-            if boxed {
-                self.y += 6.0;
-            }
-            let mut cells = Canvas::default();
-            let height =
-                cells::draw(&mut cells, &domain.cores, (dx, self.y), width, self.scale.cell);
-            self.y += height;
-            if boxed {
-                self.y += 6.0;
-                let frame = Area { x, y: top, w: inner, h: self.y - top };
-                self.canvas.rect_titled(frame, 4.0, "dm", &shared(domain));
-                self.y += 6.0;
-            }
-            self.canvas.body.push_str(&cells.body);
-            if !boxed {
-                self.y += 4.0;
-            }
+        if self.node.domains.len() > 1 && self.scale.full {
+            return self.boxes(x, inner);
         }
+        for domain in &self.node.domains {
+            let at = (x, self.y);
+            let height = cells::draw(&mut self.canvas, &domain.cores, at, inner, self.scale.cell);
+            self.y += height + 4.0;
+        }
+    }
+
+    /// Draws a frame around the cores of each cache, side by side where there are many.
+    fn boxes(&mut self, x: f64, inner: f64) {
+        /// Inside of a frame, and between frames.
+        const PAD: f64 = 6.0;
+        let domains = &self.node.domains;
+        let columns = if domains.len() > FEW_CACHES { (inner / LEAST_FRAME).floor() } else { 1.0 };
+        let columns = columns.max(1.0);
+        let width = (inner + PAD) / columns - PAD;
+        let (mut left, mut lowest) = (x, self.y);
+        for domain in domains {
+            if left + width > x + inner + 0.5 {
+                (left, self.y) = (x, lowest + PAD);
+            }
+            let (mut canvas, top) = (Canvas::default(), self.y);
+            let (at, room) = (left + PAD, width - 2.0 * PAD);
+            let mut y = top + PAD;
+            y += cache(&mut canvas, domain, (at, y), room);
+            y += cells::draw(&mut canvas, &domain.cores, (at, y), room, self.scale.cell) + PAD;
+            let frame = Area { x: left, y: top, w: width, h: y - top };
+            self.canvas.rect_titled(frame, 4.0, "dm", &shared(domain));
+            self.canvas.body.push_str(&canvas.body);
+            lowest = lowest.max(y);
+            left += width + PAD;
+        }
+        self.y = lowest + PAD;
     }
 
     fn devices(&mut self) {
@@ -293,6 +309,23 @@ fn bar_part(canvas: &mut Canvas, area: Area, class: &str) {
     }
 }
 
+/// Writes which cache this is and what claims have of it. Returns how high that is.
+fn cache(canvas: &mut Canvas, domain: &Domain, at: (f64, f64), width: f64) -> f64 {
+    const SIZE: f64 = 10.0;
+    let (x, y) = (at.0, at.1 + 9.0);
+    let claims = match domain.claims() {
+        claims if claims == "?" => "claims not known".to_owned(),
+        claims if claims == "none" => "no claims".to_owned(),
+        claims => claims,
+    };
+    let name = domain.name();
+    let name = if name.is_empty() { "cache not known" } else { &name };
+    let used = canvas.text(Place::start(x, y, width), face(SIZE, "m"), name);
+    let ink = if domain.is_claimed() != Some(true) { face(SIZE, "m") } else { bold(SIZE, "t") };
+    canvas.text(Place::end(x + width, y, width - used - 8.0), ink, &claims);
+    15.0
+}
+
 /// The caches of a node on a line: `L2 2.0 MiB × 8, L3 32 MiB`.
 fn caches(caches: &[Caches]) -> String {
     let one = |cache: &Caches| {
@@ -309,9 +342,10 @@ fn whole(size: Bytes) -> String {
 }
 
 fn shared(domain: &Domain) -> String {
-    match domain.cache {
-        Some((level, Some(size))) => format!("one L{level} cache of {}", whole(size)),
-        Some((level, None)) => format!("one L{level} cache"),
+    let what = match domain.cache {
+        Some((level, Some(size))) => format!("one L{level} cache of {}, ", whole(size)),
+        Some((level, None)) => format!("one L{level} cache, "),
         None => String::new(),
-    }
+    };
+    format!("{what}CPUs {}: {}", domain.cpus, domain.claims())
 }

@@ -35,7 +35,10 @@ pub(super) fn draw(
             if x > 0.0 && x + w > width {
                 (x, y) = (0.0, y + h + NEAR);
             }
-            one(canvas, thread, Area { x: at.0 + x, y: at.1 + y, w, h }, cell);
+            // A slow CPU has a lower cell.
+            let lower = if thread.slow { (h * 0.3).round() } else { 0.0 };
+            let area = Area { x: at.0 + x, y: at.1 + y + lower, w, h: h - lower };
+            one(canvas, thread, area, cell);
             x += w + NEAR;
         }
         x += apart - NEAR;
@@ -49,6 +52,8 @@ struct Shown {
     title: String,
     busy: Option<f64>,
     isolated: bool,
+    owned: bool,
+    slow: bool,
 }
 
 fn threads(core: &Core, cell: Cell) -> Vec<Shown> {
@@ -60,20 +65,30 @@ fn threads(core: &Core, cell: Cell) -> Vec<Shown> {
         let all: Vec<String> = core.cpus.iter().map(|cpu| cpu.id.to_string()).collect();
         let busy = mean(&core.cpus);
         let title = format!("CPUs {}: {}", all.join(","), load(busy));
-        return vec![Shown { label: String::new(), title, busy, isolated: first.isolated }];
+        let owned = core.cpus.iter().any(|cpu| cpu.owned);
+        let (isolated, slow) = (first.isolated, first.capacity < 1.0);
+        return vec![Shown { label: String::new(), title, busy, isolated, owned, slow }];
     }
     let of = |cpu: &Cpu| Shown {
         label: cpu.id.to_string(),
-        title: format!(
-            "CPU {}: {}{}",
-            cpu.id,
-            load(cpu.busy),
-            if cpu.isolated { ", isolated" } else { "" }
-        ),
+        title: format!("CPU {}: {}{}", cpu.id, load(cpu.busy), special(cpu)),
         busy: cpu.busy,
         isolated: cpu.isolated,
+        owned: cpu.owned,
+        slow: cpu.capacity < 1.0,
     };
     core.cpus.iter().map(of).collect()
+}
+
+/// What is special about a CPU, behind its load.
+fn special(cpu: &Cpu) -> String {
+    let isolated = if cpu.isolated { ", isolated" } else { "" };
+    let owned = if cpu.owned { ", owned by a claim" } else { "" };
+    let slow = match cpu.capacity {
+        capacity if capacity < 1.0 => format!(", efficient: worth {capacity:.2} of a fast CPU"),
+        _ => String::new(),
+    };
+    format!("{isolated}{owned}{slow}")
 }
 
 fn mean(cpus: &[Cpu]) -> Option<f64> {
@@ -104,6 +119,10 @@ fn one(canvas: &mut Canvas, shown: &Shown, area: Area, cell: Cell) {
     if let Some(text) = numbered {
         let line = y + h / 2.0 + text * 0.36 - 1.0;
         canvas.text(Place::middle(x + w / 2.0, line, w - 2.0), face(text, ink), &shown.label);
+    }
+    if shown.owned {
+        let inner = Area { x: x + 1.0, y: y + 1.0, w: w - 2.0, h: h - 2.0 };
+        canvas.rect(inner, radius, "ow");
     }
     if shown.isolated {
         let inner = Area { x: x + 0.5, y: y + 0.5, w: w - 1.0, h: h - 1.0 };

@@ -63,6 +63,7 @@ pub fn page(view: &View, marks: Option<&Marks>) -> String {
     }
     page.push_str("</div>\n");
     nodes(&mut page, view);
+    caches(&mut page, view);
     guests(&mut page, view);
     page.push_str("</main>\n</body>\n</html>\n");
     page
@@ -129,6 +130,38 @@ fn nodes(page: &mut String, view: &View) {
                 cpus(node)
             ),
         );
+    }
+    page.push_str("</tbody></table></div></section>\n");
+}
+
+/// The caches of the nodes that have several.
+fn caches(page: &mut String, view: &View) {
+    if view.nodes_with_caches().next().is_none() {
+        return;
+    }
+    page.push_str(
+        "<section><h2>Caches</h2><div class=\"wide\"><table id=\"caches\"><thead><tr>\
+         <th scope=\"col\">node</th><th scope=\"col\" class=\"w\">cache</th><th scope=\"col\">idle</th>\
+         <th scope=\"col\">CPUs</th><th scope=\"col\" class=\"w\">claims</th>\
+         <th scope=\"col\" class=\"w\">list of CPUs</th></tr></thead><tbody>\n",
+    );
+    for node in view.nodes_with_caches() {
+        for domain in &node.domains {
+            let name = domain.name();
+            let name = if name.is_empty() { "not known" } else { &name };
+            let idle = domain.idle.map_or_else(|| "?".to_owned(), |idle| format!("{idle:.2}"));
+            put(
+                page,
+                format_args!(
+                    "<tr><th scope=\"row\">{}</th><td class=\"w\">{name}</td><td>{idle}</td><td>{}</td>\
+                     <td class=\"w\">{}</td><td class=\"w\">{}</td></tr>\n",
+                    node.id,
+                    domain.cpus.len(),
+                    domain.claims(),
+                    domain.cpus
+                ),
+            );
+        }
     }
     page.push_str("</tbody></table></div></section>\n");
 }

@@ -165,8 +165,18 @@ pub(super) fn key(canvas: &mut Canvas, view: &View, at: (f64, f64), width: f64) 
         (if known { "l3" } else { "" }, if known { "60 %" } else { "" }),
     ];
     let last = known.then_some(("l4", "90 % and more"));
+    let cores = view.nodes.iter().flat_map(|node| &node.domains).flat_map(|domain| &domain.cores);
+    let owned = cores.flat_map(|core| &core.cpus).any(|cpu| cpu.owned);
+    let owned = owned.then_some(("ow", "owned by a claim"));
+    let slow = (!view.core_kinds().is_empty()).then_some(("", "lower cells: efficient cores"));
     let (mut x, mut y) = at;
-    for (class, label) in items.into_iter().chain(last).filter(|(_, label)| !label.is_empty()) {
+    for (class, label) in items
+        .into_iter()
+        .chain(last)
+        .chain(owned)
+        .chain(slow)
+        .filter(|(_, label)| !label.is_empty())
+    {
         let text = measure::width(label, 11.0, class.is_empty());
         let whole = text + if class.is_empty() { 12.0 } else { 37.0 };
         if x > at.0 && x + whole > at.0 + width {

@@ -15,7 +15,7 @@ font-variant-numeric:tabular-nums}\
 .u{fill:#f1f3f5;stroke:#aab4be;stroke-dasharray:2 2}\
 .l0{fill:#e6eff8}.l1{fill:#bcd8f1}.l2{fill:#83b7e5}.l3{fill:#2c71b5}.l4{fill:#123f73}.lg{fill:#e8791d}\
 .d0{fill:#f4f0fb}.d1{fill:#dfd1f3}.d2{fill:#c5ace9}.d3{fill:#aa8bdf}.d4{fill:#6d43b1}.d5{fill:#43257d}\
-.cp{fill:#eef2f6;stroke:#c3ccd6}.ln{fill:#d9dfe6}\
+.cp{fill:#eef2f6;stroke:#c3ccd6}.ln{fill:#d9dfe6}.ow{fill:none;stroke:#b97f00;stroke-width:2}\
 @media (prefers-color-scheme:dark){\
 .bg{fill:#0d1117}.gr{fill:#141a22;stroke:#343c46}.cd{fill:#1a212a;stroke:#3d4650}.dm{stroke:#353e48}\
 .t{fill:#eef3f8}.m{fill:#9ba7b4}.i{fill:#0d1117}.k{fill:#eef3f8}\
@@ -25,7 +25,7 @@ font-variant-numeric:tabular-nums}\
 .u{fill:#20272f;stroke:#5a6672}\
 .l0{fill:#1d2c3c}.l1{fill:#21486b}.l2{fill:#2a659d}.l3{fill:#62a3e2}.l4{fill:#b3d8ff}.lg{fill:#ff9d4d}\
 .d0{fill:#221c33}.d1{fill:#352b56}.d2{fill:#4d3e82}.d3{fill:#6d55b3}.d4{fill:#aa93e2}.d5{fill:#d6c8f8}\
-.cp{fill:#222a33;stroke:#3d4650}.ln{fill:#353e48}}";
+.cp{fill:#222a33;stroke:#3d4650}.ln{fill:#353e48}.ow{stroke:#e3b341}}";
 
 /// Claimed memory is hatched, so that it shows without colour as well.
 pub(super) const PATTERNS: &str = "<defs><pattern id=\"hatch\" width=\"5\" height=\"5\" \

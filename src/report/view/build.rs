@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use placer_engine::claims::{Claim, ClaimId, OwnerProcess};
 use placer_engine::{
-    Attached, Bytes, CpuSet, DeviceKind, HostParts, NodeHugePages, NodeId, NodeState, Snapshot,
+    Attached, Bytes, Cache, CpuSet, DeviceKind, HostParts, NodeHugePages, NodeId, NodeState,
+    Snapshot,
 };
 
 use super::group;
 use super::{
-    Caches, Core, Cpu, Device, Domain, Guest, Huge, Memory, Node, Pages, View, count, odd,
+    CacheClaims, Caches, Core, Cpu, Device, Domain, Guest, Huge, Memory, Node, Pages, View, count,
+    odd,
 };
 
 /// What a view is made of.
@@ -128,37 +130,48 @@ fn huge(parts: &HostParts, node: NodeId, claimed: &[(Bytes, Bytes)]) -> Vec<Huge
     sizes.into_values().collect()
 }
 
-/// Sorts the cores of a node by the last cache that they share.
+/// Returns the caches of a node as policies see them, with their cores and what claims have of each.
 fn domains(sources: &Sources<'_>, state: &NodeState) -> Vec<Domain> {
-    let Sources { snapshot, parts, .. } = *sources;
-    let last = parts.caches.iter().map(|cache| cache.level).max();
-    let shared = parts.caches.iter().filter(|cache| Some(cache.level) == last);
-    let mut left = state.cpus.clone();
-    let mut domains = Vec::new();
-    for cache in shared.filter(|cache| meets(&cache.cpus, &state.cpus)) {
-        let here = left.intersection(&cache.cpus);
-        if !here.is_empty() {
-            left = left.difference(&here);
-            let cores = cores(snapshot, state.id, &here);
-            domains.push(Domain { cache: Some((cache.level, cache.size)), cores });
+    let Sources { snapshot, claims, .. } = *sources;
+    let Some(node) = snapshot.topology().node(state.id) else { return Vec::new() };
+    let of_cache = |cache: &Cache| {
+        let claimed = claims.map(|claims| claimed(claims, &cache.cpus));
+        let none = CpuSet::new();
+        let owned = claimed.as_ref().map_or(&none, |claimed| &claimed.owned);
+        Domain {
+            cache: (cache.level > 0).then_some((cache.level, cache.size)),
+            cores: cores(snapshot, state.id, &cache.cpus, owned),
+            idle: snapshot.idle_of(&cache.cpus),
+            cpus: cache.cpus.clone(),
+            claimed,
         }
+    };
+    node.caches.iter().map(of_cache).collect()
+}
+
+/// Returns what claims have of some CPUs.
+fn claimed(claims: &[Claim], cpus: &CpuSet) -> CacheClaims {
+    let mut found = CacheClaims::default();
+    for claim in claims.iter().filter(|c| !(c.pinned.is_empty() && c.roaming.is_empty())) {
+        let (owned, shared) = (claim.pinned.intersection(cpus), claim.roaming.intersection(cpus));
+        found.guests += usize::from(!(owned.is_empty() && shared.is_empty()));
+        found.owned = found.owned.union(&owned);
+        found.shared = found.shared.union(&shared);
     }
-    if !left.is_empty() {
-        domains.push(Domain { cache: None, cores: cores(snapshot, state.id, &left) });
-    }
-    domains
+    found
 }
 
 /// Returns the cores that some CPUs of a node make up, in the order of their first CPU.
-fn cores(snapshot: &Snapshot, node: NodeId, of: &CpuSet) -> Vec<Core> {
-    let isolated = snapshot.topology().isolated();
+fn cores(snapshot: &Snapshot, node: NodeId, of: &CpuSet, owned: &CpuSet) -> Vec<Core> {
+    let topology = snapshot.topology();
     let cpu = |id| {
         let alone: CpuSet = [id].into_iter().collect();
         let idle = snapshot.idle_of(&alone);
         let busy = idle.map(|idle| (1.0 - idle).clamp(0.0, 1.0));
-        Cpu { id, busy, isolated: isolated.contains(id) }
+        let (isolated, owned) = (topology.isolated().contains(id), owned.contains(id));
+        Cpu { id, busy, isolated, owned, capacity: topology.capacity_of(id) }
     };
-    let threads = snapshot.topology().node(node).map_or(&[][..], |node| &node.cores);
+    let threads = topology.node(node).map_or(&[][..], |node| &node.cores);
     let mut left = of.clone();
     let mut cores = Vec::new();
     for core in threads {

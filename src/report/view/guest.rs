@@ -20,6 +20,10 @@ pub struct Guest {
     pub asked: bool,
     /// Whether its threads are kept on some of the host's CPUs.
     pub pinned: bool,
+    /// CPUs that belong to single threads of it.
+    pub owns: CpuSet,
+    /// CPUs that its threads share, where those are not all of its nodes.
+    pub bound: CpuSet,
     /// Whether the kernel may move its memory by itself; `None` where that is not known.
     pub balanced: Option<bool>,
     pub cpus: CpuShare,
@@ -46,6 +50,8 @@ impl Guest {
             asked: claim.origin == Origin::Asked,
             pinned: !claim.pinned.is_empty()
                 || allowed.is_some_and(|allowed| !every.is_subset(allowed)),
+            owns: claim.pinned.clone(),
+            bound: claim.roaming.clone(),
             balanced: process.and_then(|process| process.balanced),
             cpus: claim.cpus,
             memory: claim.memory,

@@ -1,12 +1,13 @@
 //! `placer doctor`: what makes guests slow on a host, and what placer itself lacks there.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use nix::unistd::geteuid;
-use placer_engine::SysRoot;
-use placer_engine::claims::Processes;
+use placer_engine::claims::{Claim, Processes};
+use placer_engine::{CpuSet, SysRoot};
 use serde::Serialize;
 
 use crate::output;
@@ -39,7 +40,12 @@ pub(crate) fn run(
     let view = look.view();
     let mut findings = doctor::of_host(&view);
     if root.is_live() {
-        findings.extend(remote_memory(&look)?);
+        let mut processes = Processes::look()?;
+        let allowed = allowed(&look, &mut processes);
+        findings.extend(doctor::across(&view, |guest| allowed.get(&guest.id).cloned()));
+        findings.extend(remote_memory(&look, &mut processes));
+    } else {
+        findings.extend(doctor::across(&view, |_| None));
     }
     findings.extend(of_installation(&root, &view));
     let answer = if args.json {
@@ -52,10 +58,18 @@ pub(crate) fn run(
     Ok(ExitCode::from(u8::from(!findings.is_empty())))
 }
 
+/// Returns the CPUs that guests may use, by claim. Only of guests whose threads may all use the same: where some are
+/// bound to CPUs of their own, nothing is to be changed for all of them.
+fn allowed(look: &Look, processes: &mut Processes) -> BTreeMap<String, CpuSet> {
+    let without = look.claims().iter().filter(|claim| claim.pinned.is_empty());
+    let common =
+        |claim: &Claim| Some((claim.id.to_string(), processes.cpus_of_all_threads(claim)?));
+    without.filter_map(common).collect()
+}
+
 /// Finds guests with memory away from the nodes that were chosen for them.
-fn remote_memory(look: &Look) -> Result<Vec<Finding>, Box<dyn Error>> {
-    let mut processes = Processes::look()?;
-    let rows = look.claims().iter().map(|claim| Row::of(claim, &mut processes));
+fn remote_memory(look: &Look, processes: &mut Processes) -> Vec<Finding> {
+    let rows = look.claims().iter().map(|claim| Row::of(claim, processes));
     let finding = |row: Row| {
         let (pid, percent, away) = row.misplaced()?;
         let nodes = row.nodes();
@@ -67,7 +81,7 @@ fn remote_memory(look: &Look) -> Result<Vec<Finding>, Box<dyn Error>> {
             undo: Some(format!("migratepages {pid} {nodes} {away}")),
         })
     };
-    Ok(rows.filter_map(finding).collect())
+    rows.filter_map(finding).collect()
 }
 
 /// Finds what keeps placer from doing all that it can on this host.

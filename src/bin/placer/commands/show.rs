@@ -28,7 +28,10 @@ pub(crate) fn run(
     // hwloc reads while the load is measured.
     let second = args.devices.then(|| SecondSource::start(&root)).transpose()?;
     let look = Look::at(&root, set, Window::Recent(args.host.window), None, notes)?;
-    let view = look.view();
+    let mut view = look.view();
+    if let Some(second) = &second {
+        view.notes.extend(second.differences(look.snapshot.topology())?);
+    }
     for note in &view.notes {
         notes.warn(note);
     }

@@ -65,6 +65,8 @@ fn guest(id: &str, advised: u32, now: &[(u32, u64)]) -> Guest {
         program: None,
         asked: true,
         pinned: true,
+        owns: CpuSet::new(),
+        bound: CpuSet::new(),
         balanced: Some(true),
         cpus: CpuShare::from_hundredths(100),
         memory: Bytes::new(GIB),

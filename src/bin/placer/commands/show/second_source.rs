@@ -7,8 +7,8 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use placer_engine::SysRoot;
 use placer_engine::source::hwloc::{Device, Helper, Hwloc, HwlocLoader};
+use placer_engine::{SysRoot, Topology};
 use serde_json::{Value, json};
 
 use crate::companion;
@@ -34,6 +34,14 @@ impl SecondSource {
             Some(Err(error)) => Err(format!("hwloc: {}", placer::error_chain::chain(error)).into()),
             None => Err("hwloc: expected an answer within 10 s, found none".into()),
         }
+    }
+
+    /// Returns what hwloc sees otherwise than placer: the caches by which it chooses CPUs.
+    pub(crate) fn differences(
+        &self,
+        topology: &Topology,
+    ) -> Result<Option<String>, Box<dyn Error>> {
+        Ok(self.facts()?.differing_caches(topology))
     }
 
     /// Returns the facts for programs.
