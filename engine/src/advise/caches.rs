@@ -16,8 +16,8 @@ use crate::snapshot::Snapshot;
 use crate::topology::{Cache, Node};
 use crate::units::CpuShare;
 
-/// Search nodes for one node's caches: some 100 µs at most.
-const EFFORT: u64 = 20_000;
+/// Sets of one node's caches to look at: all sets of 13 caches, some 100 µs at most.
+const EFFORT: u64 = 10_000;
 
 /// The CPUs chosen inside the nodes of an advice.
 #[derive(Clone, Debug, Default)]
@@ -194,7 +194,7 @@ fn add(all: &mut CpuSet, cpus: CpuSet) {
 }
 
 /// The ordinary answer, which makes nothing but what it returns: no claim owns a CPU, all cores are alike, and
-/// one cache holds the guest without contention, or caches are not looked at.
+/// one cache is the answer for sure, or caches are not looked at.
 fn at_once(
     snapshot: &Snapshot,
     request: &Request,
@@ -213,7 +213,7 @@ fn at_once(
     if request.cache.mode != Mode::Prefer {
         return None;
     }
-    let (at, cost) = roam::one_without_contention(ready, &roam_rules(request, cpus))?;
+    let (at, cost) = roam::one_cache_for_sure(ready, &roam_rules(request, cpus))?;
     let Cache { level, size, cpus, .. } = node.caches.get(at)?;
     let cpus = if cpus.is_subset(allowed) { cpus.clone() } else { cpus.intersection(allowed) };
     let share = CacheShare { node: node.id, level: *level, size: *size, cpus: cpus.clone() };

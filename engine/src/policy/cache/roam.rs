@@ -8,15 +8,17 @@
 //!
 //! # How it is found
 //!
-//! A cache that holds the guest without contention costs exactly 1, and nothing costs less: one pass
-//! answers the ordinary question. Otherwise the search goes by the number of caches. Equal caches are
-//! one *kind*, of which the first ones are taken. A branch is cut by a lower bound of its cost:
+//! Most answers are one cache, and need one pass. No set costs less than the lower of 1 + κ × (1 − I / C) and
+//! 1 + (C − I) / K, for the most idle I and the largest K of any cache: a share is at most
+//! (I + (λ − 1) × K) / C, and cross at least 1 less the largest share; the cost so bounded is concave in λ,
+//! so lowest at an end. Where the same single cache wins within 2 % of that bound and within 2 % of the
+//! cheapest single cache, it wins within 2 % of the lowest cost.
 //!
-//! - F and K of a completed set are at most those of the partial set plus the largest that are left, so
-//!   λ is at least λ₀ of these.
-//! - For λ in [a, b] a share is at most (idle + (b − 1) × capacity) / C, and Σ s² is largest when the
-//!   largest shares are filled first, so the cost is at least a × (1 + κ × (1 − Σ of that filling)). The
-//!   range from λ₀ up is cut into `SEGMENTS` pieces; above the last one the cost is at least its end.
+//! Otherwise every set is tried, equal caches being one *kind* of which the first ones are taken: idle,
+//! capacity, and the sums of their squares and products add up, so a set costs a few additions. Where there
+//! are more sets than the step limit, single caches, pairs and neighbours in the order of idle CPUs are
+//! tried: a guest that one cache holds within 2 % of the lowest cost still gets one, and the bound above
+//! gives the gap.
 
 use super::Proof;
 
@@ -40,7 +42,7 @@ pub struct Rules {
     pub penalty_percent: u32,
     /// Whether the least idle of equal sets is wanted, in place of the most idle.
     pub pack: bool,
-    /// Search nodes to look at, at most.
+    /// Sets to look at, at most, give or take a few for each cache.
     pub effort: u64,
 }
 
@@ -55,7 +57,6 @@ pub struct Choice {
     pub proof: Proof,
 }
 
-const SEGMENTS: u32 = 4;
 /// Sets within this factor of the lowest cost are equal.
 const EQUAL: f64 = 1.02;
 
@@ -70,40 +71,58 @@ const EQUAL: f64 = 1.02;
 /// ```
 #[must_use]
 pub fn choose(offers: &[Offer], rules: &Rules) -> Choice {
-    if let Some((at, cost_ppm)) = one_without_contention(offers, rules) {
+    if let Some((at, cost_ppm)) = one_cache_for_sure(offers, rules) {
         return Choice { caches: vec![at], cost_ppm, proof: Proof::Optimal };
     }
-    let mut search = Search::new(offers, rules);
-    if search.count == 0 {
+    let search = Search::new(offers, rules);
+    if search.kinds.is_empty() {
         return Choice { caches: Vec::new(), cost_ppm: PPM_ONE, proof: Proof::Optimal };
     }
-    search.run()
+    let sets = search.kinds.iter().map(|kind| kind.at.len() as u64 + 1);
+    let sets = sets.fold(1u64, u64::saturating_mul);
+    if sets <= rules.effort.max(2) { search.among_all() } else { search.among_likely() }
 }
 
 const PPM_ONE: u64 = 1_000_000;
 
-/// Returns the answer and its cost where a single cache costs 1: then the lowest cost is 1, and of the
-/// single caches within 2 % of it the most (or least) idle one wins.
-pub(crate) fn one_without_contention(offers: &[Offer], rules: &Rules) -> Option<(usize, u64)> {
+/// Returns the answer and its cost where that is one cache for sure.
+pub(crate) fn one_cache_for_sure(offers: &[Offer], rules: &Rules) -> Option<(usize, u64)> {
     let cpus = rules.cpus.max(0.01);
-    let mut found: Option<(usize, u64, i64)> = None;
-    let mut free_of_contention = false;
-    for (at, offer) in offers.iter().enumerate() {
-        if offer.cpus == 0 || f64::from(offer.cpus) < cpus {
-            continue;
-        }
+    let low = lower_bound(offers, rules);
+    let holds = |offer: &Offer| offer.cpus > 0 && f64::from(offer.cpus) >= cpus;
+    let alone = offers.iter().filter(|offer| holds(offer));
+    let alone = alone.map(|offer| contention(cpus, offer.idle, offer.capacity));
+    let high = ppm(alone.fold(f64::INFINITY, f64::min));
+    if !within(high, low) {
+        return None;
+    }
+    let (mut sure, mut likely): (Option<(i64, usize, u64)>, Option<(i64, usize, u64)>) =
+        (None, None);
+    for (at, offer) in offers.iter().enumerate().filter(|(_, offer)| holds(offer)) {
         let cost = ppm(contention(cpus, offer.idle, offer.capacity));
-        free_of_contention |= cost == PPM_ONE;
-        let key = idle_key(offer.idle, rules.pack);
-        if within(cost, PPM_ONE) && found.is_none_or(|(_, _, best)| key < best) {
-            found = Some((at, cost, key));
+        let found = (idle_key(offer.idle, rules.pack), at, cost);
+        for (best, lowest) in [(&mut sure, low), (&mut likely, high)] {
+            if within(cost, lowest) && best.is_none_or(|best| found.0 < best.0) {
+                *best = Some(found);
+            }
         }
     }
-    found.filter(|_| free_of_contention).map(|(at, cost, _)| (at, cost))
+    sure.filter(|_| sure == likely).map(|(_, at, cost)| (at, cost))
+}
+
+/// Returns a cost in parts per million below which no set is. The module says why.
+fn lower_bound(offers: &[Offer], rules: &Rules) -> u64 {
+    let there = || offers.iter().filter(|offer| offer.cpus > 0);
+    let idle = there().map(|offer| offer.idle).fold(0.0, f64::max);
+    let capacity = there().map(|offer| offer.capacity).fold(0.0, f64::max);
+    let cpus = rules.cpus.max(0.01);
+    let apart = 1.0 + f64::from(rules.penalty_percent) / 100.0 * (1.0 - idle / cpus).max(0.0);
+    // One less for rounding.
+    ppm(apart.min(contention(cpus, idle, capacity))).saturating_sub(1).max(PPM_ONE)
 }
 
 fn contention(cpus: f64, idle: f64, capacity: f64) -> f64 {
-    1.0 + (cpus - idle).max(0.0) / capacity.max(f64::MIN_POSITIVE)
+    1.0 + ((cpus - idle).max(0.0) / capacity.max(f64::MIN_POSITIVE)).min(1e9)
 }
 
 /// A cost in parts per million, saturating.
@@ -133,49 +152,73 @@ struct Kind {
 
 struct Search<'a> {
     offers: &'a [Offer],
+    rules: &'a Rules,
     cpus: f64,
     /// CPUs that a set must have: those asked for, at most all.
     need: f64,
     kappa: f64,
-    pack: bool,
     kinds: Vec<Kind>,
     /// Caches in all kinds.
     count: usize,
-    steps: u64,
-    effort: u64,
-    /// How many caches of each kind the partial set has.
-    taken: Vec<usize>,
-    shares: Vec<(f64, f64)>,
-}
-
-/// What one descent looks for.
-#[derive(Clone, Copy)]
-enum Aim {
-    /// The lowest cost.
-    Lowest,
-    /// The best set of a cost within 2 % of this.
-    Best(u64),
 }
 
 /// The best set so far.
 #[derive(Clone, Debug, Default)]
 struct Found {
+    size: usize,
+    key: i64,
     caches: Vec<usize>,
     cost: u64,
-    key: i64,
 }
 
-/// The sums of a partial set.
+/// What adds up over the caches of a set.
 #[derive(Clone, Copy, Default)]
-struct Partial {
+struct Sums {
     size: usize,
     cpus: f64,
     idle: f64,
     capacity: f64,
+    idle_squares: f64,
+    products: f64,
+    capacity_squares: f64,
+}
+
+impl Sums {
+    fn with(&self, offer: &Offer, times: f64) -> Self {
+        let Offer { cpus, capacity, idle } = *offer;
+        Self {
+            size: self.size,
+            cpus: self.cpus + times * f64::from(cpus),
+            idle: self.idle + times * idle,
+            capacity: self.capacity + times * capacity,
+            idle_squares: self.idle_squares + times * idle * idle,
+            products: self.products + times * idle * capacity,
+            capacity_squares: self.capacity_squares + times * capacity * capacity,
+        }
+    }
+
+    fn and(self, offer: &Offer) -> Self {
+        Self { size: self.size + 1, ..self.with(offer, 1.0) }
+    }
+
+    fn cost(&self, cpus: f64, kappa: f64) -> f64 {
+        let contention = contention(cpus, self.idle, self.capacity);
+        let over = contention - 1.0;
+        let total = self.idle + over * self.capacity;
+        let squares =
+            self.idle_squares + 2.0 * over * self.products + over * over * self.capacity_squares;
+        let same = if total > 0.0 { squares / (total * total) } else { 0.0 };
+        contention * (1.0 + kappa * (1.0 - same))
+    }
+}
+
+/// Whether a figure in millionths may round to either side, summed in another order.
+fn is_near_half(millionths: f64) -> bool {
+    (millionths - millionths.floor() - 0.5).abs() < 1e-3
 }
 
 impl<'a> Search<'a> {
-    fn new(offers: &'a [Offer], rules: &Rules) -> Self {
+    fn new(offers: &'a [Offer], rules: &'a Rules) -> Self {
         let mut kinds: Vec<Kind> = Vec::new();
         for (at, offer) in offers.iter().enumerate().filter(|(_, offer)| offer.cpus > 0) {
             match kinds.iter_mut().find(|kind| kind.offer == *offer) {
@@ -189,58 +232,154 @@ impl<'a> Search<'a> {
             let order = if rules.pack { order.reverse() } else { order };
             order.then(b.offer.capacity.total_cmp(&a.offer.capacity)).then(a.at.cmp(&b.at))
         });
-        let all: f64 =
-            kinds.iter().flat_map(|k| k.at.iter().map(|_| f64::from(k.offer.cpus))).sum();
+        let all = offers.iter().map(|offer| f64::from(offer.cpus)).sum();
         let cpus = rules.cpus.max(0.01);
         Self {
             offers,
+            rules,
             cpus,
             need: cpus.min(all),
             kappa: f64::from(rules.penalty_percent) / 100.0,
-            pack: rules.pack,
             count: kinds.iter().map(|kind| kind.at.len()).sum(),
-            taken: vec![0; kinds.len()],
             kinds,
-            steps: 0,
-            effort: rules.effort.max(1),
-            shares: Vec::new(),
         }
     }
 
-    fn run(&mut self) -> Choice {
-        // An upper and a lower bound of the lowest cost; often they decide alone.
-        let (low, high) = self.bounds_of_lowest();
-        let sure = self.best_within(low);
-        let likely = if low == high { sure.clone() } else { self.best_within(high) };
-        if let (Some(sure), Some(likely)) = (&sure, &likely)
-            && sure.caches == likely.caches
-            && self.steps < self.effort
-        {
-            return Self::choice(likely, Proof::Optimal);
+    /// The answer where every set may be tried.
+    fn among_all(&self) -> Choice {
+        let mut low_of_size = vec![u64::MAX; self.count + 1];
+        let mut taken = vec![0; self.kinds.len()];
+        self.each_set(0, Sums::default(), None, &mut taken, &mut |sums, taken| {
+            let low = &mut low_of_size[sums.size];
+            *low = (*low).min(self.cost(sums, || self.caches(taken)));
+        });
+        let lowest = low_of_size.iter().copied().min().unwrap_or(PPM_ONE);
+        // The fewest caches.
+        let size = low_of_size.iter().position(|&low| low < u64::MAX && within(low, lowest));
+        let mut found = Found { size: usize::MAX, ..Found::default() };
+        self.each_set(0, Sums::default(), size, &mut taken, &mut |sums, taken| {
+            self.offer(sums, lowest, || self.caches(taken), &mut found);
+        });
+        Choice { caches: found.caches, cost_ppm: found.cost, proof: Proof::Optimal }
+    }
+
+    /// Visits every set of the kinds from `kind` on that has enough CPUs, or those of one size.
+    fn each_set(
+        &self,
+        kind: usize,
+        sums: Sums,
+        only: Option<usize>,
+        taken: &mut [usize],
+        visit: &mut dyn FnMut(&Sums, &[usize]),
+    ) {
+        if only == Some(sums.size) || kind == self.kinds.len() {
+            let is_wanted = only.is_none_or(|size| size == sums.size) && sums.size > 0;
+            if is_wanted && sums.cpus >= self.need {
+                visit(&sums, taken);
+            }
+            return;
         }
-        let lowest = self.lowest(high);
-        let best = self.best_within(lowest);
-        let exact = self.steps < self.effort;
-        let found = best.or(likely).or(sure).unwrap_or_else(|| self.all());
-        let proof = if exact { Proof::Optimal } else { gap(found.cost, low) };
-        Self::choice(&found, proof)
+        let Kind { offer, at } = &self.kinds[kind];
+        let most = only.map_or(at.len(), |size| at.len().min(size - sums.size));
+        for many in 0..=most {
+            taken[kind] = many;
+            #[expect(clippy::cast_precision_loss, reason = "a few caches")]
+            let next = Sums { size: sums.size + many, ..sums.with(offer, many as f64) };
+            self.each_set(kind + 1, next, only, taken, visit);
+        }
+        taken[kind] = 0;
     }
 
-    fn choice(found: &Found, proof: Proof) -> Choice {
-        Choice { caches: found.caches.clone(), cost_ppm: found.cost, proof }
-    }
-
-    /// Every cache that offers a CPU: has all CPUs, so it always qualifies.
-    fn all(&self) -> Found {
-        let mut caches: Vec<usize> =
-            self.kinds.iter().flat_map(|kind| kind.at.iter().copied()).collect();
+    /// The positions of the first caches of each kind.
+    fn caches(&self, taken: &[usize]) -> Vec<usize> {
+        let chosen = self.kinds.iter().zip(taken);
+        let caches = chosen.flat_map(|(kind, &many)| kind.at[..many].iter().copied());
+        let mut caches: Vec<usize> = caches.collect();
         caches.sort_unstable();
-        let (cost, key) = self.evaluate(&caches);
-        Found { caches, cost, key }
+        caches
+    }
+
+    /// The answer among sets that are likely to be good, where there are too many to try all.
+    fn among_likely(&self) -> Choice {
+        let mut lowest = u64::MAX;
+        self.each_likely(&mut |sums, caches| {
+            lowest = lowest.min(self.cost(sums, || sorted(caches)));
+        });
+        let mut found = Found { size: usize::MAX, ..Found::default() };
+        self.each_likely(&mut |sums, caches| {
+            self.offer(sums, lowest, || sorted(caches), &mut found);
+        });
+        let proof = gap(found.cost, lower_bound(self.offers, self.rules));
+        Choice { caches: found.caches, cost_ppm: found.cost, proof }
+    }
+
+    /// Visits single caches, pairs, and neighbours in the order of idle CPUs, as far as they have enough CPUs.
+    fn each_likely(&self, visit: &mut dyn FnMut(&Sums, &[usize])) {
+        let order: Vec<usize> =
+            self.kinds.iter().flat_map(|kind| kind.at.iter().copied()).collect();
+        let mut visit = |sums: &Sums, caches: &[usize]| {
+            if sums.cpus >= self.need {
+                visit(sums, caches);
+            }
+        };
+        let starts = usize::try_from(self.rules.effort.isqrt()).unwrap_or(usize::MAX).max(1);
+        for (first, &a) in order.iter().enumerate() {
+            let alone = Sums::default().and(&self.offers[a]);
+            visit(&alone, &[a]);
+            if first >= starts {
+                continue;
+            }
+            for &b in order[first + 1..].iter().take(starts) {
+                visit(&alone.and(&self.offers[b]), &[a, b]);
+            }
+            // From the first one on all lengths: the longest has all CPUs, and so always qualifies.
+            let longest = if first == 0 { order.len() } else { starts };
+            let mut sums = alone;
+            for (more, &b) in order[first + 1..].iter().enumerate().take(longest) {
+                sums = sums.and(&self.offers[b]);
+                if more > 0 {
+                    visit(&sums, &order[first..first + more + 2]);
+                }
+            }
+        }
+    }
+
+    /// Takes a set that is within 2 % of the lowest cost, if it is better than what was found: fewer caches,
+    /// then the key, then lower positions.
+    fn offer(&self, sums: &Sums, lowest: u64, caches: impl Fn() -> Vec<usize>, found: &mut Found) {
+        if sums.size > found.size {
+            return;
+        }
+        let cost = self.cost(sums, &caches);
+        if !within(cost, lowest) {
+            return;
+        }
+        let key = self.key(sums, &caches);
+        if (sums.size, key) > (found.size, found.key) {
+            return;
+        }
+        let caches = caches();
+        if (sums.size, key, &caches) < (found.size, found.key, &found.caches) {
+            *found = Found { size: sums.size, key, caches, cost };
+        }
+    }
+
+    /// Returns the cost of a set as if summed in order of positions.
+    fn cost(&self, sums: &Sums, caches: impl Fn() -> Vec<usize>) -> u64 {
+        let cost = sums.cost(self.cpus, self.kappa);
+        if is_near_half(cost * 1e6) { self.exactly(&caches()).0 } else { ppm(cost) }
+    }
+
+    fn key(&self, sums: &Sums, caches: impl Fn() -> Vec<usize>) -> i64 {
+        if is_near_half(sums.idle * 1e6) {
+            self.exactly(&caches()).1
+        } else {
+            idle_key(sums.idle, self.rules.pack)
+        }
     }
 
     /// Returns the cost and the idle key of a set, summed in order of positions.
-    fn evaluate(&self, caches: &[usize]) -> (u64, i64) {
+    fn exactly(&self, caches: &[usize]) -> (u64, i64) {
         let of = || caches.iter().map(|&at| &self.offers[at]);
         let idle: f64 = of().map(|offer| offer.idle).fold(0.0, |a, b| a + b);
         let capacity: f64 = of().map(|offer| offer.capacity).fold(0.0, |a, b| a + b);
@@ -250,233 +389,14 @@ impl<'a> Search<'a> {
         let total = if total > 0.0 { total } else { 1.0 };
         let same: f64 = of().map(|offer| (share(offer) / total).powi(2)).fold(0.0, |a, b| a + b);
         let cost = contention * (1.0 + self.kappa * (1.0 - same));
-        (ppm(cost), idle_key(idle, self.pack))
-    }
-
-    /// Bounds the lowest cost: below by the bound of each size, above by one good set of each size.
-    fn bounds_of_lowest(&mut self) -> (u64, u64) {
-        let mut high = self.all().cost;
-        for size in 1..=self.count {
-            if let Some(caches) = self.most_idle(size) {
-                high = high.min(self.evaluate(&caches).0);
-            }
-        }
-        let mut low = high;
-        for size in 1..=self.count {
-            low = low.min(self.bound(&Partial::default(), 0, size));
-        }
-        (low, high)
-    }
-
-    /// Returns the set of one size with the most idle CPUs, if it has enough CPUs.
-    fn most_idle(&self, size: usize) -> Option<Vec<usize>> {
-        let kinds: Box<dyn Iterator<Item = &Kind>> =
-            if self.pack { Box::new(self.kinds.iter().rev()) } else { Box::new(self.kinds.iter()) };
-        let mut caches: Vec<usize> =
-            kinds.flat_map(|kind| kind.at.iter().copied()).take(size).collect();
-        caches.sort_unstable();
-        let cpus: f64 = caches.iter().map(|&at| f64::from(self.offers[at].cpus)).sum();
-        (cpus >= self.need).then_some(caches)
-    }
-
-    fn lowest(&mut self, high: u64) -> u64 {
-        let mut found = Found { cost: high, ..Found::default() };
-        for size in 1..=self.count {
-            if self.bound(&Partial::default(), 0, size) < found.cost {
-                self.descend(Aim::Lowest, size, 0, Partial::default(), &mut found);
-            }
-        }
-        found.cost
-    }
-
-    fn best_within(&mut self, lowest: u64) -> Option<Found> {
-        for size in 1..=self.count {
-            if !within(self.bound(&Partial::default(), 0, size), lowest) {
-                continue;
-            }
-            let mut found = Found::default();
-            self.descend(Aim::Best(lowest), size, 0, Partial::default(), &mut found);
-            if !found.caches.is_empty() {
-                return Some(found);
-            }
-        }
-        None
-    }
-
-    /// Completes a partial set with caches of the kinds from `kind` on, up to `size` caches.
-    fn descend(&mut self, aim: Aim, size: usize, kind: usize, partial: Partial, found: &mut Found) {
-        self.steps += 1;
-        if self.steps >= self.effort {
-            return;
-        }
-        if partial.size == size {
-            self.offer(aim, partial, found);
-            return;
-        }
-        if kind == self.kinds.len() || !self.can_improve(aim, size, kind, &partial, found) {
-            return;
-        }
-        let Offer { cpus, capacity, idle } = self.kinds[kind].offer;
-        let most = self.kinds[kind].at.len().min(size - partial.size);
-        for many in (0..=most).rev() {
-            #[expect(clippy::cast_precision_loss, reason = "a few caches")]
-            let times = many as f64;
-            self.taken[kind] = many;
-            let next = Partial {
-                size: partial.size + many,
-                cpus: partial.cpus + times * f64::from(cpus),
-                idle: partial.idle + times * idle,
-                capacity: partial.capacity + times * capacity,
-            };
-            self.descend(aim, size, kind + 1, next, found);
-        }
-        self.taken[kind] = 0;
-    }
-
-    fn offer(&self, aim: Aim, partial: Partial, found: &mut Found) {
-        if partial.cpus < self.need {
-            return;
-        }
-        let chosen = self.kinds.iter().zip(&self.taken);
-        let mut caches: Vec<usize> =
-            chosen.flat_map(|(kind, &many)| kind.at[..many].iter().copied()).collect();
-        caches.sort_unstable();
-        let (cost, key) = self.evaluate(&caches);
-        let better = match aim {
-            Aim::Lowest => cost < found.cost,
-            Aim::Best(lowest) => {
-                within(cost, lowest)
-                    && (found.caches.is_empty() || (key, &caches) < (found.key, &found.caches))
-            }
-        };
-        if better {
-            *found = Found { caches, cost, key };
-        }
-    }
-
-    /// Returns whether a set of this size that completes the partial one may beat what was found.
-    fn can_improve(
-        &mut self,
-        aim: Aim,
-        size: usize,
-        kind: usize,
-        partial: &Partial,
-        found: &Found,
-    ) -> bool {
-        let left = size - partial.size;
-        let (mut cpus, mut there) = (Vec::new(), 0);
-        for kind in &self.kinds[kind..] {
-            there += kind.at.len();
-            cpus.push((kind.offer.cpus, kind.at.len()));
-        }
-        if there < left {
-            return false;
-        }
-        cpus.sort_unstable_by_key(|&(cpus, _)| std::cmp::Reverse(cpus));
-        let mut more = left;
-        let mut most = partial.cpus;
-        for (cpus, there) in cpus {
-            let many = there.min(more);
-            #[expect(clippy::cast_precision_loss, reason = "a few caches")]
-            let times = many as f64;
-            most += f64::from(cpus) * times;
-            more -= many;
-        }
-        if most < self.need {
-            return false;
-        }
-        if let Aim::Best(_) = aim
-            && !found.caches.is_empty()
-        {
-            // The kinds are in the order of the key: the next ones give the best key there is.
-            let mut idle = partial.idle;
-            let mut more = left;
-            for kind in &self.kinds[kind..] {
-                let many = kind.at.len().min(more);
-                #[expect(clippy::cast_precision_loss, reason = "a few caches")]
-                let times = many as f64;
-                idle += kind.offer.idle * times;
-                more -= many;
-            }
-            // One millionth for what summing in another order may change.
-            if idle_key(idle, self.pack) > found.key.saturating_add(1) {
-                return false;
-            }
-        }
-        let bound = self.bound(partial, kind, size);
-        match aim {
-            Aim::Lowest => bound < found.cost,
-            Aim::Best(lowest) => within(bound, lowest),
-        }
-    }
-
-    /// Returns a lower bound of the cost of any set of `size` caches that completes the partial set with
-    /// kinds from `kind` on, in parts per million less one for rounding. The module says why it holds.
-    fn bound(&mut self, partial: &Partial, kind: usize, size: usize) -> u64 {
-        let left = size - partial.size;
-        let rest = &self.kinds[kind..];
-        let most = |figure: fn(&Offer) -> f64| {
-            let mut figures: Vec<(f64, usize)> =
-                rest.iter().map(|kind| (figure(&kind.offer), kind.at.len())).collect();
-            figures.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
-            let (mut sum, mut more) = (0.0, left);
-            for (figure, there) in figures {
-                let many = there.min(more);
-                #[expect(clippy::cast_precision_loss, reason = "a few caches")]
-                let times = many as f64;
-                sum += figure * times;
-                more -= many;
-            }
-            sum
-        };
-        let idle = partial.idle + most(|offer| offer.idle);
-        let capacity = partial.capacity + most(|offer| offer.capacity);
-        let start = contention(self.cpus, idle, capacity);
-        if self.kappa <= 0.0 {
-            return ppm(start).saturating_sub(1);
-        }
-        // Whatever is within reach: the partial set's caches, and all that may complete it.
-        self.shares.clear();
-        for (at, each) in self.kinds.iter().enumerate() {
-            let many = if at >= kind { each.at.len().min(left) } else { self.taken[at] };
-            let offer = (each.offer.idle, each.offer.capacity);
-            self.shares.extend(std::iter::repeat_n(offer, many));
-        }
-        let total = self.cpus;
-        let mut from = start;
-        let mut bound = f64::INFINITY;
-        let step = start * self.kappa / f64::from(SEGMENTS);
-        for segment in 0..=SEGMENTS {
-            if segment == SEGMENTS {
-                bound = bound.min(from);
-                break;
-            }
-            // Where enough is idle, λ is 1 for every completion that has it; others are above.
-            let to = from + step;
-            let same = most_alike(&mut self.shares, to, total, size);
-            bound = bound.min(from * (1.0 + self.kappa * (1.0 - same)));
-            from = to;
-        }
-        ppm(bound).saturating_sub(1)
+        (ppm(cost), idle_key(idle, self.rules.pack))
     }
 }
 
-/// Returns the largest Σ s² of `size` shares that sum to 1, each at most (idle + (λ − 1) × capacity) / total.
-fn most_alike(shares: &mut [(f64, f64)], contention: f64, total: f64, size: usize) -> f64 {
-    let most = |share: &(f64, f64)| (share.0 + (contention - 1.0) * share.1) / total;
-    shares.sort_unstable_by(|a, b| most(b).total_cmp(&most(a)));
-    let (mut left, mut same) = (1.0, 0.0);
-    for share in shares.iter().take(size) {
-        let part = most(share).min(left);
-        same += part * part;
-        left -= part;
-        if left <= 0.0 {
-            break;
-        }
-    }
-    // What the limits leave over would go to shares that are above them only if the limits were wrong;
-    // counted as one more share it keeps the bound a bound.
-    same + left * left
+fn sorted(caches: &[usize]) -> Vec<usize> {
+    let mut caches = caches.to_vec();
+    caches.sort_unstable();
+    caches
 }
 
 fn gap(cost: u64, low: u64) -> Proof {

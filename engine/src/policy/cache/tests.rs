@@ -384,3 +384,48 @@ fn many_unequal_caches_are_answered_within_the_step_limit() {
     }
     assert!(pin::choose(&caches, 513, 20_000).is_none());
 }
+
+/// Hosts of unequal, more or less busy caches.
+fn unequal(count: usize) -> impl Strategy<Value = (Vec<Offer>, f64, bool)> {
+    let idle = proptest::collection::vec(0.0f64..=1.0, count);
+    (idle, 0.0f64..=1.0, 1u32..=16, any::<bool>()).prop_map(|(idle, busy, cpus, pack)| {
+        let offer = |idle: f64| {
+            let idle = 8.0 * (1.0 - busy * (1.0 - idle));
+            Offer { cpus: 8, capacity: 8.0, idle: (idle * 1e6).round() / 1e6 }
+        };
+        (idle.into_iter().map(offer).collect(), f64::from(cpus), pack)
+    })
+}
+
+#[test]
+fn where_not_all_sets_are_tried_a_guest_still_gets_one_cache_if_one_holds_it() {
+    let mut runner = TestRunner::new_with_rng(
+        Config { cases: 300, failure_persistence: None, ..Config::default() },
+        proptest::test_runner::TestRng::deterministic_rng(
+            proptest::test_runner::RngAlgorithm::ChaCha,
+        ),
+    );
+    let (limited, alone) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
+    let run = |(offers, cpus, pack): (Vec<Offer>, f64, bool)| {
+        let ask = |effort| {
+            let rules = Rules { cpus, penalty_percent: 20, pack, effort };
+            roam::choose(&offers, &rules)
+        };
+        let (exact, likely) = (ask(1 << 13), ask(300));
+        prop_assert_eq!(exact.proof, Proof::Optimal);
+        if let Proof::Gap(gap) = likely.proof {
+            limited.set(limited.get() + 1);
+            let most = exact.cost_ppm as f64 * (1.0 + gap as f64 / 1e6);
+            prop_assert!(likely.cost_ppm as f64 <= most + 1.0, "{:?} {:?}", likely, exact);
+            // Not only bounded: the sets that are tried are good ones.
+            prop_assert!(likely.cost_ppm as f64 <= exact.cost_ppm as f64 * 1.05);
+        }
+        if exact.caches.len() == 1 {
+            alone.set(alone.get() + 1);
+            prop_assert_eq!(likely.caches.len(), 1);
+        }
+        Ok(())
+    };
+    runner.run(&unequal(13), run).expect("close to what trying all sets finds");
+    assert!(limited.get() > 50 && alone.get() > 100, "{} {}", limited.get(), alone.get());
+}
