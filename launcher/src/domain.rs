@@ -16,7 +16,6 @@
 
 mod amount;
 mod asks;
-mod cells;
 mod cursor;
 mod edit;
 mod place;
@@ -35,8 +34,9 @@ use placer_engine::{Bytes, NodeSet, Read};
 
 use self::cursor::Source;
 use self::place::Place;
-use self::sizes::{Cell, Sizes};
+use self::sizes::Sizes;
 use self::tree::Element;
+use crate::cells::Cell;
 use crate::definition::{self, DefinitionError, quoted};
 use crate::guest::{CpuCount, GuestName, MemoryMode};
 

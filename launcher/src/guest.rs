@@ -1,6 +1,7 @@
 //! What is started and where it wants to be: the one value that both guest definitions and the
 //! command line become, and that a launch is planned from.
 
+pub mod line;
 mod modes;
 mod name;
 mod program;
@@ -97,7 +98,7 @@ impl Guest {
     pub fn ask(&self) -> Ask {
         let size = match self.program {
             Program::Lxc(_) => self.memory.current,
-            Program::Qemu(_) | Program::Command(_) => self.memory.maximum,
+            Program::Qemu(_) | Program::Line(_) | Program::Command(_) => self.memory.maximum,
         };
         let cpus = || CpuShare::from_hundredths(u64::from(self.cpus.current) * 100);
         Ask {

@@ -7,6 +7,7 @@
 //! it is claimed for ([`Gated`]).
 
 mod binding;
+mod cells;
 pub mod cgroup;
 pub mod definition;
 pub mod domain;

@@ -26,6 +26,7 @@ pub mod args;
 mod bind;
 mod emit;
 mod lifeline;
+mod line;
 mod memory;
 pub mod pins;
 mod qmp;
@@ -43,8 +44,9 @@ pub use start::Waiting;
 
 use crate::Binding;
 use crate::error::LaunchError;
-use crate::guest::{Guest, Program, Qemu};
+use crate::guest::{Guest, Program};
 use crate::step::{Step, Thread};
+use line::Placed;
 use pins::ThreadCpus;
 use shape::Shape;
 
@@ -67,10 +69,13 @@ use shape::Shape;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Launch {
     guest: Guest,
-    qemu: Qemu,
     shape: Shape,
     threads: ThreadCpus,
     distances: Option<Distances>,
+    /// The names of its I/O threads.
+    iothreads: Vec<String>,
+    /// What is added to the user's own command line, and claimed for it.
+    line: Option<(line::Added, Advice)>,
 }
 
 impl Launch {
@@ -84,15 +89,34 @@ impl Launch {
         advice: Option<&Advice>,
         snapshot: &Snapshot,
     ) -> Result<Self, LaunchError> {
-        let Program::Qemu(qemu) = &guest.program else {
+        let refuse = |seen| {
             let what = format!("start guest {} with QEMU", guest.name);
-            return Err(LaunchError::seen(what, Errno::EINVAL, "it is no machine"));
+            Err(LaunchError::seen(what, Errno::EINVAL, seen))
         };
-        args::check(guest, qemu)?;
-        let shape = Shape::of(guest, advice, snapshot)?;
-        let threads = ThreadCpus::of(guest, qemu.iothreads, advice, snapshot, &shape)?;
+        let (shape, iothreads, line) = match (&guest.program, advice) {
+            (Program::Qemu(qemu), _) => {
+                args::check(guest, qemu)?;
+                let iothreads = (1..=qemu.iothreads).map(args::iothread).collect();
+                (Shape::of(guest, advice, snapshot)?, iothreads, None)
+            }
+            (Program::Line(line), Some(advice)) => {
+                let placed = Placed::of(guest, line, advice, snapshot)?;
+                let Placed { shape, advice, added } = placed;
+                (shape, line.iothreads.clone(), Some((added, advice)))
+            }
+            (Program::Line(_), None) => return refuse("there is no advice for it"),
+            _ => return refuse("it is no machine"),
+        };
+        let advice = line.as_ref().map(|(_, advice)| advice).or(advice);
+        let count = u32::try_from(iothreads.len()).unwrap_or(u32::MAX);
+        let threads = ThreadCpus::of(guest, count, advice, snapshot, &shape)?;
         let distances = snapshot.topology().distances().cloned();
-        Ok(Self { guest: guest.clone(), qemu: qemu.clone(), shape, threads, distances })
+        Ok(Self { guest: guest.clone(), shape, threads, distances, iothreads, line })
+    }
+
+    /// Returns the advice with what the machine is expected to carry on each node: that is what is claimed.
+    pub fn charged(&self, advice: &Advice) -> Advice {
+        self.line.as_ref().map_or(advice, |(_, advice)| advice).clone()
     }
 
     /// Returns the machine's shape.
@@ -143,7 +167,27 @@ impl Launch {
 
     fn argv(&self, channel: i32) -> Vec<OsString> {
         let distances = self.distances.as_ref();
-        args::argv(&self.guest, &self.qemu, &self.shape, distances, channel)
+        match (&self.guest.program, &self.line) {
+            (Program::Qemu(qemu), _) => {
+                args::argv(&self.guest, qemu, &self.shape, distances, channel)
+            }
+            (Program::Line(line), Some((added, _))) => added.argv(line, channel),
+            // Made by `new`, it is one of the two.
+            _ => Vec::new(),
+        }
+    }
+
+    /// Returns the number that a cell of its shape has in the machine.
+    fn cell_id(&self, at: usize) -> u32 {
+        match &self.guest.program {
+            Program::Line(line) => line.cells.get(at).map_or(0, |cell| cell.id),
+            _ => u32::try_from(at).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Returns whether the user wants the machine paused.
+    fn stays_paused(&self) -> bool {
+        matches!(&self.guest.program, Program::Line(line) if line.paused)
     }
 
     /// What is done to it from outside.
@@ -156,7 +200,7 @@ impl Launch {
         let mut steps: Vec<Step> =
             pins.map(|(thread, cpus)| Step::Pin { thread, cpus: cpus.clone() }).collect();
         steps.extend(self.balloon().map(|size| Step::Balloon { size }));
-        steps.push(Step::Continue);
+        steps.extend((!self.stays_paused()).then_some(Step::Continue));
         steps
     }
 

@@ -15,6 +15,7 @@ use super::{Choice, HostArgs};
 #[derive(Debug, clap::Args)]
 #[command(override_usage = "\
 placer launch [OPTIONS] -- COMMAND [ARGS]...
+       placer launch [OPTIONS] -- qemu-system-x86_64 [ARGS]...
        placer launch [OPTIONS] GUEST.toml | DOMAIN.xml")]
 #[command(long_about = "\
 Start a guest on the nodes placer chooses, bound from the start
@@ -24,6 +25,7 @@ Examples:
   placer launch --cpus 2 --memory 1G --mode interleave -- make -j2
   placer launch --cpus 4 --memory 8G --dry-run -- ./solver
 
+  placer launch -- qemu-system-x86_64 -m 4G -smp 4 -nographic disk.img
   placer launch db1.toml
   placer launch --print-xml db1.xml")]
 #[command(after_long_help = "\
@@ -32,6 +34,8 @@ Its CPUs and memory are claimed until it exits: placer ps lists the claim. Use
 --cgroup own for a command that starts others, so that their memory counts too.
 The CPUs and nodes that this process is limited to bound the choice for a
 command. For a guest definition, the whole host is available.
+A command line of QEMU keeps its words: its vCPUs and memory are read from it,
+and only what binds them is added.
 Exit status: that of the guest; 1 the request does not fit and nothing was
 started; 2 usage error or failure.")]
 pub struct Launch {

@@ -271,3 +271,50 @@ fn a_machine_whose_emulator_ends_before_it_runs_is_claimed_for_no_longer() {
     assert!(stderr.contains("ended with status 1 before its machine ran"), "{stderr}");
     assert_eq!(claimed(&state), 0);
 }
+
+#[test]
+fn a_command_line_of_qemu_says_how_large_its_guest_is() {
+    let host = host();
+    let line = |words: &[&'static str]| [&["--", "qemu-system-x86_64"], words].concat();
+    let large = line(&["-m", "800G", "-smp", "32"]);
+    let (code, stdout, stderr) = dry(host.path(), &large);
+    assert_eq!((code, stdout.as_str()), (Some(1), ""));
+    assert!(stderr.contains("32 CPUs and 800.0 GiB do not fit"), "{stderr}");
+    let small = line(&["-nodefaults", "-m", "1G", "-smp", "2"]);
+    let (code, stdout, stderr) = dry(host.path(), &small);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stderr}");
+    let bound = "memory-backend-ram,id=pc.ram,size=1024M,host-nodes=1,policy=bind";
+    assert!(stdout.starts_with("cpus    4-7\nmemory  strict on 1\n"), "{stdout}");
+    assert!(stdout.contains(bound) && stdout.contains("pin     vCPU 1 to CPUs 4-7\n"), "{stdout}");
+    for (flags, words, error) in [
+        (&["--cpus", "4"][..], &["-m", "1G"][..], "--cpus does not go with a QEMU command line"),
+        (&["--memory", "4G"], &["-m", "1G"], "-m says how much memory it has"),
+        (&["--pages", "2M"], &["-m", "1G"], "hugetlb=on"),
+        (&[], &["-daemonize"], "-daemonize: QEMU would leave the process"),
+        (&[], &["-m", "x"], "expected a size such as 4G, found \"x\""),
+    ] {
+        let (code, stdout, stderr) = dry(host.path(), &[flags, &line(words)].concat());
+        assert_eq!((code, stdout.as_str()), (Some(2), ""), "{words:?}");
+        assert!(stderr.contains(error), "{stderr}");
+    }
+    // What only prints is run as any command.
+    let (code, stdout, _) = dry(host.path(), &line(&["-version"]));
+    assert_eq!(code, Some(0));
+    assert!(stdout.ends_with("exec    qemu-system-x86_64 -version\n"), "{stdout}");
+}
+
+#[test]
+fn a_device_of_the_host_draws_its_guest() {
+    let fixture = common::project().join("sysfs-fixtures/pci-4");
+    let line = |address: &'static str| {
+        ["--", "qemu-kvm", "-m", "32M", "-device", "vfio-pci,host=02:00.0", "-device", address]
+    };
+    let (code, stdout, stderr) = dry(&fixture, &line("vfio-pci,host=81:00.0"));
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stdout.contains("memory  strict on 3\n"), "{stdout}");
+    assert!(stderr.contains("02:00.0 does not draw the guest"), "{stderr}");
+    // What is asked for goes before.
+    let near = [&["--within", "0"], &line("vfio-pci,host=81:00.0")[..]].concat();
+    let (_, stdout, _) = dry(&fixture, &near);
+    assert!(stdout.contains("memory  strict on 0\n"), "{stdout}");
+}

@@ -97,10 +97,10 @@ fn launched_machines_have_each_thread_and_their_ram_where_they_were_advised() ->
     let output = run(guest.args(["--", "machine"]))?;
     let text = report(&output);
     let ok = text.lines().filter(|line| line.starts_with("ok ")).count();
-    if output.status.success() && ok == 22 {
+    if output.status.success() && ok == 36 {
         Ok(())
     } else {
-        Err(format!("machine ended with {}, {ok} of 22 steps ok", output.status))
+        Err(format!("machine ended with {}, {ok} of 36 steps ok", output.status))
     }
 }
 

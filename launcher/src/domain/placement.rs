@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use placer_engine::{Advice, Bytes, CpuId, CpuSet, NodeId, NodeSet, Share, Snapshot};
+use placer_engine::{Advice, Bytes, CpuId, CpuSet, NodeSet, Share, Snapshot};
 
 use super::asks::{Fixed, nodes_of};
-use super::cells::{Homes, homes};
 use super::{Domain, NumaMode};
+use crate::cells::{Cell, Homes, Shares, homes};
 use crate::definition::DefinitionError;
 use crate::guest::{MemoryMode, NodeChoice, ThreadPin};
 use crate::qemu::pins::{by_cpus, left, pick, roaming, shared_with_owner};
@@ -62,7 +62,10 @@ impl Placement {
         let mode = mode(domain, options)?;
         let homes = match mode {
             None | Some(NumaMode::Interleave) if domain.place.memnodes.is_empty() => Homes::new(),
-            _ => homes(domain, snapshot, advice),
+            _ => {
+                let fixed = |cell: &Cell| domain.fixed_cell(cell, snapshot);
+                homes(domain.cells(), fixed, domain.fixed_memory(), snapshot, advice)
+            }
         };
         // One place for all of them needs no word for each.
         let apart = !domain.place.memnodes.is_empty()
@@ -284,42 +287,31 @@ fn split(
         return None;
     }
     let topology = snapshot.topology();
-    let mut shares: BTreeMap<NodeId, (f64, u64)> = BTreeMap::new();
+    let mut shares = Shares::default();
     let current = domain.place.cpus.current;
     let single = nodes_of(topology, &placement.cpus);
     let pinned = placement.vcpus.range(..current).map(|(_, cpus)| nodes_of(topology, cpus));
     let pinned: Vec<NodeSet> = pinned.collect();
     let roaming = u64::from(current).saturating_sub(u64::try_from(pinned.len()).unwrap_or(0));
     let places = pinned.iter().map(|nodes| (nodes, 1)).chain([(&single, roaming)]);
-    for (nodes, vcpus) in places {
-        #[expect(clippy::cast_precision_loss, reason = "65536 vCPUs at most")]
-        let each = vcpus as f64 / nodes.len().max(1) as f64;
-        nodes.iter().for_each(|node| shares.entry(node).or_default().0 += each);
-    }
-    let mut put = |nodes: &NodeSet, memory: Bytes| {
-        let count = nodes.len().max(1);
-        for (nth, node) in (0..).zip(nodes.iter()) {
-            let rest = u64::from(nth < memory.get() % count);
-            shares.entry(node).or_default().1 += memory.get() / count + rest;
-        }
-    };
+    places.for_each(|(nodes, vcpus)| shares.add_vcpus(nodes, vcpus));
     if homes.is_empty() {
-        put(&placement.nodes, domain.place.required.memory.unwrap_or(domain.sizes.memory));
+        shares.add_memory(
+            &placement.nodes,
+            domain.place.required.memory.unwrap_or(domain.sizes.memory),
+        );
     } else {
         for cell in domain.cells() {
-            put(homes.get(&cell.id).unwrap_or(&placement.nodes), cell.memory);
+            shares.add_memory(homes.get(&cell.id).unwrap_or(&placement.nodes), cell.memory);
         }
         let cells = domain.cells().iter().map(|cell| cell.memory);
         let cells = cells.fold(Bytes::ZERO, Bytes::saturating_add);
         let devices = domain.sizes.memory.saturating_sub(cells);
         let nodes =
             if domain.device_nodes.is_empty() { &placement.nodes } else { &domain.device_nodes };
-        put(nodes, devices);
+        shares.add_memory(nodes, devices);
     }
-    let shares = shares.into_iter();
-    let shares =
-        shares.map(|(node, (cpus, memory))| Share { node, cpus, memory: Bytes::new(memory) });
-    Some(shares.collect())
+    Some(shares.split())
 }
 
 impl Domain {

@@ -7,6 +7,7 @@ use placer_engine::{Bytes, CpuId, CpuSet, NodeId, NodeSet};
 use super::amount;
 use super::cursor::Source;
 use super::tree::Element;
+use crate::cells::Cell;
 use crate::definition::{DefinitionError, parse_list, quoted};
 use crate::guest::{MOST_CPUS, Pages};
 
@@ -26,16 +27,6 @@ pub(super) struct Sizes {
     pub(super) cells: Vec<Cell>,
     /// The ids of its I/O threads.
     pub(super) iothreads: BTreeSet<u32>,
-}
-
-/// A NUMA node of the guest.
-#[derive(Clone, Debug)]
-pub(super) struct Cell {
-    pub(super) id: u32,
-    /// The numbers of its vCPUs.
-    pub(super) vcpus: CpuSet,
-    pub(super) memory: Bytes,
-    pub(super) pages: Pages,
 }
 
 impl Sizes {

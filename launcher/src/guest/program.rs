@@ -5,6 +5,8 @@
 
 use std::ffi::OsString;
 
+use super::line::Line;
+
 /// What is started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "a launch has one of them")]
@@ -13,8 +15,17 @@ pub enum Program {
     Command(Vec<OsString>),
     /// A virtual machine.
     Qemu(Qemu),
+    /// A virtual machine, by the user's own command line of QEMU.
+    Line(Box<Line>),
     /// A container.
     Lxc(Lxc),
+}
+
+impl Program {
+    /// Returns whether it is a virtual machine, whose threads are known.
+    pub fn is_machine(&self) -> bool {
+        matches!(self, Self::Qemu(_) | Self::Line(_))
+    }
 }
 
 /// A virtual machine of QEMU.

@@ -112,10 +112,15 @@ pub fn argv(
     if guest.memory.current < guest.memory.maximum {
         add("-device", Some("virtio-balloon,id=balloon0".to_owned()));
     }
-    add("-chardev", Some(format!("socket,id=placer-qmp,fd={channel}")));
-    add("-mon", Some("chardev=placer-qmp,mode=control".to_owned()));
+    argv.extend(control(channel));
     argv.extend(qemu.args.iter().cloned());
     argv.into_iter().map(OsString::from).collect()
+}
+
+/// Returns the options by which QEMU is spoken to over a descriptor.
+pub(super) fn control(channel: i32) -> [String; 4] {
+    let socket = format!("socket,id=placer-qmp,fd={channel}");
+    ["-chardev", &socket, "-mon", "chardev=placer-qmp,mode=control"].map(str::to_owned)
 }
 
 /// Returns the name of an I/O thread, numbered from 1.

@@ -8,8 +8,8 @@ use nix::errno::Errno;
 use placer_engine::CpuSet;
 use serde::{Deserialize, Serialize};
 
+use super::Launch;
 use super::qmp::{Client, QmpError};
-use super::{Launch, args};
 use crate::error::LaunchError;
 use crate::gate::{Ended, Running};
 use crate::step::{Step, Thread};
@@ -46,6 +46,13 @@ struct CpuThread {
     index: u32,
     #[serde(rename = "thread-id")]
     thread: i32,
+    props: Option<CpuProperties>,
+}
+
+#[derive(Deserialize)]
+struct CpuProperties {
+    #[serde(rename = "node-id")]
+    node: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -111,24 +118,38 @@ impl Machine<'_> {
     /// one thread (emulation that counts instructions), that one has the CPUs of all.
     fn named(&self, client: &mut Client<'_>) -> Result<BTreeMap<i32, (Thread, CpuSet)>, Fault> {
         let cpus: Vec<CpuThread> = self.ask(client, "query-cpus-fast")?;
-        let io: Vec<IoThread> = match self.launch.qemu.iothreads {
-            0 => Vec::new(),
-            _ => self.ask(client, "query-iothreads")?,
+        let launch = self.launch;
+        let io: Vec<IoThread> = match launch.iothreads.is_empty() {
+            true => Vec::new(),
+            false => self.ask(client, "query-iothreads")?,
         };
         let tasks: BTreeSet<i32> = self.tasks()?.into_iter().collect();
+        let mut wanted: Vec<(Thread, Option<i32>, CpuSet)> = Vec::new();
+        let of_vcpu = |number: u32| {
+            let at = usize::try_from(number).unwrap_or(usize::MAX);
+            launch.threads.vcpus.get(at).cloned()
+        };
+        for cpu in &cpus {
+            let own = of_vcpu(cpu.index).ok_or_else(|| self.unexpected(cpu.index))?;
+            self.check_node(cpu)?;
+            wanted.push((Thread::Vcpu(cpu.index), Some(cpu.thread), own));
+        }
+        let missing = (0..launch.guest.cpus.current)
+            .filter(|number| cpus.iter().all(|cpu| cpu.index != *number));
+        // CPUs that are devices of their own have other numbers.
+        if cpus.len() < usize::try_from(launch.guest.cpus.current).unwrap_or(usize::MAX) {
+            wanted.extend(
+                missing.filter_map(|number| Some((Thread::Vcpu(number), None, of_vcpu(number)?))),
+            );
+        }
+        for (number, (name, own)) in
+            (1..).zip(launch.iothreads.iter().zip(&launch.threads.iothreads))
+        {
+            let found = io.iter().find(|thread| thread.id == *name).map(|thread| thread.thread);
+            wanted.push((Thread::Io(number), found, own.clone()));
+        }
         let mut named: BTreeMap<i32, (Thread, CpuSet)> = BTreeMap::new();
-        for step in self.launch.outer_steps() {
-            let Step::Pin { thread: whose, cpus: wanted } = step else { continue };
-            let found = match whose {
-                Thread::Vcpu(number) => {
-                    cpus.iter().find(|cpu| cpu.index == number).map(|cpu| cpu.thread)
-                }
-                Thread::Io(number) => {
-                    let name = args::iothread(number);
-                    io.iter().find(|thread| thread.id == name).map(|thread| thread.thread)
-                }
-                Thread::Emulator => continue,
-            };
+        for (whose, found, wanted) in wanted {
             let Some(thread) = found else {
                 let seen = "QEMU does not name its thread; do arguments of the definition change \
                             how many there are?";
@@ -148,13 +169,44 @@ impl Machine<'_> {
         Ok(named)
     }
 
-    /// Lets it run.
+    /// Makes the error for a vCPU that the guest should not have.
+    fn unexpected(&self, vcpu: u32) -> LaunchError {
+        let most = self.launch.guest.cpus.maximum;
+        let seen = format!("QEMU has vCPU {vcpu}, the definition has {most} vCPUs");
+        let what = format!("start guest {}", self.name());
+        LaunchError::seen(what, Errno::EINVAL, seen)
+    }
+
+    /// Checks that QEMU has a vCPU in the NUMA node of the guest that it was placed with.
+    fn check_node(&self, cpu: &CpuThread) -> Result<(), LaunchError> {
+        let cells = &self.launch.shape.cells;
+        let found = cpu.props.as_ref().and_then(|props| props.node);
+        let Some(found) = found.filter(|_| self.launch.shape.is_numa()) else { return Ok(()) };
+        let at = cells.iter().position(|cell| cell.has(cpu.index));
+        let planned = at.map(|at| self.launch.cell_id(at));
+        if planned.is_none_or(|planned| planned == found) {
+            return Ok(());
+        }
+        let planned = planned.unwrap_or_default();
+        let seen = format!(
+            "QEMU has vCPU {} in the guest's node {found}, expected node {planned}",
+            cpu.index
+        );
+        let what = format!("start guest {}", self.name());
+        let error = LaunchError::seen(what, Errno::EINVAL, seen);
+        Err(error.hint("name the vCPUs of each node: -numa node,cpus="))
+    }
+
+    /// Lets it run, unless it is to stay paused.
     pub(super) fn go(&self, client: &mut Client<'_>) -> Result<(), Fault> {
         if let Some(size) = self.launch.balloon() {
             let value = Some(Balloon { value: size.get() });
             client
                 .tell("balloon", value, self.limit)
                 .map_err(|e| self.fault("ask balloon of it", &e))?;
+        }
+        if self.launch.stays_paused() {
+            return Ok(());
         }
         client.tell("cont", None::<()>, self.limit).map_err(|e| self.fault("let it run", &e))
     }

@@ -91,16 +91,14 @@ fn backend(shape: &Shape, id: usize, cell: &Cell) -> Option<String> {
         object.push_str(",prealloc=on");
     }
     if let Some(policy) = policy {
-        for nodes in ranges(&cell.memory_nodes) {
-            object.push_str(&format!(",host-nodes={nodes}"));
-        }
+        object.push_str(&host_nodes(&cell.memory_nodes));
         object.push_str(&format!(",policy={policy}"));
     }
     Some(object)
 }
 
 /// Returns QEMU's word for a mode. Without one the memory takes the policy of the process.
-fn policy(mode: MemoryMode) -> Option<&'static str> {
+pub(super) fn policy(mode: MemoryMode) -> Option<&'static str> {
     match mode {
         MemoryMode::Strict => Some("bind"),
         MemoryMode::Preferred => Some("preferred"),
@@ -136,8 +134,9 @@ fn told(shape: &Shape, distances: &Distances) -> Option<Vec<String>> {
     Some(table)
 }
 
-fn ranges(nodes: &NodeSet) -> Vec<String> {
-    nodes.ranges().map(|(first, last)| range(first.0, last.0)).collect()
+/// Returns the property that names host nodes, once for each range of them.
+pub(super) fn host_nodes(nodes: &NodeSet) -> String {
+    nodes.ranges().map(|(first, last)| format!(",host-nodes={}", range(first.0, last.0))).collect()
 }
 
 fn range(first: u32, last: u32) -> String {

@@ -119,7 +119,7 @@ impl Shape {
 
 const MIB: u64 = 1 << 20;
 
-fn has_memory(snapshot: &Snapshot, id: NodeId) -> bool {
+pub(super) fn has_memory(snapshot: &Snapshot, id: NodeId) -> bool {
     let total = snapshot.node(id).and_then(|state| state.memory_total);
     total.is_some_and(|total| total.get() > 0)
 }

@@ -14,6 +14,7 @@ use super::{Launch, args};
 use crate::cgroup::{Group, Kernel, Planned, Tree};
 use crate::error::LaunchError;
 use crate::gate::Running;
+use crate::guest::Program;
 use crate::start::{self, Started};
 
 /// A process that waits at the gate, and will become QEMU. Dropped, it ends.
@@ -35,7 +36,9 @@ impl Launch {
         kernel: &'k dyn Kernel,
         group: Planned,
     ) -> Result<Waiting<'k>, LaunchError> {
-        args::check_firmware(&self.guest, &self.qemu)?;
+        if let Program::Qemu(qemu) = &self.guest.program {
+            args::check_firmware(&self.guest, qemu)?;
+        }
         let error = |what: &'static str| {
             move |errno| LaunchError::new(format!("start QEMU ({what})"), errno)
         };

@@ -11,3 +11,4 @@ mod limits;
 mod lxc;
 mod proposal;
 mod qemu;
+mod qemu_line;

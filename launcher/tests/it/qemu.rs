@@ -20,10 +20,10 @@ use placer_launcher::qemu::{Launch, Waiting};
 use placer_launcher::{Ended, LaunchError, Started, Step, Thread};
 use testkit::needs;
 
-const LONG: Duration = Duration::from_secs(120);
+pub(crate) const LONG: Duration = Duration::from_secs(120);
 const SHORT: Duration = Duration::from_millis(500);
 
-fn is_there(pid: u32) -> bool {
+pub(crate) fn is_there(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status"));
     status.is_ok_and(|text| !text.contains("State:\tZ"))
 }
@@ -60,7 +60,7 @@ fn emulated(dir: &Path) -> Qemu {
 }
 
 /// This host, and advice for a small machine within what this process may use.
-fn here() -> (Snapshot, Advice) {
+pub(crate) fn here() -> (Snapshot, Advice) {
     let root = SysRoot::live();
     let snapshot = Snapshot::take(&root, Duration::ZERO).expect("this host");
     let mut request: Request = "1:64".parse().expect("a request");
@@ -74,16 +74,16 @@ fn launch(guest: &Guest) -> Launch {
     Launch::new(guest, Some(&advice), &snapshot).expect("a plan")
 }
 
-fn prepared(launch: &Launch) -> Result<Waiting<'static>, LaunchError> {
+pub(crate) fn prepared(launch: &Launch) -> Result<Waiting<'static>, LaunchError> {
     launch.prepare(&Live, Planned::default())
 }
 
-fn waited(started: Started<'_>) -> Result<Ended, LaunchError> {
+pub(crate) fn waited(started: Started<'_>) -> Result<Ended, LaunchError> {
     started.wait().map(|end| end.ended)
 }
 
 /// Returns the CPUs of each thread of a process, by its id.
-fn affinities(pid: u32) -> BTreeMap<u32, String> {
+pub(crate) fn affinities(pid: u32) -> BTreeMap<u32, String> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("a process");
     let ids = tasks.filter_map(|task| task.ok()?.file_name().to_str()?.parse().ok());
     let cpus = |id: u32| {
@@ -94,12 +94,12 @@ fn affinities(pid: u32) -> BTreeMap<u32, String> {
     ids.filter_map(cpus).collect()
 }
 
-fn names(pid: u32) -> BTreeMap<u32, String> {
+pub(crate) fn names(pid: u32) -> BTreeMap<u32, String> {
     let name = |id: u32| fs::read_to_string(format!("/proc/{pid}/task/{id}/comm")).ok();
     affinities(pid).keys().filter_map(|&id| Some((id, name(id)?.trim().to_owned()))).collect()
 }
 
-fn end(pid: u32, signal: Signal) {
+pub(crate) fn end(pid: u32, signal: Signal) {
     kill(Pid::from_raw(i32::try_from(pid).expect("a pid")), signal).expect("a process");
 }
 

@@ -3,6 +3,7 @@
 mod clients;
 mod definition;
 mod domain;
+mod near;
 mod start;
 
 use std::error::Error;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use placer_engine::source::{default_huge_page, device};
 use placer_engine::{Advice, Bytes, Limits, Request, SourceError, SysRoot, advise};
-use placer_launcher::guest::{CgroupMode, CpuPlacement, Guest, NodeChoice, Pages};
+use placer_launcher::guest::{CgroupMode, CpuPlacement, Guest, NodeChoice, Pages, Program};
 use placer_launcher::sys::may_set_memory_policy;
 use placer_launcher::{Binding, MemoryMode};
 
@@ -55,7 +56,7 @@ pub(crate) fn run(
     if let Some(instead) = clients::instead(&args.command) {
         notes.warn(&instead);
     }
-    let request = request(args, &guest, &root)?;
+    let request = request(args, &guest, &root, notes)?;
     let window = Window::Recent(args.host.window);
     // Who only looks leaves the ledger alone, and waits for no lock.
     let desk = (!only_shown).then(|| Desk::open(&root, set, notes));
@@ -146,13 +147,21 @@ fn huge_pages(pages: Pages, root: &SysRoot) -> Result<Option<Bytes>, Box<dyn Err
 
 /// Returns what is asked for the guest. Where its definition fixes CPUs or nodes by hand, the rest
 /// is chosen among those.
-fn request(args: &Launch, guest: &Guest, root: &SysRoot) -> Result<Request, Box<dyn Error>> {
+fn request(
+    args: &Launch,
+    guest: &Guest,
+    root: &SysRoot,
+    notes: &mut Notes,
+) -> Result<Request, Box<dyn Error>> {
     let ask = guest.ask();
     let (ask, limits) = (Request::new(ask.cpus, ask.memory), limits(args, guest, root)?);
     let mut request = plan::request_within(&ask, &args.choice, limits, root)?;
     request.pages = huge_pages(guest.pages, root)?;
     if let Some(name) = &guest.near {
         request.near = Some(device::node_of(root, name)?);
+    }
+    if let Program::Line(line) = &guest.program {
+        request.near = near::near(args, &line.devices, root, notes)?;
     }
     if let NodeChoice::Fixed(nodes) = &guest.nodes
         && guest.mode != MemoryMode::None

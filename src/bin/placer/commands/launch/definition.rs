@@ -8,7 +8,8 @@ use std::path::Path;
 use nix::fcntl::OFlag;
 use placer_launcher::definition::read_at_most;
 use placer_launcher::domain::{self, Domain};
-use placer_launcher::guest::{CpuCount, Guest, MemorySize, Pages, Program, ThreadPin};
+use placer_launcher::guest::line::Line;
+use placer_launcher::guest::{CpuCount, Guest, MemorySize, NodeChoice, Pages, Program, ThreadPin};
 use placer_launcher::guest_file;
 
 use placer::args::Launch;
@@ -25,7 +26,11 @@ pub(super) enum Definition {
 /// Reads what is to be started, and puts what flags and variables say in place of what its file says.
 pub(super) fn read(args: &Launch, notes: &mut Notes) -> Result<Definition, Box<dyn Error>> {
     let Some(path) = &args.guest else {
-        return Ok(Definition::Guest(with_flags(args, command(args)?, notes)?));
+        let guest = match Line::parse(&args.command)? {
+            Some(line) => of_line(args, line)?,
+            None => command(args)?,
+        };
+        return Ok(Definition::Guest(with_flags(args, guest, notes)?));
     };
     Ok(match read_file(path, notes)? {
         Definition::Guest(guest) => Definition::Guest(with_flags(args, guest, notes)?),
@@ -51,6 +56,7 @@ fn with_flags(args: &Launch, mut guest: Guest, notes: &mut Notes) -> Result<Gues
         guest.required.memory = None;
     }
     guest.mode = args.mode.unwrap_or(guest.mode);
+    guest.mode_given |= args.mode.is_some();
     guest.near = args.choice.near.clone().or(guest.near);
     if let Some(mode) = args.cgroup {
         guest.cgroup.mode = mode;
@@ -60,14 +66,39 @@ fn with_flags(args: &Launch, mut guest: Guest, notes: &mut Notes) -> Result<Gues
     }
     guest.pin = args.pin.unwrap_or(guest.pin);
     guest.isolated |= args.isolated;
-    if !matches!(guest.program, Program::Qemu(_))
-        && (guest.pin != ThreadPin::Nodes || guest.isolated)
-    {
+    if !guest.program.is_machine() && (guest.pin != ThreadPin::Nodes || guest.isolated) {
         notes.warn("pin and isolated are for machines, whose threads are known: not used");
     }
     if let Some(size) = args.choice.pages {
         guest.pages = Pages::Huge(size);
     }
+    Ok(guest)
+}
+
+/// Makes the guest of a QEMU command line, which says how large it is.
+fn of_line(args: &Launch, mut line: Line) -> Result<Guest, Box<dyn Error>> {
+    let refused = [
+        (args.cpus.is_some(), "--cpus", "-smp says how many vCPUs it has"),
+        (args.memory.is_some(), "--memory", "-m says how much memory it has"),
+        (args.choice.pages.is_some(), "--pages", "use -object memory-backend-memfd,hugetlb=on"),
+    ];
+    if let Some((_, flag, why)) = refused.iter().find(|(given, ..)| *given) {
+        return Err(format!("{flag} does not go with a QEMU command line: {why}").into());
+    }
+    line.look_at_files();
+    let name = line.name.as_deref().and_then(|name| name.parse().ok());
+    let mut guest = Guest::new(
+        match name {
+            Some(name) => name,
+            None => command(args)?.name,
+        },
+        Program::Command(Vec::new()),
+    );
+    guest.cpus = line.cpus;
+    guest.memory = MemorySize { maximum: line.memory, current: line.memory };
+    guest.pages = line.pages();
+    guest.nodes = line.fixed_nodes().map_or(NodeChoice::Advised, NodeChoice::Fixed);
+    guest.program = Program::Line(Box::new(line));
     Ok(guest)
 }
 

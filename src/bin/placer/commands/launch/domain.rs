@@ -6,13 +6,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use placer_engine::claims::{ClaimId, ClaimOwner, Decision};
-use placer_engine::source::device::{self, DeviceError};
 use placer_engine::{Advice, Limits, NodeId, Request, Snapshot, SysRoot, advise};
 use placer_launcher::MemoryMode;
 use placer_launcher::domain::{Domain, NumaMode, Options, Placement};
 use placer_launcher::guest::{CgroupMode, ThreadPin};
 use placer_launcher::libvirt::{Libvirt, Uri, verify};
 
+use super::near::near;
 use super::{PATIENCE, huge_pages, nothing_started, unfit};
 use crate::{output, plan};
 use placer::args::Launch;
@@ -53,7 +53,7 @@ pub(super) fn launch(
         Some(desk) => desk.begin(&host, pages, PATIENCE, notes)?,
         None => (None, Arc::new(counted::snapshot(root, set, window, pages, notes)?)),
     };
-    let near = near(args, domain, root, notes)?;
+    let near = near(args, domain.devices(), root, notes)?;
     let (request, advice) = decide(args, domain, root, &snapshot, near, pages)?;
     snapshot.notes().iter().chain(&advice.notes).for_each(|note| notes.warn(note));
     let mut mode = args.mode;
@@ -108,43 +108,6 @@ fn refuse(args: &Launch) -> Result<(), String> {
         Some((_, flag, why)) => Err(format!("{flag} does not go with a domain definition: {why}")),
         None => Ok(()),
     }
-}
-
-/// Returns the node that draws the guest: that of --near, else that of most of its host devices.
-fn near(
-    args: &Launch,
-    domain: &Domain,
-    root: &SysRoot,
-    notes: &mut Notes,
-) -> Result<Option<NodeId>, Box<dyn Error>> {
-    if let Some(name) = &args.choice.near {
-        return Ok(Some(device::node_of(root, name)?));
-    }
-    let mut nodes: Vec<(NodeId, usize)> = Vec::new();
-    for name in domain.devices() {
-        match device::node_of(root, name) {
-            Ok(node) => match nodes.iter_mut().find(|(known, _)| *known == node) {
-                Some((_, count)) => *count += 1,
-                None => nodes.push((node, 1)),
-            },
-            Err(DeviceError::Unknown { .. }) => {
-                notes
-                    .warn(&format!("{name} does not draw the guest: this host has no such device"));
-            }
-            Err(error) => notes.warn(&format!("{name} does not draw the guest: {error}")),
-        }
-    }
-    // Of equally many the lowest.
-    nodes.sort_by_key(|&(node, count)| (std::cmp::Reverse(count), node));
-    if nodes.len() > 1 {
-        let all: Vec<String> = nodes.iter().map(|(node, _)| node.to_string()).collect();
-        notes.warn(&format!(
-            "the devices of the guest are on nodes {}: it is placed near node {}",
-            all.join(", "),
-            nodes[0].0
-        ));
-    }
-    Ok(nodes.first().map(|&(node, _)| node))
 }
 
 /// Asks the engine, with what the definition fixes.

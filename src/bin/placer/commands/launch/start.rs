@@ -71,7 +71,7 @@ impl Plan {
                 let argv = lxc::argv(&guest.name, lxc, binding, &tree, &planned)?;
                 Way::Child(planned.around(binding.steps(argv)), binding.cpus.clone())
             }
-            Program::Qemu(_) => {
+            Program::Qemu(_) | Program::Line(_) => {
                 let machine = Machine::new(guest, Some(advice), snapshot)?;
                 machine.notes().for_each(|note| notes.warn(note));
                 // Single threads may be pinned beside what its process is bound to.
@@ -112,6 +112,8 @@ impl Plan {
             Way::Machine(machine, planned) => {
                 let waiting = machine.prepare(&Live, planned)?;
                 let (own, roaming) = machine.threads().claimed();
+                let charged = machine.charged(claimant.advice);
+                let claimant = Claimant { advice: &charged, ..claimant };
                 claim = claimant.claim(who(waiting.pid(), waiting.claimed(&tree)), own, roaming);
                 waiting.start().and_then(placer_launcher::Started::wait)
             }

@@ -1,25 +1,44 @@
-//! Which host nodes carry which NUMA cell of a guest.
+//! The NUMA cells of a guest, and which host nodes carry which.
 
 use std::collections::BTreeMap;
 
-use placer_engine::{Advice, Bytes, CpuShare, NodeId, NodeSet, Request, Snapshot, advise};
+use placer_engine::{
+    Advice, Bytes, CpuSet, CpuShare, NodeId, NodeSet, Request, Share, Snapshot, advise,
+};
 
-use super::Domain;
-use super::sizes::Cell;
 use crate::guest::Pages;
 
-/// The nodes of each cell, by its id.
-pub(super) type Homes = BTreeMap<u32, NodeSet>;
+/// A NUMA node of a guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cell {
+    pub(crate) id: u32,
+    /// The numbers of its vCPUs.
+    pub(crate) vcpus: CpuSet,
+    pub(crate) memory: Bytes,
+    pub(crate) pages: Pages,
+}
 
-/// Says where the cells of a guest go: where the definition fixes it; else whole, each on a node that has
-/// room for it beside those before it, the advised nodes first. A cell for which no node has room goes over
-/// all advised nodes.
-pub(super) fn homes(domain: &Domain, snapshot: &Snapshot, advice: &Advice) -> Homes {
-    let mut loads: BTreeMap<NodeId, (u64, Bytes)> = BTreeMap::new();
+/// vCPUs and memory that were put on each node.
+pub(crate) type Loads = BTreeMap<NodeId, (u64, Bytes)>;
+
+/// The nodes of each cell, by its id.
+pub(crate) type Homes = BTreeMap<u32, NodeSet>;
+
+/// Says where the cells of a guest go: where its definition fixes it (`fixed`); else whole, each on a node
+/// that has room for it beside those before it, the advised nodes first. A cell for which no node has room
+/// goes over all advised nodes. `only`: the nodes that a definition fixes for all its memory.
+pub(crate) fn homes(
+    cells: &[Cell],
+    fixed: impl Fn(&Cell) -> Option<NodeSet>,
+    only: Option<&NodeSet>,
+    snapshot: &Snapshot,
+    advice: &Advice,
+) -> Homes {
+    let mut loads = Loads::new();
     let mut homes = Homes::new();
     let mut free: Vec<&Cell> = Vec::new();
-    for cell in domain.cells() {
-        match domain.fixed_cell(cell, snapshot) {
+    for cell in cells {
+        match fixed(cell) {
             Some(nodes) => {
                 if let (1, Some(node)) = (nodes.len(), nodes.first()) {
                     add(&mut loads, node, cell);
@@ -30,7 +49,6 @@ pub(super) fn homes(domain: &Domain, snapshot: &Snapshot, advice: &Advice) -> Ho
         }
     }
     // Where memory may be is fixed for all cells alike, unless it is fixed cell by cell.
-    let only = domain.fixed_memory();
     let advised = only.unwrap_or(&advice.memory_nodes);
     let mut others: Vec<NodeId> = match only {
         Some(_) => Vec::new(),
@@ -58,17 +76,45 @@ pub(super) fn homes(domain: &Domain, snapshot: &Snapshot, advice: &Advice) -> Ho
     homes
 }
 
-fn add(loads: &mut BTreeMap<NodeId, (u64, Bytes)>, node: NodeId, cell: &Cell) {
+/// What each node is expected to carry.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shares(BTreeMap<NodeId, (f64, u64)>);
+
+impl Shares {
+    /// Puts vCPUs on nodes, in equal parts.
+    pub(crate) fn add_vcpus(&mut self, nodes: &NodeSet, vcpus: u64) {
+        #[expect(clippy::cast_precision_loss, reason = "65536 vCPUs at most")]
+        let each = vcpus as f64 / nodes.len().max(1) as f64;
+        nodes.iter().for_each(|node| self.0.entry(node).or_default().0 += each);
+    }
+
+    /// Puts memory on nodes, in equal parts.
+    pub(crate) fn add_memory(&mut self, nodes: &NodeSet, memory: Bytes) {
+        let count = nodes.len().max(1);
+        for (nth, node) in (0..).zip(nodes.iter()) {
+            let rest = u64::from(nth < memory.get() % count);
+            let share = &mut self.0.entry(node).or_default().1;
+            *share = share.saturating_add(memory.get() / count + rest);
+        }
+    }
+
+    pub(crate) fn split(self) -> Vec<Share> {
+        let share = |(node, (cpus, memory))| Share { node, cpus, memory: Bytes::new(memory) };
+        self.0.into_iter().map(share).collect()
+    }
+}
+
+fn add(loads: &mut Loads, node: NodeId, cell: &Cell) {
     let load = loads.entry(node).or_default();
     load.0 += cell.vcpus.len();
     load.1 = load.1.saturating_add(cell.memory);
 }
 
 /// Asks the engine whether a cell fits on a node beside the load that is there.
-fn has_room(
+pub(crate) fn has_room(
     cell: &Cell,
     node: NodeId,
-    loads: &BTreeMap<NodeId, (u64, Bytes)>,
+    loads: &Loads,
     snapshot: &Snapshot,
     advice: &Advice,
 ) -> bool {
