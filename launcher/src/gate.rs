@@ -60,6 +60,16 @@ pub struct Running {
     child: Child,
 }
 
+/// A way to ask a guest to shut down by itself.
+pub(crate) trait Shutdown: std::fmt::Debug {
+    /// Returns what can be read when the guest has said something.
+    fn fd(&self) -> BorrowedFd<'_>;
+    /// Reads what the guest has said. Returns whether it can still be asked.
+    fn drain(&mut self) -> bool;
+    /// Asks it. Returns whether that was possible.
+    fn ask(&mut self) -> bool;
+}
+
 /// How a guest ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
@@ -200,8 +210,43 @@ impl Running {
             if let Some(ended) = self.look().map_err(error)? {
                 return Ok(ended);
             }
-            self.child.pause(None).map_err(error)?;
+            self.child.pause(None, None).map_err(error)?;
             self.child.pass_one().map_err(error)?;
+        }
+    }
+
+    /// As [`wait`](Self::wait), but the first SIGTERM asks the guest to shut down; it is ended when it has
+    /// not done so within `limit`, and at a second one.
+    ///
+    /// Errors: as there.
+    pub(crate) fn wait_or_shut_down(
+        mut self,
+        mut shutdown: Box<dyn Shutdown>,
+        limit: Duration,
+    ) -> Result<Ended, LaunchError> {
+        let error = |errno| LaunchError::new("wait for the guest", errno);
+        let (mut open, mut asked, mut end) = (true, false, None);
+        loop {
+            if let Some(ended) = self.look().map_err(error)? {
+                return Ok(ended);
+            }
+            let left = end.map(|end: Instant| end.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                self.terminate();
+                end = None;
+                continue;
+            }
+            self.child.pause(left, open.then(|| shutdown.fd())).map_err(error)?;
+            open = open && shutdown.drain();
+            while let Some(info) = self.child.next_signal().map_err(error)? {
+                let term = info.ssi_signo == (Signal::SIGTERM as i32).unsigned_abs();
+                if term && open && !asked && shutdown.ask() {
+                    asked = true;
+                    end = Some(Instant::now() + limit);
+                } else {
+                    self.child.pass(&info);
+                }
+            }
         }
     }
 
@@ -230,7 +275,7 @@ impl Running {
                 return Some(ended);
             }
             let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.child.pause(Some(left)).is_err() {
+            if left.is_zero() || self.child.pause(Some(left), None).is_err() {
                 return None;
             }
             self.pass_signals();
@@ -263,24 +308,20 @@ impl Child {
     /// Returns when there is a signal or the child has ended, or after a while.
     ///
     /// Not by SIGCHLD: where several guests are waited for, one of them would take the other's.
-    fn pause(&self, limit: Option<Duration>) -> Result<(), Errno> {
+    fn pause(&self, limit: Option<Duration>, also: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
         const WITHOUT_PIDFD: Duration = Duration::from_millis(50);
         // Rounded up: a wait of less than a millisecond is one.
         let timeout = |limit: Duration| {
             PollTimeout::try_from(limit.as_millis().saturating_add(1)).unwrap_or(PollTimeout::MAX)
         };
-        let signals = PollFd::new(self.signals.as_fd(), PollFlags::POLLIN);
-        let polled = match &self.pidfd {
-            Some(pidfd) => {
-                let ended = PollFd::new(pidfd.as_fd(), PollFlags::POLLIN);
-                poll(&mut [signals, ended], limit.map_or(PollTimeout::NONE, timeout))
-            }
-            None => {
-                let limit = limit.map_or(WITHOUT_PIDFD, |limit| limit.min(WITHOUT_PIDFD));
-                poll(&mut [signals], timeout(limit))
-            }
+        let ended = self.pidfd.as_ref().map(AsFd::as_fd);
+        let limit = match ended {
+            Some(_) => limit,
+            None => Some(limit.map_or(WITHOUT_PIDFD, |limit| limit.min(WITHOUT_PIDFD))),
         };
-        match polled {
+        let fds = [Some(self.signals.as_fd()), ended, also].into_iter().flatten();
+        let mut fds: Vec<PollFd<'_>> = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        match poll(&mut fds, limit.map_or(PollTimeout::NONE, timeout)) {
             Err(Errno::EINTR) | Ok(_) => Ok(()),
             Err(errno) => Err(errno),
         }
@@ -288,12 +329,16 @@ impl Child {
 
     /// Hands one signal on. Returns whether there was one.
     fn pass_one(&self) -> Result<bool, Errno> {
+        let info = self.next_signal()?;
+        info.iter().for_each(|info| self.pass(info));
+        Ok(info.is_some())
+    }
+
+    /// Returns the next signal that came.
+    fn next_signal(&self) -> Result<Option<libc::signalfd_siginfo>, Errno> {
         match self.signals.read_signal() {
-            Ok(Some(info)) => {
-                self.pass(&info);
-                Ok(true)
-            }
-            Ok(None) | Err(Errno::EINTR | Errno::EAGAIN) => Ok(false),
+            Ok(info) => Ok(info),
+            Err(Errno::EINTR | Errno::EAGAIN) => Ok(None),
             Err(errno) => Err(errno),
         }
     }

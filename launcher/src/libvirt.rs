@@ -147,8 +147,17 @@ impl Libvirt {
         Ok(created)
     }
 
-    /// Returns what a launch does with a domain, a line each.
-    pub fn steps(uri: &Uri, domain: &Domain, placement: &Placement) -> Vec<String> {
+    /// Defines a domain for good, or anew, by its placed definition. Nothing is started.
+    ///
+    /// Errors: libvirt's own words.
+    pub fn define(&self, domain: &Domain, placement: &Placement) -> Result<(), LaunchError> {
+        let what = format!("define guest {} through {}", domain.name(), self.uri);
+        let text = domain.for_define(placement);
+        self.virsh.run(&what, &["define", "/dev/stdin"], Some(&text))
+    }
+
+    /// Returns what a launch does with a domain, a line each; `define`: it is defined and not started.
+    pub fn steps(uri: &Uri, domain: &Domain, placement: &Placement, define: bool) -> Vec<String> {
         let mut steps = vec![format!("cpus    {}", placement.cpus)];
         steps.extend(placement.mode.map(|mode| format!("memory  {mode} on {}", placement.nodes)));
         let cells = placement.cells.iter();
@@ -161,6 +170,7 @@ impl Libvirt {
         steps.extend(emulator.map(|cpus| format!("pin     other threads to {cpus}")));
         let name = domain.name();
         match uri.driver {
+            _ if define => steps.push(format!("define  {name} through {uri}")),
             Driver::Qemu => steps.extend([
                 format!("create  {name}, paused, through {uri}"),
                 "verify  the CPUs of each thread, and the memory policy".to_owned(),

@@ -39,7 +39,7 @@ use std::ffi::OsString;
 use nix::errno::Errno;
 use placer_engine::{Advice, Bytes, CpuSet, Distances, Snapshot};
 
-pub use emit::emit;
+pub use emit::{cloud_hypervisor, emit, proxmox};
 pub use start::Waiting;
 
 use crate::Binding;

@@ -15,12 +15,14 @@
 //! [`systemd`](crate::systemd). A launcher that had moved out of its own group leaves that to whoever made it: systemd removes a
 //! scope with its last process.
 
+use std::time::Duration;
+
 use nix::errno::Errno;
 use placer_engine::claims;
 
 use crate::cgroup::{Group, GroupStep, Kernel, Tree};
 use crate::error::LaunchError;
-use crate::gate::{Ended, Gated, Running};
+use crate::gate::{Ended, Gated, Running, Shutdown};
 use crate::step::Step;
 use crate::systemd::Scope;
 
@@ -39,6 +41,8 @@ pub struct Started<'k> {
     pub(crate) running: Running,
     pub(crate) group: Option<Group<'k>>,
     pub(crate) scope: Option<Scope>,
+    /// How a guest that knows that is asked to shut down.
+    pub(crate) shutdown: Option<Box<dyn Shutdown>>,
 }
 
 /// The end of a guest.
@@ -98,7 +102,7 @@ impl<'k> Waiting<'k> {
         let Self { gated, group, scope } = self;
         // On an error the child has ended already, and the group is dropped after it.
         let running = gated.open()?;
-        Ok(Started { running, group, scope })
+        Ok(Started { running, group, scope, shutdown: None })
     }
 }
 
@@ -113,7 +117,23 @@ impl Started<'_> {
     ///
     /// Errors: the guest cannot be waited for.
     pub fn wait(self) -> Result<End, LaunchError> {
-        let ended = self.running.wait()?;
+        self.wait_or_shut_down(Duration::ZERO)
+    }
+
+    /// As [`wait`](Self::wait), but a virtual machine is asked to shut down when SIGTERM is sent to this
+    /// process, and has this time for it. A second SIGTERM ends it.
+    ///
+    /// Errors: as there.
+    pub fn wait_or_shut_down(self, limit: Duration) -> Result<End, LaunchError> {
+        let ended = match self.shutdown {
+            Some(shutdown) if !limit.is_zero() => {
+                self.running.wait_or_shut_down(shutdown, limit)?
+            }
+            shutdown => {
+                drop(shutdown);
+                self.running.wait()?
+            }
+        };
         let removed = self.group.map_or(Ok(()), Group::remove);
         let drained = self.scope.map_or(Ok(()), |scope| scope.drained());
         let left = removed.and(drained).err();

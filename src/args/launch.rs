@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::ArgAction;
 use clap::builder::BoolishValueParser;
@@ -11,11 +12,11 @@ use placer_launcher::guest::{CgroupMode, MOST_CPUS, ThreadPin};
 use placer_launcher::libvirt::Uri;
 
 use super::{Choice, HostArgs};
+use crate::settings::duration;
 
 #[derive(Debug, clap::Args)]
 #[command(override_usage = "\
 placer launch [OPTIONS] -- COMMAND [ARGS]...
-       placer launch [OPTIONS] -- qemu-system-x86_64 [ARGS]...
        placer launch [OPTIONS] GUEST.toml | DOMAIN.xml")]
 #[command(long_about = "\
 Start a guest on the nodes placer chooses, bound from the start
@@ -90,9 +91,19 @@ pub struct Launch {
     pub choice: Choice,
     #[command(flatten)]
     pub host: HostArgs,
+    /// Time a virtual machine has to shut down after SIGTERM [default: 60s].
+    ///
+    /// Its operating system is asked to shut down as by a power button. After this time, or at a second SIGTERM,
+    /// QEMU ends at once. 0 ends it at the first.
+    #[arg(long, value_name = "DURATION", env = "PLACER_STOP_TIMEOUT", hide_env = true)]
+    #[arg(value_parser = duration::parse_hold_or_zero, hide_short_help = true)]
+    pub stop_timeout: Option<Duration>,
     /// Print the libvirt domain with the placement filled in, and start nothing.
     #[arg(long, hide_short_help = true)]
     pub print_xml: bool,
+    /// Define the libvirt domain with the placement filled in, and start nothing.
+    #[arg(long, hide_short_help = true, conflicts_with = "print_xml")]
+    pub define: bool,
     /// libvirt that starts a domain [default: qemu:///system or lxc:///system].
     #[arg(long, value_name = "URI", hide_short_help = true)]
     #[arg(env = "PLACER_CONNECT", hide_env = true)]

@@ -299,6 +299,8 @@ enum FormName {
     Qemu,
     LibvirtXml,
     Lxc,
+    CloudHypervisor,
+    Proxmox,
 }
 
 impl PrintForm {
@@ -318,6 +320,8 @@ impl PrintForm {
                     EmitForm::Qemu => FormName::Qemu,
                     EmitForm::LibvirtXml => FormName::LibvirtXml,
                     EmitForm::Lxc => FormName::Lxc,
+                    EmitForm::CloudHypervisor => FormName::CloudHypervisor,
+                    EmitForm::Proxmox => FormName::Proxmox,
                 }
             }
         };
@@ -341,6 +345,8 @@ impl PrintForm {
             FormName::Qemu => Form::Emit(EmitForm::Qemu, mode),
             FormName::LibvirtXml => Form::Emit(EmitForm::LibvirtXml, mode),
             FormName::Lxc => Form::Emit(EmitForm::Lxc, mode),
+            FormName::CloudHypervisor => Form::Emit(EmitForm::CloudHypervisor, mode),
+            FormName::Proxmox => Form::Emit(EmitForm::Proxmox, mode),
         })
     }
 }

@@ -20,6 +20,10 @@ pub enum EmitForm {
     LibvirtXml,
     /// Lines of a container configuration.
     Lxc,
+    /// cloud-hypervisor options, one per line.
+    CloudHypervisor,
+    /// Lines of a Proxmox VE guest configuration.
+    Proxmox,
 }
 
 /// Returns the settings. What a program has no setting for is said in a warning.
@@ -38,6 +42,8 @@ pub(super) fn text(
         EmitForm::Systemd => emit::systemd(&binding),
         EmitForm::Lxc => emit::lxc(&binding),
         EmitForm::LibvirtXml => emit::libvirt(&binding, vcpus),
+        EmitForm::CloudHypervisor => qemu::cloud_hypervisor(request, advice, snapshot, mode)?,
+        EmitForm::Proxmox => qemu::proxmox(request, advice, snapshot, mode)?,
         EmitForm::Qemu => {
             let lines = qemu::emit(request, advice, snapshot, mode)?;
             let unbound =

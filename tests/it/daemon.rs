@@ -70,6 +70,8 @@ fn the_answers_are_the_engines_to_the_byte() {
         &["2:200", "--emit", "numactl"],
         &["2:200", "--emit", "qemu", "--mode", "interleave"],
         &["2:200", "--emit", "libvirt-xml"],
+        &["2:200", "--emit", "cloud-hypervisor"],
+        &["2:200", "--emit", "proxmox"],
         &["2:200", "--emit", "systemd"],
         &["2:200", "--emit", "lxc"],
     ];

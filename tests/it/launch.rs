@@ -4,13 +4,17 @@ use crate::common;
 use testkit::machine;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{placer, run, text};
 use machine::Machine;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
+use testkit::needs;
 
 /// Two nodes of 4 CPUs and 16 GiB, of which node 1 has more free; a node of memory alone.
 fn host() -> tempfile::TempDir {
@@ -317,4 +321,66 @@ fn a_device_of_the_host_draws_its_guest() {
     let near = [&["--within", "0"], &line("vfio-pci,host=81:00.0")[..]].concat();
     let (_, stdout, _) = dry(&fixture, &near);
     assert!(stdout.contains("memory  strict on 0\n"), "{stdout}");
+}
+
+/// A program that does `first`, speaks as QEMU does until its guest runs, and then does `then`.
+fn speaks_as_qemu(dir: &Path, first: &str, then: &str) -> PathBuf {
+    let script = format!(
+        "#!/bin/bash\n\
+         {first}\n\
+         for a; do case $a in *,fd=*) fd=${{a##*fd=}};; esac; done\n\
+         say() {{ printf '%s\\n' \"$1\" >&$fd; }}\n\
+         hear() {{ read -r -u $fd question; }}\n\
+         say '{{\"QMP\": {{}}}}'; hear; say '{{\"return\": {{}}, \"id\": 1}}'\n\
+         hear; say '{{\"return\": [{{\"cpu-index\": 0, \"thread-id\": '$$'}}], \"id\": 2}}'\n\
+         hear; say '{{\"return\": {{}}, \"id\": 3}}'\n\
+         echo >{}/runs\n\
+         {then}\n",
+        dir.display()
+    );
+    let file = dir.join("qemu-system-x86_64");
+    // Copied by another process, for no fork of this one to keep it open for writing.
+    let draft = dir.join("draft");
+    fs::write(&draft, script).expect("a script");
+    let copied = Command::new("cp").args([&draft, &file]).status().expect("cp");
+    assert!(copied.success());
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("a program");
+    file
+}
+
+#[needs(bash)]
+#[test]
+fn sigterm_asks_a_guest_to_shut_down_and_ends_it_when_it_does_not() {
+    let asked = "hear; case $question in *system_powerdown*) exit 9;; *) exit 3;; esac";
+    let deaf = "while :; do read -r -u $fd question; done";
+    // What comes before the launcher has seen that the guest runs is passed on: it is asked until it listens.
+    for (first, then, limit, signals, status) in [
+        ("trap '' TERM", asked, "60s", 1000, Some(9)),
+        ("", deaf, "100ms", 1, Some(128 + 15)),
+        ("", deaf, "1h", 2, Some(128 + 15)),
+        ("", deaf, "0", 1, Some(128 + 15)),
+    ] {
+        let (tmp, state) = state();
+        let program = speaks_as_qemu(tmp.path(), first, then);
+        let program = program.to_str().expect("a plain name");
+        let args = ["--stop-timeout", limit, "--", program, "-m", "10M"];
+        let mut launcher = launching(&state, &args).spawn().expect("the program starts");
+        let since = Instant::now();
+        while !tmp.path().join("runs").exists() {
+            assert!(since.elapsed() < Duration::from_secs(60), "it does not run");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let pid = Pid::from_raw(i32::try_from(launcher.id()).expect("a pid"));
+        for _ in 0..signals {
+            kill(pid, Signal::SIGTERM).expect("a process");
+            // Two that wait are one.
+            std::thread::sleep(Duration::from_millis(300));
+            if launcher.try_wait().expect("a child of ours").is_some() {
+                break;
+            }
+        }
+        let ended = launcher.wait().expect("a child of ours");
+        assert_eq!(ended.code(), status, "{then} {limit}");
+        assert_eq!(claimed(&state), 0);
+    }
 }

@@ -35,6 +35,11 @@ impl Domain {
         }
     }
 
+    /// Returns the same for libvirt to keep, with no uuid put in: a domain that it has keeps its own.
+    pub(crate) fn for_define(&self, placement: &Placement) -> Vec<u8> {
+        self.with(placement, true, None)
+    }
+
     fn with(&self, placement: &Placement, for_libvirt: bool, uuid: Option<&str>) -> Vec<u8> {
         let mut edits = Edits::new(&self.text, &self.root);
         if let Some(uuid) = uuid {

@@ -109,7 +109,7 @@ pub(super) fn policy(mode: MemoryMode) -> Option<&'static str> {
     }
 }
 
-fn page_size(size: Bytes) -> String {
+pub(super) fn page_size(size: Bytes) -> String {
     match size.get() % (1 << 20) {
         0 => format!("{}M", size.whole_mib()),
         _ => format!("{}K", size.whole_kib()),
@@ -121,17 +121,33 @@ fn page_size(size: Bytes) -> String {
 /// near, or not reachable.
 fn told(shape: &Shape, distances: &Distances) -> Option<Vec<String>> {
     let mut table = Vec::new();
-    for (src, from) in shape.cells.iter().enumerate() {
-        for (dst, to) in shape.cells.iter().enumerate().filter(|&(dst, _)| dst != src) {
-            let (from, to) = (from.cpu_nodes.first()?, to.cpu_nodes.first()?);
-            let value = distances.get(from, to)?.0;
-            if !(11..=254).contains(&value) {
-                return None;
-            }
+    for src in 0..shape.cells.len() {
+        for (dst, value) in distances_of(shape, src, distances)? {
             table.push(format!("dist,src={src},dst={dst},val={value}"));
         }
     }
     Some(table)
+}
+
+/// Returns the distances from one of the machine's nodes to the others; none where not all can be said.
+pub(super) fn distances_from(
+    shape: &Shape,
+    src: usize,
+    distances: Option<&Distances>,
+) -> Vec<(usize, u32)> {
+    let all = distances.filter(|distances| told(shape, distances).is_some());
+    all.and_then(|distances| distances_of(shape, src, distances)).unwrap_or_default()
+}
+
+fn distances_of(shape: &Shape, src: usize, distances: &Distances) -> Option<Vec<(usize, u32)>> {
+    let from = shape.cells.get(src)?;
+    let others = shape.cells.iter().enumerate().filter(|&(dst, _)| dst != src);
+    let one = |(dst, to): (usize, &Cell)| {
+        let (from, to) = (from.cpu_nodes.first()?, to.cpu_nodes.first()?);
+        let value = distances.get(from, to)?.0;
+        (11..=254).contains(&value).then_some((dst, value))
+    };
+    others.map(one).collect()
 }
 
 /// Returns the property that names host nodes, once for each range of them.

@@ -10,6 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use crate::error::words;
+use crate::gate::Shutdown;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use placer_engine::parse::excerpt;
@@ -167,6 +168,11 @@ impl<'a> Client<'a> {
         answer.map(drop)
     }
 
+    /// Keeps the channel to ask the machine to shut down.
+    pub(super) fn into_powerdown(self) -> Powerdown {
+        Powerdown { stream: self.stream, next: self.next }
+    }
+
     fn ask_until<T: DeserializeOwned, A: Serialize>(
         &mut self,
         command: &str,
@@ -258,6 +264,42 @@ impl<'a> Client<'a> {
             self.meanwhile.act();
         }
         Ok(())
+    }
+}
+
+/// A channel by which a machine that runs is asked to shut down. What QEMU says over it is read, so that it
+/// does not pile up there, and dropped.
+#[derive(Debug)]
+pub(super) struct Powerdown {
+    stream: UnixStream,
+    next: u64,
+}
+
+impl Shutdown for Powerdown {
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+
+    fn drain(&mut self) -> bool {
+        let mut chunk = [0; 4 << 10];
+        // So much at a time that a peer that never stops talking delays no signal.
+        for _ in 0..16 {
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return false,
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return error.kind() == ErrorKind::WouldBlock,
+            }
+        }
+        true
+    }
+
+    fn ask(&mut self) -> bool {
+        let question: Question<'_, ()> =
+            Question { execute: "system_powerdown", arguments: None, id: self.next };
+        let Ok(mut text) = serde_json::to_vec(&question) else { return false };
+        text.push(b'\n');
+        self.stream.write_all(&text).is_ok()
     }
 }
 

@@ -90,17 +90,16 @@ impl<'k> Waiting<'k> {
         let what = "tie QEMU to the launcher until it runs";
         lifeline.arm(process.pid()).map_err(|errno| LaunchError::new(what, errno))?;
         // The group is dropped behind the process: it is removed when that has ended.
-        let Started { running, group, scope } = process.open()?;
+        let Started { running, group, scope, .. } = process.open()?;
         let machine = Machine { launch: &launch, pid: running.pid(), limit };
         let fault = match Client::new(channel, &running) {
             Ok(mut client) => {
                 match machine.bind(&mut client).and_then(|()| machine.go(&mut client)) {
                     Ok(()) => {
-                        // It runs, and is on its own. The channel is closed, as nobody would read
-                        // what QEMU tells over it.
-                        drop(client);
+                        // It runs, and is on its own.
+                        let shutdown = Some(Box::new(client.into_powerdown()) as _);
                         let _ = lifeline.release();
-                        return Ok(Started { running, group, scope });
+                        return Ok(Started { running, group, scope, shutdown });
                     }
                     Err(mut fault) => {
                         fault.quit =

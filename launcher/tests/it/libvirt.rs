@@ -64,6 +64,21 @@ fn uuid(dir: &Path) -> String {
 }
 
 #[test]
+fn a_domain_is_defined_by_its_placed_text_and_not_started() {
+    let dir = tempfile::tempdir().unwrap();
+    let libvirt = libvirt(dir.path(), "cat /dev/stdin >\"$DIR/definition\"");
+    let (domain, placement) = placed();
+    libvirt.define(&domain, &placement).unwrap();
+    assert_eq!(asked(dir.path(), ""), ["define /dev/stdin"]);
+    let definition = fs::read_to_string(dir.path().join("definition")).unwrap();
+    let wanted = String::from_utf8(domain.placed(&placement)).unwrap();
+    assert_eq!(definition, wanted.replace("<cpu required_cpus='2'/>", ""));
+    let refuses = self::libvirt(dir.path(), "echo 'error: no room' >&2; exit 1");
+    let error = refuses.define(&domain, &placement).unwrap_err().to_string();
+    assert!(error.contains("define guest web 1 through qemu:///system: \"no room\""), "{error}");
+}
+
+#[test]
 fn a_domain_is_created_paused_from_its_placed_text_then_resumed() {
     let dir = tempfile::tempdir().unwrap();
     let libvirt = libvirt(dir.path(), CREATES);

@@ -119,12 +119,11 @@ fn lines_of_guides_run_bound_thread_by_thread() {
             assert!(affinities.values().any(|found| found == wanted), "{name}: {affinities:?}");
         }
         let maps = fs::read_to_string(format!("/proc/{pid}/numa_maps")).unwrap_or_default();
-        match maps.is_empty() {
-            true => testkit::require::does_not_apply("the kernel tells no memory policies"),
+        if maps.is_empty() {
+            testkit::require::does_not_apply("the kernel tells no memory policies");
+        } else {
             // QEMU's own by the policy of the process, the guest's by that of its backend.
-            false => {
-                assert!(maps.contains("bind=static:") && maps.contains(" bind:"), "{name}: {maps}")
-            }
+            assert!(maps.contains("bind=static:") && maps.contains(" bind:"), "{name}: {maps}");
         }
         let expected = if name == "paused" { "\"prelaunch\"" } else { "\"running\"" };
         let status = status(tmp.path());

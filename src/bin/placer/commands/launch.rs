@@ -33,6 +33,8 @@ use start::{Claimant, Plan};
 /// How long any one other launcher may have the ledger. An answer has no time to lose, see
 /// `claiming`; a guest that starts may well wait, rather than have its memory promised twice.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a virtual machine has to shut down: less than the 90 s that systemd gives a service.
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 /// Nothing was started, since it does not fit.
 const UNFIT: u8 = 1;
 
@@ -50,8 +52,10 @@ pub(crate) fn run(
         Definition::Guest(guest) => guest,
         Definition::Domain(domain) => return domain::launch(args, &domain, &root, set, notes),
     };
-    if args.print_xml {
-        return Err("--print-xml needs a libvirt domain definition".into());
+    for (given, flag) in [(args.print_xml, "--print-xml"), (args.define, "--define")] {
+        if given {
+            return Err(format!("{flag} needs a libvirt domain definition").into());
+        }
     }
     if let Some(instead) = clients::instead(&args.command) {
         notes.warn(&instead);
@@ -89,7 +93,8 @@ pub(crate) fn run(
         output::answer(plan.text().as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     };
-    plan.perform(Claimant { desk, decision, request: &request, advice: &advice, notes })
+    let claimant = Claimant { desk, decision, request: &request, advice: &advice, notes };
+    plan.perform(claimant, args.stop_timeout.unwrap_or(STOP_TIMEOUT))
 }
 
 /// Returns what the guest may use. A command has the launcher's own limits. A guest's definition may

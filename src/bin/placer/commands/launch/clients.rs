@@ -45,7 +45,7 @@ pub(super) fn instead(argv: &[OsString]) -> Option<String> {
         ),
         "qm" | "pct" if has(&["start"]) => (
             "the host's daemon starts the guest",
-            "affinity and numaN of the guest, with the CPUs of placer advise CPUS:MEMORY --cpus",
+            "placer advise CPUS:MEMORY --emit proxmox, in the guest's configuration",
         ),
         _ => return None,
     };

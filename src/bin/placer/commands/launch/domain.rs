@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use placer_engine::claims::{ClaimId, ClaimOwner, Decision};
 use placer_engine::{Advice, Limits, NodeId, Request, Snapshot, SysRoot, advise};
-use placer_launcher::MemoryMode;
 use placer_launcher::domain::{Domain, NumaMode, Options, Placement};
 use placer_launcher::guest::{CgroupMode, ThreadPin};
 use placer_launcher::libvirt::{Libvirt, Uri, verify};
+use placer_launcher::{LaunchError, MemoryMode};
 
 use super::near::near;
 use super::{PATIENCE, huge_pages, nothing_started, unfit};
@@ -44,7 +44,7 @@ pub(super) fn launch(
             )
         })?),
     };
-    let only_shown = args.dry_run || args.print_xml;
+    let only_shown = args.dry_run || args.print_xml || args.define;
     let desk = (!only_shown).then(|| Desk::open(root, set, notes));
     let pages = huge_pages(domain.pages(), root)?;
     let window = Window::Recent(args.host.window);
@@ -79,8 +79,12 @@ pub(super) fn launch(
         return Ok(ExitCode::SUCCESS);
     }
     let Some(uri) = uri else { return Ok(ExitCode::SUCCESS) };
+    if args.define && !args.dry_run {
+        libvirt(&uri)?.define(domain, &placement)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let Some(desk) = &desk else {
-        let lines = Libvirt::steps(&uri, domain, &placement);
+        let lines = Libvirt::steps(&uri, domain, &placement, args.define);
         output::answer(
             lines.iter().map(|line| format!("{line}\n")).collect::<String>().as_bytes(),
         )?;
@@ -197,6 +201,11 @@ fn start(
     started.map(drop)
 }
 
+fn libvirt(uri: &Uri) -> Result<Libvirt, LaunchError> {
+    let session = variables::value("XDG_RUNTIME_DIR").map(std::path::PathBuf::from);
+    Libvirt::new(uri.clone(), session.as_deref())
+}
+
 fn start_claimed(
     uri: &Uri,
     domain: &Domain,
@@ -205,8 +214,7 @@ fn start_claimed(
     waiting: Option<ClaimId>,
     notes: &mut Notes,
 ) -> Result<Option<ClaimId>, Box<dyn Error>> {
-    let session = variables::value("XDG_RUNTIME_DIR").map(std::path::PathBuf::from);
-    let libvirt = Libvirt::new(uri.clone(), session.as_deref())?;
+    let libvirt = libvirt(uri)?;
     let created = libvirt.create(domain, placement)?;
     let found = verify(Path::new("/proc"), created.pid(), placement, uri.driver())?;
     found.iter().for_each(|note| notes.warn(note));

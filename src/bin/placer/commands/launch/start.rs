@@ -4,6 +4,7 @@ use std::error::Error;
 use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use placer_engine::claims::{Cgroup, ClaimId, ClaimOwner, Decision};
 use placer_engine::{Advice, CpuSet, Request, Snapshot, SysRoot};
@@ -91,8 +92,13 @@ impl Plan {
         steps.iter().map(|step| format!("{step}\n")).collect()
     }
 
-    /// Starts the guest, and returns when it has ended: with its status.
-    pub(super) fn perform(self, claimant: Claimant<'_>) -> Result<ExitCode, Box<dyn Error>> {
+    /// Starts the guest, and returns when it has ended: with its status. A virtual machine has the time `stop` to
+    /// shut down when this process is sent SIGTERM.
+    pub(super) fn perform(
+        self,
+        claimant: Claimant<'_>,
+        stop: Duration,
+    ) -> Result<ExitCode, Box<dyn Error>> {
         let Self { way, tree } = self;
         let desk = claimant.desk;
         let claim;
@@ -115,7 +121,7 @@ impl Plan {
                 let charged = machine.charged(claimant.advice);
                 let claimant = Claimant { advice: &charged, ..claimant };
                 claim = claimant.claim(who(waiting.pid(), waiting.claimed(&tree)), own, roaming);
-                waiting.start().and_then(placer_launcher::Started::wait)
+                waiting.start().and_then(|started| started.wait_or_shut_down(stop))
             }
         };
         let left = started.as_ref().ok().and_then(|end| end.left.as_ref());
