@@ -19,7 +19,7 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 use crate::advice::Advice;
 use crate::advise::{advise, prepare};
 use crate::charges::Charges;
-use crate::claims::{ClaimDirs, ClaimId, ClaimOwner, Claims, LOCK_TIMEOUT, View};
+use crate::claims::{Asker, ClaimDirs, ClaimId, ClaimOwner, Claims, LOCK_TIMEOUT, View};
 use crate::error::SourceError;
 use crate::host::Host;
 use crate::request::Request;
@@ -195,10 +195,16 @@ impl Engine {
         let counted = self.counted.as_ref().ok_or(EngineError::WithoutClaims)?;
         let _turn = counted.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let (pid, uid) = (std::process::id(), nix::unistd::getuid().as_raw());
-        let (mut decision, view) = counted.claims.begin_for(Some((pid, uid)), LOCK_TIMEOUT)?;
+        let asker = Asker::new(pid, uid);
+        let (mut decision, mut view) = counted.claims.begin_for(Some(&asker), LOCK_TIMEOUT)?;
+        let without_users = view.host_charges.take().filter(|_| asker.principal().is_host());
         let charges = all_of(view)?;
         let snapshot = counted.snapshot(&self.newest.load(), charges, request)?;
-        let advice = advise(&snapshot, request)?;
+        let mut advice = advise(&snapshot, request)?;
+        if let Some(charges) = without_users.filter(|_| !advice.fits()) {
+            // What users have claimed never makes a request of the host's fail.
+            advice = advise(&snapshot.with_charges(charges), request)?;
+        }
         if let Some(short) = advice.shortfall {
             return Err(EngineError::DoesNotFit(short));
         }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use placer_engine::claims::{Claim, ClaimOwner, Decision, Principals};
+use placer_engine::claims::{Asker, Claim, ClaimOwner, Decision, Principal, Principals, Processes};
 use placer_engine::policy::numad::Version;
 use placer_engine::{
     Bytes, Charges, CpuShare, EngineError, Request, Snapshot, SourceError, SysRoot,
@@ -21,8 +21,7 @@ use super::warm::{Counted, Guests, Warm};
 use crate::error_chain::chain;
 use crate::numad;
 use crate::service::advise::{Answer, Question, answer};
-use crate::service::host::Figures;
-use crate::service::host::{Begin, MachineOf, Taken};
+use crate::service::host::{Begin, CountedHost, Figures, MachineOf, Taken};
 use crate::service::notes::Notes;
 use crate::settings::variables;
 use crate::settings::{self, Level, Settings};
@@ -102,6 +101,20 @@ impl Core {
 
     pub(super) fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Returns the account of one who asks. Where the uid alone would make it the host or this user, its
+    /// process must not be in a container.
+    pub(super) fn principal(&self, uid: u32, pid: Option<u32>) -> Principal {
+        let principal = self.accounts.load().of_asker(uid);
+        if !principal.is_host() && uid != nix::unistd::geteuid().as_raw() {
+            return principal;
+        }
+        let container = match (pid, Processes::look()) {
+            (Some(pid), Ok(mut look)) => look.container_of(pid),
+            _ => Some(0),
+        };
+        container.map_or(principal, Principal::Container)
     }
 
     /// Logs and counts that a claim was ended.
@@ -279,18 +292,15 @@ impl Figures for Asked<'_> {
         self.core.warm.again(earlier, charges, pages)
     }
 
-    fn counted(
-        &self,
-        pages: Option<Bytes>,
-        notes: &mut Notes,
-    ) -> Result<Arc<Snapshot>, SourceError> {
+    fn counted(&self, pages: Option<Bytes>, notes: &mut Notes) -> Result<CountedHost, SourceError> {
         let counted = self.core.warm.counted(Guests::All, self.set.claims)?;
         counted.lines.iter().for_each(|line| notes.line(line));
-        if pages.is_none() {
-            return Ok(Arc::clone(&counted.snapshot));
+        let mut snapshot = Arc::clone(&counted.snapshot);
+        if pages.is_some() {
+            let charges = snapshot.charges().clone();
+            snapshot = self.core.warm.again(&snapshot, charges, pages).map(Arc::new)?;
         }
-        let charges = counted.snapshot.charges().clone();
-        self.core.warm.again(&counted.snapshot, charges, pages).map(Arc::new)
+        Ok(CountedHost { snapshot, host_charges: counted.host_charges.clone() })
     }
 
     fn numads(&self, begin: &mut Begin<'_>, notes: &mut Notes) -> Result<Taken, Box<dyn Error>> {
@@ -306,8 +316,9 @@ impl Figures for Asked<'_> {
         })
     }
 
-    fn asker(&self) -> (u32, u32) {
-        (self.peer.caller, self.peer.uid)
+    fn asker(&self) -> Asker {
+        let Peer { caller, uid, principal, nonce, .. } = *self.peer;
+        Asker::new(caller, uid).of_principal(principal).named(nonce)
     }
 
     fn refuses(
@@ -320,8 +331,7 @@ impl Figures for Asked<'_> {
             // Under the lock: nobody hears of a claim that is made now.
             return Some("who asked, or for whom, has gone".to_owned());
         }
-        let uid = self.peer.uid;
-        if uid == 0 || uid == nix::unistd::geteuid().as_raw() {
+        if self.peer.is_trusted() {
             return None;
         }
         if decision.is_for_the_host() {
@@ -334,11 +344,11 @@ impl Figures for Asked<'_> {
         let cpus = nodes.iter().map(|node| node.cpus.len()).sum();
         let limits = Limits {
             set: &self.set.daemon,
-            accounts: &self.core.accounts.load(),
             ledger: decision.ledger(),
+            repeated: decision.repeated(),
             free: nodes.iter().filter_map(|node| node.memory_free).sum(),
             cpus: CpuShare::from_cpus(cpus).unwrap_or_default(),
         };
-        limits.refuse(uid, request, who)
+        limits.refuse(self.peer.principal, request, who)
     }
 }

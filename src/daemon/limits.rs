@@ -1,6 +1,6 @@
 //! What users who are not root may claim. Pure.
 
-use placer_engine::claims::{Claim, ClaimOwner, Ledger, Principals};
+use placer_engine::claims::{Claim, ClaimId, ClaimOwner, Ledger, Principal};
 use placer_engine::{Bytes, CpuShare, Request};
 
 use crate::settings;
@@ -9,8 +9,9 @@ use crate::settings;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits<'a> {
     pub(super) set: &'a settings::Daemon,
-    pub(super) accounts: &'a Principals,
     pub(super) ledger: &'a Ledger,
+    /// A claim of it that the new one replaces.
+    pub(super) repeated: Option<ClaimId>,
     /// Free memory of the host, before claims.
     pub(super) free: Bytes,
     /// All CPUs of the host.
@@ -20,24 +21,33 @@ pub(super) struct Limits<'a> {
 impl Limits<'_> {
     /// Returns why a user may not claim; `None` if that is allowed. A user counts with all
     /// subordinate users, and what is claimed as far as it is not used.
-    pub(super) fn refuse(&self, uid: u32, request: &Request, who: &ClaimOwner) -> Option<String> {
-        let Self { set, accounts, ledger, free, cpus: all } = *self;
-        let account = accounts.of(uid);
-        let of_account = |claim: &Claim| accounts.of(claim.caller.uid) == account;
+    pub(super) fn refuse(
+        &self,
+        principal: Principal,
+        request: &Request,
+        who: &ClaimOwner,
+    ) -> Option<String> {
+        let Self { set, ledger, repeated, free, cpus: all } = *self;
+        let of_account = |claim: &Claim| claim.principal == principal && Some(claim.id) != repeated;
+        let user = match principal {
+            Principal::User(uid) => format!("user {uid}"),
+            // The host's: libvirt's user, who is not believed to be root.
+            other => other.to_string(),
+        };
         let count = ledger.claims().iter().filter(|claim| of_account(claim)).count();
         let most = set.user_claims;
         if count >= usize::try_from(most).unwrap_or(usize::MAX) {
             return Some(format!(
-                "user {uid} has {count} claims, and may have {most} (user-claims of [daemon])"
+                "{user} has {count} claims, and may have {most} (user-claims of [daemon])"
             ));
         }
-        let (others, _) = ledger.outstanding(|claim| !of_account(claim));
+        let (others, _) = ledger.outstanding(|claim| claim.principal != principal);
         let (memory, cpus) = ledger.outstanding(of_account);
         let most = set.user_memory.of(free.saturating_sub(others));
         let memory = memory.saturating_add(request.memory);
         if memory > most {
             return Some(format!(
-                "with it user {uid} would have claimed {memory} not yet used, and may {most} \
+                "with it {user} would have claimed {memory} not yet used, and may {most} \
                  (user-memory of [daemon])"
             ));
         }
@@ -45,7 +55,7 @@ impl Limits<'_> {
         let cpus = cpus.saturating_add(request.cpus);
         if cpus > most {
             return Some(format!(
-                "with it user {uid} would have claimed {cpus} CPUs not yet used, and may {most} \
+                "with it {user} would have claimed {cpus} CPUs not yet used, and may {most} \
                  (user-cpus of [daemon])"
             ));
         }
@@ -65,7 +75,7 @@ impl Limits<'_> {
 mod tests {
     use std::time::Duration;
 
-    use placer_engine::claims::{Caller, ClaimId, Origin, Owner, Promise};
+    use placer_engine::claims::{Caller, Origin, Owner, Principals, Promise};
     use placer_engine::{CpuSet, Instant, NodeId};
 
     use super::*;
@@ -79,6 +89,8 @@ mod tests {
             boot: String::new(),
             owner: Owner::Hold { until: Instant::from_nanoseconds(u64::MAX) },
             caller: Caller { uid, ..Caller::default() },
+            principal: accounts().of_asker(uid),
+            nonce: None,
             origin: Origin::Asked,
             made: Instant::default(),
             cpus,
@@ -92,21 +104,28 @@ mod tests {
         }
     }
 
+    fn accounts() -> Principals {
+        Principals::parse(b"ann:x:1000:1000::/:/bin/sh\n", b"ann:100000:65536\n")
+    }
+
     /// What a user hears who asks for so many CPUs and GiB, beside some claims, on a host of 32 CPUs
     /// with 12 GiB free.
     fn refused(claims: &[Claim], uid: u32, request: &str) -> Option<String> {
         let mut ledger = Ledger::default();
         claims.iter().for_each(|claim| _ = ledger.add(claim.clone()).expect("room"));
-        let accounts = Principals::parse(b"ann:x:1000:1000::/:/bin/sh\n", b"ann:100000:65536\n");
         let limits = Limits {
             set: &settings::Daemon::default(),
-            accounts: &accounts,
             ledger: &ledger,
+            repeated: None,
             free: Bytes::new(12 * GIB),
             cpus: CpuShare::from_hundredths(3200),
         };
         let request = request.parse().expect("a request");
-        limits.refuse(uid, &request, &ClaimOwner::Hold(Duration::from_secs(30)))
+        limits.refuse(
+            accounts().of_asker(uid),
+            &request,
+            &ClaimOwner::Hold(Duration::from_secs(30)),
+        )
     }
 
     fn is(refused: Option<String>, why: &str) -> bool {

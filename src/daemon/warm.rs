@@ -72,6 +72,8 @@ pub(super) enum Guests {
 #[derive(Debug)]
 pub(super) struct Counted {
     pub(super) snapshot: Arc<Snapshot>,
+    /// What was promised without the claims of users; `None` where they have none.
+    pub(super) host_charges: Option<Charges>,
     /// `None` when they cannot be told.
     pub(super) claims: Option<Vec<Claim>>,
     /// Lines of the ledgers that are not understood.
@@ -232,13 +234,13 @@ impl Warm {
             Guests::All => counted::view(&self.root, set, &mut notes),
             Guests::Asked => counted::view_of_asked(&self.root, set, &mut notes),
         };
-        let (claims, charges, unread) = match view {
-            Some(view) => (Some(view.claims), view.charges, view.unread),
-            None => (None, Charges::default(), 0),
+        let (claims, charges, host_charges, unread) = match view {
+            Some(view) => (Some(view.claims), view.charges, view.host_charges, view.unread),
+            None => (None, Charges::default(), None, 0),
         };
         let snapshot = Arc::new(self.again(&self.measured(None)?, charges, None)?);
         let lines = notes.take_all();
-        Ok(Counted { snapshot, claims, unread, lines, begun, set, stamps })
+        Ok(Counted { snapshot, host_charges, claims, unread, lines, begun, set, stamps })
     }
 
     fn stamps(&self) -> Vec<Option<Stamp>> {

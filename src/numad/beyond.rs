@@ -9,7 +9,6 @@ use placer_engine::policy::numad::{Choice, Failure, Query, Rules, Version, charg
 use placer_engine::source::has_v1_cpusets;
 use placer_engine::{
     Bytes, CpuShare, Limits, NodeSet, NodeState, Policy, Request, Snapshot, SourceError, SysRoot,
-    advise,
 };
 
 use super::Chosen;
@@ -55,18 +54,19 @@ pub(super) fn choose_nodes(
         Some(desk) => desk.begin(figures, pages, LOCK_TIMEOUT, notes),
         None => figures.counted(pages, notes).map(|now| (None, now)),
     };
-    let (mut decision, mut snapshot) = taken.map_err(|error| give_up(set, &error, notes)).ok()?;
+    let (mut decision, mut host) = taken.map_err(|error| give_up(set, &error, notes)).ok()?;
     if by_best && !options.count_inactive_file {
-        snapshot = Arc::new(without_file_cache(&snapshot));
+        host.snapshot = Arc::new(without_file_cache(&host.snapshot));
     }
+    let snapshot = &host.snapshot;
     let within = if by_best {
-        within(set, &snapshot, figures.root()).map_err(|error| give_up(set, &error, notes)).ok()?
+        within(set, snapshot, figures.root()).map_err(|error| give_up(set, &error, notes)).ok()?
     } else {
         None
     };
     let request = Request {
         policy: policy(options, set),
-        limits: if by_best { limits(options, &snapshot) } else { Limits::default() },
+        limits: if by_best { limits(options, snapshot) } else { Limits::default() },
         within,
         pages,
         // Nodes alone are printed, and libvirt starts no guest without an answer: no cache is required.
@@ -74,10 +74,11 @@ pub(super) fn choose_nodes(
         ..Request::new(CpuShare::from_hundredths(hundredths), memory)
     };
     if let Some(told) = decision.as_mut().and_then(|decision| again(decision, &request, figures)) {
-        log_answer(options, advice, &snapshot, &request, &told.nodes, log);
+        log_answer(options, advice, snapshot, &request, &told.nodes, log);
         return Some(told);
     }
-    let answer = advise(&snapshot, &request).map_err(|error| give_up(set, &error, notes)).ok()?;
+    let answer = host.advise(&request, &figures.asker(), notes);
+    let (answer, snapshot) = answer.map_err(|error| give_up(set, &error, notes)).ok()?;
     if answer.nodes.is_empty() {
         // Nothing is left on the host. A client gets what numad would say, which is a node.
         give_up(set, &std::io::Error::other("no node has any memory or CPU left"), notes);
@@ -107,8 +108,7 @@ const ASKS_TWICE: &str = "libvirt_lxc";
 /// policy from its control group, and a second hold would promise its memory twice. Others that ask
 /// twice, as libvirt's daemon does for guest after guest, ask for another guest.
 fn again(decision: &mut Decision<'_>, request: &Request, figures: &dyn Figures) -> Option<Chosen> {
-    let (pid, uid) = figures.asker();
-    let caller = decision.caller(pid, uid);
+    let caller = decision.caller_of(&figures.asker());
     if caller.program != ASKS_TWICE {
         return None;
     }

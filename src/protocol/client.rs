@@ -29,7 +29,7 @@ use crate::service::notes::Notes;
 use crate::service::sampling;
 use crate::settings::Settings;
 use crate::settings::variables;
-use placer_engine::claims::ClaimOwner;
+use placer_engine::claims::{ClaimOwner, Nonce};
 
 /// How long an answer may take before this process gives its own.
 const ADVICE: Duration = Duration::from_millis(50);
@@ -57,7 +57,8 @@ pub fn advise(question: &Question, set: &Settings, notes: &mut Notes) -> Asked<A
         Some(ClaimOwner::Hold(time)) => {
             let hold_ms = u64::try_from(time.as_millis()).ok();
             let caller = u32::try_from(getppid().as_raw()).ok();
-            let form = ClaimForm { request, hold_ms, pid: None, caller, explain, print };
+            let nonce = question.nonce.map(|nonce| nonce.to_string());
+            let form = ClaimForm { request, hold_ms, pid: None, caller, nonce, explain, print };
             ask("AdviseAndClaim", &form, CLAIM, notes)
         }
         Some(_) => return Asked::Nobody("it is not asked for a process".to_owned()),
@@ -73,11 +74,12 @@ pub fn advise(question: &Question, set: &Settings, notes: &mut Notes) -> Asked<A
     }
 }
 
-/// Asks what `numad -w` asks. The lines of numad's log are written here, as the caller.
+/// Asks what `numad -w` asks, with the name of what may be held. The lines of numad's log are written here, as the caller.
 pub fn numad(
     options: &numad::Options,
     advice: numad::Advice,
     set: &Settings,
+    nonce: Option<Nonce>,
     log: &mut numad::Log,
     notes: &mut Notes,
 ) -> Asked<String> {
@@ -91,6 +93,7 @@ pub fn numad(
         version: VERSION.to_owned(),
         settings: settings_mark(set),
         caller: u32::try_from(getppid().as_raw()).ok(),
+        nonce: nonce.map(|nonce| nonce.to_string()),
     };
     let time = if set.numad.hold == crate::settings::Hold::Adopt { CLAIM } else { ADVICE };
     match ask::<NumadReply>("Numad", &form, time, notes) {

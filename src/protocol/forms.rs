@@ -382,6 +382,8 @@ pub(crate) struct ClaimForm {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) caller: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) nonce: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) explain: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) print: Option<PrintForm>,
@@ -415,6 +417,8 @@ pub(crate) struct NumadForm {
     pub(crate) settings: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) caller: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) nonce: Option<String>,
 }
 
 /// `NumadOptions` of the interface: those on which an answer depends.

@@ -2,9 +2,9 @@
 
 use std::error::Error;
 
-use placer_engine::claims::{ClaimId, ClaimOwner, LOCK_TIMEOUT};
+use placer_engine::claims::{ClaimId, ClaimOwner, LOCK_TIMEOUT, Nonce};
 use placer_engine::policy::numad::Version;
-use placer_engine::{Advice, CpuLimit, MemoryLimit, Policy, Request, Shortfall, advise, explain};
+use placer_engine::{Advice, CpuLimit, MemoryLimit, Policy, Request, Shortfall, explain};
 use placer_launcher::MemoryMode;
 
 use super::claim_session::{Desk, claim_as_asked};
@@ -22,6 +22,8 @@ pub struct Question {
     pub numad: Version,
     /// Whether it is claimed, and for whom.
     pub claim: Option<ClaimOwner>,
+    /// The name of that claim, by which it is made once, however often it is asked for.
+    pub nonce: Option<Nonce>,
     pub strict: bool,
     pub form: Form,
 }
@@ -70,14 +72,14 @@ pub fn answer(
     figures: &dyn Figures,
     notes: &mut Notes,
 ) -> Result<Answer, Box<dyn Error>> {
-    let Question { request, numad, claim: who, strict, form } = question;
+    let Question { request, numad, claim: who, strict, form, .. } = question;
     // Only who claims opens the ledger to change it, and waits for its lock.
     let desk = who.as_ref().map(|_| Desk::open(figures.root(), figures.claims(), notes));
-    let (decision, snapshot) = match &desk {
+    let (decision, host) = match &desk {
         Some(desk) => desk.begin(figures, request.pages, LOCK_TIMEOUT, notes)?,
         None => (None, figures.counted(request.pages, notes)?),
     };
-    let advice = advise(&snapshot, request)?;
+    let (advice, snapshot) = host.advise(request, &figures.asker(), notes)?;
 
     let facts: Vec<String> = snapshot.notes().iter().chain(&advice.notes).cloned().collect();
     for fact in &facts {

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::unistd::getuid;
-use placer_engine::claims::{ClaimError, ClaimId, ClaimOwner, Claims, Decision, LOCK_TIMEOUT};
-use placer_engine::{Advice, Bytes, Request, Snapshot, SourceError, SysRoot};
+use placer_engine::claims::{
+    ClaimError, ClaimId, ClaimOwner, Claims, Decision, LOCK_TIMEOUT, View,
+};
+use placer_engine::{Advice, Bytes, Request, SourceError, SysRoot};
 
 use super::counted::place;
-use super::host::Figures;
+use super::host::{CountedHost, Figures};
 use super::notes::{Impact, Notes};
 use crate::error_chain::chain;
 use crate::settings;
@@ -35,22 +37,25 @@ impl Desk {
         pages: Option<Bytes>,
         patience: Duration,
         notes: &mut Notes,
-    ) -> Result<(Option<Decision<'_>>, Arc<Snapshot>), SourceError> {
+    ) -> Result<(Option<Decision<'_>>, CountedHost), SourceError> {
         let Some(claims) = &self.claims else {
             return Ok((None, figures.counted(pages, notes)?));
         };
         let earlier = figures.measured(pages, notes)?;
-        let again = |charges| figures.again(&earlier, charges, pages).map(Arc::new);
-        match claims.begin_for(Some(figures.asker()), patience) {
+        let again = |view: View| {
+            let snapshot = figures.again(&earlier, view.charges, pages).map(Arc::new)?;
+            Ok(CountedHost { snapshot, host_charges: view.host_charges })
+        };
+        match claims.begin_for(Some(&figures.asker()), patience) {
             Ok((decision, view)) => {
                 view.notes.iter().for_each(|note| notes.warn(note));
-                Ok((Some(decision), again(view.charges)?))
+                Ok((Some(decision), again(view)?))
             }
             Err(error) => {
                 unclaimed(&error, notes);
                 match claims.view() {
-                    Ok(view) => Ok((None, again(view.charges)?)),
-                    Err(_) => Ok((None, Arc::new(earlier))),
+                    Ok(view) => Ok((None, again(view)?)),
+                    Err(_) => Ok((None, CountedHost::whole(Arc::new(earlier)))),
                 }
             }
         }
@@ -71,8 +76,7 @@ pub(crate) fn claim_as_asked(
         notes.state(Impact::Unclaimed, format!("nothing is claimed: {why}"));
         return None;
     }
-    let (pid, uid) = figures.asker();
-    let caller = decision.caller(pid, uid);
+    let caller = decision.caller_of(&figures.asker());
     let claimed = decision.claim(request, advice, who, caller, request.pages);
     claimed.map_err(|error| unclaimed(&error, notes)).ok()
 }

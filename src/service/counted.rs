@@ -2,10 +2,13 @@
 //!
 //! An answer is never held back for want of a ledger: it is given without, and a note says so.
 
+use std::sync::Arc;
+
 use placer_engine::claims::{Claim, ClaimDirs, ClaimError, Claims, LOCK_TIMEOUT, View};
 use placer_engine::source::SnapshotReader;
-use placer_engine::{Bytes, Snapshot, SourceError, SysRoot};
+use placer_engine::{Bytes, Charges, Snapshot, SourceError, SysRoot};
 
+use super::host::CountedHost;
 use super::notes::{Impact, Notes};
 use super::sampling::{self, Window};
 use crate::error_chain::chain;
@@ -17,15 +20,16 @@ pub fn place(set: settings::Claims) -> ClaimDirs {
     ClaimDirs::on_top_of_roots(sampling::state_dir()).with_overcommit(set.overcommit)
 }
 
-/// Takes a snapshot that counts what was promised to others.
-pub fn snapshot(
+/// Takes a snapshot that counts what was promised to others, and what of it users were promised.
+pub fn host(
     root: &SysRoot,
     set: settings::Claims,
     window: Window,
     pages: Option<Bytes>,
     notes: &mut Notes,
-) -> Result<Snapshot, SourceError> {
-    Ok(snapshot_and_claims(root, set, window, pages, notes)?.0)
+) -> Result<CountedHost, SourceError> {
+    let Taken { snapshot, host_charges, .. } = take(root, set, window, pages, notes)?;
+    Ok(CountedHost { snapshot: Arc::new(snapshot), host_charges })
 }
 
 /// Takes a snapshot that counts what was promised to others, and returns the claims beside it;
@@ -37,6 +41,23 @@ pub(crate) fn snapshot_and_claims(
     pages: Option<Bytes>,
     notes: &mut Notes,
 ) -> Result<(Snapshot, Option<Vec<Claim>>), SourceError> {
+    let Taken { snapshot, claims, .. } = take(root, set, window, pages, notes)?;
+    Ok((snapshot, claims))
+}
+
+struct Taken {
+    snapshot: Snapshot,
+    host_charges: Option<Charges>,
+    claims: Option<Vec<Claim>>,
+}
+
+fn take(
+    root: &SysRoot,
+    set: settings::Claims,
+    window: Window,
+    pages: Option<Bytes>,
+    notes: &mut Notes,
+) -> Result<Taken, SourceError> {
     let mut host = SnapshotReader::open(root, pages)?;
     let snapshot = sampling::snapshot(&mut host, window, notes)?;
     let told = |view: View| view.complete.then_some(view.claims);
@@ -45,9 +66,10 @@ pub(crate) fn snapshot_and_claims(
         // take it is not: a guest may have touched its memory since that was read.
         Some(mut view) if !view.charges.is_empty() || !view.claims.is_empty() => {
             let snapshot = host.again(&snapshot, std::mem::take(&mut view.charges))?;
-            Ok((snapshot, told(view)))
+            let host_charges = view.host_charges.take();
+            Ok(Taken { snapshot, host_charges, claims: told(view) })
         }
-        view => Ok((snapshot, view.and_then(told))),
+        view => Ok(Taken { snapshot, host_charges: None, claims: view.and_then(told) }),
     }
 }
 
@@ -79,7 +101,10 @@ fn view_of(
         // What is wrong with a user's own directory does not hide what root was promised.
         place.below.as_ref().ok_or(error)?;
         let below = counted(&ClaimDirs { own: None, ..place.clone() });
-        below.map(|view| View { complete: false, ..view })
+        below.map(|mut view| {
+            view.complete = false;
+            view
+        })
     });
     view.inspect(|view| view.notes.iter().for_each(|note| notes.warn(note))).ok()
 }

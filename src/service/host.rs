@@ -4,10 +4,11 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use placer_engine::claims::{ClaimOwner, Decision};
+use placer_engine::claims::{Asker, ClaimOwner, Decision};
 use placer_engine::policy::numad::Machine;
 use placer_engine::{
-    Bytes, Charges, CpuTimes, Host, Request, Sample, Snapshot, SourceError, SysRoot,
+    Advice, AdviseError, Bytes, Charges, CpuTimes, Host, Request, Sample, Snapshot, SourceError,
+    SysRoot, advise,
 };
 
 use super::notes::Notes;
@@ -34,18 +35,14 @@ pub trait Figures {
     ) -> Result<Snapshot, SourceError>;
 
     /// Returns the host now, with what was promised to others counted.
-    fn counted(
-        &self,
-        pages: Option<Bytes>,
-        notes: &mut Notes,
-    ) -> Result<Arc<Snapshot>, SourceError>;
+    fn counted(&self, pages: Option<Bytes>, notes: &mut Notes) -> Result<CountedHost, SourceError>;
 
     /// Returns what numad's own rules decide on. `begin` looks at the machine before anything is
     /// measured, and may end it there.
     fn numads(&self, begin: &mut Begin<'_>, notes: &mut Notes) -> Result<Taken, Box<dyn Error>>;
 
-    /// Returns the process and the user that asks.
-    fn asker(&self) -> (u32, u32);
+    /// Returns who asks.
+    fn asker(&self) -> Asker;
 
     /// Returns why who asks may not claim so much, under the lock of the ledger; nothing when he may.
     fn refuses(
@@ -54,6 +51,42 @@ pub trait Figures {
         request: &Request,
         who: &ClaimOwner,
     ) -> Option<String>;
+}
+
+/// A host with what was promised on it.
+#[derive(Clone, Debug)]
+pub struct CountedHost {
+    pub snapshot: Arc<Snapshot>,
+    /// What is promised without the claims of users; `None` where they have none.
+    pub host_charges: Option<Charges>,
+}
+
+impl CountedHost {
+    /// Returns a host on which nothing is left out.
+    pub(crate) fn whole(snapshot: Arc<Snapshot>) -> Self {
+        Self { snapshot, host_charges: None }
+    }
+
+    /// Advises, and returns what the advice was made on. For the host itself claims of users count as far as
+    /// its request fits beside them: they never make it fail.
+    pub fn advise(
+        &self,
+        request: &Request,
+        asker: &Asker,
+        notes: &mut Notes,
+    ) -> Result<(Advice, Arc<Snapshot>), AdviseError> {
+        let advice = advise(&self.snapshot, request)?;
+        let charges = self.host_charges.as_ref().filter(|_| asker.principal().is_host());
+        if let Some(charges) = charges.filter(|_| !advice.fits()) {
+            let without = Snapshot::clone(&self.snapshot).with_charges(charges.clone());
+            let second = advise(&without, request)?;
+            if second.fits() {
+                notes.warn("this fits only where claims of users do not count: they are left out");
+                return Ok((second, Arc::new(without)));
+            }
+        }
+        Ok((advice, Arc::clone(&self.snapshot)))
+    }
 }
 
 /// What numad's own rules decide on.

@@ -2,16 +2,15 @@
 
 use std::cell::RefCell;
 use std::error::Error;
-use std::sync::Arc;
 
 use nix::unistd::{getppid, getuid};
-use placer_engine::claims::{ClaimOwner, Decision};
+use placer_engine::claims::{Asker, ClaimOwner, Decision, Nonce};
 use placer_engine::policy::numad::Machine;
 use placer_engine::source::{HostReader, SnapshotReader, two_samples};
 use placer_engine::{Bytes, Charges, CpuTimes, Instant, Request, Snapshot, SourceError, SysRoot};
 
 use super::counted;
-use super::host::{Begin, Figures, MachineOf, Taken};
+use super::host::{Begin, CountedHost, Figures, MachineOf, Taken};
 use super::notes::Notes;
 use super::sampling::{self, Saved, Window};
 use crate::settings;
@@ -22,13 +21,22 @@ pub struct Local<'a> {
     pub root: &'a SysRoot,
     pub set: settings::Claims,
     pub window: Window,
+    /// By which a claim is found again that the daemon may have made for the same request.
+    pub nonce: Option<Nonce>,
     /// How the host is built, once it was read; and the huge pages that go with it.
     host: RefCell<Option<(Option<Bytes>, SnapshotReader)>>,
 }
 
 impl<'a> Local<'a> {
     pub fn new(root: &'a SysRoot, set: settings::Claims, window: Window) -> Self {
-        Self { root, set, window, host: RefCell::new(None) }
+        Self { root, set, window, nonce: None, host: RefCell::new(None) }
+    }
+
+    /// Sets the name of the claim that may come of it.
+    #[must_use]
+    pub fn named(mut self, nonce: Option<Nonce>) -> Self {
+        self.nonce = nonce;
+        self
     }
 
     /// Reads with what the first who asked has opened.
@@ -70,21 +78,18 @@ impl Figures for Local<'_> {
         self.read(pages, |host| host.again(earlier, charges))
     }
 
-    fn counted(
-        &self,
-        pages: Option<Bytes>,
-        notes: &mut Notes,
-    ) -> Result<Arc<Snapshot>, SourceError> {
-        counted::snapshot(self.root, self.set, self.window, pages, notes).map(Arc::new)
+    fn counted(&self, pages: Option<Bytes>, notes: &mut Notes) -> Result<CountedHost, SourceError> {
+        counted::host(self.root, self.set, self.window, pages, notes)
     }
 
     fn numads(&self, begin: &mut Begin<'_>, notes: &mut Notes) -> Result<Taken, Box<dyn Error>> {
         read(self, begin, notes)
     }
 
-    fn asker(&self) -> (u32, u32) {
+    fn asker(&self) -> Asker {
         // The process that called this program, which is about to end.
-        (u32::try_from(getppid().as_raw()).unwrap_or_default(), getuid().as_raw())
+        let parent = u32::try_from(getppid().as_raw()).unwrap_or_default();
+        Asker::new(parent, getuid().as_raw()).named(self.nonce)
     }
 
     fn refuses(&self, _: &Decision<'_>, _: &Request, _: &ClaimOwner) -> Option<String> {

@@ -491,7 +491,7 @@ fn a_line_of_the_ledger_that_is_damaged_or_of_a_later_version_is_kept_logged_and
     assert!(hold(&daemon)["claim"].is_string(), "this machine can be asked about");
     let ledger = daemon.dir.path().join("claims.jsonl");
     let line = std::fs::read_to_string(&ledger).expect("a ledger");
-    let later = line.replace("\"version\":1", "\"version\":9").replace("1048576", "1048577");
+    let later = line.replace("\"version\":2", "\"version\":9").replace("1048576", "1048577");
     let odd = format!("{later}half a line\n");
     std::fs::write(&ledger, &odd).expect("written");
     assert!(hold(&daemon)["claim"].is_string());

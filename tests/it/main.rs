@@ -25,6 +25,7 @@ mod machines;
 mod odd;
 mod parity;
 mod picture;
+mod principals;
 mod print_xml;
 mod promises;
 mod properties;

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::nonce::Nonce;
+use super::principal::Principal;
 use crate::advice::{Advice, Share};
 use crate::ids::{CpuId, NodeId};
 use crate::idset::CpuSet;
@@ -140,6 +142,10 @@ pub struct Claim {
     pub owner: Owner,
     /// Who asked.
     pub caller: Caller,
+    /// The account that the claim belongs to, decided when it was made.
+    pub principal: Principal,
+    /// The client's own name for it, by which a repeated request finds it.
+    pub nonce: Option<Nonce>,
     /// How it came about.
     pub origin: Origin,
     /// When it was made.
@@ -228,6 +234,9 @@ fn promises(cpus: CpuShare, shares: &[Share]) -> Vec<Promise> {
     shares.iter().zip(cpus).map(promise).collect()
 }
 
+/// The version of the lines that are written. Version 1 had neither principal nor nonce.
+const VERSION: u32 = 2;
+
 const CHECK: &str = ",\"check\":\"";
 
 /// CRC-32: no change within 32 bits goes unnoticed.
@@ -248,6 +257,12 @@ struct Form {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     until_ns: Option<u64>,
     caller: Caller,
+    /// Since version 2, as in `user:1000`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    principal: Option<String>,
+    /// 32 hex digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    nonce: Option<String>,
     origin: Origin,
     made_ns: u64,
     cpus: u64,
@@ -296,13 +311,15 @@ impl Form {
             Owner::Hold { until } => (None, None, Some(until.nanoseconds())),
         };
         Self {
-            version: 1,
+            version: VERSION,
             id: claim.id.0,
             boot: claim.boot.clone(),
             process,
             cgroup,
             until_ns,
             caller: claim.caller.clone(),
+            principal: Some(claim.principal.to_string()),
+            nonce: claim.nonce.map(|nonce| nonce.to_string()),
             origin: claim.origin,
             made_ns: claim.made.nanoseconds(),
             cpus: claim.cpus.hundredths(),
@@ -327,9 +344,15 @@ impl Form {
     }
 
     fn read(self) -> Result<Claim, String> {
-        if self.version != 1 {
-            return Err(format!("expected version 1, found {}", self.version));
+        if !(1..=VERSION).contains(&self.version) {
+            return Err(format!("expected version 1 or {VERSION}, found {}", self.version));
         }
+        let principal = match (self.principal, self.version) {
+            (Some(text), _) => text.parse()?,
+            (None, 1) => Principal::of_uid(self.caller.uid),
+            (None, _) => return Err("expected a principal, found none".to_owned()),
+        };
+        let nonce = self.nonce.map(|text| text.parse()).transpose()?;
         let owner = match (self.process, self.cgroup, self.until_ns) {
             (Some(process), None, None) => Owner::Process(process),
             (Some(process), Some(cgroup), None) => Owner::Cgroup(process, cgroup),
@@ -351,6 +374,8 @@ impl Form {
             boot: self.boot,
             owner,
             caller: self.caller,
+            principal,
+            nonce,
             origin: self.origin,
             made: Instant::from_nanoseconds(self.made_ns),
             cpus: CpuShare::from_hundredths(self.cpus),
@@ -392,6 +417,8 @@ pub(super) mod tests {
             boot: "boot-1".to_owned(),
             owner: Owner::Process(ProcessId { pid_namespace: 1, pid: id, start: 7 }),
             caller: Caller { uid: 0, pid: 2, program: "virsh \"x\"\n".to_owned() },
+            principal: Principal::Host,
+            nonce: None,
             origin: Origin::Asked,
             made: Instant::from_centiseconds(5),
             cpus: CpuShare::from_hundredths(100),
@@ -411,6 +438,8 @@ pub(super) mod tests {
         hold.owner = Owner::Hold { until: Instant::from_nanoseconds(u64::MAX) };
         hold.page = Some(Bytes::new(2 << 20));
         hold.checked = Some(77);
+        hold.principal = Principal::User(1000);
+        hold.nonce = Some(Nonce::of_process(7, 9));
         let mut grouped = claim(3, &[(1, 1)]);
         let Owner::Process(process) = grouped.owner else { unreachable!("made above") };
         let cgroup = Cgroup { path: "/machine.slice/a\\x2db".to_owned(), inode: 99 };
@@ -434,6 +463,19 @@ pub(super) mod tests {
             assert!(!line.contains('\n'), "{line}");
             assert!(serde_json::from_str::<serde_json::Value>(&line).is_ok(), "{line}");
             assert_eq!(Claim::from_line(line.as_bytes()), Ok(claim));
+        }
+    }
+
+    #[test]
+    fn lines_of_version_1_are_read() {
+        for (uid, principal) in [(0, Principal::Host), (1000, Principal::User(1000))] {
+            let line = claim(1, &[(0, 100)]).to_line().replace("\"version\":2", "\"version\":1");
+            let line = line.replace("\"principal\":\"host\",", "");
+            let line = line.replace("\"uid\":0", &format!("\"uid\":{uid}"));
+            let open = line.split(CHECK).next().unwrap_or_default();
+            let line = format!("{open}{CHECK}{:08x}\"}}", checksum(open.as_bytes()));
+            let read = Claim::from_line(line.as_bytes()).expect("a claim");
+            assert_eq!((read.principal, read.nonce), (principal, None), "{line}");
         }
     }
 
@@ -472,7 +514,9 @@ pub(super) mod tests {
             let line = format!("{open}{CHECK}{:08x}\"}}", checksum(open.as_bytes()));
             Claim::from_line(line.as_bytes()).expect_err("damaged")
         };
-        assert_eq!(with("\"version\":1", "\"version\":2"), "expected version 1, found 2");
+        assert_eq!(with("\"version\":2", "\"version\":3"), "expected version 1 or 2, found 3");
+        assert!(with("\"principal\":\"host\",", "").contains("expected a principal"));
+        assert!(with("\"host\"", "\"user:01\"").contains("as in host, user:1000"));
         assert!(with("\"process\":", "\"other\":").contains("either a process or an end"));
         assert!(with("[1,7340032,100]", "[0,7340032,100]").contains("each node once"));
         assert!(with("\"memory\":", "\"mem\":").contains("missing field"), "{}", with("a", "b"));

@@ -8,7 +8,8 @@ use super::claim::{Caller, Claim, ClaimId, Origin, Owner};
 use super::error::ClaimError;
 use super::ledger::{Held, Ledger, MOST_CLAIMS};
 use super::look::Look;
-use super::principal::{Principal, Principals};
+use super::nonce::Nonce;
+use super::principal::Principal;
 use super::proc::Processes;
 use super::store::{ClaimFile, Locked, MAX_LEDGER};
 use crate::advice::Advice;
@@ -73,12 +74,53 @@ pub struct View {
     pub claims: Vec<Claim>,
     /// What they take from each node.
     pub charges: Charges,
+    /// The same without what users have claimed, which never makes a request of the host's fail; `None`
+    /// where users have claimed nothing.
+    pub host_charges: Option<Charges>,
     /// Whether these are all: false when another user's could not be read, or not all of a ledger.
     pub complete: bool,
     /// Lines of ledgers that are not understood; they count as far as they can be read.
     pub unread: usize,
     /// What a person should know: damaged lines, and directories that cannot be used.
     pub notes: Vec<String>,
+    /// What lines take that are not understood.
+    takes: Vec<Claim>,
+}
+
+/// Who asks for a decision, and by which name.
+#[derive(Clone, Debug)]
+pub struct Asker {
+    pid: u32,
+    uid: u32,
+    principal: Principal,
+    nonce: Option<Nonce>,
+}
+
+impl Asker {
+    /// Returns a process and its user as the one who asks.
+    pub fn new(pid: u32, uid: u32) -> Self {
+        Self { pid, uid, principal: Principal::of_uid(uid), nonce: None }
+    }
+
+    /// Sets the account that claims belong to.
+    #[must_use]
+    pub fn of_principal(mut self, principal: Principal) -> Self {
+        self.principal = principal;
+        self
+    }
+
+    /// Sets the client's name for its claim. A request that is repeated by the same principal with the same
+    /// name replaces the claim that it had made.
+    #[must_use]
+    pub fn named(mut self, nonce: Option<Nonce>) -> Self {
+        self.nonce = nonce;
+        self
+    }
+
+    /// Returns the account that claims belong to.
+    pub fn principal(&self) -> Principal {
+        self.principal
+    }
 }
 
 /// The claims of one host, to decide with.
@@ -145,6 +187,7 @@ impl Claims {
             self.add(&mut view, &ledger);
         }
         self.add_observed(&mut look, &mut view)?;
+        self.leave_out_users(&mut view);
         Ok(view)
     }
 
@@ -160,33 +203,44 @@ impl Claims {
         self.begin_for(None, patience)
     }
 
-    /// The same for a process and a user that ask, who are then known before the lock is taken, see
-    /// [`Decision::caller`].
+    /// The same for one who asks, who is then known before the lock is taken, see [`Decision::caller`].
+    /// A claim that the same request has made before is not in the view: it is replaced.
     ///
     /// Errors: as [`begin`](Self::begin).
     pub fn begin_for(
         &self,
-        asker: Option<(u32, u32)>,
+        asker: Option<&Asker>,
         patience: Duration,
     ) -> Result<(Decision<'_>, View), ClaimError> {
         let own = self.own.as_ref().ok_or(ClaimError::NoPlace)?;
         let (mut look, mut view) = self.start()?;
         look.ask(&own.read()?.value)?;
-        let asker = asker.map(|(pid, uid)| look.caller(pid, uid)).transpose()?;
+        let caller = asker.map(|asker| look.caller(asker.pid, asker.uid)).transpose()?;
         look.open()?;
         let read = own.lock(patience)?;
         look.close()?;
         let mut locked = read.value;
         view.notes.extend(read.notes);
         look.apply(&mut locked.ledger)?;
-        self.add(&mut view, &locked.ledger);
+        let repeated = asker.and_then(|asker| locked.ledger.named(asker.nonce?, asker.principal));
+        match repeated.map(|claim| claim.id) {
+            Some(id) => {
+                let mut others = locked.ledger.clone();
+                others.release(id);
+                self.add(&mut view, &others);
+            }
+            None => self.add(&mut view, &locked.ledger),
+        }
+        let repeated = repeated.cloned();
         self.add_observed(&mut look, &mut view)?;
+        self.leave_out_users(&mut view);
         let observed = view.claims.iter().filter(|claim| claim.origin == Origin::Observed);
         let observed = observed.map(|claim| claim.id).collect();
         let decision = Decision {
             locked,
             processes: look.processes()?,
-            asker,
+            asker: asker.cloned().zip(caller),
+            repeated,
             observed,
             owned: view.charges.pinned().clone(),
             pinned: CpuSet::new(),
@@ -225,10 +279,11 @@ impl Claims {
     pub fn keep_adopted_by_users(&self, patience: Duration) -> Result<(), ClaimError> {
         let Some(own) = &self.own else { return Ok(()) };
         let ledger = own.read()?.value;
-        let accounts = Principals::read(&self.root);
-        let is_hold = |claim: &&Claim| matches!(claim.owner, Owner::Hold { .. });
-        let uids = ledger.claims().iter().filter(is_hold).map(|claim| claim.caller.uid);
-        let mut uids: Vec<u32> = uids.filter(|&uid| accounts.of(uid) != Principal::Host).collect();
+        let is_users_hold = |claim: &&Claim| {
+            matches!(claim.owner, Owner::Hold { .. }) && !claim.principal.is_host()
+        };
+        let holds = ledger.claims().iter().filter(is_users_hold);
+        let mut uids: Vec<u32> = holds.map(|claim| claim.caller.uid).collect();
         uids.sort_unstable();
         uids.dedup();
         if uids.is_empty() || !self.root.is_live() {
@@ -253,9 +308,11 @@ impl Claims {
         let mut view = View {
             claims: Vec::new(),
             charges: Charges::default(),
+            host_charges: None,
             complete: true,
             unread: 0,
             notes: Vec::new(),
+            takes: Vec::new(),
         };
         let read = match &self.below {
             Ok(None) => return Ok((look, view)),
@@ -281,6 +338,21 @@ impl Claims {
         ledger.charge(&mut view.charges, self.overcommit);
         view.claims.extend_from_slice(ledger.claims());
         view.unread += ledger.unread();
+        view.takes.extend(ledger.takes().cloned());
+    }
+
+    /// Counts once more without users' claims, if there are any. Guests that nobody asked about count: only
+    /// those of users who are believed are looked for.
+    fn leave_out_users(&self, view: &mut View) {
+        let is_users = |claim: &&Claim| claim.origin == Origin::Asked && !claim.principal.is_host();
+        if !view.claims.iter().any(|claim| is_users(&claim)) {
+            return;
+        }
+        let mut charges = Charges::default();
+        for claim in view.claims.iter().filter(|claim| !is_users(claim)).chain(&view.takes) {
+            charge::add(&mut charges, claim, self.overcommit);
+        }
+        view.host_charges = Some(charges);
     }
 
     fn add_observed(&self, look: &mut Look<'_>, view: &mut View) -> Result<(), ClaimError> {
@@ -303,7 +375,9 @@ fn uncounted(error: &ClaimError) -> String {
 pub struct Decision<'a> {
     locked: Locked<'a>,
     processes: Processes,
-    asker: Option<Caller>,
+    asker: Option<(Asker, Caller)>,
+    /// The claim that the same request has made before.
+    repeated: Option<Claim>,
     observed: Vec<ClaimId>,
     /// The CPUs that claims own, those of another ledger too.
     owned: CpuSet,
@@ -332,6 +406,11 @@ impl Decision<'_> {
     pub fn is_for_the_host(&self) -> bool {
         let lines = self.locked.ledger.claims().len() * 4 >= MOST_CLAIMS * 3;
         lines || self.locked.size() * 4 >= MAX_LEDGER * 3
+    }
+
+    /// Returns the claim that the same request has made before, which a new one replaces.
+    pub fn repeated(&self) -> Option<ClaimId> {
+        self.repeated.as_ref().map(|claim| claim.id)
     }
 
     /// Returns the ledger under the lock.
@@ -401,6 +480,15 @@ impl Decision<'_> {
             ClaimOwner::Process(process) => Owner::Process(process),
             ClaimOwner::Cgroup(pid, cgroup) => Owner::Cgroup(self.identify(pid)?, cgroup),
         };
+        if let Some(repeated) = &self.repeated {
+            let id = repeated.id;
+            if matches!(owner, Owner::Hold { .. }) && repeated.owner.process().is_some() {
+                // The guest has come meanwhile, and has the claim.
+                self.locked.keep()?;
+                return Ok(id);
+            }
+            self.locked.ledger.release(id);
+        }
         if let Some(earlier) = self.instead_of.and_then(|id| self.locked.ledger.release(id)) {
             self.owned = self.owned.difference(&earlier.pinned);
         }
@@ -409,8 +497,12 @@ impl Decision<'_> {
             return Err(ClaimError::Owned(twice));
         }
         let held = matches!(owner, Owner::Hold { .. });
+        let asker = self.asker.as_ref().map(|(asker, _)| asker);
         let claim = Claim {
+            // Another id than that of a claim that is replaced: who withdraws that one means not this.
             id: name(now, std::process::id()),
+            principal: asker.map_or(Principal::of_uid(caller.uid), |asker| asker.principal),
+            nonce: asker.and_then(|asker| asker.nonce),
             boot: self.processes.boot().to_owned(),
             owner,
             caller,
@@ -464,11 +556,16 @@ impl Decision<'_> {
         self.processes.identify(pid).ok_or_else(gone)
     }
 
+    /// Returns who asks, as it is written down.
+    pub fn caller_of(&mut self, asker: &Asker) -> Caller {
+        self.caller(asker.pid, asker.uid)
+    }
+
     /// Returns who asks: the process `pid` of user `uid`.
     pub fn caller(&mut self, pid: u32, uid: u32) -> Caller {
-        let known = self.asker.as_ref().filter(|asker| (asker.pid, asker.uid) == (pid, uid));
-        if let Some(asker) = known {
-            return asker.clone();
+        let known = self.asker.as_ref().map(|(_, caller)| caller);
+        if let Some(caller) = known.filter(|caller| (caller.pid, caller.uid) == (pid, uid)) {
+            return caller.clone();
         }
         self.processes.caller(pid, uid)
     }
@@ -478,3 +575,6 @@ impl Decision<'_> {
 fn name(now: Instant, pid: u32) -> ClaimId {
     ClaimId(mixed(now.nanoseconds() ^ (u64::from(pid) << 40)))
 }
+
+#[cfg(test)]
+mod tests;

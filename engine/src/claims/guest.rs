@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::claim::{Caller, Claim, ClaimId, Origin, Owner, ProcessId, Promise, Seen};
 use super::ledger::Ledger;
-use super::principal::Principals;
+use super::principal::{Principal, Principals};
 use crate::hash::mixed;
 use crate::ids::NodeId;
 use crate::idset::{CpuSet, NodeSet};
@@ -106,6 +106,8 @@ impl Guest {
                 owner: Owner::Process(self.process),
                 // Nobody asked.
                 caller: Caller { uid: self.uid, pid: self.process.pid, program: "-".to_owned() },
+                principal: Principal::of_uid(self.uid),
+                nonce: None,
                 origin: Origin::Observed,
                 made,
                 cpus: CpuShare::from_hundredths(self.spec.cpus.saturating_mul(100)),
@@ -230,7 +232,7 @@ pub(super) fn adopt(
                 (guest.spec.advised.is_some() || !exact)
                     // A stranger's hold is no promise to this guest, and its claim would be the
                     // stranger's to end.
-                    && accounts.of(guest.uid) == accounts.of(hold.caller.uid)
+                    && accounts.of(guest.uid) == hold.principal
                     && started.saturating_add(2 * TICK_NS) >= hold.made.nanoseconds()
                     && *started <= until.nanoseconds()
                     && guest.suits(hold)

@@ -3,6 +3,8 @@
 
 use super::charge;
 use super::claim::{Caller, Claim, ClaimId, Owner, ProcessId, Seen};
+use super::nonce::Nonce;
+use super::principal::Principal;
 use super::unread::Unread;
 use crate::charges::{Charge, Charges, Overcommit};
 use crate::read::Read;
@@ -145,6 +147,17 @@ impl Ledger {
         self.claims.iter().find(|claim| claim.id == id)
     }
 
+    /// Returns the claim that a principal has given a name.
+    pub fn named(&self, nonce: Nonce, principal: Principal) -> Option<&Claim> {
+        let is_it = |claim: &&Claim| claim.nonce == Some(nonce) && claim.principal == principal;
+        self.claims.iter().find(is_it)
+    }
+
+    /// Returns what lines take that are not understood, as far as they can be read.
+    pub(super) fn takes(&self) -> impl Iterator<Item = &Claim> {
+        self.unread.iter().filter_map(Unread::takes)
+    }
+
     /// Drops the claims that count no more: of another boot, of a dead owner, holds that have
     /// ended. Returns them.
     ///
@@ -273,7 +286,7 @@ impl Ledger {
 
     /// Adds what the claims take to what others take.
     pub fn charge(&self, charges: &mut Charges, overcommit: Overcommit) {
-        for claim in self.claims.iter().chain(self.unread.iter().filter_map(Unread::takes)) {
+        for claim in self.claims.iter().chain(self.takes()) {
             charge::add(charges, claim, overcommit);
         }
     }

@@ -169,7 +169,7 @@ impl<'a> Look<'a> {
                 let known = owners.entry(&claim.owner).or_default();
                 known.checked = known.checked.max(claim.checked);
                 known.due |= due.contains(&claim.id);
-                known.trusted |= [0, own].contains(&claim.caller.uid);
+                known.trusted |= claim.principal.is_host() || claim.caller.uid == own;
             }
         }
         self.fates.ask(look, &owners, self.budget);

@@ -1,8 +1,10 @@
 //! The account that a user belongs to: claims, limits and guests are matched by it.
 
+use std::fmt;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
+use std::str::FromStr;
 
 use super::proc_text;
 use crate::source::SysRoot;
@@ -19,6 +21,46 @@ pub enum Principal {
     Host,
     /// A user, with all subordinate users that `/etc/subuid` gives to that one.
     User(u32),
+    /// A container whose processes have a uid of the host's: the pid namespace of the process that asked.
+    Container(u64),
+}
+
+impl Principal {
+    /// Returns the account of a user of which nothing else is known.
+    pub fn of_uid(uid: u32) -> Self {
+        if uid == 0 { Self::Host } else { Self::User(uid) }
+    }
+
+    /// Returns whether claims of it stand in the way of the host's own requests.
+    pub fn is_host(self) -> bool {
+        self == Self::Host
+    }
+}
+
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host => f.write_str("host"),
+            Self::User(uid) => write!(f, "user:{uid}"),
+            Self::Container(namespace) => write!(f, "container:{namespace}"),
+        }
+    }
+}
+
+impl FromStr for Principal {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let read = match text.split_once(':') {
+            None if text == "host" => Some(Self::Host),
+            Some(("user", uid)) => uid.parse().ok().map(Self::User),
+            Some(("container", namespace)) => namespace.parse().ok().map(Self::Container),
+            _ => None,
+        };
+        read.filter(|read| read.to_string() == text).ok_or_else(|| {
+            format!("expected a principal, as in host, user:1000 or container:4026532001, found {text:?}")
+        })
+    }
 }
 
 /// The accounts of a host.
@@ -55,6 +97,15 @@ impl Principals {
         // Root's own range is for containers whose users are strangers to the host.
         let ranges = subuid.split(|&b| b == b'\n').filter_map(range).filter(|range| range.2 != 0);
         Self { host, ranges: ranges.collect() }
+    }
+
+    /// Returns the account of a user who asks. libvirt's user starts guests for the host and asks for nothing:
+    /// what runs as it may be a guest that has broken out of its machine.
+    pub fn of_asker(&self, uid: u32) -> Principal {
+        match self.of(uid) {
+            Principal::Host => Principal::of_uid(uid),
+            other => other,
+        }
     }
 
     /// Returns the account of a user.

@@ -205,6 +205,17 @@ impl Processes {
         Some(Standing { uid: identity.uid?, parent: identity.parent.unwrap_or(0), here })
     }
 
+    /// Returns whether a process is in a container: in another pid or user namespace than this one, and
+    /// in which pid namespace. A process that is not seen from here, or has gone, may be.
+    pub fn container_of(&mut self, pid: u32) -> Option<u64> {
+        let pid_namespace = if self.own_proc { self.namespace_of(pid) } else { None };
+        let user = |path: String| std::fs::read_link(path).ok();
+        let theirs = user(format!("/proc/{pid}/ns/user"));
+        let same_user = theirs.is_some() && theirs == user("/proc/self/ns/user".to_owned());
+        let here = same_user && pid_namespace == Some(self.pid_namespace);
+        (!here).then(|| pid_namespace.unwrap_or(0))
+    }
+
     /// Returns who is asking: this process, or another on whose behalf it asks.
     pub fn caller(&mut self, pid: u32, uid: u32) -> Caller {
         let program = self.stat(pid).map(|stat| stat.program).unwrap_or_default();

@@ -6,6 +6,7 @@
 use serde::Deserialize;
 
 use super::claim::{Caller, Claim, ClaimId, Origin, Owner, Promise};
+use super::principal::Principal;
 use crate::ids::{CpuId, NodeId};
 use crate::idset::CpuSet;
 use crate::parse;
@@ -83,6 +84,9 @@ fn takes(form: Form) -> Option<Claim> {
         boot: String::new(),
         owner: Owner::Hold { until: Instant::from_nanoseconds(u64::MAX) },
         caller: Caller::default(),
+        // Whoever's it is, nothing is promised over it.
+        principal: Principal::Host,
+        nonce: None,
         origin: Origin::Asked,
         made: Instant::default(),
         cpus: CpuShare::ZERO,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use placer_engine::claims::{
-    Caller, Claim, ClaimId, Origin, Owner, OwnerProcess, ProcessId, Promise, Seen,
+    Caller, Claim, ClaimId, Origin, Owner, OwnerProcess, Principal, ProcessId, Promise, Seen,
 };
 use placer_engine::policy::numad::Version;
 use placer_engine::{Bytes, Charges, CpuShare, HostParts, NodeId, Request, Snapshot, SysRoot};
@@ -43,6 +43,8 @@ fn claim(id: u32, pid: Option<u32>, promised: &[(u32, u64)], resident: u64) -> C
             None => Owner::Hold { until: at },
         },
         caller: Caller::default(),
+        principal: Principal::Host,
+        nonce: None,
         origin: Origin::Asked,
         made: at,
         cpus: CpuShare::from_hundredths(150),

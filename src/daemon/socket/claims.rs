@@ -1,6 +1,5 @@
 //! Who may claim for whom, and who may end which claim.
 
-use nix::unistd::geteuid;
 use placer_engine::claims::{
     Claim, ClaimId, ClaimOwner, Claims, LOCK_TIMEOUT, ProcessId, Processes,
 };
@@ -17,24 +16,25 @@ use std::time::Duration;
 const LONGEST_HOLD: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) fn may_do_all(peer: &Peer) -> bool {
-    peer.uid == 0 || peer.uid == geteuid().as_raw()
+    peer.is_trusted()
 }
 
 /// Returns for whom a claim is to be, and on whose behalf it is made.
 ///
 /// Errors: why that may not be.
 pub(super) fn claimant(form: &ClaimForm, peer: &Peer) -> Result<(Peer, ClaimOwner), String> {
+    let nonce = form.nonce.as_deref();
     match (form.hold_ms, form.pid) {
         (Some(ms), None) => {
             let time = Duration::from_millis(ms);
             if time.is_zero() || time > LONGEST_HOLD {
                 return Err(format!("expected a hold of 1 ms to a day, found {ms} ms"));
             }
-            Ok((on_behalf(form.caller, peer), ClaimOwner::Hold(time)))
+            Ok((named(on_behalf(form.caller, peer), nonce)?, ClaimOwner::Hold(time)))
         }
         (None, Some(pid)) => {
             let pid = process(pid, peer)?;
-            Ok((on_behalf(form.caller, peer), ClaimOwner::Pid(pid)))
+            Ok((named(on_behalf(form.caller, peer), nonce)?, ClaimOwner::Pid(pid)))
         }
         (None, None) => Err("expected hold_ms or pid, found neither".to_owned()),
         (Some(_), Some(_)) => Err("expected hold_ms or pid, found both".to_owned()),
@@ -68,6 +68,14 @@ pub(super) fn identity(who: &ClaimOwner) -> Option<ProcessId> {
     }
 }
 
+/// Returns the peer with the name that it gives its claim.
+///
+/// Errors: that is no such name.
+pub(super) fn named(peer: Peer, nonce: Option<&str>) -> Result<Peer, String> {
+    let nonce = nonce.map(str::parse).transpose()?;
+    Ok(Peer { nonce, ..peer })
+}
+
 /// Returns the peer with its parent as the one who asks, where it says so and it is true: placer's
 /// own client is about to end.
 pub(super) fn on_behalf(caller: Option<u32>, peer: &Peer) -> Peer {
@@ -91,13 +99,19 @@ pub(super) fn release(id: ClaimId, peer: &Peer, core: &Core) -> Result<Claim, St
     let place = counted::place(core.settings().claims);
     let claims = Claims::open_to_claim(&place, core.root()).map_err(|e| say(&e))?;
     let (decision, _) = claims.begin(LOCK_TIMEOUT).map_err(|e| say(&e))?;
-    let owner = decision.ledger().get(id).map(|claim| claim.caller.uid);
-    if !may_do_all(peer) && owner.is_some_and(|owner| owner != peer.uid) {
+    let owner = decision.ledger().get(id).map(|claim| claim.principal);
+    if !may_do_all(peer) && owner.is_some_and(|owner| owner != peer.principal) {
         return Err(format!("claim {id} is not user {}'s", peer.uid));
     }
     let claim = decision.release(id).map_err(|e| say(&e))?;
     core.released(&claim, peer);
     Ok(claim)
+}
+
+/// Ends the claim of a client that has gone before its answer. One that the client has replaced meanwhile
+/// has another id. What cannot be ended now ends with its time or its process.
+pub(super) fn withdraw(id: ClaimId, peer: &Peer, core: &Core) {
+    let _ = release(id, peer, core);
 }
 
 /// Returns a claim as it is listed. Where its guest's memory is takes long to find out, and is told

@@ -15,7 +15,9 @@ const MESSAGE: Duration = Duration::from_secs(5);
 /// Answers until the client closes, says nothing for too long, or cannot be understood.
 pub(super) fn serve(stream: UnixStream, uid: u32, pid: i32, served: &Served) {
     let pid = u32::try_from(pid).ok().filter(|pid| *pid > 0);
-    let peer = Peer { uid, pid, caller: pid.unwrap_or(0), way: Way::Socket };
+    let principal = served.core.principal(uid, pid);
+    let caller = pid.unwrap_or(0);
+    let peer = Peer { uid, principal, pid, caller, nonce: None, way: Way::Socket };
     let mut wire = Wire::new(stream);
     let metrics = served.core.metrics();
     metrics.clients.add(1);

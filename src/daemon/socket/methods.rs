@@ -231,7 +231,7 @@ fn advise(
     }
     let in_force = || served.core.settings().numad_version();
     let (request, numad) = request.read(in_force).map_err(invalid)?;
-    let question = Question { request, numad, claim, strict, form };
+    let question = Question { request, numad, claim, nonce: peer.nonce, strict, form };
     let told = served.core.advise(&question, peer, gone);
     let answer = match told.result {
         Ok(answer) => answer,
@@ -240,6 +240,10 @@ fn advise(
             return Err(fault("Failed", &failed));
         }
     };
+    if let Some(id) = answer.claim.filter(|_| gone()) {
+        // Nobody hears of it. A client that asks again, elsewhere, replaces or makes its own.
+        claims::withdraw(id, peer, &served.core);
+    }
     let text = String::from_utf8(answer.text).unwrap_or_default();
     let claim = answer.claim.map(|id| id.to_string());
     if print.is_some() {
@@ -257,6 +261,7 @@ fn advise(
 fn numads(form: NumadForm, peer: &Peer, served: &Served, gone: Gone<'_>) -> Answered {
     same(&form.version, &form.settings, served)?;
     let peer = claims::on_behalf(form.caller, peer);
+    let peer = claims::named(peer, form.nonce.as_deref()).map_err(|_| invalid("nonce"))?;
     let advice = numad::Advice { cpus_hundredths: form.cpus, megabytes: form.megabytes };
     let options = form.options.read().map_err(invalid)?;
     let settings = served.core.settings();

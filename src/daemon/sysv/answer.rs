@@ -25,10 +25,15 @@ pub(crate) fn run(shared: &Shared, questions: &Receiver<Job>) {
     for Job { client, process, options, advice } in questions {
         let number = |pid: i32| u32::try_from(pid).ok();
         let parent = process.as_ref().map(Process::parent);
+        let pid = process.as_ref().and_then(|process| number(process.pid));
+        // Nobody else can have sent.
+        let uid = user_of(client).unwrap_or_else(|| geteuid().as_raw());
         let peer = Peer {
-            // Nobody else can have sent.
-            uid: user_of(client).unwrap_or_else(|| geteuid().as_raw()),
-            pid: process.as_ref().and_then(|process| number(process.pid)),
+            uid,
+            principal: shared.core.principal(uid, pid),
+            pid,
+            // A client asks once, and its question may arrive on both queues.
+            nonce: process.as_ref().and_then(Process::nonce),
             // Who asks is the one that called numad, which is about to end.
             caller: parent.or(number(client)).unwrap_or(0),
             way: Way::Queue,

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use placer_engine::claims::Nonce;
 use placer_engine::policy::numad::Version;
 
 use crate::settings::numad_version::version_of_program;
@@ -49,6 +50,13 @@ impl Process {
     pub(crate) fn is_numad(&self) -> bool {
         let by_name = self.name == b"numad" || self.name == b"placer";
         !self.ended && (by_name || self.loaded().is_some())
+    }
+
+    /// Returns the name of the one claim that a numad's client asks for. Another program may ask for one guest
+    /// after the other.
+    pub(crate) fn nonce(&self) -> Option<Nonce> {
+        let pid = u32::try_from(self.pid).ok()?;
+        self.is_numad().then(|| Nonce::of_process(pid, self.start))
     }
 
     /// Returns the version of the real numad that runs in it. `None`: it is another program, as placer is.

@@ -185,7 +185,7 @@ fn a_strangers_hold_is_not_handed_to_another_users_guest() {
         [(4242, 0, false), (0, 4242, false), (4242, 4243, false), (4242, 4242, true), (0, 0, true)]
     {
         let mut held = hold(1, 50_000, &[(0, 4)]);
-        held.caller.uid = holder;
+        held.principal = Principal::of_uid(holder);
         let guest = Guest { uid: runs, ..guest(7, vec![part(4, None)]) };
         let owners = adopted(&[held], &[(60_000, guest)]);
         assert_eq!(owners.len(), usize::from(taken), "{holder}'s hold, {runs}'s guest");

@@ -64,7 +64,7 @@ fn a_damaged_line_or_one_of_a_later_version_is_kept_as_it_is_and_counts() {
     let (first, second) = text.split_once('\n').expect("two lines");
     for bad in [
         second.replace("\"id\":2", "\"id\":7"),
-        second.replace("\"version\":1", "\"version\":2,\"nonce\":\"0f\""),
+        second.replace("\"version\":2", "\"version\":3,\"nonce\":\"0f\""),
     ] {
         let read = Ledger::parse(format!("{bad}{first}\n").as_bytes());
         assert_eq!((read.value.unread(), read.notes.len()), (1, 1));

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use placer_engine::backend::numad_process::NumadProcess;
-use placer_engine::claims::ClaimOwner;
+use placer_engine::claims::{ClaimOwner, Nonce};
 use placer_engine::policy::numad::Rules;
 
 use crate::output;
@@ -44,6 +44,7 @@ pub(crate) fn run(
         request: plan::request(&args.request, &args.choice, &root)?,
         numad: plan::numad_version(&args.choice)?,
         claim: args.hold.map(ClaimOwner::Hold),
+        nonce: args.hold.map(|_| Nonce::random()),
         strict: args.strict,
         form: form(args),
     };
@@ -68,7 +69,7 @@ pub(crate) fn run(
         }
     }
     let set = set.claims;
-    let figures = Local::new(&root, set, Window::Recent(args.host.window));
+    let figures = Local::new(&root, set, Window::Recent(args.host.window)).named(question.nonce);
     let answer = answer(&question, &figures, notes)?;
     output::notes(notes);
     output::answer(&answer.text)?;

@@ -8,11 +8,10 @@ mod start;
 
 use std::error::Error;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use placer_engine::source::{default_huge_page, device};
-use placer_engine::{Advice, Bytes, Limits, Request, SourceError, SysRoot, advise};
+use placer_engine::{Advice, Bytes, Limits, Request, SourceError, SysRoot};
 use placer_launcher::guest::{CgroupMode, CpuPlacement, Guest, NodeChoice, Pages, Program};
 use placer_launcher::sys::may_set_memory_policy;
 use placer_launcher::{Binding, MemoryMode};
@@ -23,7 +22,7 @@ use definition::Definition;
 use placer::args::Launch;
 use placer::service::advise::shortage;
 use placer::service::claim_session::Desk;
-use placer::service::counted;
+use placer::service::host::Figures as _;
 use placer::service::local::Local;
 use placer::service::notes::Notes;
 use placer::service::sampling::Window;
@@ -64,13 +63,12 @@ pub(crate) fn run(
     let window = Window::Recent(args.host.window);
     // Who only looks leaves the ledger alone, and waits for no lock.
     let desk = (!only_shown).then(|| Desk::open(&root, set, notes));
-    let (decision, snapshot) = match &desk {
-        Some(desk) => {
-            desk.begin(&Local::new(&root, set, window), request.pages, PATIENCE, notes)?
-        }
-        None => (None, Arc::new(counted::snapshot(&root, set, window, request.pages, notes)?)),
+    let figures = Local::new(&root, set, window);
+    let (decision, host) = match &desk {
+        Some(desk) => desk.begin(&figures, request.pages, PATIENCE, notes)?,
+        None => (None, figures.counted(request.pages, notes)?),
     };
-    let advice = advise(&snapshot, &request)?;
+    let (advice, snapshot) = host.advise(&request, &figures.asker(), notes)?;
     snapshot.notes().iter().chain(&advice.notes).for_each(|note| notes.warn(note));
     if let Some(what) = unfit(&request, &advice) {
         if !args.force {

@@ -16,7 +16,8 @@ use placer::protocol::client::{self as via, Asked};
 use placer::service::local::Local;
 use placer::service::notes::Notes;
 use placer::service::sampling::Window;
-use placer::settings::{Settings, SettingsError, duration, variables};
+use placer::settings::{Hold, Settings, SettingsError, duration, variables};
+use placer_engine::claims::Nonce;
 use placer_engine::policy::numad::Version;
 use placer_engine::{NodeSet, SysRoot};
 
@@ -110,8 +111,9 @@ fn answer(
         output::answer(format!("{nodes}\n").as_bytes())?;
         return Ok(());
     }
+    let nonce = (set.numad.hold == Hold::Adopt).then(Nonce::random);
     if root.is_live() && asked.is_none() && may_ask_the_daemon() {
-        match via::numad(options, advice, set, &mut log, notes) {
+        match via::numad(options, advice, set, nonce, &mut log, notes) {
             Asked::Answered(nodes) => {
                 output::notes(notes);
                 output::answer(format!("{nodes}\n").as_bytes())?;
@@ -121,7 +123,7 @@ fn answer(
         }
     }
     let window = asked.map_or(Window::Recent(DEFAULT_WINDOW), Window::Now);
-    let figures = Local::new(&root, set.claims, window);
+    let figures = Local::new(&root, set.claims, window).named(nonce);
     let Chosen { nodes, .. } = choose_nodes(options, advice, set, &figures, &mut log, notes)?;
     output::notes(notes);
     output::answer(format!("{nodes}\n").as_bytes())?;

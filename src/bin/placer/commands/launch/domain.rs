@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use placer_engine::claims::{ClaimId, ClaimOwner, Decision};
-use placer_engine::{Advice, Limits, NodeId, Request, Snapshot, SysRoot, advise};
+use placer_engine::{Advice, Limits, NodeId, Request, Snapshot, SysRoot};
 use placer_launcher::domain::{Domain, NumaMode, Options, Placement};
 use placer_launcher::guest::{CgroupMode, ThreadPin};
 use placer_launcher::libvirt::{Libvirt, Uri, verify};
@@ -17,7 +17,7 @@ use super::{PATIENCE, huge_pages, nothing_started, unfit};
 use crate::{output, plan};
 use placer::args::Launch;
 use placer::service::claim_session::{Desk, claim_for};
-use placer::service::counted;
+use placer::service::host::{CountedHost, Figures as _};
 use placer::service::local::Local;
 use placer::service::notes::Notes;
 use placer::service::sampling::Window;
@@ -49,12 +49,13 @@ pub(super) fn launch(
     let pages = huge_pages(domain.pages(), root)?;
     let window = Window::Recent(args.host.window);
     let host = Local::new(root, set, window);
-    let (decision, snapshot) = match &desk {
+    let (decision, counted) = match &desk {
         Some(desk) => desk.begin(&host, pages, PATIENCE, notes)?,
-        None => (None, Arc::new(counted::snapshot(root, set, window, pages, notes)?)),
+        None => (None, host.counted(pages, notes)?),
     };
     let near = near(args, domain.devices(), root, notes)?;
-    let (request, advice) = decide(args, domain, root, &snapshot, near, pages)?;
+    let Decided { request, advice, snapshot } =
+        decide(args, domain, &host, &counted, near, pages, notes)?;
     snapshot.notes().iter().chain(&advice.notes).for_each(|note| notes.warn(note));
     let mut mode = args.mode;
     if let Some(what) = unfit(&request, &advice) {
@@ -114,17 +115,26 @@ fn refuse(args: &Launch) -> Result<(), String> {
     }
 }
 
+/// What was asked, the answer, and what it was made on.
+struct Decided {
+    request: Request,
+    advice: Advice,
+    snapshot: Arc<Snapshot>,
+}
+
 /// Asks the engine, with what the definition fixes.
 fn decide(
     args: &Launch,
     domain: &Domain,
-    root: &SysRoot,
-    snapshot: &Snapshot,
+    host: &Local<'_>,
+    counted: &CountedHost,
     near: Option<NodeId>,
     pages: Option<placer_engine::Bytes>,
-) -> Result<(Request, Advice), Box<dyn Error>> {
+    notes: &mut Notes,
+) -> Result<Decided, Box<dyn Error>> {
+    let root = host.root();
     let mut first = None;
-    for ask in domain.asks(snapshot, near)? {
+    for ask in domain.asks(&counted.snapshot, near)? {
         let asked = Request::new(ask.cpus, ask.memory);
         // libvirt starts the guest, and is not held to what this process is held to.
         let limits = match args.choice.machine_wide {
@@ -145,9 +155,9 @@ fn decide(
             }
             (asked, fixed) => asked.or(fixed),
         };
-        let advice = advise(snapshot, &request)?;
+        let (advice, snapshot) = counted.advise(&request, &host.asker(), notes)?;
         let fits = advice.fits();
-        let this = (request, advice);
+        let this = Decided { request, advice, snapshot };
         if fits {
             return Ok(this);
         }
