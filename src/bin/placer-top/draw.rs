@@ -2,6 +2,7 @@
 
 mod bar;
 mod boxes;
+mod caches;
 mod overlay;
 mod panel;
 
@@ -253,6 +254,8 @@ fn keys(model: &Model, pen: &mut Pen<'_>) {
     }
     let packages = if model.by_package { "nodes" } else { "packages" };
     let guests = if model.show_guests { "answer" } else { "guests" };
+    let several = model.items.iter().any(|item| !item.caches.is_empty());
+    let caches = if model.show_caches { "back" } else { "caches" };
     let pause = if model.paused { "go on" } else { "pause" };
     let keys: &[(&str, &str)] = match model.mode {
         Mode::Request | Mode::Filter => &[("enter", "keep"), ("esc", "clear"), ("ctrl-c", "quit")],
@@ -265,7 +268,7 @@ fn keys(model: &Model, pen: &mut Pen<'_>) {
             ("p", packages),
             ("g", guests),
             ("space", pause),
-            ("r", "record"),
+            if several { ("c", caches) } else { ("r", "record") },
             ("?", "help"),
         ],
     };

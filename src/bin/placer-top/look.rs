@@ -32,10 +32,19 @@ pub(crate) struct Glyphs {
     pub(crate) dot: &'static str,
     /// At the end of a text that goes on.
     pub(crate) cut: &'static str,
+    /// Eight steps from nothing to all, for what was.
+    pub(crate) levels: [&'static str; 8],
 }
 
 /// Thin bars, told apart by colour.
-const LINES: Glyphs = Glyphs { used: "━", claimed: "━", cached: "━", free: "─", ..BLOCKS };
+const LINES: Glyphs = Glyphs {
+    used: "━",
+    claimed: "━",
+    cached: "━",
+    free: "─",
+    levels: ["▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"],
+    ..BLOCKS
+};
 
 /// Bars told apart by their density: the signs of the PC's first font, which every console has.
 const BLOCKS: Glyphs = Glyphs {
@@ -52,6 +61,7 @@ const BLOCKS: Glyphs = Glyphs {
     caret: "█",
     dot: "·",
     cut: "…",
+    levels: ["·", "░", "░", "▒", "▒", "▓", "▓", "█"],
 };
 
 const ASCII: Glyphs = Glyphs {
@@ -68,6 +78,7 @@ const ASCII: Glyphs = Glyphs {
     caret: "_",
     dot: "|",
     cut: "~",
+    levels: ["_", ".", ":", "-", "=", "+", "*", "#"],
 };
 
 impl Look {

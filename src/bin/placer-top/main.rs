@@ -12,6 +12,7 @@ mod answer;
 mod draw;
 mod field;
 mod grid;
+mod history;
 mod look;
 #[cfg(test)]
 use testkit::machine;

@@ -9,6 +9,7 @@ use placer_engine::{Bytes, Host, HostParts, NodeId, NodeSet, Snapshot};
 
 use crate::answer::{Answer, Choice};
 use crate::field::{Edit, Field};
+use crate::history::History;
 use crate::plan::{self, Plan};
 use crate::sheet::{self, Item};
 use placer::report::view::{Guest, Sources, View};
@@ -134,6 +135,9 @@ pub(crate) struct Model {
     pub(crate) paused: bool,
     /// Whether the guests are shown where the answer would be.
     pub(crate) show_guests: bool,
+    /// Whether the caches are shown there.
+    pub(crate) show_caches: bool,
+    pub(crate) history: History,
     /// The box that the arrows have gone to, by its nodes.
     pub(crate) selected: Option<NodeSet>,
     /// What was said last, and whether it is bad news.
@@ -184,6 +188,8 @@ impl Model {
             by_package: false,
             paused: false,
             show_guests: false,
+            show_caches: false,
+            history: History::default(),
             selected: None,
             message: None,
             recording: false,
@@ -192,6 +198,7 @@ impl Model {
             plan: Plan::default(),
             laid: Laid::default(),
         };
+        model.history.add(&model.view, &model.snapshot);
         model.ask();
         model.arrange();
         model
@@ -209,6 +216,7 @@ impl Model {
                 self.snapshot = snapshot;
                 self.trouble = trouble;
                 self.look();
+                self.history.add(&self.view, &self.snapshot);
                 self.ask();
             }
             Event::Around(around) if !self.paused => {
@@ -272,12 +280,12 @@ impl Model {
             Key::Char('/') => self.mode = Mode::Filter,
             Key::Char('r') => self.mode = Mode::Record,
             Key::Char(':' | 'a') | Key::Enter => {
-                self.show_guests = false;
+                (self.show_guests, self.show_caches) = (false, false);
                 self.mode = Mode::Request;
             }
             // Who types a number means a request.
             Key::Char(digit @ '0'..='9') => {
-                self.show_guests = false;
+                (self.show_guests, self.show_caches) = (false, false);
                 self.mode = Mode::Request;
                 self.request = Field::new(&digit.to_string());
                 self.ask();
@@ -287,7 +295,11 @@ impl Model {
                 self.by_package = !self.by_package;
                 self.selected = None;
             }
-            Key::Char('g') | Key::Tab => self.show_guests = !self.show_guests,
+            Key::Char('g') | Key::Tab => {
+                self.show_guests = !self.show_guests;
+                self.show_caches = false;
+            }
+            Key::Char('c') => self.show_caches = !self.show_caches,
             Key::Char(' ') => self.paused = !self.paused,
             Key::Char('x') => {
                 self.request.edit(Edit::Clear);

@@ -15,8 +15,9 @@ const HEADER: u16 = 2;
 const FOOTER: u16 = 2;
 /// Between two boxes.
 pub(crate) const GAP: u16 = 2;
-/// Wider boxes say no more.
+/// Wider boxes say no more, unless there is one alone.
 const WIDEST: u16 = 60;
+const WIDEST_ALONE: u16 = 120;
 
 /// How much a box says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,9 +94,14 @@ impl Plan {
                 break;
             }
         }
+        if boxes == 1 {
+            // The only box has the lines of all.
+            plan.height = plan.height.max(body);
+        }
         plan.rows = boxes.div_ceil(plan.columns.max(1));
         let gaps = GAP.saturating_mul(cells(plan.columns.saturating_sub(1)));
-        plan.width = (columns.saturating_sub(gaps) / cells(plan.columns.max(1))).min(WIDEST);
+        let widest = if boxes == 1 { WIDEST_ALONE } else { WIDEST };
+        plan.width = (columns.saturating_sub(gaps) / cells(plan.columns.max(1))).min(widest);
         plan
     }
 
@@ -105,6 +111,9 @@ impl Plan {
 
     /// Returns how many rows of boxes are seen at once. The last may do without the gap below it.
     pub(crate) fn fitting(&self) -> usize {
+        if self.rows == 1 && self.height == self.grid.height {
+            return usize::from(self.height > 0);
+        }
         let gap = u16::from(matches!(self.height, 4 | 6 | 8));
         usize::from((self.grid.height + gap) / self.height.max(1))
     }

@@ -102,6 +102,43 @@ fn fixture(name: &str, size: (u16, u16)) -> Model {
     model(&root, name, name == "two-nodes-busy", size)
 }
 
+/// A node of four caches: a guest is bound to one, another owns CPUs of the next. Read 24 times more.
+fn with_caches() -> Model {
+    let dir = scratch();
+    let copy = |name: &str| {
+        let from = project().join("sysfs-fixtures").join(name);
+        let copied = std::process::Command::new("cp").arg("-R").arg(from).arg(dir.path()).status();
+        assert!(copied.expect("cp").success());
+        dir.path().join(name)
+    };
+    let (busy, idle) = (copy("caches-4-busy"), copy("caches-4"));
+    let mut model = model(&SysRoot::at(&busy), "caches-4-busy", false, (80, 24));
+    let list = |list: &str| list.parse().expect("CPUs");
+    let (mut bound, mut owns) =
+        (claim(1, Some(4711), &[(0, 60)], 60), claim(2, Some(815), &[(0, 30)], 30));
+    bound.roaming = list("0-3");
+    owns.pinned = list("8,10");
+    let mut around = Around { parts: model.around.parts.clone(), ..Around::default() };
+    around.owners.insert(ClaimId(1), runs("qemu-system-x86"));
+    around.claims = Some(vec![bound, owns]);
+    model.update(Event::Around(Arc::new(around)));
+    for second in 1..=24_u64 {
+        let root = if second % 8 < 5 { &busy } else { &idle };
+        std::fs::write(
+            root.join("clock"),
+            format!(
+                "{} 200
+",
+                9000 + second * 100
+            ),
+        )
+        .expect("a clock");
+        let snapshot = Snapshot::take(&SysRoot::at(root), Duration::ZERO).expect("a good fixture");
+        model.update(Event::Host(Arc::new(snapshot), None));
+    }
+    model
+}
+
 fn large(size: (u16, u16)) -> Model {
     let dir = scratch();
     sixty_four(dir.path());
@@ -178,6 +215,12 @@ fn screens_are_as_expected() {
     let plain = Look::of("C.UTF-8", "xterm", true);
     let ascii = Look::of("C", "xterm", true);
     let (small, wide) = ((80, 24), (160, 50));
+    let read = with_caches();
+    let caches = |size: (u16, u16)| {
+        let mut model = read.clone();
+        model.update(Event::Size(size.0, size.1));
+        model
+    };
     let cases: Vec<(&str, Model, &str, Look)> = vec![
         ("one", fixture("one-node-busy", small), "", color),
         ("one-asked", fixture("one-node-busy", small), "1:100", plain),
@@ -189,6 +232,12 @@ fn screens_are_as_expected() {
         ("eight-refused", fixture("uneven-8-busy", small), "3:500MB", ascii),
         ("eight-unfit", fixture("uneven-8-busy", small), "3:64G<enter>", plain),
         ("eight-wide", fixture("uneven-8-busy", wide), "2:200<enter>s s", color),
+        ("caches", caches(small), "", color),
+        ("caches-list", caches(small), "c", plain),
+        ("caches-ascii", caches(small), "4:64<enter>", ascii),
+        ("caches-two", fixture("caches-2x2-busy", small), "c", plain),
+        ("caches-wide", caches(wide), "4:64<enter>c", plain),
+        ("hybrid", fixture("hybrid-3", small), "c", plain),
         ("pages", fixture("hugepages-4", small), "", plain),
         ("ring-asked", fixture("ring-4-busy", small), "2:200", plain),
         ("help", fixture("hugepages-4", small), "?", ascii),

@@ -17,6 +17,8 @@ pub(crate) struct Item {
     pub(crate) cpus_claimed: f64,
     pub(crate) memory: Memory,
     pub(crate) pages: Vec<Pages>,
+    /// The caches of nodes that have several.
+    pub(crate) caches: Vec<Cache>,
     /// Guests with their share here, in percent; the largest share first.
     pub(crate) guests: Vec<(String, u64)>,
 }
@@ -48,6 +50,48 @@ pub(crate) struct Pages {
     pub(crate) size: Bytes,
     pub(crate) total: u64,
     pub(crate) free: u64,
+}
+
+/// A highest-level cache of a node that has several.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Cache {
+    pub(crate) node: NodeId,
+    /// Its level and size.
+    pub(crate) name: String,
+    pub(crate) cpus: CpuSet,
+    pub(crate) idle: Option<f64>,
+    /// What claims have of it.
+    pub(crate) claims: String,
+    pub(crate) is_claimed: bool,
+    pub(crate) is_free: bool,
+    /// The guests that own CPUs of it or are bound to it.
+    pub(crate) guests: Vec<String>,
+}
+
+impl Cache {
+    fn of(view: &View, node: NodeId, domain: &view::Domain) -> Self {
+        let has = |guest: &&Guest| {
+            let all = guest.owns.union(&guest.bound);
+            !all.intersection(&domain.cpus).is_empty()
+        };
+        let name = domain.name();
+        Self {
+            node,
+            name: if name.is_empty() { "not known".to_owned() } else { name },
+            cpus: domain.cpus.clone(),
+            idle: domain.idle,
+            claims: domain.claims(),
+            is_claimed: domain.is_claimed() == Some(true),
+            is_free: domain.is_free(),
+            guests: view.guests.iter().flatten().filter(has).map(self::name).collect(),
+        }
+    }
+
+    /// Returns how much of its CPUs is busy, 0 to 1; 0 when that is unknown.
+    pub(crate) fn busy(&self) -> f64 {
+        let cpus = count(self.cpus.len().max(1));
+        self.idle.map_or(0.0, |idle| (1.0 - idle / cpus).clamp(0.0, 1.0))
+    }
 }
 
 impl Memory {
@@ -152,8 +196,12 @@ fn item(view: &View, nodes: NodeSet, what: What) -> Item {
             sum.free = sum.free.saturating_add(here.free);
         }
     }
+    let several = members().filter(|node| node.has_several_caches());
+    let caches =
+        several.flat_map(|node| node.domains.iter().map(|d| Cache::of(view, node.id, d))).collect();
     Item {
         what,
+        caches,
         cpus: members().fold(CpuSet::new(), |all, node| all.union(&node.cpus)),
         // A sum of nothing is -0.
         idle: members().try_fold(0.0, |sum, node| Some(sum + node.idle?)),

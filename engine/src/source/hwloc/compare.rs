@@ -54,14 +54,16 @@ impl Hwloc {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::time::Duration;
 
     use super::*;
-    use crate::source::{HostReader, SysRoot};
+    use crate::snapshot::Snapshot;
+    use crate::source::SysRoot;
 
     fn topology(fixture: &str) -> Topology {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sysfs-fixtures").join(fixture);
-        let reader = HostReader::open(&SysRoot::at(dir)).expect("a good fixture");
-        Topology::from_files(reader.files()).expect("a good fixture").value
+        let snapshot = Snapshot::take(&SysRoot::at(dir), Duration::ZERO).expect("a good fixture");
+        snapshot.topology().clone()
     }
 
     /// What hwloc says of 16 CPUs in cores of two threads, with some caches.

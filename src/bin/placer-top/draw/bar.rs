@@ -15,11 +15,7 @@ impl Pen<'_> {
             return self.bar(x, y, width, &[(0.0, glyphs.used, Paint::Calm)], glyphs.free);
         };
         let claimed = (item.cpus_claimed / count(item.cpus.len())).min(1.0 - busy);
-        let paint = match busy {
-            busy if busy > 0.9 => Paint::Hot,
-            busy if busy > 0.6 => Paint::Warm,
-            _ => Paint::Calm,
-        };
+        let paint = by_load(busy);
         let parts = [(busy, glyphs.used, paint), (claimed, glyphs.claimed, Paint::Claimed)];
         self.bar(x, y, width, &parts, glyphs.free)
     }
@@ -60,6 +56,15 @@ impl Pen<'_> {
             self.put(x + column, y, x + width, free, Paint::Free);
         }
         x + width
+    }
+}
+
+/// How CPUs of a load are drawn.
+pub(crate) fn by_load(busy: f64) -> Paint {
+    match busy {
+        busy if busy > 0.9 => Paint::Hot,
+        busy if busy > 0.6 => Paint::Warm,
+        _ => Paint::Calm,
     }
 }
 

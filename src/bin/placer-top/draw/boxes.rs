@@ -2,7 +2,9 @@
 
 use ratatui::layout::Rect;
 
-use super::{Pen, short, width};
+use super::bar::by_load;
+use super::{Pen, caches, short, width};
+use crate::history::Reading;
 use crate::look::Paint;
 use crate::model::Model;
 use crate::plan::{Detail, GAP, cells};
@@ -73,16 +75,19 @@ fn one(model: &Model, item: &Item, area: Rect, pen: &mut Pen<'_>) {
         pen.put_right(x + 4 + bar, y, right, &text, Paint::Plain);
     }
     if detail == Detail::Full {
-        rest(item, area, pen);
+        rest(model, item, area, pen);
     }
 }
 
-/// What else there is to say, on the lines that are left: memory in figures, huge pages, guests. The
-/// figures give way to the others, the last line is the gap.
-fn rest(item: &Item, area: Rect, pen: &mut Pen<'_>) {
+/// What else there is to say, on the lines that are left: memory in figures, huge pages, caches, what was,
+/// guests. The figures give way to the others, the last line is the gap.
+fn rest(model: &Model, item: &Item, area: Rect, pen: &mut Pen<'_>) {
     let (x, right) = (area.x, area.right());
     let (mut y, last) = (area.y + 3, area.bottom().saturating_sub(2));
-    let wanted = u16::from(!item.pages.is_empty()) + u16::from(!item.guests.is_empty());
+    let [pages, has_caches, guests] =
+        [item.pages.is_empty(), item.caches.is_empty(), item.guests.is_empty()]
+            .map(|none| u16::from(!none));
+    let wanted = pages + has_caches + guests;
     if last + 1 - y > wanted && item.memory.total.get() > 0 {
         let glyphs = pen.look.glyphs;
         let memory = &item.memory;
@@ -117,12 +122,55 @@ fn rest(item: &Item, area: Rect, pen: &mut Pen<'_>) {
             y += 1;
         }
     }
-    guests(item, Rect { y, height: (last + 1).saturating_sub(y), ..area }, pen);
+    let left = |y: u16| (last + 1).saturating_sub(y + guests);
+    let past = past(model, item, usize::from(area.width.saturating_sub(4 + FIGURES)));
+    let lines = if past.is_some() { 2 } else { 0 };
+    if has_caches > 0 && left(y) > 0 {
+        let area = Rect { y, height: left(y).saturating_sub(lines).max(1), ..area };
+        y += caches::draw(&item.caches, area, pen);
+    }
+    if let Some(past) = past.filter(|_| left(y) >= lines) {
+        y += draw_past(&past, Rect { y, ..area }, pen);
+    }
+    draw_guests(item, Rect { y, height: (last + 1).saturating_sub(y), ..area }, pen);
+}
+
+/// The last readings of a node, and the seconds that they span; `None` of several nodes together.
+fn past(model: &Model, item: &Item, most: usize) -> Option<(Vec<Reading>, f64)> {
+    let What::Node(id) = item.what else { return None };
+    model.history.of(id, most)
+}
+
+/// Draws how busy the CPUs were and how much memory was used, the last reading at the right. Returns the lines.
+fn draw_past((readings, seconds): &(Vec<Reading>, f64), area: Rect, pen: &mut Pen<'_>) -> u16 {
+    let room = area.width.saturating_sub(4 + FIGURES);
+    let levels = pen.look.glyphs.levels;
+    let lines: [(&str, fn(&Reading) -> f64); 2] =
+        [("cpu", |reading| reading.busy), ("mem", |reading| reading.used)];
+    for (y, (name, part)) in (area.y..).zip(lines) {
+        pen.put(area.x, y, area.right(), &format!("{name:<4}"), Paint::Dim);
+        let start = area.x + 4 + room.saturating_sub(cells(readings.len()));
+        for (x, reading) in (start..).zip(readings) {
+            let level = levels[step(part(reading))];
+            let paint = if name == "mem" { Paint::Used } else { by_load(part(reading)) };
+            pen.put(x, y, area.right(), level, paint);
+        }
+    }
+    let text = format!("last {seconds:.0} s");
+    pen.put_right(area.x + 4 + room, area.y, area.right(), &text, Paint::Dim);
+    2
+}
+
+/// Returns one of eight steps for a part from 0 to 1.
+#[expect(clippy::cast_possible_truncation, reason = "0 to 7")]
+#[expect(clippy::cast_sign_loss, reason = "0 to 7")]
+fn step(part: f64) -> usize {
+    (part.clamp(0.0, 1.0) * 7.0).round() as usize
 }
 
 /// Guests with their share, one behind the other; at the end how many are not named. A name that is
 /// longer than a line loses its end, and never its share.
-fn guests(item: &Item, area: Rect, pen: &mut Pen<'_>) {
+fn draw_guests(item: &Item, area: Rect, pen: &mut Pen<'_>) {
     let (right, last) = (area.right(), area.bottom().saturating_sub(1));
     let (mut at, mut y) = (area.x, area.y);
     for (seen, (name, share)) in item.guests.iter().enumerate() {

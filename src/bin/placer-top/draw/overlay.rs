@@ -15,6 +15,7 @@ const HELP: &[(&str, &str)] = &[
     ("/", "filter: nodes as in 0-3,8, or a part of a guest's name"),
     ("p", "packages instead of nodes, and back"),
     ("g  tab", "the guests instead of the answer, and back"),
+    ("c", "the caches with their guests, of the selected node; and back"),
     ("space", "pause, and go on"),
     ("r", "record this machine as a directory that --root reads"),
     ("n", "notes: what is assumed, unknown or wrong"),

@@ -3,7 +3,7 @@
 use placer_engine::Distances;
 use ratatui::layout::Rect;
 
-use super::{Pen, counted, short};
+use super::{Pen, caches, counted, short};
 use crate::answer::{Advised, Answer};
 use crate::look::Paint;
 use crate::model::Model;
@@ -15,8 +15,14 @@ use placer::report::view::{Guest, MATCHES_AT};
 pub(super) fn draw(model: &Model, pen: &mut Pen<'_>) {
     let area = model.plan.panel;
     if let Some(beside) = model.plan.beside {
-        answer(model, area, "", pen);
+        if model.show_caches {
+            caches::list(model, area, "", pen);
+        } else {
+            answer(model, area, "", pen);
+        }
         guests(model, beside, pen);
+    } else if model.show_caches {
+        caches::list(model, area, &shown(model, pen), pen);
     } else if model.show_guests || model.answer == Answer::Nothing {
         guests(model, area, pen);
     } else {
