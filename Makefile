@@ -66,8 +66,8 @@ test-daemon: deps ## Abuses the daemon for a minute, kills it under 500 launches
 		--test-threads=1 socket_and_queue killed_again memory_stays
 	$(CARGO) test --release --test it $(LOCKED) -- --ignored --nocapture 15_000_threads
 
-test-storm: deps ## Starts 2,000 pinned guests at once, kills 1,000 of them: no CPU has two owners (minutes, load 800)
-	$(CARGO) test --release --test it $(LOCKED) -- --ignored --nocapture 2000_pinned
+test-storm: deps ## Starts 2,400 pinned guests, 1,000 at once, kills some: no CPU has two owners (minutes)
+	$(CARGO) test --test it $(LOCKED) -- --ignored --nocapture storm_of_2400
 
 test-best: deps ## Compares policy best with brute force on BEST_HOSTS=100000 hosts of unusual shape (3 minutes)
 	$(CARGO) test --release -p placer-engine --test it $(LOCKED) -- --ignored --nocapture best_brute::

@@ -25,6 +25,11 @@ use crate::store::StateDir;
 /// One holder of the lock is waited for so long and no longer: who asks for advice is about to
 /// start a guest.
 pub const LOCK_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// Pauses between two attempts at the lock: such a part of the time waited, from and to.
+const PAUSE_PART: u32 = 32;
+const PAUSE_MIN: Duration = Duration::from_micros(200);
+const PAUSE_MAX: Duration = Duration::from_millis(50);
 /// A queue that moves is waited in for so many times as long, since all who are in it want the
 /// same, and an answer without a claim would promise their memory again. 64 guests that start at
 /// once on two CPUs take longer than one holder may.
@@ -182,7 +187,6 @@ impl<S: Steps> ClaimFile<S> {
         let start = Clock::now();
         let mut holder = Vec::new();
         let mut since = start;
-        let mut pause = Duration::from_micros(200);
         let mut file = self.open_lock()?;
         self.step(Step::Lock, "lock", &self.lock)?;
         loop {
@@ -209,10 +213,11 @@ impl<S: Steps> ClaimFile<S> {
                 let holder = holder_of(&file).or_else(signed);
                 return Err(ClaimError::Locked { path, holder, waited });
             }
-            // Asked again and again, since a blocked flock cannot be given up. Pauses grow, so
-            // that a crowd does not spend its time on asking.
+            // Asked again and again, since a blocked flock cannot be given up. A pause is a part of the
+            // time waited so far: the longer the queue, the more there are to ask, so the lock is
+            // never free for long, and a thousand do not spend the CPUs on asking.
+            let pause = (now.duration_since(start) / PAUSE_PART).clamp(PAUSE_MIN, PAUSE_MAX);
             std::thread::sleep(pause.min(patience.saturating_sub(waited)));
-            pause = (pause * 2).min(Duration::from_millis(2));
         }
     }
 
