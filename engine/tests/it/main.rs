@@ -6,6 +6,7 @@ mod best_explain;
 mod best_golden;
 mod best_properties;
 mod best_silly;
+mod commit_protocol;
 mod embeddings;
 mod hwloc;
 mod procfs;
