@@ -25,7 +25,7 @@ fn numad_and_placer_agree_in_a_four_node_guest() -> Verdict {
 
     let mut guest = numa_vm();
     guest.args(["--nodes", "4", "--cpus-per-node", "4", "--distances", "ring"]);
-    guest.args(["--mem-per-node", "448M,640M,512M,320M", "--timeout", "400"]);
+    guest.args(["--mem-per-node", "448M,640M,512M,320M", "--timeout", "1200"]);
     put(&mut guest, &script("load"), "/bin/load");
     put(&mut guest, &script("parity"), "/bin/parity");
     put(&mut guest, &numad, "/bin/numad");
@@ -64,7 +64,7 @@ fn a_running_engine_follows_hotplug() -> Verdict {
     // node 2 has nothing at first: it appears when a DIMM is plugged into it
     let mut guest = numa_vm();
     guest.args(["--nodes", "3", "--cpus-per-node", "2,2,0", "--mem-per-node", "384M,128M,0"]);
-    guest.args(["--spare-cpus", "1", "--spare-mem", "2,512M", "--timeout", "200"]);
+    guest.args(["--spare-cpus", "1", "--spare-mem", "2,512M", "--timeout", "900"]);
     put(&mut guest, &script("hotplug"), "/bin/hotplug");
     put(&mut guest, &watch, "/bin/engine-watch");
     let output = run(guest.args(["--", "hotplug"]))?;
@@ -88,7 +88,7 @@ fn best_answers_what_numad_never_asks() -> Verdict {
 
     let mut guest = numa_vm();
     guest.args(["--nodes", "4", "--cpus-per-node", "2,4,2,2", "--append", "isolcpus=4-5"]);
-    guest.args(["--mem-per-node", "448M,256M,640M,320M", "--timeout", "400"]);
+    guest.args(["--mem-per-node", "448M,256M,640M,320M", "--timeout", "1200"]);
     for module in ["virtio_pci", "virtio_net", "virtio_blk"] {
         guest.args(["--module", module]);
     }
@@ -131,7 +131,7 @@ fn claims_follow_processes_and_end_with_the_boot() -> Verdict {
     let guest = |args: &[&str], ok: usize, more: &dyn Fn(&mut Command)| -> Verdict {
         let mut guest = numa_vm();
         guest.args(["--nodes", "4", "--cpus-per-node", "2", "--mem-per-node", "448M"]);
-        guest.args(["--timeout", "200"]);
+        guest.args(["--timeout", "900"]);
         put(&mut guest, &script("claims"), "/bin/claims");
         put(&mut guest, &placer, "/bin/placer");
         put(&mut guest, &claim, "/bin/engine-claim");

@@ -117,7 +117,7 @@ fn launched_containers_are_where_they_were_advised() -> Verdict {
     let touch = stripped(&example("placer-launcher", "touch")?)?;
     let mut guest = numa_vm();
     guest.args(["--nodes", "4", "--cpus-per-node", "2", "--mem-per-node", "448M"]);
-    guest.args(["--timeout", "600"]);
+    guest.args(["--timeout", "1200"]);
     put(&mut guest, &script("container"), "/bin/container");
     put(&mut guest, &placer, "/bin/placer");
     put(&mut guest, &touch, "/bin/touch-memory");
@@ -179,7 +179,7 @@ fn limits_of_a_process_are_kept_on_cgroup_v1_and_v2() -> Verdict {
     for version in ["v1", "v2"] {
         let mut guest = numa_vm();
         guest.args(["--nodes", "4", "--cpus-per-node", "4", "--memless", "1,3"]);
-        guest.args(["--mem-per-node", "640M,0,640M,0", "--cgroup", version, "--timeout", "600"]);
+        guest.args(["--mem-per-node", "640M,0,640M,0", "--cgroup", version, "--timeout", "1200"]);
         put(&mut guest, &script("limits"), "/bin/limits");
         put(&mut guest, &placer, "/bin/placer");
         put(&mut guest, &placer, "/bin/numad");

@@ -38,7 +38,7 @@ fn a_libvirt_host_that_installs_the_package_spreads_its_guests() -> Verdict {
         "--module",
         "fuse",
     ]);
-    guest.arg("--disk").arg(image).args(["--root", "--timeout", "600"]);
+    guest.arg("--disk").arg(image).args(["--root", "--timeout", "1200"]);
     put(&mut guest, &package, "/srv/placer.deb");
     put(&mut guest, &script("libvirt"), "/usr/bin/libvirt-host");
     let mut steps = STEPS;
