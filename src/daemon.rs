@@ -96,9 +96,8 @@ fn serve(
     // First of all, so that no thread takes a signal that is meant for this one.
     let signals = Signals::open()?;
     let notify = Notify::open();
-    let dir = sampling::state_dir().ok_or(
-        "there is no place for the socket: XDG_RUNTIME_DIR is not set (or set PLACER_STATE_DIR)",
-    )?;
+    let dir = sampling::state_dir()
+        .ok_or("no directory for the socket: set XDG_RUNTIME_DIR or PLACER_STATE_DIR")?;
     // Made when it is missing; refused when others could have written it.
     StateDir::open(&dir)?;
     let _lock = Lock::take(&dir)?;
@@ -214,7 +213,11 @@ impl Rounds {
             Ok(notes) => core.ledger_has(notes),
             Err(error) => {
                 let why = chain(&error);
-                core.log().tell(Level::Debug, "guests are not written down", &[("why", &why)]);
+                core.log().tell(
+                    Level::Debug,
+                    "claims of detected guests are not recorded",
+                    &[("why", &why)],
+                );
             }
         };
         let thread = std::thread::Builder::new().name("placer-holds".to_owned());
@@ -232,7 +235,12 @@ impl Rounds {
             if let Err(error) = done {
                 let why = chain(&error);
                 let fields: [(&str, &dyn std::fmt::Display); 1] = [("why", &why)];
-                core.log().tell(Level::Debug, "users' guests are not written down", &fields);
+                core.log().tell(
+                    Level::Debug,
+                    "users' claims of detected guests are not \
+                    recorded",
+                    &fields,
+                );
             }
         };
         let thread = std::thread::Builder::new().name("placer-users".to_owned());

@@ -258,7 +258,7 @@ impl Numad {
         })?;
         if new.pages.is_some() && new.policy == PolicyName::Numad {
             let why =
-                "expected policy = \"best\" beside it: numad's rules know nothing of huge pages";
+                "expected policy = \"best\" beside it: numad's rules do not support huge pages";
             if let Some(fault) = keys.refuse("pages", why) {
                 return Err(fault);
             }

@@ -1,4 +1,4 @@
-//! Runs an engine and prints a line for each new snapshot, until it is killed or so many came.
+//! Runs an engine and prints a line for each new snapshot, until it is killed or N have come.
 //!
 //! `cargo run -p placer-engine --example watch [COUNT]`; see it follow `echo 0 >
 //! /sys/devices/system/cpu/cpu1/online`.

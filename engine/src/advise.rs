@@ -179,7 +179,7 @@ fn by_caches(
 /// Slowdowns and costs within this factor of the lowest are equal.
 const EQUAL: f64 = 1.02;
 
-/// Up to so many useful nodes policy `best` looks at every set.
+/// The number of useful nodes up to which policy `best` examines every set.
 const ALL_SETS_ARE_SEEN: usize = 16;
 
 fn set(ids: &[u32]) -> NodeSet {

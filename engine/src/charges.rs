@@ -128,7 +128,7 @@ impl Charges {
     }
 
     /// Returns what one more guest can be promised of a node's `free` ordinary memory: never more
-    /// than is free, and never so much that all promises together pass what overcommit allows.
+    /// than is free, and never more than overcommit allows for all promises together.
     ///
     /// With 100 GiB free and 60 GiB claimed that is 40 GiB; with an overcommit of 1.5 it is 90 GiB,
     /// for 60 + 90 is one and a half times what is there; with one of 2 it is all 100 GiB.
@@ -184,7 +184,7 @@ impl Overcommit {
         f64::from(self.0) / 100.0
     }
 
-    /// Returns how much may be promised of so much memory, rounded down.
+    /// Returns how much of this memory may be promised, rounded down.
     fn times(self, memory: Bytes) -> Bytes {
         let most = u128::from(memory.get()) * u128::from(self.0) / 100;
         Bytes::new(u64::try_from(most).unwrap_or(u64::MAX))

@@ -5,7 +5,7 @@ use crate::ids::NodeId;
 /// How far a node's memory is from a node's CPUs: 10 is local, 20 takes twice as long.
 ///
 /// Firmware writes one byte (ACPI SLIT), but other platforms and recordings go past 255, so a
-/// wider number is kept. "Not told" is the absence of a `Distance`, never 0.
+/// wider number is kept. An unknown distance is the absence of a `Distance`, never 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Distance(pub u32);
 

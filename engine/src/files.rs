@@ -38,7 +38,7 @@ pub struct NodeFiles {
     pub cpumap: Option<TextFile>,
     /// `distance`.
     pub distance: Option<TextFile>,
-    /// What HMAT tells of its memory, where it does.
+    /// What HMAT reports of its memory, if it does.
     pub access: Option<AccessFiles>,
 }
 

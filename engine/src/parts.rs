@@ -6,7 +6,7 @@ use crate::idset::CpuSet;
 use crate::snapshot::HugePages;
 use crate::units::Bytes;
 
-/// The parts of a host beside its nodes. What is not told is left out.
+/// The parts of a host beside its nodes. Values that the host does not report are absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostParts {
     /// What the host calls itself; `None` on recorded machines. Print it with care.
@@ -36,12 +36,12 @@ pub struct Package {
     pub cpus: CpuSet,
 }
 
-/// A cache and who shares it.
+/// A cache and the CPUs that share it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SharedCache {
     /// 2 or more.
     pub level: u8,
-    /// Its size, where it is told.
+    /// Its size, if the kernel reports it.
     pub size: Option<Bytes>,
     /// The online CPUs that share it.
     pub cpus: CpuSet,
@@ -96,7 +96,7 @@ impl DeviceKind {
     }
 }
 
-/// Settings of the kernel that bear on where memory ends up; `None` where they are not told.
+/// Settings of the kernel that bear on where memory ends up; `None` where the kernel does not report them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KernelSettings {
     /// `kernel.numa_balancing`: bit 0 moves memory and tasks to one another, bit 1 moves cold memory

@@ -137,7 +137,7 @@ impl Request {
         self.cpus > Self::MAX_CPUS || self.memory > Self::MAX_MEMORY
     }
 
-    /// Returns a request for so much, by the default policy, on the whole host.
+    /// Returns a request for these CPUs and this memory, by the default policy, on the whole host.
     pub fn new(cpus: CpuShare, memory: Bytes) -> Self {
         Self {
             cpus,

@@ -13,13 +13,13 @@ use crate::units::Bytes;
 pub struct Instant(u64);
 
 impl Instant {
-    /// Returns the moment so many nanoseconds after the clock's start.
+    /// Returns the moment this many nanoseconds after the clock's start.
     pub const fn from_nanoseconds(ns: u64) -> Self {
         Self(ns)
     }
 
-    /// Returns the moment so many hundredths of a second after the clock's start, at most the last
-    /// one that can be told.
+    /// Returns the moment this many hundredths of a second after the clock's start, at most the last
+    /// one that can be represented.
     pub const fn from_centiseconds(cs: u64) -> Self {
         Self(cs.saturating_mul(10_000_000))
     }
@@ -117,7 +117,7 @@ impl CpuTimes {
         self.at
     }
 
-    /// Returns whether no CPU was told.
+    /// Returns whether no CPU is in it.
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()
     }
@@ -243,14 +243,14 @@ pub struct NodeHugePages {
     pub node: NodeId,
     /// All pages of the size.
     pub total: u64,
-    /// Those that nobody uses.
+    /// Those that no process uses.
     pub free: u64,
 }
 
 /// One reading of everything that changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sample {
-    /// The CPU counters; empty when the host tells none.
+    /// The CPU counters; empty if the host reports none.
     pub cpu: CpuTimes,
     /// The memory of each node, in the order in which the directory lists them.
     pub memory: Vec<NodeMemory>,
@@ -274,7 +274,7 @@ impl Sample {
     }
 }
 
-/// Returns whether nodes report so much less memory than the host has that it is no matter of when
+/// Returns whether nodes report less memory than the host has by more than can be a matter of when
 /// the files were read: less than 97 %.
 pub fn falls_short(nodes: Bytes, host: Bytes) -> bool {
     u128::from(nodes.get()) * 100 < u128::from(host.get()) * 97

@@ -52,7 +52,7 @@ pub struct Snapshot {
     huge_pages: Option<HugePages>,
     generation: u64,
     notes: Vec<String>,
-    /// So many of the notes came from outside, the first ones.
+    /// The number of notes, from the first on, that came from outside.
     told: usize,
     /// Made by the first question, or before anyone can ask; then read without a lock.
     figures: OnceLock<Option<Arc<Figures>>>,
@@ -140,11 +140,11 @@ impl Snapshot {
                 if memory.is_none_or(|memory| memory.meminfo.is_none()) {
                     let id = node.id;
                     notes.push(format!(
-                        "node {id} tells no memory (has it left?): none is promised"
+                        "node {id} reports no memory (offlined?): it counts as full"
                     ));
                 } else if memory_free.is_none() {
                     let id = node.id;
-                    notes.push(format!("node {id} tells no MemFree: no memory of it is promised"));
+                    notes.push(format!("node {id} reports no MemFree: it counts as full"));
                 }
                 NodeState {
                     id: node.id,
@@ -188,7 +188,8 @@ impl Snapshot {
         if reserved > 0 {
             let left = huge_pages.unreserved();
             self.notes.push(format!(
-                "{reserved} free huge pages of {size} are reserved by programs that have not touched \
+                "{reserved} free huge pages of {size} are reserved by programs that have not \
+                 touched \
                  them yet: {left} can be promised"
             ));
         }
@@ -254,7 +255,7 @@ impl Snapshot {
         nodes.get(at).map(Vec::as_slice)
     }
 
-    /// Returns what claims take from the nodes; nothing, unless it was told.
+    /// Returns what claims take from the nodes; nothing if no claims were given.
     pub fn charges(&self) -> &Charges {
         &self.charges
     }
@@ -291,7 +292,7 @@ impl Snapshot {
     }
 
     /// Returns the idle time of some CPUs, in CPUs; `None` when the load is unknown. A CPU whose counter
-    /// is not told counts as busy.
+    /// is not known counts as busy.
     pub fn idle_of(&self, cpus: &CpuSet) -> Option<f64> {
         self.before.as_ref().map(|before| idle(before, &self.now.cpu, cpus))
     }
@@ -302,7 +303,7 @@ impl Snapshot {
         self.before.as_ref().map_or(1.0, |before| self.now.cpu.idle_since(before, cpu))
     }
 
-    /// Returns the huge pages that were read; `None` when nobody asked for any.
+    /// Returns the huge pages that were read; `None` if none were requested.
     pub fn huge_pages(&self) -> Option<&HugePages> {
         self.huge_pages.as_ref()
     }

@@ -72,13 +72,13 @@ pub struct Topology {
     distances: Option<Distances>,
     isolated: CpuSet,
     latencies: Vec<Latency>,
-    /// How many threads every core is taken to run where the cores are not told; 1 where they are.
+    /// The number of threads that each core is assumed to run if the cores are not known, else 1.
     threads: u64,
     /// CPUs slower than the fastest, ascending, with their capacity in 1/1024.
     slow: Vec<(CpuId, u32)>,
 }
 
-/// What HMAT tells of a node's memory.
+/// What HMAT reports of a node's memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Latency {
     /// The node whose memory is meant.
@@ -143,7 +143,8 @@ impl Topology {
         }
         if !shared.is_empty() {
             notes.push(format!(
-                "CPUs {shared} are listed in several nodes: for placement each belongs to the lowest"
+                "CPUs {shared} are listed in several nodes: for placement each belongs to the \
+                 lowest"
             ));
         }
         let columns = online_nodes.unwrap_or_else(|| dirs.iter().map(|dir| dir.id).collect());
@@ -189,13 +190,13 @@ impl Topology {
         &self.isolated
     }
 
-    /// Returns what HMAT tells of the nodes' memory; nothing on most hosts.
+    /// Returns what HMAT reports of the nodes' memory; nothing on most hosts.
     pub fn latencies(&self) -> &[Latency] {
         &self.latencies
     }
 
     /// Returns how many threads every core is taken to run, where the host does not tell which
-    /// CPUs share a core but how many do; 1 where it tells, or where nothing is known.
+    /// CPUs share a core but how many do; 1 where it reports them, or where nothing is known.
     pub fn threads_per_core(&self) -> u64 {
         self.threads
     }
@@ -224,7 +225,7 @@ impl Topology {
 }
 
 /// Sorts the CPUs of cores with several threads to their nodes. Returns the threads of every core
-/// where only CPU 0's core is told.
+/// where only CPU 0's core is known.
 fn share_cores(
     files: &HostFiles,
     nodes: &mut [Node],
@@ -236,7 +237,7 @@ fn share_cores(
         let threads = mask.and_then(Result::ok).map_or(1, |mask| mask.len().max(1));
         if threads > 1 {
             notes.push(format!(
-                "only CPU 0 tells its core: every core is taken to run {threads} threads"
+                "only CPU 0 reports its core: every core is assumed to run {threads} threads"
             ));
         }
         return Ok(threads);
@@ -344,7 +345,10 @@ fn distances(
     let mut cells = Vec::new();
     for dir in dirs {
         let Some(file) = &dir.distance else {
-            notes.push(format!("node {} tells no distances: the table is left out", dir.id));
+            notes.push(format!(
+                "node {} reports no distances: the distance table is ignored",
+                dir.id
+            ));
             return Ok(None);
         };
         match parse::distance::parse(&file.text, width) {

@@ -77,7 +77,7 @@ pub(crate) fn text<'a>(
     limit: usize,
 ) -> Result<&'a str, DefinitionError> {
     if bytes.len() > limit {
-        let what = format!("longer than {limit} bytes: no definition of a guest is");
+        let what = format!("longer than {limit} bytes: the limit of a guest definition");
         return Err(DefinitionError::new(file, None, what));
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
@@ -146,7 +146,7 @@ pub fn parse_list<T: Id>(list: &str) -> Result<IdSet<T>, String> {
     }
     if set.is_empty() {
         let found = excerpt(list.as_bytes());
-        return Err(format!("expected a list with something in it, found {found}"));
+        return Err(format!("expected a list that is not empty, found {found}"));
     }
     Ok(set)
 }
@@ -211,7 +211,7 @@ mod tests {
     fn bad_lists_say_what_was_wanted() {
         for (text, error) in [
             ("^1-2", "expected ^ and one number, found \"^1-2\""),
-            ("0,^0", "expected a list with something in it, found \"0,^0\""),
+            ("0,^0", "expected a list that is not empty, found \"0,^0\""),
             ("", "expected a number N, a range N-M or ^N, found \"\""),
             ("1,", "expected a number N, a range N-M or ^N, found \"\""),
             ("3-1", "expected a range that ascends, found \"3-1\""),
@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn too_long_or_not_utf8() {
         let error = text("a\nb", b"12345", 4).unwrap_err().to_string();
-        assert_eq!(error, "a\\nb: longer than 4 bytes: no definition of a guest is");
+        assert_eq!(error, "a\\nb: longer than 4 bytes: the limit of a guest definition");
         let error = text("f", b"ok\n\xff", 4).unwrap_err().to_string();
         assert_eq!(error, "f:2:1: expected UTF-8, found \"\\xff\"");
     }

@@ -20,7 +20,7 @@ use crate::sys::{self, Mask, Policy};
 pub fn exec_in_place(steps: &[Step]) -> Result<Infallible, LaunchError> {
     let prepared = prepare(steps)?;
     match perform(&prepared) {
-        Ok(()) => Err(LaunchError::new("start a guest of no program", Errno::EINVAL)),
+        Ok(()) => Err(LaunchError::new("start a guest without a program", Errno::EINVAL)),
         Err((at, errno)) => Err(steps[at].refused(errno)),
     }
 }

@@ -97,7 +97,7 @@ pub fn parse(file: &str, bytes: &[u8]) -> Result<Read<Guest>, DefinitionError> {
             return Err(at(read.cpus.span().start, &what));
         }
         if read.memory.is_none() {
-            let what = "memory is missing: a machine is built with it; write memory = \"2G\"";
+            let what = "memory is missing: a virtual machine needs it; write memory = \"2G\"";
             return Err(DefinitionError::new(file, None, what));
         }
     }

@@ -105,7 +105,7 @@ impl Launch {
                 (shape, line.iothreads.clone(), Some((added, advice)))
             }
             (Program::Line(_), None) => return refuse("there is no advice for it"),
-            _ => return refuse("it is no machine"),
+            _ => return refuse("it is not a virtual machine"),
         };
         let advice = line.as_ref().map(|(_, advice)| advice).or(advice);
         let count = u32::try_from(iothreads.len()).unwrap_or(u32::MAX);

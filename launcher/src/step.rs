@@ -117,7 +117,7 @@ impl Step {
                     Errno::EINVAL => error.hint(
                         "none of them is online and allowed by the cpuset this process is in",
                     ),
-                    Errno::EPERM => error.hint("the right CAP_SYS_NICE is missing"),
+                    Errno::EPERM => error.hint("CAP_SYS_NICE is required"),
                     _ => error,
                 }
             }
@@ -132,10 +132,8 @@ impl Step {
                     (Errno::EINVAL, None) => {
                         error.hint("no node of these has memory that this process may use")
                     }
-                    (Errno::EPERM, _) => error.hint(
-                        "a filter of system calls forbids it, as container runtimes set; \
-                         try --mode none",
-                    ),
+                    (Errno::EPERM, _) => error
+                        .hint("blocked by a seccomp filter (container runtime?); try --mode none"),
                     (Errno::ENOSYS, _) => error.hint("a kernel without NUMA; try --mode none"),
                     _ => error,
                 }
@@ -158,7 +156,7 @@ impl Step {
                     Errno::EINVAL => {
                         error.hint("none of them is online and allowed by the guest's cpuset")
                     }
-                    Errno::EPERM => error.hint("the right CAP_SYS_NICE is missing"),
+                    Errno::EPERM => error.hint("CAP_SYS_NICE is required"),
                     _ => error,
                 }
             }

@@ -34,7 +34,7 @@ pub fn refuse(args: &Args, matches: &ArgMatches) -> Result<(), String> {
     };
     match BESTS.into_iter().find(typed) {
         Some(id) if choice.policy == PolicyName::Numad => {
-            Err(format!("{} needs --policy best: numad's rules know nothing of it", flag(id)))
+            Err(format!("{} needs --policy best: numad's rules do not support it", flag(id)))
         }
         _ => Ok(()),
     }

@@ -329,7 +329,7 @@ impl Figures for Asked<'_> {
     ) -> Option<String> {
         if (self.gone)() {
             // Under the lock: nobody hears of a claim that is made now.
-            return Some("who asked, or for whom, has gone".to_owned());
+            return Some("the requesting or target process has exited".to_owned());
         }
         if self.peer.is_trusted() {
             return None;

@@ -38,7 +38,8 @@ impl Limits<'_> {
         let most = set.user_claims;
         if count >= usize::try_from(most).unwrap_or(usize::MAX) {
             return Some(format!(
-                "{user} has {count} claims, and may have {most} (user-claims of [daemon])"
+                "{user} would exceed the limit of {most} claims (has {count}; user-claims of \
+                 [daemon])"
             ));
         }
         let (others, _) = ledger.outstanding(|claim| claim.principal != principal);
@@ -47,16 +48,16 @@ impl Limits<'_> {
         let memory = memory.saturating_add(request.memory);
         if memory > most {
             return Some(format!(
-                "with it {user} would have claimed {memory} not yet used, and may {most} \
-                 (user-memory of [daemon])"
+                "{user} would exceed the limit of {most} claimed and not yet used (with this \
+                 {memory}; user-memory of [daemon])"
             ));
         }
         let most = set.user_cpus.of(all);
         let cpus = cpus.saturating_add(request.cpus);
         if cpus > most {
             return Some(format!(
-                "with it {user} would have claimed {cpus} CPUs not yet used, and may {most} \
-                 (user-cpus of [daemon])"
+                "{user} would exceed the limit of {most} CPUs claimed and not yet used (with \
+                 this {cpus}; user-cpus of [daemon])"
             ));
         }
         if let ClaimOwner::Hold(time) = who

@@ -39,7 +39,7 @@ impl Port {
             Err(error) => {
                 let fields: [(&str, &dyn std::fmt::Display); 2] =
                     [("address", &address), ("why", &error)];
-                core.log().tell(Level::Error, "metrics are not told on a port", &fields);
+                core.log().tell(Level::Error, "the metrics port is not served", &fields);
                 None
             }
         }

@@ -68,7 +68,7 @@ impl Socket {
         if room < wanted {
             let fields: [(&str, &dyn std::fmt::Display); 2] =
                 [("wanted", &wanted), ("room", &room)];
-            core.log().tell(Level::Warning, "too few open files for so many clients", &fields);
+            core.log().tell(Level::Warning, "RLIMIT_NOFILE is too low for max-clients", &fields);
         }
         let (clients, ends) = (Arc::new(Clients::new(room)), Arc::new(AtomicBool::new(false)));
         let served = Arc::new(Served {

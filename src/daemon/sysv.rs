@@ -159,7 +159,7 @@ impl Queue {
             return None;
         }
         let off = |level, why: &dyn Display| {
-            core.log().tell(level, "clients of numad's are not answered", &[("why", why)]);
+            core.log().tell(level, "numad clients are not served", &[("why", why)]);
         };
         let clients = match clients(core, None) {
             Ok(clients) => clients,
@@ -182,7 +182,7 @@ impl Queue {
     /// Errors: why they cannot be served.
     pub(super) fn start_as_numad(core: &Arc<Core>, options: &Options) -> Result<Self, String> {
         match clients(core, Some(options.version)) {
-            Err(why) => Err(format!("clients of numad's cannot be answered: {why}")),
+            Err(why) => Err(format!("numad clients cannot be served: {why}")),
             Ok(clients) => Self::serve(core, &clients, Standing::of(options)),
         }
     }
@@ -263,7 +263,7 @@ impl Served {
                 let needed = common.found.needs(version);
                 let level = if needed { Level::Error } else { Level::Warning };
                 let fields: [(&str, &dyn Display); 2] = [("version", &version), ("why", &error)];
-                common.core.log().tell(level, "clients of numad's are not answered", &fields);
+                common.core.log().tell(level, "numad clients are not served", &fields);
                 Now::Away
             }
         };
@@ -327,10 +327,10 @@ impl Served {
 /// Errors: why none.
 fn clients(core: &Core, named: Option<Version>) -> Result<Clients, &'static str> {
     if !core.root().is_live() {
-        return Err("this is about a recorded machine");
+        return Err("this daemon answers for a recorded machine");
     }
     if variables::value("PLACER_STATE_DIR").is_some() {
-        return Err("PLACER_STATE_DIR sets this daemon apart");
+        return Err("PLACER_STATE_DIR keeps this daemon apart");
     }
     if nix::unistd::geteuid().is_root() {
         let versions = &[Version::V2015, Version::V2025];
@@ -342,7 +342,7 @@ fn clients(core: &Core, named: Option<Version>) -> Result<Clients, &'static str>
             pid_file: Places::of(Version::V2025).pid_file,
             named,
         }),
-        Some(Version::V2015) | None => Err("they look for a daemon of root's"),
+        Some(Version::V2015) | None => Err("they look for a daemon of root"),
     }
 }
 

@@ -61,7 +61,7 @@ pub fn advise(question: &Question, set: &Settings, notes: &mut Notes) -> Asked<A
             let form = ClaimForm { request, hold_ms, pid: None, caller, nonce, explain, print };
             ask("AdviseAndClaim", &form, CLAIM, notes)
         }
-        Some(_) => return Asked::Nobody("it is not asked for a process".to_owned()),
+        Some(_) => return Asked::Nobody("it is not asked on behalf of another process".to_owned()),
     };
     match asked {
         Asked::Answered(PrintedReply { printed }) => {
@@ -84,7 +84,7 @@ pub fn numad(
     notes: &mut Notes,
 ) -> Asked<String> {
     let Some(options) = NumadOptions::of(options) else {
-        return Asked::Nobody("its options are no text".to_owned());
+        return Asked::Nobody("its options are not valid UTF-8".to_owned());
     };
     let form = NumadForm {
         cpus: advice.cpus_hundredths,
@@ -118,7 +118,7 @@ fn ask<T: DeserializeOwned>(
     time: Duration,
     notes: &mut Notes,
 ) -> Asked<T> {
-    let mut why = "there is no place for its socket".to_owned();
+    let mut why = "there is no directory for its socket".to_owned();
     for path in places() {
         match ask_at(&path, method, parameters, time) {
             Ok(Ok(reply)) => return Asked::Answered(reply),
@@ -151,7 +151,9 @@ fn ask_at<T: DeserializeOwned>(
     let owner =
         getsockopt(&stream.as_fd(), sockopt::PeerCredentials).map_err(nix::Error::desc)?.uid();
     if owner != 0 && owner != geteuid().as_raw() {
-        return Err(format!("expected a daemon of root's or of one's own, found user {owner}'s"));
+        return Err(format!(
+            "expected a daemon of root or of this user, found one of user {owner}"
+        ));
     }
     let mut wire = Wire::new(UnixStream::from(stream));
     let method = format!("{INTERFACE}.{method}");

@@ -160,7 +160,7 @@ pub fn table(rows: &[Row]) -> String {
             Origin::Asked => {
                 format!("{} {}", row.caller.uid, escape::terminal(&row.caller.program))
             }
-            Origin::Observed => "nobody asked".to_owned(),
+            Origin::Observed => "detected".to_owned(),
         };
         let used = row.resident.map_or_else(
             || "-".to_owned(),

@@ -131,7 +131,7 @@ pub fn answer(
 /// Says what is short and by how much, and where it was to be held, that it is not.
 pub fn shortage_of(holds: bool, request: &Request, advice: &Advice, short: Shortfall) -> String {
     let what = shortage(request, advice, short);
-    if holds { format!("nothing is held: {what}") } else { what }
+    if holds { format!("not held: {what}") } else { what }
 }
 
 /// Says what is short and by how much.

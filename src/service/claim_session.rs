@@ -73,7 +73,7 @@ pub(crate) fn claim_as_asked(
     notes: &mut Notes,
 ) -> Option<ClaimId> {
     if let Some(why) = figures.refuses(&decision, request, &who) {
-        notes.state(Impact::Unclaimed, format!("nothing is claimed: {why}"));
+        notes.state(Impact::Unclaimed, format!("no claim was made: {why}"));
         return None;
     }
     let caller = decision.caller_of(&figures.asker());
@@ -108,5 +108,5 @@ impl Desk {
 
 fn unclaimed(error: &ClaimError, notes: &mut Notes) {
     let why = chain(error);
-    notes.state(Impact::Unclaimed, format!("nothing is claimed: {why}"));
+    notes.state(Impact::Unclaimed, format!("no claim was made: {why}"));
 }

@@ -61,15 +61,13 @@ pub(super) fn read(path: &Path, trust: Trust) -> Result<Option<String>, Fault> {
 fn trusted(owner: u32, mode: u32, me: u32) -> Result<(), String> {
     if owner != 0 && owner != me {
         return Err(format!(
-            "expected it to belong to root or to user {me}, found user {owner} (chown root it, or \
-             name a file with --config)"
+            "owned by user {owner}, not by root or user {me}; run chown root, or name a file with \
+             --config"
         ));
     }
     let mode = mode & 0o7777;
     if mode & 0o022 != 0 {
-        return Err(format!(
-            "expected that only its owner can write it, found mode {mode:04o} (chmod go-w it)"
-        ));
+        return Err(format!("writable by group or others (mode {mode:04o}); run chmod go-w"));
     }
     Ok(())
 }
@@ -113,8 +111,8 @@ mod tests {
         mode(0o644).expect("set");
         assert_eq!(told(&path, Trust::Found), Ok(Some("a = 1\n".to_owned())));
         mode(0o664).expect("set");
-        let open = "cannot read the settings: x: expected that only its owner can write it, found \
-                    mode 0664 (chmod go-w it)";
+        let open =
+            "cannot read the settings: x: writable by group or others (mode 0664); run chmod go-w";
         assert_eq!(told(&path, Trust::Found), Err(open.to_owned()));
         assert_eq!(told(&path, Trust::Named), Ok(Some("a = 1\n".to_owned())));
 

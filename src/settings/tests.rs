@@ -172,7 +172,8 @@ const FAULTS: &[(&str, &str)] = &[
     ),
     (
         "[claims]\n\"\\u001b[2J\" = 1",
-        "f:2: [claims] expected a key that is known, found \"\\u{1b}[2J\"; there are overcommit, hold",
+        "f:2: [claims] expected a key that is known, found \"\\u{1b}[2J\"; there are overcommit, \
+         hold",
     ),
     ("[advise]\n'\u{1b}[2J' = 1", "f:2:"),
     ("advise = 3", "f:1: advise: expected a section [advise], found 3"),
@@ -193,8 +194,7 @@ const FAULTS: &[(&str, &str)] = &[
     ),
     (
         "[advise]\nwithin = '3-'",
-        "f:2: [advise] within: expected a list of nodes in quotes, as in \"0-1,3\", or \"all\", \
-         found '3-'",
+        "f:2: [advise] within: expected a list of nodes in quotes, as in \"0-1,3\", or \"all\", found '3-'",
     ),
     (
         "[advise]\nmemory-bound = nan",
@@ -237,17 +237,17 @@ const FAULTS: &[(&str, &str)] = &[
     ("[numad]\nhold = true", "f:2: [numad] hold: expected \"none\" or \"adopt\", found true"),
     (
         "[numad]\npolicy = 'best'\npages = '3M'",
-        "f:3: [numad] pages: expected a size of huge pages in quotes, as in \"2M\", or \"none\", \
-         found '3M'",
+        "f:3: [numad] pages: expected a size of huge pages in quotes, as in \"2M\", or \"none\", found '3M'",
     ),
     (
         "[numad]\npages = '2M'",
-        "f:2: [numad] pages: expected policy = \"best\" beside it: numad's rules know nothing of \
+        "f:2: [numad] pages: expected policy = \"best\" beside it: numad's rules do not support \
          huge pages",
     ),
     (
         "[daemon]\nuser-memory = '50 %'",
-        "f:2: [daemon] user-memory: expected a part or an amount of memory in quotes, as in \"50%\" \
+        "f:2: [daemon] user-memory: expected a part or an amount of memory in quotes, as in \
+         \"50%\" \
          or \"8G\", found '50 %'",
     ),
     (
@@ -294,7 +294,8 @@ proptest! {
 
     #[test]
     fn near_settings_are_answered(
-        text in "((\\[(advise|claims|numad|daemon|x)\\]?|policy|window|hold|[\\[\\]{}=\"'#,. \\n]|[0-9a-f\"_+-]{1,4})[ \\n]?){0,30}",
+        text in "((\\[(advise|claims|numad|daemon|x)\\]?|policy|window|hold|[\\[\\]{}=\"'#,. \
+            \\n]|[0-9a-f\"_+-]{1,4})[ \\n]?){0,30}",
     ) {
         let _ = parse(&text);
     }

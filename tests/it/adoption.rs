@@ -57,7 +57,11 @@ fn a_guest_takes_over_its_hold_and_another_counts_as_observed() {
     // Nobody can end what nobody asked for.
     let refused = ask(&state, &["release", observed["id"].as_str().expect("an id")]);
     assert_eq!(refused.status.code(), Some(2));
-    assert!(text(&refused.stderr).contains("nobody asked for it"), "{}", text(&refused.stderr));
+    assert!(
+        text(&refused.stderr).contains("it was detected, not requested"),
+        "{}",
+        text(&refused.stderr)
+    );
     // Numad's own answers know nothing of it, and what was taken over is written down by the next
     // who claims: from then on it is the guest's without another look.
     assert_eq!(ask(&state, &["numad", "-w", "1:1"]).status.code(), Some(0));

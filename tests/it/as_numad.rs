@@ -123,7 +123,7 @@ fn damaged_settings_cost_one_line() {
         let (status, stdout, stderr) = told(&output);
         assert_eq!((status, stdout), (Some(0), expected.clone()), "{text_of_it:?}");
         assert_eq!(stderr.lines().count(), 1, "{stderr}");
-        assert!(stderr.contains("the built-in settings count"), "{stderr}");
+        assert!(stderr.contains("using built-in defaults"), "{stderr}");
     }
 }
 
@@ -148,7 +148,7 @@ fn a_state_directory_that_cannot_be_used_costs_one_line() {
     let (status, stdout, stderr) = told(&run(&mut command));
     assert_eq!((status, stdout), (Some(0), expected));
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
-    assert!(stderr.contains("nothing is claimed"), "{stderr}");
+    assert!(stderr.contains("no claim was made"), "{stderr}");
 }
 
 #[needs(user_mounts)]

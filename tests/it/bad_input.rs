@@ -169,7 +169,7 @@ fn the_machine_of_these_rows_is_good() {
 #[test]
 fn a_node_without_meminfo_promises_nothing() {
     let host = Recorded::two_nodes().without(MEMINFO);
-    let gone = "node 1 tells no memory (has it left?): none is promised";
+    let gone = "node 1 reports no memory (offlined?): it counts as full";
     assert_eq!(host.advise(), answered("0", &[gone]));
     assert_eq!(
         host.numad(&["-w", "4:500"]),
@@ -183,7 +183,7 @@ fn a_node_without_meminfo_promises_nothing() {
 #[test]
 fn a_node_without_memfree_promises_nothing() {
     let host = Recorded::two_nodes().put(MEMINFO, "Node 1 MemTotal: 16777216 kB\n");
-    let untold = "node 1 tells no MemFree: no memory of it is promised";
+    let untold = "node 1 reports no MemFree: it counts as full";
     assert_eq!(host.advise(), answered("0", &[untold]));
     assert_eq!(
         host.numad(&["-w", "4:500"]),
@@ -804,7 +804,7 @@ fn a_state_directory_that_others_can_write_is_refused() {
         let state = State::new();
         fs::create_dir(state.dir()).expect("made");
         fs::set_permissions(state.dir(), PermissionsExt::from_mode(mode)).expect("set");
-        let writers = format!("expected that only its owner can write it, found mode {mode:04o}");
+        let writers = format!("writable by group or others, mode {mode:04o}");
         let message = format!("{UNCOUNTED}cannot use {}: {writers}", state.dir().display());
         assert_eq!(state.ask(10).warnings, [message]);
         assert!(!state.saved().exists());

@@ -123,7 +123,7 @@ fn complaint(question: &Question, answer: &Answer) -> Option<String> {
         [line] if line.starts_with(name) => {
             let says = line.contains("expected ")
                 || line.contains("cannot read ")
-                || line.ends_with("no load can be told");
+                || line.ends_with("the load is not known");
             if says { None } else { wrong("names neither a file nor what was wanted") }
         }
         _ => wrong("not one line"),

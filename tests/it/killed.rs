@@ -198,5 +198,5 @@ fn a_damaged_line_costs_its_claim_alone_and_is_reported_in_one_line() {
         .collect();
     assert_eq!(names, [&ids[0], &ids[2], &ids[3], &next].map(Clone::clone));
     let said = text(&ask(&hold).stderr);
-    assert!(said.lines().count() == 2 && said.contains("nothing is held: "), "{said}");
+    assert!(said.lines().count() == 2 && said.contains("not held: "), "{said}");
 }

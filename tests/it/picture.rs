@@ -133,7 +133,7 @@ fn the_readmes_pictures_are_what_the_program_draws() {
 #[test]
 fn devices_without_a_node_are_drawn_too() {
     let svg = text(&placer_on(&fixture("ring-4-busy"), &["show", "--svg", "-"]).stdout);
-    for piece in [">whose node the firmware does not tell<", ">vda<"] {
+    for piece in [">whose node the firmware does not report<", ">vda<"] {
         assert!(svg.contains(piece), "{piece}");
     }
 }

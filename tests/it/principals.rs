@@ -158,7 +158,7 @@ fn a_daemon_that_is_killed_at_any_moment_loses_and_doubles_no_hold() {
                         let form: Value = serde_json::from_slice(&output.stdout).expect("JSON");
                         match form["claim"].as_str() {
                             Some(id) => held.push(id.to_owned()),
-                            None => assert!(said.contains("nothing is claimed"), "{said}"),
+                            None => assert!(said.contains("no claim was made"), "{said}"),
                         }
                     }
                     held

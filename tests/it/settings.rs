@@ -126,7 +126,7 @@ fn damaged_settings_end_placer_and_cost_numad_one_line() {
         file.display()
     );
     assert_eq!(host.ask(&["advise", "2:500"]), (Some(2), String::new(), format!("placer: {said}")));
-    let line = format!("placer: warning: the built-in settings count: {said}");
+    let line = format!("placer: warning: using built-in defaults: {said}");
     let answered = (Some(0), "3\n".to_owned(), line);
     assert_eq!(host.ask(&["numad", "-w", "2:500"]), answered);
     let by_name = run(host.command(&["-w", "2:500"]).arg0("/usr/bin/numad"));
@@ -166,8 +166,8 @@ fn the_file_of_the_host_counts_if_only_root_can_have_written_it() {
         told(&command.output().expect("a shell"))
     };
     assert_eq!(in_etc("0644"), answer("0"));
-    let refused = "placer: cannot read the settings: /etc/placer.toml: expected that only its owner \
-                   can write it, found mode 0666 (chmod go-w it)\n";
+    let refused = "placer: cannot read the settings: /etc/placer.toml: writable by group or \
+        others (mode 0666); run chmod go-w\n";
     assert_eq!(in_etc("0666"), (Some(2), String::new(), refused.to_owned()));
 }
 

@@ -155,7 +155,7 @@ fn storm(machine: &Machine, state: &Path, hold: Option<&str>) -> Vec<Value> {
 
 /// Whether an answer was given without a claim, because a holder of the lock did not get on.
 fn is_starved(output: &Output) -> bool {
-    text(&output.stderr).contains("nothing is claimed: cannot lock")
+    text(&output.stderr).contains("no claim was made: cannot lock")
 }
 
 /// Storms would disturb one another.

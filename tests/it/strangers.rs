@@ -108,7 +108,7 @@ fn answered_unclaimed(output: &Output, why: &str) {
     let said = text(&output.stderr);
     assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(0), "0\n"), "{said}");
     assert_eq!(said.lines().count(), 1, "one line: {said}");
-    assert!(said.starts_with("placer: warning: nothing is claimed: "), "{said}");
+    assert!(said.starts_with("placer: warning: no claim was made: "), "{said}");
     assert!(said.contains(why), "{said}");
 }
 
@@ -129,7 +129,7 @@ fn a_state_directory_that_others_can_write() {
         let open = stage.path(&format!("open-{mode:o}"));
         fs::create_dir(&open).expect("made");
         fs::set_permissions(&open, PermissionsExt::from_mode(mode)).expect("set");
-        stage.refuses(&open, &format!("found mode {mode:04o}"));
+        stage.refuses(&open, &format!("writable by group or others, mode {mode:04o}"));
         assert_eq!(fs::read_dir(&open).expect("listed").count(), 0, "nothing was written into it");
     }
 }
@@ -245,7 +245,7 @@ fn a_lock_held_for_ever_by_another_user() {
     assert_eq!(text(&output.stdout), "0\nrefused\n0\n0\n600\n", "{said}");
     let said: Vec<&str> = said.lines().filter(|line| line.starts_with("placer:")).collect();
     assert_eq!(said.len(), 1, "{said:?}");
-    assert!(said[0].contains("nothing is claimed: cannot lock"), "{said:?}");
+    assert!(said[0].contains("no claim was made: cannot lock"), "{said:?}");
     assert!(said[0].contains(": process "), "who holds it is named: {said:?}");
 }
 
@@ -273,7 +273,7 @@ fn a_full_file_system() {
         view["claims"].as_array().expect("claims").len()
     };
     assert_eq!(said.lines().count(), 1, "{said}");
-    assert!(said.contains("nothing is claimed: cannot write"), "{said}");
+    assert!(said.contains("no claim was made: cannot write"), "{said}");
     assert!(said.trim_end().ends_with("No space left on device (os error 28)"), "{said}");
     assert_eq!(claims(answers[2]), 1, "the first claim is whole");
     assert_eq!(claims(answers[4]), 2, "with room again it goes on");
@@ -298,7 +298,7 @@ fn a_full_file_system_on_this_machine_says_one_thing() {
     );
     let said = text(&output.stderr);
     assert_eq!((text(&output.stdout).as_str(), said.lines().count()), ("0\n0\n0\n", 3), "{said}");
-    let unclaimed = said.lines().filter(|line| line.contains("nothing is claimed: cannot"));
+    let unclaimed = said.lines().filter(|line| line.contains("no claim was made: cannot"));
     assert_eq!(unclaimed.count(), 2, "{said}");
 }
 
@@ -320,9 +320,9 @@ fn a_read_only_file_system() {
     assert_eq!(text(&output.stdout), "0\n0\n0\n0\n0\n", "{said}");
     let lines: Vec<&str> = said.lines().collect();
     assert_eq!(lines.len(), 3, "{said}");
-    assert!(lines[0].contains("nothing is claimed: cannot open"), "{said}");
+    assert!(lines[0].contains("no claim was made: cannot open"), "{said}");
     assert!(lines[1].contains("do not fit on node 0"), "what was claimed counts: {said}");
-    assert!(lines[2].contains("nothing is claimed: cannot make the directory"), "{said}");
+    assert!(lines[2].contains("no claim was made: cannot make the directory"), "{said}");
     assert!(lines[0].contains("Read-only") && lines[2].contains("Read-only"), "{said}");
 }
 
@@ -387,7 +387,7 @@ fn a_user_whose_own_directory_is_bad_still_counts_roots_claims() {
     assert!(claimed["fits"] == true && claimed["claim"].is_string(), "his own are kept: {said}");
     let lines: Vec<&str> = said.lines().collect();
     assert!(lines.iter().any(|line| line.contains("claims are not counted: cannot use")), "{said}");
-    let theirs = "claims of another user are not counted: cannot use /run/placer: expected that";
+    let theirs = "claims of another user are not counted: cannot use /run/placer: writable";
     assert!(lines.iter().any(|line| line.contains(theirs)), "{said}");
     assert_eq!(lines.len(), 3, "and that 2 GiB do not fit: {said}");
 }

@@ -282,7 +282,7 @@ fn d23_a_queue_of_a_strangers_is_not_served() {
         assert!(stranger(&["--uid", "1000", "make", "666"]).status.success());
         let daemon = Daemon::spawn("");
         wait_for("its word", || !daemon.lines("belongs to user 1000").is_empty());
-        wait_for("its word", || daemon.lines("clients of numad's are not answered").len() == 1);
+        wait_for("its word", || daemon.lines("numad clients are not served").len() == 1);
         assert_eq!(pid_file(), None);
         // The rest of it works, and so does the answer by numad's name.
         wait_for("its socket", || !daemon.lines("ready").is_empty());
@@ -297,7 +297,7 @@ fn d23_a_queue_that_changes_hands_is_left() {
         let mut daemon = Daemon::start();
         daemon.answers();
         assert!(stranger(&["give", "1000"]).status.success());
-        wait_for("its word", || !daemon.lines("no longer answered").is_empty());
+        wait_for("its word", || !daemon.lines("no longer served").is_empty());
         wait_for("no pid file", || pid_file().is_none());
         // What comes on it is not heard.
         let pid = daemon.pid().to_string();
@@ -334,7 +334,7 @@ fn d23_only_root_changes_what_counts_for_all() {
         assert_eq!(end(&["--gid", "0", "--uid", "1000"], "self", &|| refused(1)), "");
         assert_eq!(end(&["--gid", "0", "--uid", "1000"], "1", &|| refused(2)), "");
         assert_eq!(end(&[], "1", &|| refused(3)), "");
-        assert_eq!(daemon.lines("told by a numad"), [""; 0]);
+        assert_eq!(daemon.lines("options received from a numad client"), [""; 0]);
         // Root in its own.
         assert_eq!(end(&[], "self", &|| pid_file().is_none()), "");
         assert_eq!(daemon.child.wait().expect("ended").code(), Some(0));
@@ -373,7 +373,7 @@ fn garbage_and_floods_hold_up_no_client() {
         assert!(answered * 100 >= asked * 98, "{answered} of {asked}");
         daemon.answers();
         wait_for("an empty queue", || text(&stranger(&["count"]).stdout) == "0\n");
-        wait_for("its word", || !daemon.lines("taken out").is_empty());
+        wait_for("its word", || !daemon.lines("unclaimed messages were removed").is_empty());
     });
 }
 
@@ -400,8 +400,8 @@ fn d25_a_start_that_fails_says_so() {
     inside("sysv::d25_a_start_that_fails_says_so", || {
         assert!(stranger(&["--uid", "1000", "make", "666"]).status.success());
         let (answer, errors, status) = our_numad(&["-i", "15"]);
-        let why = "numad: numad's message queue belongs to user 1000, who could answer in our \
-                   place: remove it with: ipcrm -Q 0xdeadbeef\n";
+        let why = "numad: numad's message queue belongs to user 1000: answers could be \
+                   forged; remove it: ipcrm -Q 0xdeadbeef\n";
         assert_eq!((answer.as_str(), errors.as_str(), status), ("", why, Some(1)));
         assert_eq!(pid_file(), None);
         stranger(&["remove"]);
@@ -443,14 +443,14 @@ fn d26_options_beside_a_question_are_its_own() {
             assert_eq!(ask(&["-C", "0", "-i", "0", "-l", "7", "-t", "50"]), "0\n");
             assert_eq!(ask(&[]), "1\n");
         }
-        assert_eq!(daemon.lines("told by a numad"), [""; 0]);
+        assert_eq!(daemon.lines("options received from a numad client"), [""; 0]);
         // Without a question they are meant for all.
         assert_eq!(numad(&["-C", "0"]).1, Some(0));
-        wait_for("the change", || daemon.lines("told by a numad").len() == 1);
+        wait_for("the change", || daemon.lines("options received from a numad client").len() == 1);
         assert_eq!(ask(&[]), "0\n");
         assert_eq!(ask(&["-C", "1"]), "1\n");
         assert_eq!(numad(&["-C", "1"]).1, Some(0));
-        wait_for("the change", || daemon.lines("told by a numad").len() == 2);
+        wait_for("the change", || daemon.lines("options received from a numad client").len() == 2);
         assert_eq!(ask(&[]), "1\n");
     });
 }
@@ -504,15 +504,15 @@ pub(crate) fn every_letter_of(real: &Real) {
         ("-t 50", "what=\"to value hardware threads otherwise\" value=50"),
         ("-v", "what=\"to log otherwise\" value=6"),
         ("-d", "what=\"to log otherwise\" value=7"),
-        ("-H 500", "option=H why=\"the kernel's search for huge pages is left alone\""),
-        ("-i 20", "option=i why=\"there are no passes over processes to have an interval\""),
+        ("-H 500", "option=H why=\"placer does not set the kernel's scan for huge pages\""),
+        ("-i 20", "option=i why=\"placer makes no passes over processes\""),
         ("-K 1", "option=K why=\"no process is moved\""),
         ("-m 80", "option=m why=\"no process is moved\""),
         ("-u 90", "option=u why=\"no process is moved\""),
-        ("-p 1", "option=p why=\"no process is looked for, to be moved\""),
-        ("-r 1", "option=r why=\"no process is looked for, to be moved\""),
-        ("-x 1", "option=x why=\"no process is looked for, to be moved\""),
-        ("-S 0", "option=S why=\"no process is looked for, to be moved\""),
+        ("-p 1", "option=p why=\"placer moves no processes\""),
+        ("-r 1", "option=r why=\"placer moves no processes\""),
+        ("-x 1", "option=x why=\"placer moves no processes\""),
+        ("-S 0", "option=S why=\"placer moves no processes\""),
         ("-w 4:500", "way=queue uid=0"),
         ("-i 0", "what=\"to end\" value=-"),
     ];

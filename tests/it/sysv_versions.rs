@@ -112,7 +112,7 @@ fn what_one_version_sets_counts_for_the_clients_of_both() {
         put_two_nodes();
         let daemon = Daemon::start();
         assert_eq!(client("2025", &daemon, &["C:0:0"]), "");
-        wait_for("the change", || daemon.lines("told by a numad").len() == 1);
+        wait_for("the change", || daemon.lines("options received from a numad client").len() == 1);
         assert_eq!(client("2015", &daemon, &["w:0:500"]), answer("0"));
     });
 }
@@ -125,7 +125,7 @@ fn without_a_queue_that_the_host_needs_no_client_finds_the_daemon() {
             let make = ["--of", version, "--uid", "1000", "make", "666"];
             assert!(stranger(&make).status.success());
             let mut daemon = Daemon::spawn("");
-            let says = format!("remove it with: ipcrm -Q {key}");
+            let says = format!("remove it: ipcrm -Q {key}");
             wait_for("its word", || daemon.lines(&says).len() == 1);
             wait_for("its socket", || !daemon.lines("ready").is_empty());
             assert_eq!(pid_file(), None, "{version}");
@@ -151,7 +151,7 @@ fn a_queue_that_changes_hands_hides_the_daemon_from_both_versions() {
     inside("sysv_versions::a_queue_that_changes_hands_hides_the_daemon_from_both_versions", || {
         let daemon = Daemon::start();
         assert!(stranger(&["--of", "2025", "give", "1000"]).status.success());
-        wait_for("its word", || !daemon.lines("no longer answered").is_empty());
+        wait_for("its word", || !daemon.lines("no longer served").is_empty());
         wait_for("no pid file", || pid_file().is_none());
         // A client of the other version that has found it before is still answered.
         assert!(client("2015", &daemon, &["w:0:1"]).starts_with("True w 0 0 "));
@@ -171,7 +171,7 @@ fn a_strangers_queue_of_the_other_version_does_not_hide_the_daemon() {
             put_two_nodes();
             assert!(stranger(&["--of", "2025", "--uid", "1000", "make", "666"]).status.success());
             let daemon = Daemon::start_with("[numad]\nversion = \"2015\"\n");
-            assert_eq!(daemon.lines("remove it with: ipcrm -Q 0xaddaadda").len(), 1);
+            assert_eq!(daemon.lines("remove it: ipcrm -Q 0xaddaadda").len(), 1);
             let [(_, of_2015), (_, of_2025)] = CHOICES;
             assert_eq!(client("2015", &daemon, &["w:0:500"]), answer(of_2015));
             assert_eq!(our_numad_of("2015", &["-w", "0:500"]).0, of_2015);
@@ -444,7 +444,7 @@ fn a_user_can_be_the_daemon_of_2025_for_itself() {
 
         // That of 2015 looks for root's alone.
         let (_, errors, status) = user.numad("2015", &["-i", "15"]);
-        assert!(errors.contains("they look for a daemon of root's"), "{errors}");
+        assert!(errors.contains("they look for a daemon of root"), "{errors}");
         assert_eq!(status, Some(1));
     });
 }

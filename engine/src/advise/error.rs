@@ -62,10 +62,10 @@ impl fmt::Display for AdviseError {
             ),
             Self::Figures(error) => write!(f, "the figures of this host: {error}"),
             Self::PagesNotRead(size) => {
-                write!(f, "pages of {size} were asked for, and the snapshot has not read them")
+                write!(f, "the snapshot has no counts of {size} huge pages")
             }
             Self::NoSuchNode { node, host } => {
-                write!(f, "the device is on node {node}, and the host has nodes {host}")
+                write!(f, "the device is on node {node}, which does not exist (nodes: {host})")
             }
             Self::NoNodeAllowed { allowed, host } => {
                 let allowed = if allowed.is_empty() {

@@ -46,7 +46,7 @@ pub struct Candidate {
     pub reason: Reason,
 }
 
-/// How many of the next sets are told.
+/// The number of alternatives that are explained.
 const TOLD: usize = 5;
 
 /// Explains an advice that policy `best` gave for the same snapshot and request, beside what a

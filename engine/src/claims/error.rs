@@ -60,7 +60,7 @@ impl fmt::Display for ClaimError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Store(error) => error.fmt(f),
-            Self::Processes(error) => write!(f, "cannot look at the processes: {error}"),
+            Self::Processes(error) => write!(f, "cannot examine the processes: {error}"),
             Self::Locked { path, holder, waited } => {
                 let holder =
                     holder.map_or("another process".to_owned(), |p| format!("process {p}"));
@@ -83,18 +83,16 @@ impl fmt::Display for ClaimError {
             }
             Self::Observed(id) => write!(
                 f,
-                "cannot release claim {id}: nobody asked for it, it ends with its guest or when all \
-                 memory of that is there"
+                "cannot release claim {id}: it was detected, not requested, and ends with its \
+                 guest or when the guest has touched all its memory"
             ),
             Self::Owned(cpus) => write!(
                 f,
                 "cannot claim CPUs {cpus}: other guests own them (`placer ps` lists the claims)"
             ),
-            Self::NoPlace => write!(
-                f,
-                "no place for claims: expected XDG_RUNTIME_DIR or PLACER_STATE_DIR to name a \
-                 directory, found neither"
-            ),
+            Self::NoPlace => {
+                write!(f, "no directory for claims: set XDG_RUNTIME_DIR or PLACER_STATE_DIR")
+            }
         }
     }
 }

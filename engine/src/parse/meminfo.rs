@@ -10,7 +10,7 @@ use crate::units::Bytes;
 pub struct NodeMeminfo {
     /// `MemTotal`: all memory the kernel manages on the node.
     pub total: Option<Bytes>,
-    /// `MemFree`: memory nobody uses.
+    /// `MemFree`: unused memory.
     pub free: Option<Bytes>,
     /// `Inactive(file)`: page cache that is given up first.
     pub inactive_file: Option<Bytes>,
@@ -34,7 +34,7 @@ pub struct NumadFields {
     pub inactive_file_kib: Option<u64>,
 }
 
-/// numad reads so much of the file and no more.
+/// The bytes of the file that numad reads.
 const NUMAD_READS: usize = 4095;
 
 /// Reads the fields of a node's `meminfo` in one pass and without allocating.

@@ -1,7 +1,7 @@
 //! CPU counters. Source: `/proc/stat`, the lines `cpu<N> user nice system idle iowait ...`.
 //!
-//! Not read through the procfs crate: its list of CPUs has no ids, so with CPUs offline nobody
-//! can say which line belongs to which CPU; and it allocates for each line.
+//! Not read through the procfs crate: its list of CPUs has no ids, so with CPUs offline the CPU of
+//! a line is not known; and it allocates for each line.
 
 use super::list::MAX_ID;
 use super::{ParseError, number};

@@ -89,7 +89,7 @@ pub struct Rules {
     /// `-R`: the text of the list of CPUs that are kept out.
     pub reserved: Option<Vec<u8>>,
     /// Whether to go on where numad ends for want of a file or a field: one thread a core, no
-    /// memory where none is told, other nodes twice as far.
+    /// memory where none is known, other nodes twice as far.
     pub lenient: bool,
 }
 
@@ -117,7 +117,7 @@ impl Rules {
 pub enum Failure {
     /// The kernel has no NUMA: no node directory.
     NoNodes,
-    /// CPU 0's siblings are not told, or nobody is among them.
+    /// CPU 0's siblings are not known, or there are none.
     ThreadsPerCore,
     /// A mask has a character that does not belong there.
     UnexpectedCharacter,
@@ -172,7 +172,8 @@ impl fmt::Display for Failure {
             ),
             Self::UnexpectedCharacter => write!(
                 f,
-                "cpu0/topology/thread_siblings: expected hex digits and commas, found something else"
+                "cpu0/topology/thread_siblings: expected hex digits and commas, found something \
+                 else"
             ),
             Self::CpuList(node) => {
                 write!(f, "{}: expected a list of CPUs, found none", file(node, "cpulist"))
@@ -199,7 +200,7 @@ impl fmt::Display for Failure {
                 write!(f, "{}: expected a line {field}, found none", file(node, "meminfo"))
             }
             Self::NoTimePassed => {
-                write!(f, "the CPU counters were read twice within 1/100 s: no load can be told")
+                write!(f, "the CPU counters were read twice within 1/100 s: the load is not known")
             }
             Self::NoRoom => write!(
                 f,

@@ -41,7 +41,7 @@ fn text(root: &SysRoot, relative: &str) -> Result<Option<TextFile>, SourceError>
     Ok(file::read(&path)?.map(|text| TextFile { path, text }))
 }
 
-/// Reads the siblings of one CPU a core. Ends at the first CPU that tells none: a recording may
+/// Reads the siblings of one CPU a core. Ends at the first CPU that reports none: a recording may
 /// hold only some, and a damaged list of a million CPUs must not be gone through.
 fn cores(root: &SysRoot, files: &HostFiles) -> Result<CoreFiles, SourceError> {
     let smt = file::read(&root.path(&format!("{CPUS}/smt/active")))?;
@@ -84,7 +84,7 @@ fn access(root: &SysRoot, dir: &str) -> Result<Option<AccessFiles>, SourceError>
     Ok(Some(AccessFiles { initiators, read_latency }))
 }
 
-/// Looks for nodes that are the memory of a GPU. The driver tells the node of each in a line
+/// Looks for nodes that are the memory of a GPU. The driver reports the node of each in a line
 /// `Node: 255`.
 fn gpu_nodes(root: &SysRoot) -> Result<Vec<NodeId>, SourceError> {
     let dir = root.path("proc/driver/nvidia/gpus");

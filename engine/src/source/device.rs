@@ -65,7 +65,8 @@ impl fmt::Display for DeviceError {
         match self {
             Self::Name(name) => write!(
                 f,
-                "device {name:?}: expected a PCI address, a network interface, a disk, a volume or a \
+                "device {name:?}: expected a PCI address, a network interface, a disk, a volume \
+                 or a \
                  GPU, as in 0000:45:00.0, eth0, nvme0n1, vg0/guest, gpu0"
             ),
             Self::Unknown { name, known, more } => {
@@ -84,13 +85,14 @@ impl fmt::Display for DeviceError {
             }
             Self::NotTold { path } => write!(
                 f,
-                "{}: the kernel does not tell the node of this device (numa_node is -1): leave it \
+                "{}: the kernel does not know the node of this device (numa_node is -1): leave it \
                  out, or name the nodes with --within",
                 path.display()
             ),
             Self::Virtual { name } => write!(
                 f,
-                "device {name:?}: no hardware is below it, so it has no node: leave it out, or name \
+                "device {name:?}: no hardware is below it, so it has no node: leave it out, or \
+                 name \
                  the nodes with --within"
             ),
             Self::Spread { name, parts } => {

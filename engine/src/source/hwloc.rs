@@ -57,7 +57,7 @@ use crate::idset::{CpuSet, IdSet, NodeSet};
 use crate::parse;
 use crate::units::Bytes;
 
-/// What hwloc tells about one host: plain data, read once.
+/// What hwloc reports about one host: plain data, read once.
 ///
 /// Ids are the kernel's (hwloc's "os_index"). Lists keep hwloc's order, from one end of the machine
 /// to the other, unless they say otherwise. Everything online is in it, also what this process may
@@ -135,7 +135,7 @@ pub struct Cache {
     pub level: u8,
     /// What it holds.
     pub kind: CacheKind,
-    /// Its size, `None` where it is not told.
+    /// Its size, `None` if it is not known.
     #[serde(with = "as_bytes")]
     pub size: Option<Bytes>,
     /// The CPUs that share it.
@@ -164,7 +164,7 @@ pub struct MemoryAttribute {
     pub name: String,
     /// Whether more is better: bandwidth and capacity, but not latency.
     pub higher_is_better: bool,
-    /// The values. The kernel tells those of a node from its best initiator only
+    /// The values. The kernel reports those of a node from its best initiator only
     /// (`node<N>/access0/initiators`), so that most pairs are missing.
     pub values: Vec<AttributeValue>,
 }
@@ -370,7 +370,7 @@ pub struct Helper {
 impl Helper {
     /// The facts of the largest machines seen are below 1 MiB.
     const MOST: usize = 64 << 20;
-    /// Of what the child says on stderr so much is kept.
+    /// The part of the child's stderr that is kept, in bytes.
     const COMPLAINT: usize = 4 << 10;
 
     /// Returns a helper that is this program, without arguments, with a time limit of 10 s.
@@ -541,7 +541,7 @@ fn wait_for(
 
 /// Reads a host with hwloc in the background, once.
 ///
-/// Nobody has to wait for it: [`try_get`](Self::try_get) never blocks. Dropping it ends its thread:
+/// No caller has to wait for it: [`try_get`](Self::try_get) never blocks. Dropping it ends its thread:
 /// a child is killed, reading in this process is waited for (it cannot be interrupted, and a thread
 /// left behind in hwloc would race with the end of the program).
 ///
@@ -610,7 +610,7 @@ impl HwlocLoader {
         self.result.get().map(Result::as_ref)
     }
 
-    /// Waits for the result, at most so long. `None` when the time is over first.
+    /// Waits for the result until `timeout` has passed; then `None`.
     pub fn wait(&self, timeout: Duration) -> Option<Result<&Arc<Hwloc>, &HwlocError>> {
         if self.result.get().is_none() {
             // Closed or too late, both end the waiting.
@@ -632,7 +632,7 @@ impl Drop for HwlocLoader {
 
 // ---- errors
 
-/// Why hwloc told nothing.
+/// Why hwloc has no answer.
 #[derive(Debug)]
 pub enum HwlocError {
     /// The process was not started with the environment that reading in it needs.
@@ -746,9 +746,9 @@ impl fmt::Display for HwlocError {
                 name(program)
             ),
             Self::HelperAnswer { program, .. } => {
-                write!(f, "{}, reading with hwloc: its answer are no facts", name(program))
+                write!(f, "{}, reading with hwloc: its answer cannot be parsed", name(program))
             }
-            Self::Json(_) => f.write_str("the text are no facts of hwloc"),
+            Self::Json(_) => f.write_str("the text is not an answer of hwloc"),
             Self::Write(_) => f.write_str("cannot write the facts of hwloc"),
         }
     }

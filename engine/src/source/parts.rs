@@ -26,7 +26,7 @@ const MOST_PAGE_SIZES: usize = 16;
 const CLASSES: [&str; 5] = ["net", "block", "nvme", "drm", "infiniband"];
 
 impl HostParts {
-    /// Reads the parts of a host; `topology` tells its CPUs and nodes.
+    /// Reads the parts of a host; `topology` has its CPUs and nodes.
     ///
     /// Source: `cpu<N>/topology/{core_siblings_list,physical_package_id}`, `cpu<N>/cache`,
     /// `/sys/bus/pci/devices`, `/sys/class`, `node<N>/hugepages`, `cpu/present`,

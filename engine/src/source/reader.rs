@@ -83,7 +83,7 @@ impl HostReader {
         Self::open_with(root, read_files)
     }
 
-    /// Opens a host and reads, beside, which CPUs share a core and what HMAT tells of memory. On
+    /// Opens a host and reads, beside, which CPUs share a core and what HMAT reports of memory. On
     /// hosts with hardware threads that is a file for each core.
     ///
     /// Errors: as [`open`](Self::open).

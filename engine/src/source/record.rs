@@ -142,7 +142,7 @@ impl std::error::Error for RecordError {
 /// files placer reads or hwloc needs, the changes of the second reading under `next/` (and in
 /// `next/.removed`), `clock`, `node-order`, and an `ORIGIN.md` to be completed by hand. The long
 /// lines of `/proc/stat` are cut to their sums; of `/proc/cpuinfo` and `/proc/self/status` only
-/// what tells the model and the limits is kept; of control groups their limits, each group under
+/// what names the model and the limits is kept; of control groups their limits, each group under
 /// the name `x`. No names of hosts, users or control groups, no
 /// serial numbers, no hardware addresses, no kernel command line.
 ///

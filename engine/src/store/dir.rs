@@ -14,7 +14,7 @@ use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
 /// A directory for state between runs, kept open.
 ///
-/// It is refused when it belongs to somebody else or others can write it, and nothing in it is
+/// It is refused if it belongs to another user or others can write it, and nothing in it is
 /// reached through links: on a host with strangers, what is read from it steers where guests run.
 ///
 /// ```
@@ -61,7 +61,7 @@ enum Cause {
     Mode(u32),
     /// No directory, or no ordinary file.
     Kind,
-    /// Larger than so many bytes.
+    /// Larger than this limit, in bytes.
     Size(usize),
 }
 
@@ -75,7 +75,7 @@ impl fmt::Display for StoreError {
                 write!(f, ": expected it to belong to user {wanted}, found user {uid}")
             }
             Cause::Mode(mode) => {
-                write!(f, ": expected that only its owner can write it, found mode {mode:04o}")
+                write!(f, ": writable by group or others, mode {mode:04o}")
             }
             Cause::Kind => {
                 write!(f, ": expected a directory of ordinary files, found something else")
@@ -124,7 +124,7 @@ impl StateDir {
 
     /// Opens a directory that a certain user keeps, this one or another. `None` when it is missing.
     ///
-    /// Errors: it is a link, belongs to anybody else, or others can write it.
+    /// Errors: it is a link, belongs to another user, or others can write it.
     pub fn open_of(path: &Path, owner: u32) -> Result<Option<Self>, StoreError> {
         let error = |attempted, cause| StoreError { attempted, path: path.to_owned(), cause };
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -260,7 +260,7 @@ mod tests {
         let open = tmp.path().join("open");
         std::fs::create_dir(&open).expect("made");
         std::fs::set_permissions(&open, PermissionsExt::from_mode(0o777)).expect("set");
-        assert!(refused(&open).ends_with("found mode 0777"), "{}", refused(&open));
+        assert!(refused(&open).ends_with("mode 0777"), "{}", refused(&open));
 
         let file = tmp.path().join("file");
         std::fs::write(&file, "x").expect("written");

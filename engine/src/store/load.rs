@@ -13,7 +13,7 @@ const NAME: &str = "load.json";
 const VERSION: u32 = 2;
 /// 100,000 CPUs.
 const LIMIT: usize = 2 << 20;
-/// Counters of so long ago tell the load of now; younger ones are too coarse at 100 ticks a
+/// Counters of this age give the present load; younger ones are too coarse at 100 ticks a
 /// second, older ones are about another time.
 const YOUNGEST_NS: u64 = 200_000_000;
 const OLDEST_NS: u64 = 60_000_000_000;
@@ -68,7 +68,7 @@ impl SavedLoad {
         dir.replace(NAME, &self.encode(clock), 0o644)
     }
 
-    /// Returns the newest reading that tells the load of `now`.
+    /// Returns the newest reading that gives the load at `now`.
     pub fn usable(&self, now: Instant) -> Option<&CpuTimes> {
         self.readings.iter().rev().find(|reading| {
             let age = now.since(reading.at());

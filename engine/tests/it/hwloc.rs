@@ -485,8 +485,8 @@ fn a_bad_helper_is_an_error_that_says_so() {
         (Helper::new("/nowhere/placer"), "cannot run /nowhere/placer to read with hwloc"),
         (shell("echo sorry >&2; exit 3"), "/bin/sh, reading with hwloc: exit status: 3: sorry"),
         (shell("kill -9 $$"), "/bin/sh, reading with hwloc: signal: 9 (SIGKILL)"),
-        (shell("echo '{}'"), "/bin/sh, reading with hwloc: its answer are no facts"),
-        (shell("true"), "/bin/sh, reading with hwloc: its answer are no facts"),
+        (shell("echo '{}'"), "/bin/sh, reading with hwloc: its answer cannot be parsed"),
+        (shell("true"), "/bin/sh, reading with hwloc: its answer cannot be parsed"),
         (
             shell("exec sleep 60").time_limit(limit),
             "/bin/sh, reading with hwloc: no answer within 300ms",

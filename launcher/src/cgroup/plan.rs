@@ -121,9 +121,9 @@ fn scope(
         return Err(LaunchError::seen(attempted(), Errno::ENOENT, seen).hint("try --cgroup own"));
     }
     let Some(bus) = tree.bus.clone() else {
-        let seen = "it is not known where the bus of this user's systemd is";
+        let seen = "the D-Bus address of this user's systemd is not known";
         return Err(LaunchError::seen(attempted(), Errno::ENOENT, seen)
-            .hint("DBUS_SESSION_BUS_ADDRESS or XDG_RUNTIME_DIR tells it"));
+            .hint("set DBUS_SESSION_BUS_ADDRESS or XDG_RUNTIME_DIR"));
     };
     let slice = guest.cgroup.parent.clone();
     if let Some(name) = slice.as_deref().filter(|name| !systemd::is_slice(name)) {
@@ -245,7 +245,12 @@ fn below_delegated(kernel: &dyn Kernel, tree: &Tree, mount: &Path) -> Result<Pla
         error(Errno::EBUSY, seen, SCOPE)
     } else {
         let seen = format!("{own} has no cpuset controller");
-        error(Errno::ENOENT, seen, "whoever delegated it can add that: Delegate=cpuset memory")
+        error(
+            Errno::ENOENT,
+            seen,
+            "delegate them: Delegate=cpuset memory in the unit that owns \
+            the group",
+        )
     })
 }
 

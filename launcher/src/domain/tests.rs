@@ -29,7 +29,7 @@ fn domain(kind: &str, lines: &str) -> String {
 fn what_is_wrong_elsewhere() {
     for (text, error) in [
         ("", "d.xml:1:1: expected an element, found none"),
-        ("hello", "d.xml:1:1: this is no XML: unknown token, found \"hello\""),
+        ("hello", "d.xml:1:1: not well-formed XML: unknown token, found \"hello\""),
         ("<network/>", "d.xml:1:1: <network>: expected <domain>"),
         ("<domain><name>d</name></domain>", "d.xml:1:1: <domain>: the attribute type is missing"),
         ("<domain type='lxc'/>", "d.xml:1:1: <domain>: expected <name>, found none"),
@@ -43,7 +43,7 @@ fn what_is_wrong_elsewhere() {
         ),
         (
             "<domain type='lxc'/><domain/>",
-            "d.xml:1:21: this is no XML: unknown token, found \"<domain/>\"",
+            "d.xml:1:21: not well-formed XML: unknown token, found \"<domain/>\"",
         ),
         (
             "<?xml version='1.0' encoding='latin1'?><domain/>",
@@ -57,7 +57,8 @@ fn what_is_wrong_elsewhere() {
         ("<memory>1</memory>", "<memory>: a second one, the first is in line 3"),
         (
             "<currentMemory unit='KBit'>1</currentMemory>",
-            "<currentMemory>: attribute unit: expected bytes, KiB, MiB, GiB, TiB, KB, MB, ...; found \"KBit\"",
+            "<currentMemory>: attribute unit: expected bytes, KiB, MiB, GiB, TiB, KB, MB, ...; \
+             found \"KBit\"",
         ),
         (
             "<memoryBacking><hugepages><page size='3'/></hugepages></memoryBacking>",
@@ -77,7 +78,8 @@ fn what_is_wrong_elsewhere() {
             "<iothread>: attribute id: expected at least 1, found 0",
         ),
         (
-            "<devices><hostdev type='pci'><source><address bus='0x100'/></source></hostdev></devices>",
+            "<devices><hostdev type='pci'><source><address \
+             bus='0x100'/></source></hostdev></devices>",
             "<address>: attribute bus: expected a number up to 0xff, found \"0x100\"",
         ),
     ] {
@@ -115,7 +117,7 @@ fn a_text_cannot_make_more_of_itself() {
     assert_eq!(error, "d.xml:1:1: more than 400 attributes in an element");
     let long = vec![b' '; MAX_BYTES + 1];
     let error = Domain::parse("d.xml", &long).unwrap_err().to_string();
-    assert_eq!(error, "d.xml: longer than 1048576 bytes: no definition of a guest is");
+    assert_eq!(error, "d.xml: longer than 1048576 bytes: the limit of a guest definition");
 }
 
 #[test]

@@ -207,7 +207,7 @@ fn explain(error: &Error, rest: &str) -> String {
         other => {
             let what = other.to_string();
             let what = what.rsplit_once(" at ").map_or(what.as_str(), |(what, _)| what);
-            format!("this is no XML: {what}, found {}", excerpt(rest.as_bytes()))
+            format!("not well-formed XML: {what}, found {}", excerpt(rest.as_bytes()))
         }
     }
 }

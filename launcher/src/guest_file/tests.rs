@@ -155,17 +155,20 @@ fn errors_say_where_what_and_what_to_do() {
         ),
         (
             "memory = \"500MB\"",
-            "g.toml:3:10: expected memory as in 500 (MiB), \"8G\": a whole number above 0 with K, M, G or T, found \"500MB\"; write \"500M\"",
+            "g.toml:3:10: expected memory as in 500 (MiB), \"8G\": a whole number above 0 with K, \
+             M, G or T, found \"500MB\"; write \"500M\"",
         ),
         (
             "memory = -1",
-            "g.toml:3:10: expected memory as in 500 (MiB), \"8G\": a whole number above 0 with K, M, G or T, found \"-1\"",
+            "g.toml:3:10: expected memory as in 500 (MiB), \"8G\": a whole number above 0 with K, \
+             M, G or T, found \"-1\"",
         ),
         (
             "mode = \"bind\"",
-            "g.toml:3:8: expected a memory mode: strict, preferred, preferred-many, interleave, weighted-interleave, none; found \"bind\"",
+            "g.toml:3:8: expected a memory mode: strict, preferred, preferred-many, interleave, \
+             weighted-interleave, none; found \"bind\"",
         ),
-        ("cpuset = \"0,^0\"", "g.toml:3:10: expected a list with something in it, found \"0,^0\""),
+        ("cpuset = \"0,^0\"", "g.toml:3:10: expected a list that is not empty, found \"0,^0\""),
         ("memory = 4", "g.toml: nothing to start: write one of command, [qemu] and [lxc]"),
         (
             "command = []",
@@ -175,7 +178,7 @@ fn errors_say_where_what_and_what_to_do() {
             "command = [\"a\"]\n[lxc]",
             "g.toml:4:1: a second program: keep one of command, [qemu] and [lxc]",
         ),
-        ("[qemu]", "g.toml: memory is missing: a machine is built with it; write memory = \"2G\""),
+        ("[qemu]", "g.toml: memory is missing: a virtual machine needs it; write memory = \"2G\""),
         ("cpus = 4", "g.toml:3:1: duplicate key"),
         (
             "command = [\"a\\u0000\"]",
@@ -202,7 +205,7 @@ fn errors_say_where_what_and_what_to_do() {
 fn a_file_that_is_too_long_or_nested_too_deep_is_refused() {
     let long = vec![b'#'; MAX_BYTES + 1];
     let error = parse("g.toml", &long).unwrap_err().to_string();
-    assert_eq!(error, "g.toml: longer than 262144 bytes: no definition of a guest is");
+    assert_eq!(error, "g.toml: longer than 262144 bytes: the limit of a guest definition");
     for deep in ["[", "{a=", "a."] {
         let text = format!("name = {}", deep.repeat(MAX_BYTES / 4));
         assert!(parse("g.toml", text.as_bytes()).is_err());
@@ -219,7 +222,8 @@ proptest! {
 
     #[test]
     fn near_files_are_answered(
-        lines in prop::collection::vec("(name|cpus|memory|mode|pages|qemu|lxc|x) ?= ?[\"0-9a-zGM.{}\\[\\]-]{0,9}", 0..9)
+        lines in prop::collection::vec("(name|cpus|memory|mode|pages|qemu|lxc|x) ?= \
+            ?[\"0-9a-zGM.{}\\[\\]-]{0,9}", 0..9)
     ) {
         let _ = parse("g.toml", lines.join("\n").as_bytes());
     }

@@ -22,7 +22,7 @@ pub(super) fn check(guest: &Guest, qemu: &Qemu) -> Result<(), LaunchError> {
     Err(LaunchError::seen(
         format!("start guest {} with {arg}", guest.name),
         Errno::EINVAL,
-        "QEMU would leave the process that is bound and waited for; leave it out",
+        "QEMU would leave the process that placer binds and waits for; remove it",
     ))
 }
 

@@ -268,7 +268,7 @@ impl Machine<'_> {
         let what = format!("start guest {name}: {what} (QEMU, process {pid})");
         let mut told = LaunchError::seen(what, error.errno(), error.to_string());
         if matches!(error, QmpError::Late(_)) {
-            told = told.hint("it hangs, or its host does; it was ended");
+            told = told.hint("QEMU or the host does not respond; QEMU was killed");
         }
         Fault { error: told, channel_works: error.leaves_channel(), quit: false }
     }
@@ -291,7 +291,7 @@ impl Machine<'_> {
             let what = format!("start guest {name}");
             let seen = format!("QEMU (process {pid}) {how} before its machine ran");
             let error = LaunchError::seen(what, Errno::ECONNRESET, seen);
-            return error.hint("its own words, if any, stand above");
+            return error.hint("its own messages, if any, are above");
         }
         if !fault.quit {
             // Here too it may clean up behind itself.

@@ -145,7 +145,7 @@ fn units(memory: Bytes, unit: u64) -> Result<u64, LaunchError> {
     Err(LaunchError::seen(
         format!("make {have} MiB of memory from huge pages of {page} MiB"),
         Errno::EINVAL,
-        format!("it is no multiple; {up} MiB is the next one"),
+        format!("not a multiple; the next one is {up} MiB"),
     ))
 }
 

@@ -102,24 +102,23 @@ impl GroupStep {
         let error = LaunchError::new(what, errno);
         match (self, errno) {
             (Self::Enter { .. }, Errno::EACCES | Errno::EPERM) => error.hint(
-                "the right to write cgroup.procs is missing, there or in the group around it and \
-                 the launcher",
+                "no permission to write cgroup.procs, in this group or in the common parent of it \
+                 and the launcher",
             ),
             (_, Errno::EACCES | Errno::EPERM) => error.hint(format!(
-                "the right to change {} is missing: have it delegated, or name another with \
+                "no permission to change {}: have it delegated, or name another with \
                  --cgroup-parent",
                 shown(dir.parent().unwrap_or(dir))
             )),
             (_, Errno::EROFS) => error.hint("control groups are mounted read-only here"),
             (Self::Make { .. }, Errno::EEXIST) => error.hint(
-                "a guest of this name, whose launcher was killed, runs there; started again, this \
-                 one gets another name",
+                "a guest of this name runs there, and its launcher was killed; start this one \
+                 again to get another name",
             ),
             (Self::Make { .. } | Self::Inner { .. }, Errno::EAGAIN) => error.hint(
-                "as many groups as cgroup.max.descendants or cgroup.max.depth of a group around \
-                 it allows are there",
+                "the limit cgroup.max.descendants or cgroup.max.depth of a parent group is reached",
             ),
-            (Self::Make { .. }, Errno::ENOENT) => error.hint("there is no group around it"),
+            (Self::Make { .. }, Errno::ENOENT) => error.hint("its parent group does not exist"),
             (Self::Enable { .. } | Self::Enter { .. } | Self::Leave { .. }, Errno::EBUSY) => error
                 .hint(
                     "a group cannot have both processes and groups with controllers: name an \
@@ -129,7 +128,7 @@ impl GroupStep {
                 error.hint("the group around it has no cpuset controller")
             }
             (Self::Enter { .. }, Errno::EOPNOTSUPP) => {
-                error.hint("a group around it is threaded, or was when it was made")
+                error.hint("a parent group is threaded, or was when this one was created")
             }
             _ => error,
         }

@@ -42,7 +42,7 @@ pub(super) enum BusError {
 impl fmt::Display for BusError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoBus(errno) => write!(f, "nobody answers there: {}", errno.desc()),
+            Self::NoBus(errno) => write!(f, "no process answers there: {}", errno.desc()),
             Self::Rejected(words) => write!(f, "the bus refuses this user: {words}"),
             Self::Closed => f.write_str("the bus closed the connection"),
             Self::Late(limit) => write!(f, "no answer within {} s", limit.as_secs_f32()),

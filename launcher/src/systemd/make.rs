@@ -43,7 +43,7 @@ fn start(step: &ScopeStep, pid: u32) -> Result<(), BusError> {
     match result.as_str() {
         "done" => Ok(()),
         other => {
-            let words = format!("that its job ended as {other:?}");
+            let words = format!("a job that ended as {other:?}");
             Err(BusError::Refused("job".to_owned(), words))
         }
     }
@@ -143,22 +143,24 @@ fn refused(step: &ScopeStep, error: &BusError) -> LaunchError {
     let BusError::Refused(name, words) = error else {
         return match error {
             BusError::NoBus(_) => told.hint("is D-Bus running? --cgroup none needs no systemd"),
-            BusError::Late(_) => told.hint("systemd hangs, or its host does"),
+            BusError::Late(_) => told.hint("systemd or the host does not respond"),
             _ => told,
         };
     };
     match name.as_str() {
         "org.freedesktop.systemd1.UnitExists" => told.hint(
-            "what a guest of this name left behind runs there: systemctl stop ends it; \
-                       started again, this one gets another name",
+            "processes of an earlier guest of this name run there: systemctl stop ends them; \
+             start this one again to get another name",
         ),
         "org.freedesktop.DBus.Error.PropertyReadOnly" if words.contains("Allowed") => {
             told.hint("AllowedCPUs and AllowedMemoryNodes need systemd 244")
         }
         "org.freedesktop.DBus.Error.ServiceUnknown" => told.hint("systemd is not on this bus"),
         "org.freedesktop.DBus.Error.AccessDenied"
-        | "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired" => told
-            .hint("root's scopes are root's to make; a user's own systemd is asked over its bus"),
+        | "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired" => told.hint(
+            "only root may create scopes of the system; a user's own systemd is reached \
+                over the user's bus",
+        ),
         _ => told,
     }
 }
@@ -171,7 +173,7 @@ fn dir_of(step: &ScopeStep, pid: u32) -> Result<PathBuf, LaunchError> {
     let name = Path::new(own).file_name().and_then(|name| name.to_str());
     if name != Some(step.unit.as_str()) {
         let attempted = format!("make the systemd scope {}", step.unit);
-        let seen = format!("systemd made it, and left the guest in /{own}");
+        let seen = format!("systemd created it and left the guest in /{own}");
         return Err(LaunchError::seen(attempted, Errno::ESRCH, seen));
     }
     Ok(step.mount.join(own))
@@ -211,7 +213,7 @@ fn look(step: &ScopeStep, dir: &Path, file: &str, wanted: &str) -> Result<(), La
         Err(Errno::ENOENT) => {
             let seen = "this systemd has no cpusets to give";
             Err(LaunchError::seen(attempted(), Errno::ENOENT, seen)
-                .hint("root may let a user's have them: Delegate=cpuset in user@.service"))
+                .hint("root can delegate them: Delegate=cpuset in user@.service"))
         }
         Err(errno) => Err(failed(step, &path.display().to_string(), errno)),
     }

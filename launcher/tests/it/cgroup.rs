@@ -256,7 +256,7 @@ fn systemd_that_cannot_be_asked_is_told() {
             None,
             "systemd does not run this host",
         ),
-        (fake.tree("/", true), None, "it is not known where the bus of this user's systemd is"),
+        (fake.tree("/", true), None, "the D-Bus address of this user's systemd is not known"),
         (Tree { bus, ..fake.tree("/", true) }, Some("/vms"), "its parent has to be a slice"),
     ] {
         let error = refused(&fake, &tree, CgroupMode::Systemd, parent).to_string();

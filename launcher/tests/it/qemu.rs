@@ -264,7 +264,7 @@ fn a_machine_that_qemu_refuses_says_so_and_is_gone() {
         error,
         format!(
             "cannot start guest web,1: QEMU (process {pid}) ended with status 1 before its machine \
-             ran (its own words, if any, stand above)"
+             ran (its own messages, if any, are above)"
         )
     );
     assert!(!is_there(pid));
@@ -305,7 +305,8 @@ fn fake(dir: &Path, talk: &str) -> PathBuf {
          say() {{ printf '%s\\n' \"$1\" >&$fd; }}\n\
          hear() {{ read -r -u $fd question; }}\n\
          hello() {{ say '{{\"QMP\": {{}}}}'; hear; say '{{\"return\": {{}}, \"id\": 1}}'; }}\n\
-         cpus() {{ hear; say '{{\"return\": [{{\"cpu-index\": 0, \"thread-id\": '$1'}}], \"id\": 2}}'; }}\n\
+         cpus() {{ hear; say '{{\"return\": [{{\"cpu-index\": 0, \"thread-id\": '$1'}}], \"id\": \
+             2}}'; }}\n\
          {talk}\n"
     );
     // Copied by another process: one that is forked here while this one had it open for writing would keep

@@ -77,7 +77,7 @@ fn policy(choice: &Choice) -> Result<Policy, Box<dyn Error>> {
         PolicyName::Numad | PolicyName::Numad2015 | PolicyName::Numad2025 => {
             let refused = [(choice.pages.is_some(), "--pages"), (choice.near.is_some(), "--near")];
             if let Some((_, flag)) = refused.iter().find(|(given, _)| *given) {
-                let why = "numad's rules know nothing of it";
+                let why = "numad's rules do not support it";
                 return Err(format!("{flag} needs --policy best: {why}").into());
             }
             // An answer on every host: numad's own end for want of a file serves nobody here.

@@ -55,7 +55,7 @@ fn process(pid: u32, peer: &Peer) -> Result<u32, String> {
     let standing = look.standing(pid).ok_or_else(|| format!("there is no process {pid}"))?;
     if !may_do_all(peer) && standing.uid != peer.uid {
         let (uid, owner) = (peer.uid, standing.uid);
-        return Err(format!("process {pid} is user {owner}'s, and user {uid} asks"));
+        return Err(format!("process {pid} belongs to user {owner}, and the caller is user {uid}"));
     }
     Ok(pid)
 }
@@ -101,7 +101,7 @@ pub(super) fn release(id: ClaimId, peer: &Peer, core: &Core) -> Result<Claim, St
     let (decision, _) = claims.begin(LOCK_TIMEOUT).map_err(|e| say(&e))?;
     let owner = decision.ledger().get(id).map(|claim| claim.principal);
     if !may_do_all(peer) && owner.is_some_and(|owner| owner != peer.principal) {
-        return Err(format!("claim {id} is not user {}'s", peer.uid));
+        return Err(format!("claim {id} does not belong to user {}", peer.uid));
     }
     let claim = decision.release(id).map_err(|e| say(&e))?;
     core.released(&claim, peer);

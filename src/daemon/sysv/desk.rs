@@ -135,7 +135,7 @@ impl Desk {
         if let Order::Nothing(why) = order {
             let fields: [(&str, &dyn std::fmt::Display); 3] =
                 [("pid", &client), ("option", &letter), ("why", &why)];
-            self.shared.tell(Level::Info, "an option of numad's does nothing here", &fields);
+            self.shared.tell(Level::Info, "this numad option has no effect", &fields);
             return;
         }
         let against = against(client, last_sender, user);
@@ -227,7 +227,7 @@ impl Desk {
         };
         let fields: [(&str, &dyn std::fmt::Display); 3] =
             [("pid", &client), ("what", &what), ("value", &set)];
-        self.shared.tell(Level::Notice, "told by a numad", &fields);
+        self.shared.tell(Level::Notice, "options received from a numad client", &fields);
     }
 }
 
@@ -244,7 +244,7 @@ fn against(client: i32, last_sender: i32, user: Option<u32>) -> Option<String> {
     }
     match user {
         Some(user) if user != 0 && user != geteuid().as_raw() => {
-            Some(format!("user {user} may ask, and change nothing"))
+            Some(format!("user {user} may query but not change settings"))
         }
         _ => None,
     }
@@ -300,7 +300,7 @@ mod tests {
         assert_eq!(against(7, 7, Some(0)), None);
         assert_eq!(against(7, 7, Some(own)), None);
         let other = own + 1000;
-        let why = format!("user {other} may ask, and change nothing");
+        let why = format!("user {other} may query but not change settings");
         assert_eq!(against(7, 7, Some(other)), Some(why));
         for last in [8, 0] {
             assert!(against(7, last, Some(0)).is_some(), "a forged sender");

@@ -204,7 +204,12 @@ impl Post {
             let sender = ipc::stat(id).map_or(0, |stat| stat.last_sender);
             let fields: [(&str, &dyn std::fmt::Display); 3] =
                 [("queue", &self.shared.key()), ("count", &self.foreign), ("last_sender", &sender)];
-            self.shared.tell(Level::Warning, "messages for nobody were taken out", &fields);
+            self.shared.tell(
+                Level::Warning,
+                "unclaimed messages were removed from numad's \
+                queue",
+                &fields,
+            );
             (self.told, self.foreign) = (Some(now), 0);
         }
     }
@@ -253,7 +258,7 @@ impl Post {
         self.retry = Instant::now() + RETRIED;
         self.shared.set_served(false);
         let fields: [(&str, &dyn std::fmt::Display); 1] = [("why", error)];
-        self.shared.tell(Level::Error, "clients of numad's are no longer answered", &fields);
+        self.shared.tell(Level::Error, "numad clients are no longer served", &fields);
     }
 }
 

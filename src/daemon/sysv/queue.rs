@@ -99,8 +99,8 @@ impl fmt::Display for NoQueue {
         };
         write!(
             f,
-            "numad's message queue belongs to {user}, who could answer in our place: remove it with: \
-             ipcrm -Q {key}"
+            "numad's message queue belongs to {user}: answers could be forged; remove it: ipcrm \
+             -Q {key}"
         )
     }
 }

@@ -261,9 +261,9 @@ impl fmt::Display for NoAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoQueue(key) => write!(f, "there is no message queue {key} to ask it on"),
-            Self::NotAllowed => write!(f, "its message queue is not this user's to use"),
+            Self::NotAllowed => write!(f, "this user may not use its message queue"),
             Self::Foreign(uid) => {
-                write!(f, "its message queue belongs to user {uid}, who could answer in its place")
+                write!(f, "its message queue belongs to user {uid}: answers could be forged")
             }
             Self::Full => write!(f, "its message queue is full"),
             Self::Silent => write!(f, "no answer came within {} s", PATIENCE.as_secs()),

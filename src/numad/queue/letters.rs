@@ -44,10 +44,10 @@ pub(crate) fn order(message: &Message) -> Option<Order> {
         }
         b'l' => Order::Set(Setting::LogLevel(first)),
         b'i' if second <= 0 => Order::End,
-        b'i' => Order::Nothing("there are no passes over processes to have an interval"),
-        b'H' => Order::Nothing("the kernel's search for huge pages is left alone"),
+        b'i' => Order::Nothing("placer makes no passes over processes"),
+        b'H' => Order::Nothing("placer does not set the kernel's scan for huge pages"),
         b'K' | b'm' | b'u' => Order::Nothing("no process is moved"),
-        b'p' | b'r' | b'S' | b'x' => Order::Nothing("no process is looked for, to be moved"),
+        b'p' | b'r' | b'S' | b'x' => Order::Nothing("placer moves no processes"),
         _ => return None,
     })
 }

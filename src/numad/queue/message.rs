@@ -115,8 +115,8 @@ impl fmt::Display for Malformed {
             Self::Long => write!(f, "it has more than {LONGEST} bytes, and no numad takes them"),
             Self::Unterminated => write!(f, "its text has no NUL byte at its end"),
             Self::Unprintable => write!(f, "its text is not printable"),
-            Self::Sender(pid) => write!(f, "it names {pid} as its sender, which is no pid"),
-            Self::Letter(code) => write!(f, "its command is {code}, which is no letter"),
+            Self::Sender(pid) => write!(f, "it names {pid} as its sender, which is not a pid"),
+            Self::Letter(code) => write!(f, "its command is {code}, which is not a letter"),
         }
     }
 }

@@ -70,7 +70,7 @@ pub(super) fn stray(canvas: &mut Canvas, view: &View, at: (f64, f64), width: f64
     if view.stray.is_empty() {
         return 0.0;
     }
-    let (title, said) = ("Devices", "whose node the firmware does not tell");
+    let (title, said) = ("Devices", "whose node the firmware does not report");
     canvas.text(Place::start(at.0, at.1 + 14.0, width), bold(14.0, "t"), title);
     let after = at.0 + measure::width(title, 14.0, true) + 10.0;
     canvas.text(Place::start(after, at.1 + 14.0, width - after + at.0), face(11.0, "m"), said);
@@ -188,7 +188,8 @@ pub(super) fn key(canvas: &mut Canvas, view: &View, at: (f64, f64), width: f64) 
             let area = Area { x, y, w: 16.0, h: 12.0 };
             if class == "hatch" {
                 canvas.raw(format_args!(
-                    "<rect fill=\"url(#hatch)\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"16\" height=\"12\"/>"
+                    "<rect fill=\"url(#hatch)\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"16\" \
+                     height=\"12\"/>"
                 ));
             } else {
                 canvas.rect(area, 2.0, class);

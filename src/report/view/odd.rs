@@ -92,12 +92,13 @@ fn strange(view: &View) -> Option<String> {
     });
     if let Some((from, to, far, own)) = nearer {
         return Some(format!(
-            "node {from} is nearer to node {to} ({far}) than to itself ({own}): the firmware's table is wrong"
+            "node {from} is nearer to node {to} ({far}) than to itself ({own}): the firmware's \
+             table is wrong"
         ));
     }
     let flat = pairs(view).all(|(a, _, there, back)| Some(there) == own(a) && there == back);
     (flat && table.nodes().len() > 1).then(|| {
-        "all nodes are as near to one another as to themselves: the firmware tells no distances"
+        "all nodes are as near to one another as to themselves: the firmware reports no distances"
             .to_owned()
     })
 }
@@ -246,7 +247,8 @@ fn balancing(view: &View) -> Option<String> {
         more => format!(" and of {more} more {}", noun(more, "guest", "guests")),
     };
     Some(format!(
-        "the kernel may move the memory of claim {}{more}, pinned and without a memory policy: bind it, \
+        "the kernel may move the memory of claim {}{more}, pinned and without a memory policy: \
+         bind it, \
          or sysctl kernel.numa_balancing=0",
         first.id
     ))
@@ -255,7 +257,8 @@ fn balancing(view: &View) -> Option<String> {
 fn reclaim(view: &View) -> Option<String> {
     let mode = view.kernel.zone_reclaim_mode.filter(|mode| *mode != 0)?;
     Some(format!(
-        "vm.zone_reclaim_mode is {mode}: a full node drops its file cache before it uses another's memory"
+        "vm.zone_reclaim_mode is {mode}: a full node drops its file cache before it uses \
+         another's memory"
     ))
 }
 

@@ -13,7 +13,7 @@ use crate::sample::{CpuTimes, Sample};
 
 /// numad reads a cpulist with one `read` of 4,096 bytes and keeps room for a final NUL byte.
 const LIST_READS: usize = 4095;
-/// Of the mask of CPU 0's siblings it looks at so many bytes, the high words.
+/// The number of bytes of CPU 0's sibling mask that it reads, the high words.
 const SIBLINGS_READS: usize = 1024;
 /// Distances are kept in a byte.
 const DISTANCE_BITS: u32 = 0xff;

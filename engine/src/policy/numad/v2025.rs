@@ -102,7 +102,7 @@ mod tests {
     use super::*;
     use crate::ids::NodeId;
 
-    /// A node of so much idle CPU and free memory.
+    /// A node with this idle CPU and free memory.
     fn node(id: u32, cpus_free: u64, mbs_free: u64) -> NodeFigures {
         NodeFigures { id: NodeId(id), cpus_total: 800, cpus_free, mbs_total: 4000, mbs_free }
     }

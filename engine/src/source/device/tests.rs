@@ -157,10 +157,11 @@ fn devices_that_are_on_no_one_node_say_why() {
         ("bond1", "device \"bond1\": the devices below it are on several nodes (eth0: 1, eth1: 3)"),
         ("tap0", "device \"tap0\": no hardware is below it"),
         ("ring0", "device \"ring0\": no hardware is below it"),
-        ("vda", "vda: the kernel does not tell the node of this device (numa_node is -1)"),
+        ("vda", "vda: the kernel does not know the node of this device (numa_node is -1)"),
         (
             "nosuch0",
-            "no device \"nosuch0\" on this host; devices: bond0 (node 3), bond1 (node not known), br0",
+            "no device \"nosuch0\" on this host; devices: bond0 (node 3), bond1 (node not known), \
+             br0",
         ),
         ("gpu9", ", gpu0 (node 3), gpu1 (node 0)"),
         ("81:01.0", " on this host; devices: "),

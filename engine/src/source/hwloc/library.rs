@@ -284,7 +284,7 @@ fn check_environment(root: &SysRoot) -> Result<(), HwlocError> {
 /// What the child of a [`Helper`](super::Helper) does: reads the machine its environment names and writes the
 /// facts as JSON.
 ///
-/// Errors: as [`Hwloc::load`]; [`HwlocError::Write`] when nobody listens. The child ends with an
+/// Errors: as [`Hwloc::load`]; [`HwlocError::Write`] when the parent has gone. The child ends with an
 /// exit code other than zero then, and says why on stderr.
 pub fn serve(mut out: impl Write) -> Result<(), HwlocError> {
     let root = match env::var_os("HWLOC_FSROOT") {

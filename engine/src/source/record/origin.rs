@@ -54,7 +54,7 @@ fn kernel(tree: &Tree) -> Option<String> {
     release.split(|&b| b == b' ').next().map(shown)
 }
 
-/// Returns the memory of all nodes, if each tells it.
+/// Returns the memory of all nodes, if each reports it.
 fn memory(tree: &Tree) -> Option<Bytes> {
     let nodes = tree.below(NODES).filter_map(|(path, entry)| {
         let (dir, name) = path[NODES.len() + 1..].split_once('/')?;

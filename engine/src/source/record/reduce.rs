@@ -146,7 +146,7 @@ pub(super) fn cgroup(text: &[u8]) -> Vec<u8> {
     })
 }
 
-/// Keeps what tells the model, of the first CPU.
+/// Keeps the lines that name the model, of the first CPU.
 pub(super) fn cpuinfo(text: &[u8]) -> Vec<u8> {
     const KEPT: [&[u8]; 21] = [
         b"processor",
@@ -178,7 +178,7 @@ pub(super) fn cpuinfo(text: &[u8]) -> Vec<u8> {
     })
 }
 
-/// Leaves out of `/proc/version` who built the kernel, and where: ` (user@host)`.
+/// Leaves out of `/proc/version` the user and host that built the kernel: ` (user@host)`.
 pub(super) fn version(text: &[u8]) -> Vec<u8> {
     let Some(open) = text.iter().position(|&b| b == b'(') else { return text.to_vec() };
     let Some(length) = text[open..].iter().position(|&b| b == b')') else { return text.to_vec() };

@@ -74,7 +74,7 @@ fn what_is_wrong_about_the_place_names_element_and_line() {
         ),
         (
             "<vcpu cpuset='0,^0'>4</vcpu>",
-            "<vcpu>: attribute cpuset: expected a list with something in it, found \"0,^0\"",
+            "<vcpu>: attribute cpuset: expected a list that is not empty, found \"0,^0\"",
         ),
         (
             "<vcpu cpusets='0'>4</vcpu>",
@@ -101,7 +101,8 @@ fn what_is_wrong_about_the_place_names_element_and_line() {
             "<memnode>: the attribute nodeset is missing",
         ),
         (
-            "<cpu><numa><cell memory='1'/></numa></cpu><numatune><memnode cellid='0' nodeset='0'/><memnode cellid='0' nodeset='0'/></numatune>",
+            "<cpu><numa><cell memory='1'/></numa></cpu><numatune><memnode cellid='0' \
+             nodeset='0'/><memnode cellid='0' nodeset='0'/></numatune>",
             "<memnode>: a second one for cell 0",
         ),
         (
@@ -110,19 +111,22 @@ fn what_is_wrong_about_the_place_names_element_and_line() {
         ),
         (
             "<numatune><memory mode='strict'/></numatune>",
-            "<memory>: nodeset for NUMA memory tuning must be set; write nodeset='NODES', or placement='auto' to have them advised",
+            "<memory>: nodeset for NUMA memory tuning must be set; write nodeset='NODES', or \
+             placement='auto' to have them advised",
         ),
         (
             "<vcpu placement='auto'>1</vcpu><numatune><memory placement='static'/></numatune>",
-            "<memory>: nodeset for NUMA memory tuning must be set; write nodeset='NODES', or placement='auto' to have them advised",
+            "<memory>: nodeset for NUMA memory tuning must be set; write nodeset='NODES', or \
+             placement='auto' to have them advised",
         ),
         (
             "<numatune><memory mode='bind' nodeset='0'/></numatune>",
-            "<memory>: attribute mode: expected strict, preferred, interleave or restrictive, found \"bind\"",
+            "<memory>: attribute mode: expected strict, preferred, interleave or restrictive, \
+             found \"bind\"",
         ),
         (
             "<numatune><memory nodeset='0,^0'/></numatune>",
-            "<memory>: attribute nodeset: expected a list with something in it, found \"0,^0\"",
+            "<memory>: attribute nodeset: expected a list that is not empty, found \"0,^0\"",
         ),
         (
             "<numatune><cpu required_cpu='4'/></numatune>",

@@ -173,8 +173,7 @@ fn huge_pages_come_from_a_backend_of_their_own_and_are_taken_at_once() {
     let error = Shape::of(&guest, Some(&advice), &host).unwrap_err().to_string();
     assert_eq!(
         error,
-        "cannot make 302 MiB of memory from huge pages of 1024 MiB: it is no multiple; 1024 MiB \
-         is the next one"
+        "cannot make 302 MiB of memory from huge pages of 1024 MiB: not a multiple; the next one is 1024 MiB"
     );
     // Without nodes to bind to as well.
     guest.mode = MemoryMode::None;
@@ -268,8 +267,8 @@ fn what_would_leave_the_bound_process_is_refused() {
     let error = check(&guest, qemu).unwrap_err().to_string();
     assert_eq!(
         error,
-        "cannot start guest web with --daemonize: QEMU would leave the process that is bound and \
-         waited for; leave it out"
+        "cannot start guest web with --daemonize: QEMU would leave the process that placer binds \
+         and waits for; remove it"
     );
 }
 

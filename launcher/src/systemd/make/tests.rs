@@ -87,8 +87,8 @@ fn what_a_bus_can_do_is_told_in_time() {
         (
             OK,
             |s| error(s, "org.freedesktop.systemd1.UnitExists", "Unit x already exists."),
-            "systemd says \"Unit x already exists.\" (what a guest of this name left behind runs \
-             there: systemctl stop ends it; started again, this one gets another name)",
+            "systemd says \"Unit x already exists.\" (processes of an earlier guest of this name \
+             run there: systemctl stop ends them; start this one again to get another name)",
         ),
         (
             OK,
@@ -110,8 +110,8 @@ fn what_a_bus_can_do_is_told_in_time() {
         (
             OK,
             |s| error(s, "org.freedesktop.DBus.Error.AccessDenied", "denied\n\u{1b}[2J"),
-            "systemd says \"denied\\n\\u{1b}[2J\" (root's scopes are root's to make; a user's own \
-             systemd is asked over its bus)",
+            "systemd says \"denied\\n\\u{1b}[2J\" (only root may create scopes of the system; a \
+             user's own systemd is reached over the user's bus)",
         ),
         (OK, |s| say(s, &message(3, &[(4, "a.b")], 3, Vec::new())), "a.b"),
         (
@@ -126,7 +126,7 @@ fn what_a_bus_can_do_is_told_in_time() {
             },
             "the bus closed the connection",
         ),
-        (OK, |_| {}, "no answer within 0.3 s (systemd hangs, or its host does)"),
+        (OK, |_| {}, "no answer within 0.3 s (systemd or the host does not respond)"),
         (
             OK,
             |s| say(s, b"HTTP/1.1 400 Bad Request\r\n\r\n"),
@@ -144,7 +144,7 @@ fn what_a_bus_can_do_is_told_in_time() {
         (
             OK,
             |s| while s.write_all(&message(4, &[(3, "Chatter")], 0, Vec::new())).is_ok() {},
-            "no answer within 0.3 s (systemd hangs, or its host does)",
+            "no answer within 0.3 s (systemd or the host does not respond)",
         ),
         (b"REJECTED EXTERNAL\r\n", |_| {}, "the bus refuses this user: \"REJECTED EXTERNAL\""),
     ];
@@ -161,7 +161,8 @@ fn a_bus_that_is_not_there_is_told() {
     let error = told(dir.path().join("none"));
     assert_eq!(error.errno(), Errno::ENOENT);
     assert!(error.to_string().ends_with(
-        "nobody answers there: No such file or directory (is D-Bus running? --cgroup none needs no \
+        "no process answers there: No such file or directory (is D-Bus running? --cgroup none \
+         needs no \
          systemd)"
     ));
     std::fs::write(dir.path().join("file"), "").unwrap();
@@ -177,7 +178,7 @@ fn a_scope_without_the_guest_in_it_is_no_success() {
     });
     let error = make(&step(bus.path()), std::process::id()).unwrap_err();
     assert!(error.to_string().starts_with(
-        "cannot make the systemd scope placer-g-7.scope: systemd made it, and left the guest in /"
+        "cannot make the systemd scope placer-g-7.scope: systemd created it and left the guest in /"
     ), "{error}");
     // What was asked for, as systemd reads it.
     let call = bus.heard().pop().unwrap();
@@ -215,8 +216,9 @@ fn a_scope_that_is_held_otherwise_is_no_success() {
         outcome(false),
         told(
             Errno::ENOENT,
-            "cannot hold the systemd scope placer-g-7.scope to cpuset.cpus 0-1,65: this systemd has \
-             no cpusets to give (root may let a user's have them: Delegate=cpuset in user@.service)"
+            "cannot hold the systemd scope placer-g-7.scope to cpuset.cpus 0-1,65: this systemd \
+             has \
+             no cpusets to give (root can delegate them: Delegate=cpuset in user@.service)"
         )
     );
     std::fs::create_dir(dir.path().join("cpuset.cpus.effective")).unwrap();
@@ -224,7 +226,8 @@ fn a_scope_that_is_held_otherwise_is_no_success() {
         outcome(false),
         told(
             Errno::EISDIR,
-            "cannot use the systemd scope placer-g-7.scope: DIR/cpuset.cpus.effective: Is a directory"
+            "cannot use the systemd scope placer-g-7.scope: DIR/cpuset.cpus.effective: Is a \
+             directory"
         )
     );
     std::fs::remove_dir(dir.path().join("cpuset.cpus.effective")).unwrap();

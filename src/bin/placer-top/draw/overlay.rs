@@ -10,7 +10,7 @@ use crate::plan::cells;
 
 const HELP: &[(&str, &str)] = &[
     (":  enter  0-9", "type a request: CPUs, or CPUs:memory as in 4:8G"),
-    ("arrows", "select a node; the others tell how far their memory is"),
+    ("arrows", "select a node; the others show how far their memory is"),
     ("s", "sort: by distance, node, load, memory left, claims"),
     ("/", "filter: nodes as in 0-3,8, or a part of a guest's name"),
     ("p", "packages instead of nodes, and back"),
@@ -19,7 +19,7 @@ const HELP: &[(&str, &str)] = &[
     ("space", "pause, and go on"),
     ("r", "record this machine as a directory that --root reads"),
     ("n", "notes: what is assumed, unknown or wrong"),
-    ("esc", "takes back selection, filter and request; x the request"),
+    ("esc", "clears selection, filter and request; x the request"),
     ("ctrl-l  ctrl-z", "draw anew; stop for a while"),
     ("q  ctrl-c", "quit"),
 ];

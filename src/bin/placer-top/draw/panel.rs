@@ -158,7 +158,7 @@ fn guests(model: &Model, area: Rect, pen: &mut Pen<'_>) {
     let (x, end) = (area.x + 1, area.right());
     if guests.is_empty() {
         let text = match all {
-            0 => "nobody was promised anything; placer launch and --hold claim",
+            0 => "no claims yet; placer launch and --hold make them",
             _ => "no guest matches the filter",
         };
         pen.put(x, area.y + 1, end, text, Paint::Dim);

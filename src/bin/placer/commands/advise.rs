@@ -33,7 +33,7 @@ pub(crate) fn run(
         return ask_numad(args);
     }
     if args.explain && args.choice.policy != PolicyName::Best {
-        let why = "numad's rules know nothing of it";
+        let why = "numad's rules do not support it";
         return Err(format!("--explain needs --policy best: {why}").into());
     }
     let root = plan::root(&args.host);

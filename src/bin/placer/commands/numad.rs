@@ -54,7 +54,7 @@ pub(crate) fn run(
             // As numad does; what placer's own daemon makes of it, it says in its log.
             (Some(daemon), _) => daemon.tell(&options).map_err(|error| {
                 let pid = daemon.pid();
-                format!("the daemon that runs as process {pid} was not told: {error}").into()
+                format!("the daemon that runs as process {pid} was not notified: {error}").into()
             }),
             // "numad -i 0" ends a daemon; there is none.
             (None, 0) => Ok(()),
@@ -78,10 +78,7 @@ fn usable(read: Result<Settings, SettingsError>) -> Settings {
         output::warn(&format!("ignored: {why}"));
     }
     read.unwrap_or_else(|error| {
-        output::warn(&format!(
-            "the built-in settings count: {}",
-            placer::error_chain::chain(&error)
-        ));
+        output::warn(&format!("using built-in defaults: {}", placer::error_chain::chain(&error)));
         Settings::default()
     })
 }

@@ -111,7 +111,7 @@ fn distances() {
     let text = "node 4 is nearer to node 0 (20) than to itself (25): the firmware's table is wrong";
     check(kind, text, |view| view.distances = table([10, 20, 20, 20, 10, 20, 20, 20, 25]));
     let text =
-        "all nodes are as near to one another as to themselves: the firmware tells no distances";
+        "all nodes are as near to one another as to themselves: the firmware reports no distances";
     check(kind, text, |view| view.distances = table([10; 9]));
 }
 
@@ -174,7 +174,8 @@ fn guests_and_promises() {
 
 #[test]
 fn the_kernels_settings() {
-    let text = "the kernel may move the memory of claim 0000000a, pinned and without a memory policy: \
+    let text = "the kernel may move the memory of claim 0000000a, pinned and without a memory \
+        policy: \
                 bind it, or sysctl kernel.numa_balancing=0";
     check("numa-balancing", text, |view| view.kernel.numa_balancing = Some(1));
     // Bound strictly the kernel passes it over; what is not seen is not said.
@@ -204,7 +205,8 @@ fn the_kernels_settings() {
         }),
         []
     );
-    let text = "vm.zone_reclaim_mode is 1: a full node drops its file cache before it uses another's memory";
+    let text = "vm.zone_reclaim_mode is 1: a full node drops its file cache before it uses \
+        another's memory";
     check("zone-reclaim", text, |view| view.kernel.zone_reclaim_mode = Some(1));
     check("swap", "512.0 MiB are swapped out: guests may wait for the disk", |view| {
         view.kernel.swap_free = Some(Bytes::new(GIB / 2));
@@ -216,12 +218,14 @@ fn the_kernels_settings() {
 fn memory_that_nodes_report_wrongly() {
     let text = "node 1 reports 9.0 GiB free of 8.0 GiB: never more than all of it is promised";
     check("free-above-total", text, |view| view.nodes[1].memory.unused = Some(Bytes::new(9 * GIB)));
-    let text = "the nodes report 12.0 GiB of the host's 24.0 GiB (memory that is not initialised yet, \
+    let text = "the nodes report 12.0 GiB of the host's 24.0 GiB (memory that is not initialised \
+        yet, \
                 or offline): what no node reports is not promised";
     check("unreported-memory", text, |view| view.reported = Some(Bytes::new(12 * GIB)));
     assert_eq!(odd(|view| view.reported = None), []);
     assert_eq!(odd(|view| view.kernel.memory_total = None), []);
-    let text = "100 huge pages of 2.0 MiB are reserved by programs that have not touched them: 50 of the \
+    let text = "100 huge pages of 2.0 MiB are reserved by programs that have not touched them: 50 \
+        of the \
                 free ones are left";
     check("reserved-huge-pages", text, |view| {
         view.reserved_huge = vec![(Bytes::new(2 << 20), 100, 50)];
