@@ -46,7 +46,7 @@ fn calls(daemon: &Daemon, prefix: &[&str], uid: u32, calls: &[Value]) -> Vec<Val
     replies
 }
 
-fn claim(parameters: Value) -> Value {
+fn claim(parameters: &Value) -> Value {
     json!({"method": CLAIM, "parameters": parameters})
 }
 
@@ -71,7 +71,7 @@ fn a_users_claim_makes_no_strict_request_and_no_launch_of_the_hosts_fail() {
     let daemon = Daemon::start(None, limits);
     let free = free_mib(&daemon);
     let all = json!({"request": request(1, free * 3 / 4), "hold_ms": 3_600_000});
-    let taken = calls(&daemon, &[], STRANGER, &[claim(all)]);
+    let taken = calls(&daemon, &[], STRANGER, &[claim(&all)]);
     assert!(taken[0]["parameters"]["claim"].is_string(), "{taken:?}");
     let half = format!("1:{}M", free / 2);
     let strict = |client: &mut Command| run(client.args(["advise", "--strict", &half]));
@@ -103,7 +103,7 @@ fn a_request_that_is_repeated_makes_one_claim_and_no_other_user_finds_it() {
     let hold = json!({"request": request(1, 1), "hold_ms": 60_000, "nonce": nonce});
     let first = daemon.call(CLAIM, hold.clone())["parameters"]["claim"].clone();
     let again = daemon.call(CLAIM, hold.clone())["parameters"]["claim"].clone();
-    let others = calls(&daemon, &[], STRANGER, &[claim(hold.clone()), claim(hold)]);
+    let others = calls(&daemon, &[], STRANGER, &[claim(&hold), claim(&hold)]);
     let theirs = &others[1]["parameters"]["claim"];
     let ids: Vec<Value> = listed(&daemon).iter().map(|claim| claim["id"].clone()).collect();
     assert_eq!(ids, [again, theirs.clone()], "{first} was replaced");
@@ -117,7 +117,7 @@ fn a_request_that_is_repeated_makes_one_claim_and_no_other_user_finds_it() {
 fn a_client_that_goes_before_its_answer_leaves_no_claim() {
     let daemon = Daemon::start(None, "");
     let hold = json!({"request": request(0, 1), "hold_ms": 600_000});
-    let call = format!("{}\0", claim(hold));
+    let call = format!("{}\0", claim(&hold));
     for _ in 0..60 {
         if let Some(mut stream) = daemon.connect() {
             let _ = stream.write_all(call.as_bytes());
@@ -193,7 +193,7 @@ fn root_of_a_container_is_not_the_hosts_root() {
     let longer = json!({"request": request(1, 1), "hold_ms": 61_000});
     let release = json!({"method": "org.placer.Daemon.Release", "parameters": {"claim": hosts}});
     let contained = ["unshare", "--pid", "--fork", "--kill-child"];
-    let made = [claim(hold), claim(longer), release];
+    let made = [claim(&hold), claim(&longer), release];
     let replies = calls(&daemon, &contained, 0, &made);
     assert!(replies[0]["parameters"]["claim"].is_string(), "{replies:?}");
     assert_eq!(replies[1]["error"], "org.placer.Daemon.NotClaimed", "limits of users hold");

@@ -71,9 +71,9 @@ pub(super) fn identity(who: &ClaimOwner) -> Option<ProcessId> {
 /// Returns the peer with the name that it gives its claim.
 ///
 /// Errors: that is no such name.
-pub(super) fn named(peer: Peer, nonce: Option<&str>) -> Result<Peer, String> {
-    let nonce = nonce.map(str::parse).transpose()?;
-    Ok(Peer { nonce, ..peer })
+pub(super) fn named(mut peer: Peer, nonce: Option<&str>) -> Result<Peer, String> {
+    peer.nonce = nonce.map(str::parse).transpose()?;
+    Ok(peer)
 }
 
 /// Returns the peer with its parent as the one who asks, where it says so and it is true: placer's

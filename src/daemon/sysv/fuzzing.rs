@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, bounded};
+use placer_engine::claims::Principal;
 use placer_engine::policy::numad::Version;
 use placer_engine::{NodeId, NodeSet};
 
@@ -58,7 +59,14 @@ impl Queue {
 
     fn answer(&self, job: &Job) -> Vec<u8> {
         let core = &self.shared.core;
-        let peer = Peer { uid: 0, pid: None, caller: 0, way: Way::Queue };
+        let peer = Peer {
+            uid: 0,
+            principal: Principal::Host,
+            pid: None,
+            caller: 0,
+            nonce: None,
+            way: Way::Queue,
+        };
         let settings = core.settings();
         let (told, _) = core.numad_with(&job.options, job.advice, &settings, &peer, &|| false);
         self.shared.waiting(|waiting| waiting.remove(&job.client));

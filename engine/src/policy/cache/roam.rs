@@ -96,8 +96,8 @@ pub(crate) fn one_cache_for_sure(offers: &[Offer], rules: &Rules) -> Option<(usi
     if !within(high, low) {
         return None;
     }
-    let (mut sure, mut likely): (Option<(i64, usize, u64)>, Option<(i64, usize, u64)>) =
-        (None, None);
+    let mut sure: Option<(i64, usize, u64)> = None;
+    let mut likely = sure;
     for (at, offer) in offers.iter().enumerate().filter(|(_, offer)| holds(offer)) {
         let cost = ppm(contention(cpus, offer.idle, offer.capacity));
         let found = (idle_key(offer.idle, rules.pack), at, cost);

@@ -145,15 +145,15 @@ fn past(model: &Model, item: &Item, most: usize) -> Option<(Vec<Reading>, f64)> 
 fn draw_past((readings, seconds): &(Vec<Reading>, f64), area: Rect, pen: &mut Pen<'_>) -> u16 {
     let room = area.width.saturating_sub(4 + FIGURES);
     let levels = pen.look.glyphs.levels;
-    let lines: [(&str, fn(&Reading) -> f64); 2] =
-        [("cpu", |reading| reading.busy), ("mem", |reading| reading.used)];
-    for (y, (name, part)) in (area.y..).zip(lines) {
+    for (y, name) in (area.y..).zip(["cpu", "mem"]) {
         pen.put(area.x, y, area.right(), &format!("{name:<4}"), Paint::Dim);
         let start = area.x + 4 + room.saturating_sub(cells(readings.len()));
         for (x, reading) in (start..).zip(readings) {
-            let level = levels[step(part(reading))];
-            let paint = if name == "mem" { Paint::Used } else { by_load(part(reading)) };
-            pen.put(x, y, area.right(), level, paint);
+            let (part, paint) = match name {
+                "mem" => (reading.used, Paint::Used),
+                _ => (reading.busy, by_load(reading.busy)),
+            };
+            pen.put(x, y, area.right(), levels[step(part)], paint);
         }
     }
     let text = format!("last {seconds:.0} s");
