@@ -36,7 +36,7 @@ pub use launch::Launch;
 use lazily::Lazily;
 pub use lazily::without_empty;
 pub use record::Record;
-pub use replay::{ClaimsName, Replay, RuleName, ShapeName};
+pub use replay::{ClaimsName, PinName, Replay, RuleName, ShapeName};
 pub use schema::{Form, Schema};
 pub use show::Show;
 pub use status::Status;

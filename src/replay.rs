@@ -26,6 +26,11 @@
 //! *Memory* goes where it was promised. What finds no room there goes to the nearest node with room,
 //! the guest's own first (spilled), and past the last one it is swapped out.
 //!
+//! *Pinned guests*, where they are wanted: each vCPU owns a CPU until the guest departs, and threads run
+//! nowhere else. Who owns what is known to every rule; a guest for which not enough CPUs are left is
+//! refused. Each rule has its own way to choose CPUs inside the nodes, by last-level caches or without them.
+//! Crowding and slowdown stay those of whole nodes: what a guest across caches loses is not in them.
+//!
 //! *Slowdown* is policy `best`'s function, crowding x (1 - mu + mu x distance / 10), of the crowding
 //! and the distance a guest really had, averaged over the work of its life: an idle guest is not
 //! slowed. What swapping costs is not in it; how much was swapped is told beside.
@@ -40,6 +45,7 @@ mod generate;
 mod guest;
 mod machine;
 mod made;
+mod owned;
 pub mod report;
 mod roam;
 mod rules;
@@ -54,6 +60,7 @@ pub use generate::{Plan, generate};
 pub use guest::{Habits, Stream, seconds};
 pub use machine::Machine;
 pub use made::{Made, Shape};
-pub use rules::{Rule, Tuning};
+pub use owned::Pins;
+pub use rules::{CpuRule, Rule, Tuning};
 pub use run::{Course, Watch, replay};
 pub use tally::{Outcome, Spread};

@@ -35,6 +35,10 @@ also what earlier guests have reserved and not used yet.
   most-free  the node with most free memory (Nova since release 26)
   narrowest  fewest nodes, then lowest (Kubernetes, Nova before 26)
   xen        fewest nodes, then fewest vCPUs, then most free memory
+With --pin cores each vCPU owns a CPU. Then best and pack choose CPUs by
+last-level caches, the rules above by idle cores, and there are two more:
+  kubelet      nodes as narrowest; whole free caches first, the lowest ones
+  lowest-idle  nodes as first-fit; the lowest idle CPUs
 
 A guest does not touch its memory or run for a while after its start. Its
 slowdown is that of policy best (CPU contention times distance), averaged over
@@ -57,6 +61,11 @@ pub struct Replay {
     /// Distances between the nodes of --host.
     #[arg(long, env = "PLACER_SHAPE", hide_env = true, default_value = "ring")]
     pub shape: ShapeName,
+    /// Last-level caches of each node of --host.
+    #[arg(long, value_name = "N", env = "PLACER_CACHES", hide_env = true, requires = "host")]
+    #[arg(default_value = "1", value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(hide_short_help = true)]
+    pub caches: u32,
     /// Number of generated guests.
     #[arg(long, value_name = "N", env = "PLACER_GUESTS", hide_env = true)]
     #[arg(default_value = "20000", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
@@ -97,6 +106,10 @@ pub struct Replay {
     #[arg(long, value_name = "LIST", env = "PLACER_RULES", hide_env = true)]
     #[arg(value_delimiter = ',')]
     pub rules: Vec<RuleName>,
+    /// Let threads roam over nodes, or give each vCPU a CPU of its own.
+    #[arg(long, env = "PLACER_PIN", hide_env = true, default_value = "nodes")]
+    #[arg(hide_short_help = true)]
+    pub pin: PinName,
     /// Run rules with claims, without, or both.
     #[arg(long, env = "PLACER_CLAIMS", hide_env = true, default_value = "both")]
     pub claims: ClaimsName,
@@ -162,6 +175,18 @@ pub enum RuleName {
     Narrowest,
     /// Fewest nodes, then fewest vCPUs, then most free memory.
     Xen,
+    /// With --pin cores: fewest nodes, then the lowest free caches.
+    Kubelet,
+    /// With --pin cores: the lowest node, then its lowest idle CPUs.
+    LowestIdle,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PinName {
+    /// Threads roam over the nodes of their guest.
+    Nodes,
+    /// Each vCPU owns a CPU.
+    Cores,
 }
 
 /// The size of a host made up.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use placer_engine::policy::best::{DistanceMatrix, HostError, Rules};
-use placer_engine::{Bytes, CpuId, Host, NodeId, Snapshot};
+use placer_engine::{Bytes, CpuId, CpuSet, Host, NodeId, Snapshot};
 
 /// Ticks between the two readings of the CPU counters that rules see: 2 s, as numad waits.
 pub(super) const WINDOW: u64 = 200;
@@ -34,6 +34,8 @@ pub struct Node {
     pub order: Vec<CpuId>,
     /// CPUs that the kernel keeps threads away from: idle, and only numad counts them.
     pub isolated: Vec<CpuId>,
+    /// CPUs that threads may roam over, by last-level cache and core; one cache where none is known.
+    pub caches: Vec<Vec<Vec<u32>>>,
     /// Cores.
     pub cores: f64,
     /// In CPUs weighted for hardware threads.
@@ -91,6 +93,7 @@ impl Machine {
                 id: state.id,
                 cpus,
                 order: cores_first(built, &roaming.iter().collect::<Vec<_>>()),
+                caches: caches(built, &roaming),
                 isolated: built.cpus.iter().filter(|&cpu| isolated.contains(cpu)).collect(),
                 cores: if further < 1.0 {
                     ((cap - threads * further) / (1.0 - further)).max(0.0)
@@ -155,6 +158,26 @@ fn cores_first(built: &placer_engine::Node, cpus: &[CpuId]) -> Vec<CpuId> {
     let mut order: Vec<(usize, CpuId)> = cpus.iter().map(|&cpu| (rank(cpu), cpu)).collect();
     order.sort_unstable();
     order.into_iter().map(|(_, cpu)| cpu).collect()
+}
+
+/// The CPUs that threads may roam over, by cache and core.
+fn caches(built: &placer_engine::Node, roaming: &CpuSet) -> Vec<Vec<Vec<u32>>> {
+    let of_cache = |cpus: &CpuSet| {
+        let cpus = cpus.intersection(roaming);
+        let mut single = cpus.clone();
+        let mut cores: Vec<Vec<u32>> = Vec::new();
+        for core in built.cores.iter().map(|core| core.intersection(&cpus)) {
+            if !core.is_empty() {
+                single = single.difference(&core);
+                cores.push(core.iter().map(|cpu| cpu.0).collect());
+            }
+        }
+        cores.extend(single.iter().map(|cpu| vec![cpu.0]));
+        cores.sort_unstable();
+        cores
+    };
+    let caches = built.caches.iter().map(|cache| of_cache(&cache.cpus));
+    caches.filter(|cores| !cores.is_empty()).collect()
 }
 
 /// Returns an amount of CPUs in millionths.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use placer_engine::parse::meminfo::NodeMeminfo;
 use placer_engine::{
-    Bytes, CpuTimes, Host, HostFiles, Instant, NodeFiles, NodeId, NodeMemory, Sample, Snapshot,
-    SourceError, TextFile,
+    Bytes, CacheFiles, CoreFiles, CpuId, CpuTimes, Host, HostFiles, Instant, NodeFiles, NodeId,
+    NodeMemory, Sample, Snapshot, SourceError, TextFile,
 };
 
 /// How the nodes of a host are joined.
@@ -27,6 +27,8 @@ pub enum Shape {
 pub struct Made {
     pub nodes: u32,
     pub cpus: u32,
+    /// Last-level caches of each node, which share its CPUs evenly: 1, no cache is known.
+    pub caches: u32,
     pub memory: Bytes,
 }
 
@@ -53,8 +55,12 @@ impl Made {
             }
         });
         let mask = Some(file("1\n".to_owned()));
-        let files =
-            HostFiles { nodes: nodes.collect(), cpu0_siblings: mask, ..HostFiles::default() };
+        let files = HostFiles {
+            nodes: nodes.collect(),
+            cpu0_siblings: mask,
+            cores: (self.caches > 1).then(|| self.cores()),
+            ..HostFiles::default()
+        };
         let host = Arc::new(Host::from_files(&files)?.value);
         let cpus = || host.topology.nodes().iter().flat_map(|node| node.cpus.iter());
         let times = |cs, ticks| {
@@ -67,6 +73,21 @@ impl Made {
             .collect();
         let now = Sample { cpu: times(200, 200), memory, whole: None };
         Ok(Snapshot::new(Arc::clone(&host), Some(times(0, 0)), now))
+    }
+}
+
+impl Made {
+    /// Cores of one thread, and the caches that they share.
+    fn cores(self) -> CoreFiles {
+        let each = (self.cpus / self.caches).max(1);
+        let firsts = (0..self.nodes * self.cpus).step_by(each as usize);
+        let cache = |first: u32| CacheFiles {
+            cpu: CpuId(first),
+            level: 3,
+            size: None,
+            cpus: (first..first + each).map(CpuId).collect(),
+        };
+        CoreFiles { complete: true, caches: firsts.map(cache).collect(), ..CoreFiles::default() }
     }
 }
 
@@ -93,7 +114,7 @@ mod tests {
 
     #[test]
     fn shapes_have_their_distances() {
-        let host = Made { nodes: 6, cpus: 2, memory: Bytes::new(1 << 30) };
+        let host = Made { nodes: 6, cpus: 2, caches: 1, memory: Bytes::new(1 << 30) };
         for (shape, row) in [
             (Shape::Flat, [10, 21, 21, 21, 21, 21]),
             (Shape::Pairs, [10, 12, 22, 22, 22, 22]),

@@ -11,11 +11,18 @@
 //! | `narrowest` | Kubernetes, Nova before 26 | the fewest nodes, of these the lowest |
 //! | `xen` | Xen since 4.3 | the fewest nodes, of these the fewest vCPUs, then most free memory |
 //!
+//! | `kubelet` | Kubernetes' static CPU policy with caches | those of `narrowest` |
+//! | `lowest-idle` | LXD, scripts | those of `first-fit` |
+//!
+//! The last two choose single CPUs ([`CpuRule`]) and are for guests that own their CPUs; `best` and `pack`
+//! then choose by caches, the others as placer did before it knew caches.
+//!
 //! A set *holds* a guest when its nodes have the memory free, by what is seen, and as many CPUs as
 //! are asked for, however busy: vCPUs may be promised over and over, as Nova and Xen do it and as
 //! placer's own policies do. (Kubernetes gives whole CPUs away and would refuse there.)
 
 mod best;
+mod cpus;
 mod numad;
 mod simple;
 #[cfg(test)]
@@ -27,6 +34,7 @@ use placer_engine::policy::best::Prefer;
 use placer_engine::policy::numad::Version;
 
 use super::machine::Machine;
+pub use cpus::CpuRule;
 
 /// Which rule chooses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,9 +59,13 @@ pub enum Rule {
     /// fewest vCPUs may run, then the one with most free memory, then the first. So libxl places a
     /// domain, which gives up above 16 nodes; here the search ends after 200,000 sets.
     Xen,
+    /// The nodes of [`Narrowest`](Self::Narrowest), and there the lowest free caches.
+    Kubelet,
+    /// The nodes of [`FirstFit`](Self::FirstFit), and there the lowest idle CPUs.
+    LowestIdle,
 }
 
-/// All of them, in the order in which they are shown.
+/// Those that choose nodes, in the order in which they are shown.
 const ALL: [Rule; 8] = [
     Rule::Best,
     Rule::Pack,
@@ -66,9 +78,24 @@ const ALL: [Rule; 8] = [
 ];
 
 impl Rule {
-    /// Returns all of them, in the order in which they are shown.
+    /// Returns those that choose nodes, in the order in which they are shown.
     pub fn all() -> [Self; 8] {
         ALL
+    }
+
+    /// Returns those that choose single CPUs, for guests that own them.
+    pub fn of_cpus() -> [Self; 2] {
+        [Self::Kubelet, Self::LowestIdle]
+    }
+
+    /// Returns how it chooses CPUs inside the nodes, for guests that own them.
+    pub(super) fn cpus(self) -> CpuRule {
+        match self {
+            Self::Best | Self::Pack => CpuRule::Caches,
+            Self::Kubelet => CpuRule::Kubelet,
+            Self::LowestIdle => CpuRule::LowestIdle,
+            _ => CpuRule::Node,
+        }
     }
 
     /// Says whether it searches among sets of nodes by policy `best`.
@@ -77,7 +104,7 @@ impl Rule {
     }
 
     /// Returns the name it is asked for by.
-    pub(crate) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Best => "best",
             Self::Pack => "pack",
@@ -87,6 +114,8 @@ impl Rule {
             Self::MostFree => "most-free",
             Self::Narrowest => "narrowest",
             Self::Xen => "xen",
+            Self::Kubelet => "kubelet",
+            Self::LowestIdle => "lowest-idle",
         }
     }
 }
@@ -119,6 +148,10 @@ pub(super) struct Seen {
     pub(super) claimed_cpus: u64,
     /// Hundredths of vCPUs of all guests that may run here.
     pub(super) vcpus: u64,
+    /// CPUs that guests may have: those without an owner, where guests own theirs.
+    pub(super) cpus: u32,
+    /// The capacity of these, weighted for hardware threads.
+    pub(super) cap: f64,
 }
 
 impl Seen {
@@ -177,7 +210,7 @@ impl Chooser {
         self.named.clear();
         self.parts.clear();
         let free: u64 = view.nodes.iter().map(Seen::left).sum();
-        let cpus = u64::from(view.machine.cpus()) * 100;
+        let cpus = view.nodes.iter().map(|node| u64::from(node.cpus) * 100).sum::<u64>();
         if free < u64::from(want.mib) || cpus < u64::from(want.cpus) {
             return false;
         }
@@ -185,9 +218,9 @@ impl Chooser {
         match rule {
             Rule::Best | Rule::Pack => return best.solve(view, want, named, parts),
             Rule::Numad(version) => numad::choose(*version, view, want, named),
-            Rule::FirstFit => simple::first_fit(view, want, named),
+            Rule::FirstFit | Rule::LowestIdle => simple::first_fit(view, want, named),
             Rule::MostFree => simple::most_free(view, want, named),
-            Rule::Narrowest => simple::narrowest(view, want, named),
+            Rule::Narrowest | Rule::Kubelet => simple::narrowest(view, want, named),
             Rule::Xen => simple::xen(view, want, named),
         }
         best.split(view, want, named, parts)

@@ -5,6 +5,7 @@ use std::collections::BinaryHeap;
 
 use super::guest::{Habits, Stream};
 use super::machine::Machine;
+use super::owned::{Owned, Pins};
 use super::rules::{Chooser, Rule, Tuning, View, Want};
 use super::state::{Live, State};
 use super::tally::{Outcome, Times};
@@ -14,6 +15,8 @@ use super::tally::{Outcome, Times};
 pub struct Course {
     pub rule: Rule,
     pub claims: bool,
+    /// Whether guests own their CPUs.
+    pub pinned: bool,
     pub tuning: Tuning,
     pub habits: Habits,
 }
@@ -46,6 +49,8 @@ struct Event {
 struct Place {
     guest: u32,
     named: Vec<usize>,
+    /// The CPUs it owns.
+    cpus: Vec<u32>,
     live: Live,
 }
 
@@ -65,6 +70,7 @@ pub fn replay(machine: &Machine, stream: &Stream, course: &Course, watch: &impl 
             unsaid = 0;
         }
     }
+    run.look();
     run.until(u64::MAX);
     watch.passed(unsaid);
     run.end()
@@ -76,6 +82,8 @@ pub(super) struct Run<'a> {
     machine: &'a Machine,
     pub(super) state: State<'a>,
     chooser: Chooser,
+    owned: Option<Owned<'a>>,
+    pins: Pins,
     seen: Vec<super::rules::Seen>,
     events: BinaryHeap<Reverse<Event>>,
     places: Vec<Option<Place>>,
@@ -97,6 +105,8 @@ impl<'a> Run<'a> {
             machine,
             state: State::new(machine, course.claims, course.tuning.memory_bound),
             chooser: Chooser::new(course.rule, course.tuning, machine),
+            owned: course.pinned.then(|| Owned::new(machine)),
+            pins: Pins::default(),
             seen: Vec::new(),
             events: BinaryHeap::new(),
             places: Vec::new(),
@@ -129,14 +139,29 @@ impl<'a> Run<'a> {
         self.heat.0 += heat;
         self.heat.1 += load;
         self.state.show(&mut self.seen);
+        if let Some(owned) = &self.owned {
+            owned.show(&mut self.seen);
+        }
         let view = View { machine: self.machine, nodes: &self.seen };
-        let want = Want { cpus: guest.cpus, mib: guest.mib };
+        // A CPU is owned as a whole.
+        let vcpus = guest.cpus.div_ceil(100);
+        let cpus = if self.owned.is_some() { vcpus.saturating_mul(100) } else { guest.cpus };
+        let want = Want { cpus, mib: guest.mib };
         let start = watch.now();
         let placed = self.chooser.choose(view, want);
+        let cpus = match (&mut self.owned, placed) {
+            (Some(owned), true) => {
+                owned.take(self.course.rule.cpus(), &self.chooser.parts, vcpus as usize)
+            }
+            (_, placed) => placed.then(Vec::new),
+        };
         self.times.add(watch.now().saturating_sub(start));
-        if !placed {
+        let Some(cpus) = cpus else {
             self.outcome.refused += 1;
             return;
+        };
+        if let Some(owned) = &self.owned {
+            owned.count(&cpus, &mut self.pins);
         }
         let named = self.chooser.named.clone();
         self.single += u64::from(named.len() == 1);
@@ -144,7 +169,7 @@ impl<'a> Run<'a> {
         self.outcome.promised += u64::from(guest.mib);
         self.outcome.beyond += beyond;
         self.outcome.beyond_guests += u64::from(beyond > 0);
-        let place = Some(Place { guest: number, named, live });
+        let place = Some(Place { guest: number, named, cpus, live });
         let slot = match self.vacant.pop() {
             Some(slot) => {
                 self.places[slot as usize] = place;
@@ -163,6 +188,14 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Looks at what the last guest has left.
+    fn look(&mut self) {
+        if let Some(owned) = &self.owned {
+            owned.count_whole(&mut self.pins);
+            self.outcome.pins = Some(self.pins);
+        }
+    }
+
     fn happen(&mut self, event: Event) {
         let Event { at: now, kind, guest: number, slot } = event;
         let guest = self.stream.guests()[number as usize];
@@ -176,6 +209,9 @@ impl<'a> Run<'a> {
                 #[expect(clippy::cast_possible_truncation, reason = "seven digits are enough")]
                 self.slow.extend(slow.map(|slow| slow as f32));
                 self.outcome.departed += 1;
+                if let Some(owned) = &mut self.owned {
+                    owned.give_back(&place.cpus);
+                }
                 self.places[slot as usize] = None;
                 self.vacant.push(slot);
                 return;

@@ -105,10 +105,11 @@ impl<'a> State<'a> {
             Seen {
                 free: built.there.saturating_sub(node.touched),
                 claimed: node.claimed,
-                // Rounded up, as what is not known to be idle is not promised.
-                busy: busy.div_ceil(CPU.unsigned_abs() / WINDOW),
+                busy: ticks(busy),
                 claimed_cpus: node.claimed_cpus,
                 vcpus: node.vcpus,
+                cpus: built.cpus,
+                cap: built.cap,
             }
         }));
     }
@@ -411,6 +412,16 @@ impl<'a> State<'a> {
         });
         strange.next().map(|(built, node)| format!("node {}: {node:?}", built.id))
     }
+}
+
+/// Busy ticks of a window, from millionths of CPUs.
+pub(super) fn busy_ticks(millionths: i64) -> u64 {
+    ticks(u64::try_from(millionths).unwrap_or_default())
+}
+
+/// Rounded up, as what is not known to be idle is not promised.
+fn ticks(busy: u64) -> u64 {
+    busy.div_ceil(CPU.unsigned_abs() / WINDOW)
 }
 
 impl Live {

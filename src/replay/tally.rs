@@ -1,5 +1,7 @@
 //! What came of a replay, in figures.
 
+use super::owned::Pins;
+
 /// A distribution, as three of its figures.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Spread {
@@ -37,6 +39,8 @@ pub struct Outcome {
     pub slowdown: Spread,
     /// Slowdown of each hundredth of the guests, from the fastest to the slowest: 101 figures.
     pub quantiles: Vec<f64>,
+    /// Where guests own their CPUs: what came of that.
+    pub pins: Option<Pins>,
     /// Time of a decision in nanoseconds: half and 99 of 100 take no longer.
     pub decision: Option<(u64, u64)>,
 }

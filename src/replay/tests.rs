@@ -23,7 +23,7 @@ impl Watch for Still {
 
 /// Returns a host by nodes, CPUs and GiB of each.
 pub(super) fn made((nodes, cpus, gib): (u32, u32, u64), shape: Shape) -> Machine {
-    let made = Made { nodes, cpus, memory: Bytes::new(gib << 30) };
+    let made = Made { nodes, cpus, caches: 1, memory: Bytes::new(gib << 30) };
     Machine::of(&made.snapshot(shape).expect("a host")).expect("a machine")
 }
 
@@ -38,7 +38,7 @@ pub(super) fn recorded(name: &str) -> Machine {
 fn course(rule: Rule, claims: bool, touch: u64) -> Course {
     let habits = Habits { seed: 1, touch: touch * SECOND, busy: 1.0 };
     let tuning = Tuning { memory_bound: 0.5, effort: None };
-    Course { rule, claims, tuning, habits }
+    Course { rule, claims, pinned: false, tuning, habits }
 }
 
 fn stream(guests: &[(u64, u64, u32, u32)]) -> Stream {
@@ -316,4 +316,53 @@ fn numads_guests_live_slower_on_overcommitted_cpus() {
         assert!(longer > 1.2, "claims {claims}: {:?} {:?}", numad.slowdown, best.slowdown);
         assert!(numad.distance > best.distance + 1.0, "claims {claims}");
     }
+}
+
+/// A course of guests that own their CPUs.
+fn pinned(rule: Rule) -> Course {
+    Course { pinned: true, ..course(rule, true, 0) }
+}
+
+/// Returns a host of one node of so many caches of four CPUs.
+fn of_caches(caches: u32) -> Machine {
+    let made = Made { nodes: 1, cpus: 4 * caches, caches, memory: Bytes::new(64 << 30) };
+    Machine::of(&made.snapshot(Shape::Flat).expect("a host")).expect("a machine")
+}
+
+#[test]
+fn guests_that_own_their_cpus_are_counted_by_caches() {
+    let machine = of_caches(3);
+    // Two small guests, a guest of a whole cache, and one that departs first of all.
+    let guests = stream(&[(0, 9, 1, 10), (1, 99, 3, 10), (10, 99, 2, 10), (20, 99, 4, 10)]);
+    let pins = |rule| replay(&machine, &guests, &pinned(rule), &Still).pins.expect("pinned");
+    // best fills the hole of the first cache with none: 3 there, 2 in the second, 4 in the third.
+    let best = pins(Rule::Best);
+    assert_eq!((best.guests, best.across, best.whole, best.possible), (4, 0, 0, 0));
+    // The lowest idle CPUs: 0; 1-3; 0 and 4; 5-8.
+    assert_eq!(pins(Rule::LowestIdle), Pins { guests: 4, across: 2, whole: 0, possible: 0 });
+    // A guest that finds too few CPUs is refused; none may share.
+    let full = stream(&[(0, 99, 12, 10), (1, 99, 1, 10)]);
+    for rule in Rule::all().into_iter().chain(Rule::of_cpus()) {
+        let outcome = replay(&machine, &full, &pinned(rule), &Still);
+        assert_eq!((outcome.refused, outcome.departed), (1, 1), "{rule}");
+    }
+    // What departs gives its CPUs back: three whole caches for the last guests.
+    let turns = stream(&[(0, 5, 12, 10), (6, 9, 12, 10), (10, 20, 1, 10)]);
+    let pins = replay(&machine, &turns, &pinned(Rule::Best), &Still).pins.expect("pinned");
+    assert_eq!((pins.guests, pins.across, pins.whole, pins.possible), (1, 0, 2, 2));
+}
+
+#[test]
+fn best_leaves_more_whole_caches_than_rules_without_them() {
+    let machine = of_caches(16);
+    let plan = Plan { seed: 1, guests: 2_000, fill: 0.2, storms: 0.0, storm: 2, unit: 1024 };
+    let guests = generate(&plan, &machine);
+    let share = |rule| {
+        let pins = replay(&machine, &guests, &pinned(rule), &Still).pins.expect("pinned");
+        assert!(pins.whole <= pins.possible.max(1), "{pins:?}");
+        pins.across
+    };
+    let (best, kubelet, lowest) =
+        (share(Rule::Best), share(Rule::Kubelet), share(Rule::LowestIdle));
+    assert!(best <= kubelet && kubelet < lowest, "{best} {kubelet} {lowest}");
 }

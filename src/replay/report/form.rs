@@ -103,6 +103,8 @@ struct RuleForm<'a> {
     slowdown: SpreadForm,
     /// Of each hundredth of the guests, from the fastest to the slowest; empty where none worked.
     slowdowns: Vec<f64>,
+    /// Where guests own their CPUs; null where their threads roam.
+    pins: Option<PinsForm>,
     /// How long a decision took; null where times are not told.
     decision: Option<DecisionForm>,
 }
@@ -113,6 +115,20 @@ struct SpreadForm {
     mean: f64,
     p50: f64,
     p99: f64,
+}
+
+/// What came of the CPUs of guests that own theirs.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Pins"))]
+struct PinsForm {
+    /// Guests that a last-level cache of the host has enough CPUs for.
+    guests: u64,
+    /// How many of them were given CPUs of several.
+    across: u64,
+    /// Caches without an owner when the last guest had come: so many guests of a whole cache still fit.
+    whole: u64,
+    /// How many the CPUs without an owner would make up.
+    possible: u64,
 }
 
 /// Nanoseconds.
@@ -180,6 +196,12 @@ impl<'a> RuleForm<'a> {
                 p99: millionths(p99),
             },
             slowdowns: outcome.quantiles.iter().copied().map(millionths).collect(),
+            pins: outcome.pins.map(|pins| PinsForm {
+                guests: pins.guests,
+                across: pins.across,
+                whole: pins.whole,
+                possible: pins.possible,
+            }),
             decision: outcome.decision.map(|(p50, p99)| DecisionForm { p50, p99 }),
         }
     }

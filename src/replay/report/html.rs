@@ -6,7 +6,7 @@ mod chart;
 use std::fmt::Write;
 
 use super::{Report, table};
-use crate::replay::{Course, Outcome, Rule};
+use crate::replay::{Course, Outcome, Pins, Rule};
 use crate::report::escape::markup as escaped;
 
 /// Colours by class, so that a page is readable by day and by night. The colours of rules are told
@@ -22,19 +22,20 @@ svg text{font:12px system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-
 svg .m{fill:#57606a}svg .e{text-anchor:end}svg .c{text-anchor:middle}\
 .ax{stroke:#d0d7de;fill:none}.pale{fill-opacity:.4}.dash{stroke-dasharray:5 3}\
 .s0{fill:#0757b8}.s1{fill:#1b7f79}.s2{fill:#c2410c}.s3{fill:#6d43b1}.s4{fill:#a16207}.s5{fill:#be185d}\
-.s6{fill:#57606a}.s7{fill:#9f1f1f}\
+.s6{fill:#57606a}.s7{fill:#9f1f1f}.s8{fill:#0f6b34}.s9{fill:#7c4a21}\
 .l{fill:none;stroke-width:2}\
 .l.s0{stroke:#0757b8}.l.s1{stroke:#1b7f79}.l.s2{stroke:#c2410c}.l.s3{stroke:#6d43b1}.l.s4{stroke:#a16207}\
-.l.s5{stroke:#be185d}.l.s6{stroke:#57606a}.l.s7{stroke:#9f1f1f}.l{fill:none!important}\
+.l.s5{stroke:#be185d}.l.s6{stroke:#57606a}.l.s7{stroke:#9f1f1f}.l.s8{stroke:#0f6b34}.l.s9{stroke:#7c4a21}\
+.l{fill:none!important}\
 .wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.9rem}\
 th,td{padding:.2rem .55rem;text-align:right;border-bottom:1px solid #d0d7de;white-space:nowrap}\
 th:first-child,td:first-child{text-align:left}\
 @media (prefers-color-scheme:dark){body{background:#0d1117;color:#eef3f8}p{color:#9ba7b4}\
 svg text{fill:#eef3f8}svg .m{fill:#9ba7b4}.ax{stroke:#3d4650}th,td{border-color:#343c46}\
 .s0{fill:#58a6ff}.s1{fill:#4fd1c5}.s2{fill:#ff9d4d}.s3{fill:#b79cf0}.s4{fill:#e3b341}.s5{fill:#f783ac}\
-.s6{fill:#9ba7b4}.s7{fill:#f47067}\
+.s6{fill:#9ba7b4}.s7{fill:#f47067}.s8{fill:#7ee2a0}.s9{fill:#d9a679}\
 .l.s0{stroke:#58a6ff}.l.s1{stroke:#4fd1c5}.l.s2{stroke:#ff9d4d}.l.s3{stroke:#b79cf0}.l.s4{stroke:#e3b341}\
-.l.s5{stroke:#f783ac}.l.s6{stroke:#9ba7b4}.l.s7{stroke:#f47067}}";
+.l.s5{stroke:#f783ac}.l.s6{stroke:#9ba7b4}.l.s7{stroke:#f47067}.l.s8{stroke:#7ee2a0}.l.s9{stroke:#d9a679}}";
 
 /// Returns the page.
 pub fn page(report: &Report) -> String {
@@ -115,7 +116,8 @@ fn share(part: u64, all: u64) -> f64 {
 
 /// Returns the class of a rule's colour.
 fn class(course: &Course) -> String {
-    let number = Rule::all().iter().position(|&rule| rule == course.rule).unwrap_or(0);
+    let mut rules = Rule::all().into_iter().chain(Rule::of_cpus());
+    let number = rules.position(|rule| rule == course.rule).unwrap_or(0);
     format!("s{number}")
 }
 
@@ -138,6 +140,10 @@ fn figures(outcomes: &[(Course, Outcome)]) -> String {
     ] {
         let _ = write!(text, "<th>{name}</th>");
     }
+    let pinned = outcomes.iter().any(|(_, outcome)| outcome.pins.is_some());
+    if pinned {
+        text += "<th>across caches</th><th>whole caches free</th>";
+    }
     text += "</tr>\n";
     for (course, o) in outcomes {
         let part = |part, all| format!("{:.1} %", share(part, all) * 100.0);
@@ -159,6 +165,10 @@ fn figures(outcomes: &[(Course, Outcome)]) -> String {
         ];
         let _ = write!(text, "<tr><td>{}</td>", escaped(&table::name(course)));
         cells.iter().for_each(|cell| _ = write!(text, "<td>{}</td>", escaped(cell)));
+        if let Some(Pins { guests, across, whole, possible }) = o.pins {
+            let across = part(across, guests);
+            let _ = write!(text, "<td>{across}</td><td>{whole} of {possible}</td>");
+        }
         text += "</tr>\n";
     }
     text += "</table></div>\n";

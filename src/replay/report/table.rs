@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::Report;
-use crate::replay::{Course, Outcome};
+use crate::replay::{Course, Outcome, Pins};
 use crate::report::escape::terminal;
 
 /// Returns the whole answer.
@@ -14,6 +14,20 @@ pub fn text(report: &Report) -> String {
     for (course, outcome) in &report.outcomes {
         let name = name(course);
         let _ = writeln!(text, "{name:<18}{}", figures(outcome));
+    }
+    text + &pins(report)
+}
+
+/// What came of the CPUs of guests that own theirs; nothing where they roam.
+fn pins(report: &Report) -> String {
+    let mut text = String::new();
+    for (course, outcome) in &report.outcomes {
+        let Some(Pins { guests, across, whole, possible }) = outcome.pins else { continue };
+        if text.is_empty() {
+            text += "\nrule             across caches   whole caches free at the end\n";
+        }
+        let across = share(across, guests);
+        let _ = writeln!(text, "{:<20}{across:>10}{whole:>8} of {possible} possible", name(course));
     }
     text
 }

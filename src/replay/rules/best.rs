@@ -152,9 +152,9 @@ fn figures(machine: &Machine, built: &Built, seen: &Seen, keeps_reserve: bool) -
     let free = free.saturating_sub(Bytes::from_mib(seen.claimed).unwrap_or_default());
     Node {
         id: built.id.0,
-        cpus: built.cpus,
-        cap: built.cap,
-        idle: (idle(machine, built, seen.busy) - hundredths(seen.claimed_cpus)).max(0.0),
+        cpus: seen.cpus,
+        cap: seen.cap,
+        idle: (idle(machine, built, seen) - hundredths(seen.claimed_cpus)).max(0.0),
         mem: mib(free),
         mem_total: mib(built.total),
     }
@@ -162,10 +162,10 @@ fn figures(machine: &Machine, built: &Built, seen: &Seen, keeps_reserve: bool) -
 
 /// Returns what of a node's capacity is idle: what is busy fills the first threads of all cores
 /// before the others.
-fn idle(machine: &Machine, built: &Built, busy: u64) -> f64 {
-    let busy = ticks(busy) / ticks(WINDOW);
+fn idle(machine: &Machine, built: &Built, seen: &Seen) -> f64 {
+    let busy = ticks(seen.busy) / ticks(WINDOW);
     let used = busy.min(built.cores) + (busy - built.cores).max(0.0) * machine.further;
-    ((built.cap - used).max(0.0) * 1e6).round() / 1e6
+    ((seen.cap - used).max(0.0) * 1e6).round() / 1e6
 }
 
 #[expect(clippy::cast_precision_loss, reason = "ticks of one window")]

@@ -13,7 +13,7 @@ struct Node {
 }
 
 fn node(view: View<'_>, at: usize) -> Node {
-    Node { mib: view.nodes[at].left(), cpus: u64::from(view.machine.nodes[at].cpus) * 100 }
+    Node { mib: view.nodes[at].left(), cpus: u64::from(view.nodes[at].cpus) * 100 }
 }
 
 /// What is still missing of a guest.

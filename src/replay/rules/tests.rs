@@ -29,6 +29,8 @@ fn seen(machine: &Machine, parts: &[Parts]) -> Vec<Seen> {
                 busy: (f64::from(built.cpus) * 200.0 * busy) as u64,
                 claimed_cpus: (f64::from(built.cpus) * 50.0 * cpus) as u64,
                 vcpus,
+                cpus: built.cpus,
+                cap: built.cap,
             }
         });
     each.collect()
@@ -165,7 +167,7 @@ proptest! {
 #[test]
 fn the_simple_rules_by_hand() {
     let machine = made((4, 4, 8), Shape::Flat);
-    let node = |free, vcpus| Seen { free, vcpus, ..Seen::default() };
+    let node = |free, vcpus| Seen { free, vcpus, cpus: 4, cap: 4.0, ..Seen::default() };
     let seen = [node(3_000, 100), node(5_000, 900), node(5_000, 300), node(4_000, 200)];
     let view = View { machine: &machine, nodes: &seen };
     for (cpus, mib, first, free, narrowest, xen) in [

@@ -17,7 +17,7 @@ use placer_engine::source::SnapshotReader;
 use crate::output;
 use crate::plan;
 use crate::save::save;
-use placer::args::{ClaimsName, Replay, RuleName, ShapeName};
+use placer::args::{ClaimsName, PinName, Replay, RuleName, ShapeName};
 use placer::replay::{
     Course, Habits, Machine, Made, Plan, Rule, Shape, Stream, Tuning, generate, read, report,
 };
@@ -42,7 +42,7 @@ pub(crate) fn run(args: &Replay, notes: &mut Notes) -> Result<ExitCode, Box<dyn 
     let touch = u64::try_from(args.touch.as_micros()).unwrap_or(u64::MAX);
     let habits = Habits { seed: args.seed, touch, busy };
     let tuning = Tuning { memory_bound: args.memory_bound, effort: Some(args.effort) };
-    let courses = courses(args, tuning, habits);
+    let courses = courses(args, tuning, habits)?;
     let outcomes = crew::work(&machine, &stream, &courses, args.threads, args.times);
     let outcomes = courses.into_iter().zip(outcomes).collect();
     let report =
@@ -62,10 +62,18 @@ pub(crate) fn run(args: &Replay, notes: &mut Notes) -> Result<ExitCode, Box<dyn 
 /// Returns the host, idle or as it is now, and says which it is.
 fn host(args: &Replay, notes: &mut Notes) -> Result<(Snapshot, String), Box<dyn Error>> {
     if let Some(size) = args.host {
-        let made = Made { nodes: size.nodes, cpus: size.cpus, memory: size.memory };
+        let caches = args.caches;
+        if size.cpus % caches != 0 {
+            let cpus = size.cpus;
+            return Err(
+                format!("--caches {caches}: the {cpus} CPUs of a node do not divide").into()
+            );
+        }
+        let made = Made { nodes: size.nodes, cpus: size.cpus, caches, memory: size.memory };
         let shape = format!("{:?}", args.shape).to_lowercase();
+        let several = if caches > 1 { format!(" in {caches} caches") } else { String::new() };
         let name = format!(
-            "made up: {} nodes of {} CPUs and {} in a {shape}",
+            "made up: {} nodes of {} CPUs{several} and {} in a {shape}",
             made.nodes, made.cpus, made.memory
         );
         return Ok((made.snapshot(shape_of(args.shape))?, name));
@@ -134,10 +142,13 @@ fn busy(args: &Replay, stream: &Stream, machine: &Machine) -> Result<f64, String
     Ok(load / most)
 }
 
-fn courses(args: &Replay, tuning: Tuning, habits: Habits) -> Vec<Course> {
+fn courses(args: &Replay, tuning: Tuning, habits: Habits) -> Result<Vec<Course>, String> {
     let mut rules: Vec<Rule> = args.rules.iter().copied().map(rule_of).collect();
     if rules.is_empty() {
         rules = Rule::all().to_vec();
+        if args.pin == PinName::Cores {
+            rules.extend(Rule::of_cpus());
+        }
     }
     rules.sort_unstable();
     rules.dedup();
@@ -146,8 +157,13 @@ fn courses(args: &Replay, tuning: Tuning, habits: Habits) -> Vec<Course> {
         ClaimsName::Yes => &[true],
         ClaimsName::No => &[false],
     };
-    let each = |rule| claims.iter().map(move |&claims| Course { rule, claims, tuning, habits });
-    rules.into_iter().flat_map(each).collect()
+    let pinned = args.pin == PinName::Cores;
+    if let Some(rule) = rules.iter().find(|rule| !pinned && Rule::of_cpus().contains(rule)) {
+        return Err(format!("rule {rule} gives guests CPUs of their own: add --pin cores"));
+    }
+    let each =
+        |rule| claims.iter().map(move |&claims| Course { rule, claims, pinned, tuning, habits });
+    Ok(rules.into_iter().flat_map(each).collect())
 }
 
 fn shape_of(name: ShapeName) -> Shape {
@@ -169,5 +185,7 @@ fn rule_of(name: RuleName) -> Rule {
         RuleName::MostFree => Rule::MostFree,
         RuleName::Narrowest => Rule::Narrowest,
         RuleName::Xen => Rule::Xen,
+        RuleName::Kubelet => Rule::Kubelet,
+        RuleName::LowestIdle => Rule::LowestIdle,
     }
 }
