@@ -13,3 +13,9 @@ pub mod replay;
 pub mod report;
 pub mod service;
 pub mod settings;
+
+/// The programs on the user guide's page about embedding, compiled and run as tests. Here rather than in the
+/// engine, whose package does not have the guide.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/src/embedding.md")]
+struct Embedding;

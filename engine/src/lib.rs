@@ -51,6 +51,8 @@ mod sampler;
 mod snapshot;
 pub mod source;
 pub mod store;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod topology;
 mod units;
 
@@ -72,10 +74,5 @@ pub use sample::{CpuTimes, Instant, NodeHugePages, NodeMemory, Sample, falls_sho
 pub use sampler::{Engine, EngineBuilder, EngineError, Placement, Subscription};
 pub use snapshot::{HugePages, NodeState, Snapshot, Worth};
 pub use source::{SnapshotOptions, SysRoot};
-pub use topology::{Cache, Latency, Node, Topology};
+pub use topology::{Cache, Latency, Node, Topology, TopologyBuilder};
 pub use units::{Bytes, CpuShare, split_by_weight};
-
-/// The programs on the user guide's page about this crate, compiled and run as tests.
-#[cfg(doctest)]
-#[doc = include_str!("../../docs/src/embedding.md")]
-struct Guide;

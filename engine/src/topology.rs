@@ -8,6 +8,10 @@ use crate::idset::{CpuSet, NodeSet};
 use crate::parse;
 use crate::units::Bytes;
 
+pub(crate) mod builder;
+
+pub use builder::TopologyBuilder;
+
 /// One NUMA node. It may have CPUs without memory, memory without CPUs, or neither.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {

@@ -4,8 +4,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use placer_engine::claims::{ClaimDirs, ClaimOwner, Claims};
+use placer_engine::policy::numad::Version;
+use placer_engine::testing::MadeHost;
 use placer_engine::{
-    Bytes, CpuShare, Engine, EngineError, NodeSet, Request, Snapshot, SysRoot, advise,
+    Bytes, CpuShare, Engine, EngineError, NodeId, NodeSet, Policy, Request, Snapshot, SysRoot,
+    advise, explain,
 };
 use testkit::machine::Machine;
 
@@ -119,4 +122,39 @@ fn a_claim_is_counted_by_the_next_advice_and_ends_with_release() {
     let without = Engine::builder(SysRoot::at(dir.path())).start().expect("an engine");
     let refused = without.place(&request, ClaimOwner::Hold(Duration::from_secs(60)));
     assert!(matches!(refused, Err(EngineError::WithoutClaims)), "{refused:?}");
+}
+
+/// An embedder's own rule: a guest on one node, or none.
+fn only_node(snapshot: &Snapshot, request: &Request) -> Option<NodeId> {
+    let advice = advise(snapshot, request).ok().filter(placer_engine::Advice::fits)?;
+    let mut nodes = advice.nodes.iter();
+    nodes.next().filter(|_| nodes.next().is_none())
+}
+
+#[test]
+fn a_unit_test_on_a_made_up_host() {
+    let gib = |count| Bytes::from_gib(count).expect("GiB");
+    let host = MadeHost::new().node(0, "0-7", gib(16)).node(1, "8-15", gib(64));
+    let only = |host: &MadeHost, request: &str| {
+        only_node(&host.snapshot().expect("a host"), &request.parse().expect("a request"))
+    };
+    assert_eq!(only(&host, "4:8G"), Some(NodeId(1)), "the one with most room");
+    assert_eq!(only(&host.clone().busy("8-15"), "4:8G"), Some(NodeId(0)));
+    assert_eq!(only(&host.clone().free(1, gib(4)), "4:8G"), Some(NodeId(0)));
+    assert_eq!(only(&host, "4:70G"), None, "it takes both nodes");
+    assert_eq!(only(&host, "4:700G"), None, "it does not fit");
+
+    let host = host.distances([[10, 32], [32, 10]]).cache(3, gib(0), "8-11").core("8,9");
+    let snapshot = host.snapshot().expect("a host");
+    let mut request: Request = "2:20G".parse().expect("a request");
+    let advice = advise(&snapshot, &request).expect("an advice");
+    assert_eq!((advice.nodes.to_string().as_str(), advice.slowdown), ("1", Some(1.0)));
+    let why = explain(&snapshot, &request, &advice, Version::V2025).expect("an explanation");
+    assert!(why.alternatives.iter().any(|other| other.nodes.to_string() == "0-1"), "{why:?}");
+    // That of 2015 names at least as many nodes as the memory is of the size of the first one.
+    for (version, nodes) in [(Version::V2015, "0-1"), (Version::V2025, "1")] {
+        request.policy = Policy::Numad(placer_engine::policy::numad::Rules::lenient(version));
+        let advice = advise(&snapshot, &request).expect("an advice");
+        assert_eq!(advice.nodes.to_string(), nodes, "{version}");
+    }
 }
