@@ -7,6 +7,10 @@ use crate::policy::best::Proof;
 use crate::units::{Bytes, CpuShare, split_by_weight};
 
 /// Where a guest should run.
+///
+/// With the feature `serde` it serializes as the JSON of `placer advise --json` (`placer schema advise`), without the
+/// fields that the program adds: `version`, `request`, `alternatives`, `numad`, `remedies`, `claim`. `memory_nodes`,
+/// `usable_cpus` and `generation` are not part of that form.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Advice {
     /// The nodes.

@@ -41,6 +41,8 @@ mod hash;
 mod host;
 mod ids;
 mod idset;
+#[cfg(feature = "serde")]
+mod json;
 pub mod parse;
 mod parts;
 pub mod policy;

@@ -485,4 +485,38 @@ mod tests {
             crate::report::schema::REPLAY,
         );
     }
+
+    /// Answers on one node and on two, one that does not fit, one by numad's rules.
+    #[test]
+    fn the_engine_serializes_an_advice_as_the_program_does() {
+        use placer_engine::policy::{Policy, numad};
+        use placer_engine::testing::MadeHost;
+
+        let gib = |count| Bytes::from_gib(count).expect("GiB");
+        let host = MadeHost::new().node(0, "0-7", gib(16)).node(2, "8-15", gib(64));
+        let host = host.distances([[10, 21], [21, 10]]).busy("8-9").cache(3, gib(1), "0-3");
+        let snapshot = host.snapshot().expect("a host");
+        let numad = Policy::Numad(numad::Rules::lenient(numad::Version::V2015));
+        for (text, policy) in [
+            ("2.5:8G", Policy::default()),
+            ("12:70G", Policy::default()),
+            ("4:700G", Policy::default()),
+            ("4:8G", numad),
+        ] {
+            let mut request: Request = text.parse().expect("a request");
+            request.policy = policy;
+            let mut advice = placer_engine::advise(&snapshot, &request).expect("an advice");
+            advice.notes.push("a note".to_owned());
+            let program = AdviceForm::new(&request, &advice, &advice.notes, None, None);
+            let program = serde_json::to_value(program).expect("JSON");
+            let mut engine = serde_json::to_value(&advice).expect("JSON");
+            let fields = engine.as_object_mut().expect("an object");
+            for added in ["version", "request", "alternatives"] {
+                assert!(!fields.contains_key(added), "{added}");
+                fields.insert(added.to_owned(), program[added].clone());
+            }
+            assert_eq!(engine, program, "{text}");
+            assert_eq!(engine.get("short").is_some(), text == "4:700G", "{text}");
+        }
+    }
 }

@@ -29,6 +29,7 @@ const ENGINE: &[(&str, &[&str])] = &[
     ("topology", &["distance", "error", "files", "ids", "idset", "parse", "read", "units"]),
     ("policy", &["charges", "files", "ids", "idset", "parse", "sample", "topology", "units"]),
     ("advice", &["ids", "idset", "policy", "units"]),
+    ("json", &["advice", "ids", "idset", "policy", "units"]),
     ("backend", &["idset", "parse", "policy", "units"]),
     (
         "host",
