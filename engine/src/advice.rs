@@ -12,6 +12,7 @@ use crate::units::{Bytes, CpuShare, split_by_weight};
 /// fields that the program adds: `version`, `request`, `alternatives`, `numad`, `remedies`, `claim`. `memory_nodes`,
 /// `usable_cpus` and `generation` are not part of that form.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Advice {
     /// The nodes.
     pub nodes: NodeSet,
@@ -73,6 +74,7 @@ impl Advice {
 
 /// What a request asks for beyond what the advised nodes can promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Shortfall {
     /// CPUs that are not there.
     pub cpus: CpuShare,
@@ -93,6 +95,7 @@ pub struct Share {
 
 /// The part of one cache that a guest gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CacheShare {
     /// The node.
     pub node: NodeId,

@@ -8,6 +8,7 @@ use crate::parse::ParseError;
 
 /// Why a host could not be read. Says on which file, what was seen and what was wanted.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum SourceError {
     /// The kernel refused to open or read a file.
     Io {

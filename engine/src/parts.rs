@@ -8,6 +8,7 @@ use crate::units::Bytes;
 
 /// The parts of a host beside its nodes. Values that the host does not report are absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct HostParts {
     /// What the host calls itself; `None` on recorded machines. Print it with care.
     pub name: Option<String>,
@@ -29,6 +30,7 @@ pub struct HostParts {
 
 /// A package: what is put into one socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Package {
     /// The kernel's number, `physical_package_id`; not always small.
     pub id: u64,
@@ -38,6 +40,7 @@ pub struct Package {
 
 /// A cache and the CPUs that share it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SharedCache {
     /// 2 or more.
     pub level: u8,
@@ -49,6 +52,7 @@ pub struct SharedCache {
 
 /// A PCI device and where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Attached {
     /// Its address, as in `0000:45:00.0`. Whatever the directory is called: print it with care.
     pub address: String,
@@ -62,6 +66,7 @@ pub struct Attached {
 
 /// What a device is for, by its PCI class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum DeviceKind {
     /// Class 02, and InfiniBand (0c06).
     Network,

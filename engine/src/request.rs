@@ -198,6 +198,7 @@ impl Request {
 
 /// Why a text is no request: which one, where it broke, what was wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RequestError {
     request: String,
     /// From 0.

@@ -14,6 +14,7 @@ use crate::units::Bytes;
 
 /// One node at one moment.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct NodeState {
     /// The node.
     pub id: NodeId,
@@ -76,6 +77,7 @@ struct Figures {
 
 /// The huge pages of one size on all nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct HugePages {
     /// The size of a page.
     pub size: Bytes,
@@ -97,6 +99,7 @@ impl HugePages {
 /// What some CPUs can do, in CPUs weighted for hardware threads: the first thread of a core counts
 /// as one, each further one as a part.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Worth {
     /// All of them.
     pub capacity: f64,

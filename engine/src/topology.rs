@@ -14,6 +14,7 @@ pub use builder::TopologyBuilder;
 
 /// One NUMA node. It may have CPUs without memory, memory without CPUs, or neither.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Node {
     /// The kernel's id.
     pub id: NodeId,
@@ -37,6 +38,7 @@ pub struct Node {
 /// Source: `cpu<N>/cache/index<M>/{level,size,shared_cpu_list}`. Clusters without an L3 (some arm64 CPUs,
 /// low-power modules) go by the highest level that more than one core shares.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Cache {
     /// The level; 0 for the CPUs of a node that share no cache that is known.
     pub level: u8,
@@ -84,6 +86,7 @@ pub struct Topology {
 
 /// What HMAT reports of a node's memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Latency {
     /// The node whose memory is meant.
     pub node: NodeId,

@@ -145,9 +145,12 @@ struct CacheForm {
 
 impl CacheForm {
     fn of(share: &CacheShare) -> Self {
-        let CacheShare { node, level, size, cpus } = share;
-        let (size, cpus) = (size.map(Bytes::get), IdList(cpus.to_string()));
-        Self { node: node.0, level: *level, size, cpus }
+        Self {
+            node: share.node.0,
+            level: share.level,
+            size: share.size.map(Bytes::get),
+            cpus: IdList(share.cpus.to_string()),
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use crate::units::Bytes;
 
 /// Why no advice could be given for a host that was read.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum AdviseError {
     /// The request is beyond [`Request::MAX_CPUS`](crate::Request::MAX_CPUS) or
     /// [`Request::MAX_MEMORY`](crate::Request::MAX_MEMORY).

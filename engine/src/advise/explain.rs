@@ -15,6 +15,7 @@ use super::{by_numad, bytes, question, set};
 
 /// Why an advice is what it is.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Explanation {
     /// What each node could give, in ascending order of ids.
     pub nodes: Vec<best::Node>,

@@ -64,6 +64,7 @@ impl Default for NumadProcess {
 
 /// Why a program that should answer as numad did not. Names the program and what it was asked.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct NumadProcessError {
     /// The program as it was given.
     pub program: PathBuf,
@@ -75,6 +76,7 @@ pub struct NumadProcessError {
 
 /// What went wrong with a program that should answer as numad.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Fault {
     /// More CPUs or memory than numad can count: both are signed 32-bit numbers to it.
     TooLarge,

@@ -69,6 +69,7 @@ impl ClaimDirs {
 
 /// What was found out about claims before a decision.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct View {
     /// The claims that count, others' first.
     pub claims: Vec<Claim>,

@@ -13,6 +13,7 @@ use crate::store::StoreError;
 /// Why the ledger could not be read or changed. An answer can be given without it; it is then not
 /// protected, or does not count what others were promised.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum ClaimError {
     /// The directory, or the ledger in it, cannot be used.
     Store(StoreError),

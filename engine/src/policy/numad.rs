@@ -114,6 +114,7 @@ impl Rules {
 
 /// Why numad has no answer for a host. Shown in numad's own words where it logs some.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Failure {
     /// The kernel has no NUMA: no node directory.
     NoNodes,

@@ -24,6 +24,7 @@ pub(super) use names::{is_mark, mark};
 
 /// Why the node of a device is not known.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum DeviceError {
     /// The name cannot be one of a device.
     Name(String),

@@ -634,6 +634,7 @@ impl Drop for HwlocLoader {
 
 /// Why hwloc has no answer.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum HwlocError {
     /// The process was not started with the environment that reading in it needs.
     Environment {

@@ -49,6 +49,7 @@ pub struct Recorded {
 
 /// Why a host could not be recorded. Nothing of the recording is left then.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum RecordError {
     /// The host could not be read.
     Source {

@@ -100,8 +100,10 @@ impl Placement {
     /// is what is claimed.
     pub fn charged(&self, advice: &Advice) -> Advice {
         let Some(split) = self.split.clone() else { return advice.clone() };
-        let nodes = split.iter().map(|share| share.node).collect();
-        Advice { nodes, split, ..advice.clone() }
+        let mut advice = advice.clone();
+        advice.nodes = split.iter().map(|share| share.node).collect();
+        advice.split = split;
+        advice
     }
 
     /// Decides on the nodes of all the memory.

@@ -36,6 +36,7 @@ pub enum Reason {
 
 /// One set beside the answer.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Verdict {
     /// Ids, ascending; ids that the host does not have are left out.
     pub nodes: Vec<u32>,

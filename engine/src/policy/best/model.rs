@@ -41,6 +41,7 @@ pub struct Node {
 
 /// Why a host was refused.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum HostError {
     /// The distances are not one row and one column a node: (expected cells, found cells).
     Shape(usize, usize),

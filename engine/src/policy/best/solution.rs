@@ -25,6 +25,7 @@ pub struct Share {
 
 /// What a placement means for the guest.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Prediction {
     /// λ × (1 − µ + µ × near/10), rounded to 1e-6; 1 is an idle local node.
     pub slowdown: f64,
@@ -52,6 +53,7 @@ pub(crate) fn per_million(slowdown_ppm: u64) -> f64 {
 
 /// The chosen node set.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Solution {
     /// Ids, ascending.
     pub nodes: Vec<u32>,
