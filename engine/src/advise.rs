@@ -15,6 +15,7 @@ use crate::ids::NodeId;
 use crate::idset::NodeSet;
 use crate::policy::Policy;
 use crate::policy::best::{self, Host, Prediction, Proof, Solution, Workspace, place};
+use crate::policy::cache::Mode;
 use crate::policy::numad::{self, Query};
 use crate::request::Request;
 use crate::snapshot::Snapshot;
@@ -138,7 +139,8 @@ fn by_best(
 }
 
 /// Between single nodes that are as fast as the advised one, prefers those whose caches suit the guest within
-/// 2 % of the best, and of these the one with most room. `fastest` is the lowest slowdown of any set.
+/// 2 % of the best, of these those with the fewest caches for it, and of these the one with most room. `fastest`
+/// is the lowest slowdown of any set.
 fn by_caches(
     snapshot: &Snapshot,
     request: &Request,
@@ -147,33 +149,62 @@ fn by_caches(
     advice: Advice,
     fastest: f64,
 ) -> Result<Advice, AdviseError> {
-    let Some(advised) = advice.cache_cost.filter(|&cost| cost > EQUAL) else { return Ok(advice) };
+    let Some(advised) = advice.cache_cost else { return Ok(advice) };
+    let owned = snapshot.charges().pinned();
+    let has_free =
+        |nodes: &NodeSet| owned.is_empty() || !usable.cpus_of(snapshot, nodes).is_subset(owned);
+    if advised <= EQUAL && advice.caches.len() < 2 && has_free(&advice.nodes) {
+        return Ok(advice);
+    }
     if advice.nodes.len() != 1 || !advice.fits() || request.near.is_some() {
         return Ok(advice);
     }
     let question = question(request, &[]);
+    let only = |node: NodeId| -> NodeSet { std::iter::once(node).collect() };
     let equal = |node: &&best::Node| {
         let holds = f64::from(node.cpus) >= question.cpus && node.mem >= question.memory.max(1.0);
         holds
+            && has_free(&only(NodeId(node.id)))
             && place(host, &question, &[node.id])
                 .is_some_and(|placement| placement.figures.slowdown <= fastest * EQUAL)
     };
-    let cost = |node: &best::Node| {
-        let nodes = std::iter::once(NodeId(node.id)).collect();
-        let inside = caches::place(snapshot, request, usable, &nodes, &[]);
-        (NodeId(node.id), inside.cost.unwrap_or(1.0))
+    let suit = |request: &Request, node: NodeId| {
+        let inside = caches::place(snapshot, request, usable, &only(node), &[]);
+        Suit { node, caches: inside.caches.len().max(1), cost: inside.cost.unwrap_or(1.0) }
     };
-    let costs: Vec<(NodeId, f64)> = host.nodes().iter().filter(equal).map(cost).collect();
-    let lowest = costs.iter().map(|&(_, cost)| cost).fold(advised, f64::min);
-    if advised <= lowest * EQUAL {
+    let nodes = host.nodes().iter().filter(equal).map(|node| NodeId(node.id));
+    let suits: Vec<Suit> = nodes.map(|node| suit(request, node)).collect();
+    let lowest = suits.iter().map(|suit| suit.cost).fold(f64::INFINITY, f64::min);
+    let equal = |suit: &&Suit| suit.cost <= lowest * EQUAL;
+    let Some(fewest) = suits.iter().filter(equal).map(|suit| suit.caches).min() else {
         return Ok(advice);
+    };
+    let best_of = |request: &Request, nodes: NodeSet| {
+        let suited = usable.only(&nodes).host(snapshot, request)?;
+        let mut space = Workspace::new();
+        let found = best::solve(&suited, &question, &mut space);
+        Ok(describe(snapshot, request, usable, &suited, &Chosen::from(found)))
+    };
+    if fewest > 1 && request.cache.mode == Mode::Prefer {
+        // A node whose answer is one cache, but too dear, may have a cheaper one.
+        let cheapest = request.clone().with_cache(request.cache.with_mode(Mode::Require));
+        let alone = suits.iter().filter(|suit| suit.caches == 1);
+        let alone = alone.map(|found| suit(&cheapest, found.node));
+        let alone: Vec<Suit> = alone.filter(|suit| suit.caches == 1 && equal(&suit)).collect();
+        if !alone.is_empty() {
+            return best_of(&cheapest, alone.iter().map(|suit| suit.node).collect());
+        }
     }
-    let suited = costs.iter().filter(|&&(_, cost)| cost <= lowest * EQUAL);
-    let suited: NodeSet = suited.map(|&(node, _)| node).collect();
-    let suited = usable.only(&suited).host(snapshot, request)?;
-    let mut space = Workspace::new();
-    let found = best::solve(&suited, &question, &mut space);
-    Ok(describe(snapshot, request, usable, &suited, &Chosen::from(found)))
+    let suited = suits.iter().filter(equal).filter(|suit| suit.caches == fewest);
+    let suited: NodeSet = suited.map(|suit| suit.node).collect();
+    if advice.nodes.is_subset(&suited) { Ok(advice) } else { best_of(request, suited) }
+}
+
+/// How the caches of a node suit a guest.
+struct Suit {
+    node: NodeId,
+    caches: usize,
+    cost: f64,
 }
 
 /// Slowdowns and costs within this factor of the lowest are equal.
