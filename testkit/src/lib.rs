@@ -7,6 +7,7 @@
 pub mod abuse;
 pub mod best;
 pub mod bus;
+pub mod caches;
 pub mod chromium;
 pub mod command;
 pub mod fake;

@@ -115,6 +115,52 @@ fn a_sample_costs_little_more_than_reading_its_files() {
     assert!(ratio <= SAMPLE_BUDGET, "{ratio:.2} times, the budget is {SAMPLE_BUDGET}");
 }
 
+/// Calls of read(2) by this thread.
+fn reads() -> u64 {
+    let io = fs::read_to_string("/proc/thread-self/io").expect("Linux counts them");
+    let count = io.lines().find_map(|line| line.strip_prefix("syscr: "));
+    count.expect("a line of read calls").parse().expect("a number")
+}
+
+/// Caches are read with the topology, once: a Sample reads as often where CPUs have them as where none is known.
+#[test]
+fn a_sample_reads_no_more_files_where_there_are_caches() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (nodes, cpus) = (2, 256);
+    let dir = Machine { nodes, cpus }.write();
+    let of_samples = |root: &Path| {
+        let mut reader = reader_of(root);
+        let mut sample = Sample::default();
+        reader.sample(&mut sample).expect("a sample");
+        let before = reads();
+        // The first reading of the counter is a read of its own.
+        let own = reads() - before;
+        for _ in 0..10 {
+            reader.sample(&mut sample).expect("a sample");
+        }
+        reads() - before - 2 * own
+    };
+    let without = of_samples(dir.path());
+    for cpu in 0..cpus {
+        let first = cpu / 8 * 8;
+        let index = format!("sys/devices/system/cpu/cpu{cpu}/cache/index3");
+        let index = dir.path().join(index);
+        fs::create_dir_all(&index).expect("made");
+        let shared = format!("{first}-{}\n", first + 7);
+        for (file, text) in [("level", "3\n"), ("type", "Unified\n"), ("shared_cpu_list", &shared)]
+        {
+            fs::write(index.join(file), text).expect("written");
+        }
+    }
+    let snapshot = Snapshot::take(&SysRoot::at(dir.path()), Duration::ZERO).expect("a good host");
+    let caches: usize = snapshot.topology().nodes().iter().map(|node| node.caches.len()).sum();
+    assert_eq!(caches, 32);
+    let with = of_samples(dir.path());
+    eprintln!("10 Samples: {with} calls of read(2) with caches, {without} without");
+    assert_eq!(with, without);
+    assert!(without > 0);
+}
+
 /// On a recorded machine reading is a mere copy from memory, so the ratio to it means nothing. What
 /// can be held there is that a Sample's time grows with the bytes and not faster.
 #[test]

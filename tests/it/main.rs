@@ -39,6 +39,7 @@ mod schema;
 mod settings;
 mod start_budgets;
 mod storm;
+mod straddle;
 mod strangers;
 mod sysv;
 mod sysv_versions;
