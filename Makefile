@@ -85,12 +85,13 @@ fuzz: deps deps-fuzz ## Fuzzes the daemon's socket, numad's queue and policy bes
 	RUSTC_BOOTSTRAP=1 $(FUZZ) queue fuzz/corpus/queue fuzz/seeds/queue -- $(FUZZED)
 	RUSTC_BOOTSTRAP=1 $(FUZZ) best fuzz/corpus/best -- $(FUZZED) -max_len=1024
 
-lint: deps deps-lint ## Checks format, clippy, docs, Rust version and scripts; warnings are errors
+lint: deps deps-lint ## Checks format, clippy, docs, public API, Rust version and scripts; warnings are errors
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets $(LOCKED) -- -D warnings
 	$(CARGO) clippy --workspace --all-targets --no-default-features $(LOCKED) -- -D warnings
 	$(CARGO) rustc -q --lib --profile check $(LOCKED) -- --cfg fuzzing -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps $(LOCKED)
+	ci/public-api
 	ci/check-rust-version
 	ci/check-scripts
 

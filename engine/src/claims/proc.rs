@@ -356,7 +356,7 @@ impl Processes {
     }
 
     /// Returns the CPUs that every thread of a claim's owner may run on; `None` where threads differ, where there
-    /// are more than [`MAX_THREADS`], or when the process is not seen from here.
+    /// are more than 4,096, or when the process is not seen from here.
     ///
     /// Source: `/proc/PID/task/TID/status`.
     pub fn cpus_of_all_threads(&mut self, claim: &Claim) -> Option<CpuSet> {
