@@ -222,6 +222,7 @@ mod tests {
                         | "verbose"
                         | "emit"
                         | "print-xml"
+                        | "define"
                         | "svg"
                         | "html"
                 ) {
