@@ -94,7 +94,7 @@ pub struct Launch {
     /// Time a virtual machine has to shut down after SIGTERM [default: 60s].
     ///
     /// Its operating system is asked to shut down as by a power button. After this time, or at a second SIGTERM,
-    /// QEMU ends at once. 0 ends it at the first.
+    /// QEMU ends at once. With 0, the first SIGTERM ends it. In a systemd unit, set KillMode=mixed.
     #[arg(long, value_name = "DURATION", env = "PLACER_STOP_TIMEOUT", hide_env = true)]
     #[arg(value_parser = duration::parse_hold_or_zero, hide_short_help = true)]
     pub stop_timeout: Option<Duration>,

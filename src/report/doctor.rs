@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::escape;
 use super::view::{Guest, Node, View};
 
-pub use caches::across;
+pub use caches::{across, recorded};
 
 /// Something that makes guests slower, or may.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -47,6 +47,8 @@ pub struct Line {
     pub devices: Vec<String>,
     /// Whether the user wants it paused at its start (`-S`).
     pub paused: bool,
+    /// The file system that QEMU makes the machine's own memory on (`-mem-path`), and its pages.
+    pub file_ram: Option<(PathBuf, Pages)>,
     /// The options that keep the monitor QEMU has by default, which another monitor would replace.
     pub monitor: Vec<&'static str>,
 }
@@ -131,31 +133,59 @@ impl Line {
     }
 
     /// Finds out the pages of memory that is from files, by the file systems they are on.
+    ///
+    /// Where the machine's own memory is of huge pages, [`memory`](Self::memory) is then what is of them: a
+    /// request has pages of one size, and the others are small backends of devices.
     pub fn look_at_files(&mut self) {
         for backend in &mut self.backends {
             if let Some(size) = backend.path.as_deref().and_then(huge_page_of) {
                 backend.pages = Pages::Huge(size);
             }
         }
+        if let Some((path, pages)) = &mut self.file_ram
+            && let Some(size) = huge_page_of(path)
+        {
+            *pages = Pages::Huge(size);
+        }
+        let sum = |sum: Bytes, backend: &Backend| sum.saturating_add(backend.size);
+        let all = self.backends.iter().filter(|backend| !self.is_ram(backend));
+        let left_out =
+            all.fold(Bytes::ZERO, sum).saturating_sub(self.of_devices().fold(Bytes::ZERO, sum));
+        self.memory = self.memory.saturating_sub(left_out);
     }
 
-    /// Returns the pages that all its memory is made of; ordinary ones where they differ.
+    /// Returns the backends of devices that count: beside huge pages those of the same pages.
+    pub fn of_devices(&self) -> impl Iterator<Item = &Backend> {
+        let pages = self.pages();
+        let same = move |backend: &&Backend| pages == Pages::Ordinary || backend.pages == pages;
+        self.backends.iter().filter(|backend| !self.is_ram(backend)).filter(same)
+    }
+
+    /// Returns the pages that the machine's own memory is made of; ordinary ones where they differ.
     pub fn pages(&self) -> Pages {
-        let all = matches!(self.ram, Ram::Backend(_) | Ram::Cells);
-        let first = self.backends.first().map(|backend| backend.pages).filter(|_| all);
-        let same = |pages: &Pages| self.backends.iter().all(|backend| backend.pages == *pages);
-        first.filter(same).unwrap_or_default()
+        let mut all = self.backends.iter().filter(|backend| self.is_ram(backend));
+        match (&self.file_ram, all.next()) {
+            (_, Some(first)) if all.all(|backend| backend.pages == first.pages) => first.pages,
+            (Some((_, pages)), None) if self.ram == Ram::Other => *pages,
+            _ => Pages::default(),
+        }
     }
 
-    /// Returns the host nodes of all its memory, where the line names them for all of it.
+    /// Returns the host nodes of the machine's own memory, where the line names them for all of it.
     pub fn fixed_nodes(&self) -> Option<NodeSet> {
-        let all = match &self.ram {
-            Ram::Backend(_) | Ram::Cells => &self.backends,
-            Ram::Plain(..) | Ram::Other => return None,
-        };
-        let nodes = all.iter().map(|backend| &backend.host_nodes);
+        let all = self.backends.iter().filter(|backend| self.is_ram(backend));
+        let nodes = all.map(|backend| &backend.host_nodes);
         let named = nodes.clone().all(|nodes| !nodes.is_empty());
-        (named && !all.is_empty()).then(|| nodes.fold(NodeSet::new(), |all, one| all.union(one)))
+        let all = nodes.fold(NodeSet::new(), |all, one| all.union(one));
+        Some(all).filter(|all| named && !all.is_empty())
+    }
+
+    /// Returns whether a backend is the memory of the machine or of one of its NUMA nodes.
+    pub fn is_ram(&self, backend: &Backend) -> bool {
+        match &self.ram {
+            Ram::Backend(id) => *id == backend.id,
+            _ => self.cells.iter().any(|cell| cell.backend.as_ref() == Some(&backend.id)),
+        }
     }
 }
 
@@ -165,6 +195,16 @@ fn huge_page_of(path: &Path) -> Option<Bytes> {
     let found = on(path).or_else(|| on(path.parent()?))?;
     let huge = found.filesystem_type() == nix::sys::statfs::HUGETLBFS_MAGIC;
     u64::try_from(found.block_size()).ok().filter(|_| huge).map(Bytes::new)
+}
+
+/// A memory device.
+#[derive(Debug)]
+struct Dimm {
+    backend: String,
+    /// The guest's NUMA node.
+    node: Option<u32>,
+    /// The part of its backend that the guest has from the start, where it is not all of it.
+    used: Option<Bytes>,
 }
 
 /// What the options say, before it is put together.
@@ -178,13 +218,13 @@ struct Parts {
     backends: Vec<Backend>,
     iothreads: Vec<String>,
     devices: Vec<String>,
-    /// Memory devices: the backend, and the guest's NUMA node.
-    dimms: Vec<(String, Option<u32>)>,
+    /// Memory devices.
+    dimms: Vec<Dimm>,
     /// CPUs that are devices of their own.
     plugged: u32,
     name: Option<String>,
     paused: bool,
-    from_file: bool,
+    file_ram: Option<PathBuf>,
     xen: bool,
     console: machine::Console,
 }
@@ -234,7 +274,7 @@ impl Parts {
                 let said = Properties::parse(text, "guest")?;
                 self.name = said.last("guest").map(str::to_owned).or(self.name.take());
             }
-            "mem-path" => self.from_file = true,
+            "mem-path" => self.file_ram = Some(PathBuf::from(text)),
             "S" => self.paused = true,
             _ => {}
         }
@@ -280,7 +320,11 @@ impl Parts {
         }
         if let Some(backend) = device.last("memdev") {
             let node = device.last("node").map(values::number).transpose()?;
-            self.dimms.push((backend.to_owned(), node));
+            // virtio-mem gives the guest this much of its backend, and more only when it is asked to.
+            let used = driver.starts_with("virtio-mem").then(|| {
+                device.last("requested-size").map_or(Ok(Bytes::ZERO), |text| values::size(text, 1))
+            });
+            self.dimms.push(Dimm { backend: backend.to_owned(), node, used: used.transpose()? });
         }
         if driver.ends_with("-cpu") || driver.ends_with("-spapr-cpu-core") {
             self.plugged = self.plugged.saturating_add(1);
@@ -292,9 +336,11 @@ impl Parts {
         let topology = topology::Topology::of(&self.smp)?;
         let maximum = topology.maximum;
         let current = topology.current.saturating_add(self.plugged).min(maximum);
-        for (backend, node) in &self.dimms {
-            let found = self.backends.iter_mut().find(|known| known.id == *backend);
-            found.into_iter().for_each(|found| found.cell = *node);
+        for dimm in &self.dimms {
+            if let Some(found) = self.backends.iter_mut().find(|known| known.id == dimm.backend) {
+                found.cell = dimm.node;
+                found.size = dimm.used.map_or(found.size, |used| used.min(found.size));
+            }
         }
         let cells = topology::cells(&self.numa, &topology, &self.backends)?;
         let (ram, size) = memory::ram(&self, &cells)?;
@@ -306,7 +352,7 @@ impl Parts {
         let others = self.backends.iter().filter(|backend| !of_ram(backend));
         let memory = others.fold(size, |sum, backend| sum.saturating_add(backend.size));
         if memory.get() > 1 << 56 {
-            return Err("it has more memory than any host".to_owned());
+            return Err(format!("expected at most 64 PiB of memory, found {memory}"));
         }
         Ok(Line {
             argv: argv.to_vec(),
@@ -318,6 +364,7 @@ impl Parts {
             backends: self.backends,
             iothreads: self.iothreads,
             devices: self.devices,
+            file_ram: self.file_ram.map(|path| (path, Pages::Ordinary)),
             paused: self.paused,
             monitor: self.console.default_monitor(),
         })

@@ -70,7 +70,9 @@ struct Balloon {
 impl Machine<'_> {
     /// Lets every thread run on its CPUs, and looks that it does.
     pub(super) fn bind(&self, client: &mut Client<'_>) -> Result<(), Fault> {
-        client.greet(self.limit).map_err(|error| self.fault("speak to it", &error))?;
+        client
+            .greet(self.launch.greeting(self.limit))
+            .map_err(|error| self.fault("speak to it", &error))?;
         let named = self.named(client)?;
         for (&thread, (whose, cpus)) in &named {
             self.pin(thread, *whose, cpus)?;

@@ -92,6 +92,10 @@ impl Placed {
             _ => nodes.clone(),
         };
         let cells = cells(guest, line, &homes, &memory, one);
+        // A cpuset around the guest has to allow what its devices are bound to.
+        let named = line.backends.iter().map(|backend| &backend.host_nodes);
+        let named = named.filter(|_| line.ram != Ram::Other);
+        let memory = named.fold(memory, |all, nodes| all.union(nodes));
         let shape = Shape {
             cells,
             mode,
@@ -100,7 +104,7 @@ impl Placed {
             notes,
             memory,
         };
-        if !homes.is_empty() || wide {
+        if !homes.is_empty() || wide || line.backends.iter().any(|b| !b.host_nodes.is_empty()) {
             charged.split = split(guest, line, &shape, advice, &homes);
             charged.nodes = charged.split.iter().map(|share| share.node).collect();
         }
@@ -206,6 +210,7 @@ fn split(
 ) -> Vec<placer_engine::Share> {
     let mut shares = Shares::default();
     let mut rest = line.memory;
+    let of_devices = line.of_devices().fold(Bytes::ZERO, |sum, one| sum.saturating_add(one.size));
     for cell in &shape.cells {
         let cpus = if cell.cpu_nodes.is_empty() { &advice.nodes } else { &cell.cpu_nodes };
         let there = cell.vcpus.iter().map(|&(first, last)| {
@@ -213,23 +218,18 @@ fn split(
             u64::from(end.saturating_sub(first))
         });
         shares.add_vcpus(cpus, there.sum());
-        shares.add_memory(&cell.memory_nodes, cell.memory);
-        rest = rest.saturating_sub(cell.memory);
+        // The only cell of a line without NUMA nodes stands for all of its memory.
+        let beside = if line.cells.is_empty() { of_devices } else { Bytes::ZERO };
+        let own = cell.memory.saturating_sub(beside);
+        shares.add_memory(&cell.memory_nodes, own);
+        rest = rest.saturating_sub(own);
     }
-    for backend in line.backends.iter().filter(|backend| !is_ram(line, backend)) {
+    for backend in line.of_devices() {
         let size = backend.size.min(rest);
         shares.add_memory(&nodes_of(line, shape, homes, backend), size);
         rest = rest.saturating_sub(size);
     }
     shares.split()
-}
-
-/// Returns whether a backend is the memory of the machine or of one of its NUMA nodes.
-fn is_ram(line: &Line, backend: &Backend) -> bool {
-    match &line.ram {
-        Ram::Backend(id) => *id == backend.id,
-        _ => line.cells.iter().any(|cell| cell.backend.as_ref() == Some(&backend.id)),
-    }
 }
 
 /// Returns the host nodes of a memory backend.

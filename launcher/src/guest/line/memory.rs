@@ -59,7 +59,7 @@ pub(super) fn ram(parts: &Parts, cells: &[LineCell]) -> Result<(Ram, Bytes), Str
     }
     let xen = parts.xen || parts.machine.last("accel") == Some("xen");
     let id = machine::ram_name(&parts.arch, kind)
-        .filter(|_| !parts.from_file && !xen && parts.numa.is_empty());
+        .filter(|_| parts.file_ram.is_none() && !xen && parts.numa.is_empty());
     let id = id.filter(|id| parts.backends.iter().all(|backend| backend.id != *id));
     Ok(match (id, said) {
         (Some(id), Some(size)) => (Ram::Plain(size, id), size),

@@ -37,7 +37,7 @@ fn memory_is_read_as_qemu_reads_it() {
     }
     for (line, error) in [
         ("-m 4Q", "expected a size such as 4G, found \"4Q\""),
-        ("-m 99999999999", "it has more memory than any host"),
+        ("-m 99999999999", "expected at most 64 PiB of memory, found 93.1 PiB"),
         ("-m", "-m: its value is missing"),
         ("-object memory-backend-ram,id=a", "expected size="),
     ] {
@@ -158,6 +158,43 @@ fn backends_devices_and_names_are_read_in_both_spellings() {
         read("-object memory-backend-ram,id=a,size=1M,host-nodes=1,policy=bind").fixed_nodes(),
         None
     );
+}
+
+#[test]
+fn memory_of_devices_changes_neither_the_nodes_nor_the_pages_of_the_machines_own() {
+    let shared = "-object memory-backend-file,id=shm,size=4M,share=on,mem-path=/dev/shm/x \
+                  -device ivshmem-plain,memdev=shm";
+    let fixed = read(&format!(
+        "-m 8M -object memory-backend-ram,id=r,size=8M,host-nodes=1,policy=bind -machine memory-backend=r {shared}"
+    ));
+    assert_eq!(fixed.fixed_nodes().map(|nodes| nodes.to_string()).as_deref(), Some("1"));
+    assert_eq!(fixed.memory.whole_mib(), 12);
+
+    let mut huge = read(&format!(
+        "-m 8M -machine memory-backend=r -object \
+         memory-backend-memfd,id=r,size=8M,hugetlb=on,hugetlbsize=2M {shared}"
+    ));
+    huge.look_at_files();
+    assert_eq!(huge.pages(), Pages::Huge(Bytes::new(2 << 20)));
+    assert_eq!(huge.memory.whole_mib(), 8, "the 4 MiB of the device are ordinary pages");
+
+    let mut all = read("-m 64M -mem-path /dev/hugepages");
+    assert_eq!((&all.ram, all.pages()), (&Ram::Other, Pages::Ordinary));
+    let (path, pages) = all.file_ram.as_mut().expect("a path");
+    assert_eq!(path, Path::new("/dev/hugepages"));
+    *pages = Pages::Huge(Bytes::new(1 << 30));
+    assert_eq!(all.pages(), Pages::Huge(Bytes::new(1 << 30)));
+}
+
+#[test]
+fn virtio_mem_counts_with_what_the_guest_has_at_its_start() {
+    let line = |device: &str| {
+        let line = format!("-m 4M,maxmem=260M -object memory-backend-ram,id=v,size=256M {device}");
+        read(&line).memory.whole_mib()
+    };
+    assert_eq!(line("-device virtio-mem-pci,memdev=v"), 4);
+    assert_eq!(line("-device virtio-mem-pci,memdev=v,requested-size=64M"), 68);
+    assert_eq!(line("-device pc-dimm,memdev=v"), 260);
 }
 
 #[test]

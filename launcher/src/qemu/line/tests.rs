@@ -260,3 +260,26 @@ proptest! {
         prop_assert!(argv.len() >= words.len() + 4);
     }
 }
+
+#[test]
+fn vcpus_follow_host_nodes_beside_memory_of_devices() {
+    let Some(host) = host() else { return };
+    let words = words(
+        "qemu-system-x86_64 -m 8M -object memory-backend-ram,id=r,size=8M,host-nodes=3,policy=bind \
+         -machine memory-backend=r -object memory-backend-ram,id=shm,size=4M -device ivshmem-plain,memdev=shm",
+    );
+    let launch = launch(&words, None, &host).expect("a plan");
+    let (_, advice) = launch.line.as_ref().expect("a line");
+    assert_eq!(advice.nodes.to_string(), "3");
+
+    // A module on another node: what is claimed there is what is there.
+    let words = self::words(
+        "qemu-system-x86_64 -m 8M,slots=1,maxmem=16M -object memory-backend-ram,id=d,size=8M,host-nodes=3,policy=bind \
+         -device pc-dimm,memdev=d",
+    );
+    let launch = self::launch(&words, None, &host).expect("a plan");
+    let (_, advice) = launch.line.as_ref().expect("a line");
+    let there = advice.split.iter().find(|share| share.node.0 == 3);
+    assert_eq!(there.map(|share| share.memory.whole_mib()), Some(8));
+    assert!(launch.binding().memory.contains(placer_engine::NodeId(3)), "a cpuset has to allow it");
+}

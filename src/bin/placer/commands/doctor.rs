@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use nix::unistd::geteuid;
-use placer_engine::claims::{Claim, Processes};
+use placer_engine::claims::{Claim, Owner, Processes};
 use placer_engine::{CpuSet, SysRoot};
 use serde::Serialize;
 
@@ -45,7 +45,7 @@ pub(crate) fn run(
         findings.extend(doctor::across(&view, |guest| allowed.get(&guest.id).cloned()));
         findings.extend(remote_memory(&look, &mut processes));
     } else {
-        findings.extend(doctor::across(&view, |_| None));
+        findings.extend(doctor::across(&view, doctor::recorded));
     }
     findings.extend(of_installation(&root, &view));
     let answer = if args.json {
@@ -61,7 +61,9 @@ pub(crate) fn run(
 /// Returns the CPUs that guests may use, by claim. Only of guests whose threads may all use the same: where some are
 /// bound to CPUs of their own, nothing is to be changed for all of them.
 fn allowed(look: &Look, processes: &mut Processes) -> BTreeMap<String, CpuSet> {
-    let without = look.claims().iter().filter(|claim| claim.pinned.is_empty());
+    // The first process of a control group is not the whole guest.
+    let is_one = |claim: &&Claim| matches!(claim.owner, Owner::Process(_));
+    let without = look.claims().iter().filter(is_one).filter(|claim| claim.pinned.is_empty());
     let common =
         |claim: &Claim| Some((claim.id.to_string(), processes.cpus_of_all_threads(claim)?));
     without.filter_map(common).collect()
