@@ -43,7 +43,7 @@ fn start(step: &ScopeStep, pid: u32) -> Result<(), BusError> {
     match result.as_str() {
         "done" => Ok(()),
         other => {
-            let words = format!("a job that ended as {other:?}");
+            let words = format!("that its job ended as {other:?}");
             Err(BusError::Refused("job".to_owned(), words))
         }
     }
