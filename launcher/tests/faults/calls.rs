@@ -150,7 +150,7 @@ fn a_refused_call_on_a_group_is_named_with_its_file() {
         let error = error.replace(&*fake.root().to_string_lossy(), "ROOT").replace(&root, "ROOT");
         let words = words.replace("PID", &me).replace("CPUS", &cpus);
         assert!(error.starts_with(&words), "{error}");
-        assert!(error.contains("the right to change ROOT"), "{error}");
+        assert!(error.contains("no permission to change ROOT"), "{error}");
     }
 }
 
