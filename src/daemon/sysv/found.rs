@@ -79,6 +79,11 @@ impl Found {
         self.settle(&mut state)
     }
 
+    /// Tries again to write a file that could not be written. The error was reported when that happened.
+    pub(super) fn retry(&self) {
+        let _ = self.settle(&mut self.lock());
+    }
+
     /// Removes the file for good.
     pub(super) fn end(&self) {
         let mut state = self.lock();
@@ -142,6 +147,19 @@ mod tests {
         found.need([V2025].into()).expect("settled");
         assert!(!found.path.exists(), "the settings name the other version now");
         found.set_served(V2025, true).expect("settled");
+        assert!(found.path.exists());
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_tried_again() {
+        let (dir, found) = found(&[V2015]);
+        found.set_served(V2015, true).expect("settled");
+        std::fs::remove_dir(dir.path()).expect("removed");
+        assert!(found.begin().is_err());
+        found.retry();
+        std::fs::create_dir(dir.path()).expect("made");
+        assert!(!found.path.exists());
+        found.retry();
         assert!(found.path.exists());
     }
 

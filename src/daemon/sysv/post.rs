@@ -51,7 +51,7 @@ const TOLD: Duration = Duration::from_secs(10);
 const CHECKED: Duration = Duration::from_secs(1);
 /// Between two queues that were removed.
 const REMADE: Duration = Duration::from_millis(100);
-/// Between two tries to have a queue that was another user's.
+/// Between two tries to have a queue that was another user's, or a pid file that was another numad's.
 const RETRIED: Duration = Duration::from_secs(5);
 
 /// Returns how long to wait before an answer of that age is put in again.
@@ -122,7 +122,7 @@ impl Post {
                 self.work(id);
             }
             match self.shared.line.now() {
-                Now::At(_) => {}
+                Now::At(_) => self.settle(),
                 Now::Lost => self.reopen(),
                 Now::Away | Now::Off => {
                     self.waiting.clear();
@@ -206,8 +206,7 @@ impl Post {
                 [("queue", &self.shared.key()), ("count", &self.foreign), ("last_sender", &sender)];
             self.shared.tell(
                 Level::Warning,
-                "unclaimed messages were removed from numad's \
-                queue",
+                "unclaimed messages were removed from numad's queue",
                 &fields,
             );
             (self.told, self.foreign) = (Some(now), 0);
@@ -231,6 +230,16 @@ impl Post {
         match queue::reopen(self.shared.key()) {
             Ok(id) => self.on(id),
             Err(error) => self.away(&error),
+        }
+    }
+
+    /// Writes the pid file now and then where something kept it from being written: a numad that lived then may
+    /// have ended.
+    fn settle(&mut self) {
+        let now = Instant::now();
+        if now >= self.retry {
+            self.retry = now + RETRIED;
+            self.shared.found.retry();
         }
     }
 
