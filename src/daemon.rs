@@ -237,8 +237,7 @@ impl Rounds {
                 let fields: [(&str, &dyn std::fmt::Display); 1] = [("why", &why)];
                 core.log().tell(
                     Level::Debug,
-                    "users' claims of detected guests are not \
-                    recorded",
+                    "users' claims of detected guests are not recorded",
                     &fields,
                 );
             }

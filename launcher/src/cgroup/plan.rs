@@ -248,8 +248,7 @@ fn below_delegated(kernel: &dyn Kernel, tree: &Tree, mount: &Path) -> Result<Pla
         error(
             Errno::ENOENT,
             seen,
-            "delegate them: Delegate=cpuset memory in the unit that owns \
-            the group",
+            "delegate it: Delegate=cpuset memory in the unit that owns the group",
         )
     })
 }

@@ -1,5 +1,5 @@
 //! A command line of QEMU, read as QEMU reads it: what it says about the size of a guest, its NUMA nodes, its
-//! memory and its host devices. Pure.
+//! memory and its host devices. Pure, but for [`Line::look_at_files`].
 //!
 //! Options are read up to what placement needs; the words themselves are kept, and QEMU checks them. What
 //! would change the guest without being seen here (`-readconfig`, `-set`) is refused.
@@ -155,7 +155,7 @@ impl Line {
     }
 
     /// Returns the backends of devices that count: beside huge pages those of the same pages.
-    pub fn of_devices(&self) -> impl Iterator<Item = &Backend> {
+    pub(crate) fn of_devices(&self) -> impl Iterator<Item = &Backend> {
         let pages = self.pages();
         let same = move |backend: &&Backend| pages == Pages::Ordinary || backend.pages == pages;
         self.backends.iter().filter(|backend| !self.is_ram(backend)).filter(same)
@@ -181,7 +181,7 @@ impl Line {
     }
 
     /// Returns whether a backend is the memory of the machine or of one of its NUMA nodes.
-    pub fn is_ram(&self, backend: &Backend) -> bool {
+    pub(crate) fn is_ram(&self, backend: &Backend) -> bool {
         match &self.ram {
             Ram::Backend(id) => *id == backend.id,
             _ => self.cells.iter().any(|cell| cell.backend.as_ref() == Some(&backend.id)),
