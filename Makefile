@@ -11,6 +11,8 @@ BUILT = $${CARGO_TARGET_DIR:-target}/release
 # The program as installed: static-pie, so that no library is loaded and bound at each start, which
 # was a sixth of the time of an answer. It links no libhwloc (placer-hwloc does), draws nothing (placer-top).
 STATIC = $${CARGO_TARGET_DIR:-target}/static
+# Tests of the programs as they are shipped, by the test program of the debug build.
+INSTALLED = PLACER_INSTALLED=$$PWD/target/package/placer PLACER_TOP_INSTALLED=$$PWD/$(BUILT)/placer-top
 
 # how long and how `make fuzz` works
 FUZZ_SECONDS ?= 60
@@ -52,19 +54,18 @@ check: deps deps-lint ## Runs unit and golden tests and the lints: before each c
 
 test: deps deps-test ## Runs every test: with hwloc, without it, and in virtual machines
 	$(CARGO) test --workspace $(LOCKED)
-	$(CARGO) test --no-default-features -p placer --test it $(LOCKED) cli::
 	$(CARGO) test --no-default-features -p placer-launcher --test it $(LOCKED) cgroup::
 	$(CARGO) test --release --test budgets $(LOCKED)
 	@$(MAKE) --no-print-directory static
-	PLACER_INSTALLED=target/package/placer \
-		$(CARGO) test --release --test it $(LOCKED) -- --test-threads=1 start_budgets:: a_panic_gives_the_terminal_back
+	$(INSTALLED) $(CARGO) test --test it $(LOCKED) -- cli::
+	$(INSTALLED) $(CARGO) test --test it $(LOCKED) -- --test-threads=1 start_budgets:: a_panic_gives_the_terminal_back
 	$(CARGO) run -q -p placer-engine --example embed $(LOCKED)
 	@$(MAKE) --no-print-directory pack test-packed test-daemon test-vm
 
-test-daemon: deps ## Abuses the daemon for a minute, kills it under 500 launches, asks it a million times
-	PLACER_SOAK_SECONDS=60 $(CARGO) test --release --test it $(LOCKED) -- --nocapture \
+test-daemon: static ## Abuses the daemon for a minute, kills it under 500 launches, asks it a million times
+	$(INSTALLED) PLACER_SOAK_SECONDS=60 $(CARGO) test --test it $(LOCKED) -- --nocapture \
 		--test-threads=1 socket_and_queue killed_again memory_stays
-	$(CARGO) test --release --test it $(LOCKED) -- --ignored --nocapture 15_000_threads
+	$(INSTALLED) $(CARGO) test --test it $(LOCKED) -- --ignored --nocapture 15_000_threads
 
 test-storm: deps ## Starts 2,400 pinned guests, 1,000 at once, kills some: no CPU has two owners (minutes)
 	$(CARGO) test --test it $(LOCKED) -- --ignored --nocapture storm_of_2400

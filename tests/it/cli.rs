@@ -10,11 +10,9 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use common::{json, placer, placer_on, run, text};
+use common::{json, placer, placer_on, program, run, text};
 use machine::Machine;
 use serde_json::{Value, json};
-
-const PLACER: &str = env!("CARGO_BIN_EXE_placer");
 
 /// Two nodes of 4 CPUs and 16 GiB, one with 4 GiB free and half busy, the other with 8 GiB free; a
 /// node of memory alone, past a gap.
@@ -119,7 +117,7 @@ fn what_is_unknown_is_answered_with_what_exists() {
 
 /// Runs a command on a terminal; both streams together.
 fn on_a_terminal(args: &str) -> String {
-    let command = format!("{} {args}", env!("CARGO_BIN_EXE_placer"));
+    let command = format!("{} {args}", program().display());
     let mut script = std::process::Command::new("script");
     let output =
         run(script.args(["-qec", &command, "/dev/null"]).env("PLACER_CONFIG", common::SHIPPED));
@@ -355,7 +353,8 @@ fn allowed_cpu() -> String {
 fn the_limits_of_this_process_bound_no_recorded_machine() {
     let host = host();
     let mut taskset = Command::new("taskset");
-    taskset.args(["-c", &allowed_cpu(), PLACER, "advise", "2:500", "--cpus", "--root"]);
+    taskset.args(["-c", &allowed_cpu()]).arg(program());
+    taskset.args(["advise", "2:500", "--cpus", "--root"]);
     taskset.arg(host.path()).env_clear().env("PATH", "/usr/bin:/bin");
     assert_eq!(told(&taskset.output().expect("taskset")), answer("4-7"));
 }
@@ -366,7 +365,8 @@ fn the_limits_of_this_process_bound_the_live_answer() {
     let state = tempfile::tempdir().expect("a directory");
     let mut taskset = Command::new("taskset");
     let cpu = allowed_cpu();
-    taskset.args(["-c", &cpu, PLACER, "advise", "0.01:1", "--cpus", "--window", "10ms"]);
+    taskset.args(["-c", &cpu]).arg(program());
+    taskset.args(["advise", "0.01:1", "--cpus", "--window", "10ms"]);
     taskset
         .env_clear()
         .env("PATH", "/usr/bin:/bin")
@@ -477,11 +477,11 @@ fn the_name_numad_makes_it_numad() {
         told(&common::run(command.args(args).env_clear().env("PLACER_ROOT", host.path())))
     };
     let link = dir.path().join("numad");
-    symlink(PLACER, &link).expect("a link");
+    symlink(program(), &link).expect("a link");
     let below = dir.path().join("copies");
     fs::create_dir(&below).expect("made");
     let copy = below.join("numad");
-    common::copy_program(PLACER, &copy);
+    common::copy_program(program(), &copy);
     for program in [&link, &copy] {
         assert_eq!(ask(program, None, &["-w", "2:500"]), answer("1"));
         let path = program.display();
@@ -491,7 +491,8 @@ fn the_name_numad_makes_it_numad() {
         assert_eq!((code, stdout.as_str()), (Some(1), ""));
         assert!(stderr.starts_with(&format!("Usage: {path} <options> ...\n")), "{stderr}");
     }
-    let placer = Path::new(PLACER);
+    let placer = program();
+    let placer = Path::new(&placer);
     assert_eq!(ask(placer, Some("numad"), &["-w", "2:500"]), answer("1"));
     assert_eq!(ask(placer, Some("/no/such/numad"), &["-w", "2:500"]), answer("1"));
     // Other names are placer's.
@@ -514,7 +515,7 @@ fn a_reader_that_goes_away_is_no_failure() {
     machine.write(host.path());
     let line = "set -o pipefail; \"$0\" show --json | head -1";
     let mut bash = Command::new("bash");
-    bash.args(["-c", line, PLACER]).env_clear().env("PATH", "/usr/bin:/bin");
+    bash.args(["-c", line]).arg(program()).env_clear().env("PATH", "/usr/bin:/bin");
     let output = bash.env("PLACER_ROOT", host.path()).output().expect("bash");
     assert_eq!(told(&output), (Some(0), "{\n".to_owned(), String::new()));
 }
@@ -630,7 +631,8 @@ fn the_decision_is_emitted_as_settings_for_other_programs() {
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn the_program_loads_the_c_library_and_no_other() {
     // The loader lists them in the program's place: "libc.so.6 => /lib/... (0x7f...)".
-    let listed = run(Command::new(PLACER).env("LD_TRACE_LOADED_OBJECTS", "1"));
+    let listed =
+        run(Command::new(env!("CARGO_BIN_EXE_placer")).env("LD_TRACE_LOADED_OBJECTS", "1"));
     let listed = text(&listed.stdout);
     let names =
         listed.lines().filter_map(|line| line.split_once(" => ")).map(|(name, _)| name.trim());

@@ -5,7 +5,7 @@
 pub(crate) mod daemon;
 pub(crate) mod inside;
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -54,13 +54,15 @@ pub(crate) fn root_of_2025() -> PathBuf {
 /// The settings that are shipped: every one with its built-in value.
 pub(crate) const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/settings/placer.toml");
 
+/// Returns the program under test: `PLACER_INSTALLED` names it as it is installed (`make static`), for
+/// which budgets hold.
+pub(crate) fn program() -> OsString {
+    std::env::var_os("PLACER_INSTALLED").unwrap_or_else(|| env!("CARGO_BIN_EXE_placer").into())
+}
+
 /// Returns a command for the program under test, with no settings of the caller's or of this host.
-///
-/// `PLACER_INSTALLED` names the program as it is installed (`make static`); budgets hold for that one.
 pub(crate) fn placer() -> Command {
-    let installed = std::env::var_os("PLACER_INSTALLED");
-    let mut command =
-        Command::new(installed.as_deref().unwrap_or(env!("CARGO_BIN_EXE_placer").as_ref()));
+    let mut command = Command::new(program());
     command.env_clear().env("LC_ALL", "C").env("TZ", "UTC").env("PLACER_CONFIG", SHIPPED);
     command
 }

@@ -37,7 +37,7 @@ impl Stage {
         let tmp = tempfile::tempdir().expect("a directory");
         fs::set_permissions(tmp.path(), PermissionsExt::from_mode(0o755)).expect("set");
         Machine::new().node(0, 0..8, 8 * GIB, 5 * GIB).write(&tmp.path().join("host"));
-        common::copy_program(env!("CARGO_BIN_EXE_placer"), tmp.path().join("placer"));
+        common::copy_program(common::program(), tmp.path().join("placer"));
         Self { tmp }
     }
 

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::guest::{
-    Verdict, example, find_program, numa_vm, put, report, run, script, stripped, unavailable,
-    vm_ready,
+    Verdict, example, find_program, numa_vm, put, report, run, script, steps, stripped,
+    unavailable, vm_ready,
 };
 
 /// Requests whose answers do not hang on a few MiB or ticks, in any state of the parity guest. The
@@ -67,15 +67,7 @@ fn a_running_engine_follows_hotplug() -> Verdict {
     guest.args(["--spare-cpus", "1", "--spare-mem", "2,512M", "--timeout", "900"]);
     put(&mut guest, &script("hotplug"), "/bin/hotplug");
     put(&mut guest, &watch, "/bin/engine-watch");
-    let output = run(guest.args(["--", "hotplug"]))?;
-
-    let text = report(&output);
-    let ok = text.lines().filter(|line| line.starts_with("ok ")).count();
-    if output.status.success() && ok == 7 {
-        Ok(())
-    } else {
-        Err(format!("hotplug ended with {}, {ok} of 7 steps ok", output.status))
-    }
+    steps(guest.args(["--", "hotplug"]), "hotplug", 7)
 }
 
 #[test]
@@ -108,15 +100,7 @@ fn best_answers_what_numad_never_asks() -> Verdict {
     put(&mut guest, &script("best"), "/bin/best");
     put(&mut guest, &script("load"), "/bin/load");
     put(&mut guest, &placer, "/bin/placer");
-    let output = run(guest.args(["--", "best"]))?;
-
-    let text = report(&output);
-    let ok = text.lines().filter(|line| line.starts_with("ok ")).count();
-    if output.status.success() && ok == 29 {
-        Ok(())
-    } else {
-        Err(format!("best ended with {}, {ok} of 29 steps ok", output.status))
-    }
+    steps(guest.args(["--", "best"]), "best", 29)
 }
 
 #[test]
@@ -136,13 +120,7 @@ fn claims_follow_processes_and_end_with_the_boot() -> Verdict {
         put(&mut guest, &placer, "/bin/placer");
         put(&mut guest, &claim, "/bin/engine-claim");
         more(&mut guest);
-        let output = run(guest.arg("--").arg("claims").args(args))?;
-        let text = report(&output);
-        let found = text.lines().filter(|line| line.starts_with("ok ")).count();
-        if output.status.success() && found == ok {
-            return Ok(());
-        }
-        Err(format!("claims {args:?} ended with {}, {found} of {ok} steps ok", output.status))
+        steps(guest.arg("--").arg("claims").args(args), &format!("claims {args:?}"), ok)
     };
     guest(&["before"], 15, &|guest| {
         let mut out = OsString::from("/run/placer/claims.jsonl:");

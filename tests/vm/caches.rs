@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::guest::{
-    Verdict, find_program, numa_vm, put, report, run, script, stripped, unavailable, vm_ready,
+    Verdict, find_program, numa_vm, put, script, steps, stripped, unavailable, vm_ready,
 };
 
 #[test]
@@ -39,11 +39,5 @@ fn guests_are_in_one_cache_each() -> Verdict {
             put(&mut guest, Path::new(file), file);
         }
     }
-    let output = run(guest.args(["--", "caches"]))?;
-    let ok = report(&output).lines().filter(|line| line.starts_with("ok ")).count();
-    if output.status.success() && ok == 8 {
-        Ok(())
-    } else {
-        Err(format!("caches ended with {}, {ok} of 8 steps ok", output.status))
-    }
+    steps(guest.args(["--", "caches"]), "caches", 8)
 }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use crate::guest::{
-    Verdict, example, find_program, left_out, numa_vm, put, report, root_image, run, script,
-    stripped, unavailable, vm_ready,
+    Verdict, example, find_program, left_out, numa_vm, put, root_image, script, steps, stripped,
+    unavailable, vm_ready,
 };
 
 #[test]
@@ -36,13 +36,7 @@ fn launched_commands_have_their_memory_where_they_were_advised() -> Verdict {
         put(&mut guest, &placer, "/bin/placer");
         put(&mut guest, &touch, "/bin/touch-memory");
         put(&mut guest, &numactl, "/bin/numactl");
-        let output = run(guest.arg("--").arg("launch").args(args))?;
-        let text = report(&output);
-        let found = text.lines().filter(|line| line.starts_with("ok ")).count();
-        if output.status.success() && found == ok {
-            return Ok(());
-        }
-        Err(format!("launch {args:?} ended with {}, {found} of {ok} steps ok", output.status))
+        steps(guest.arg("--").arg("launch").args(args), &format!("launch {args:?}"), ok)
     };
     boot(&[], &[], 42)?;
     // Weighted interleaving is younger than the kernel of the other guests.
@@ -94,14 +88,7 @@ fn launched_machines_have_each_thread_and_their_ram_where_they_were_advised() ->
             put(&mut guest, Path::new(file), file);
         }
     }
-    let output = run(guest.args(["--", "machine"]))?;
-    let text = report(&output);
-    let ok = text.lines().filter(|line| line.starts_with("ok ")).count();
-    if output.status.success() && ok == 36 {
-        Ok(())
-    } else {
-        Err(format!("machine ended with {}, {ok} of 36 steps ok", output.status))
-    }
+    steps(guest.args(["--", "machine"]), "machine", 36)
 }
 
 #[test]
@@ -129,14 +116,7 @@ fn launched_containers_are_where_they_were_advised() -> Verdict {
             put(&mut guest, Path::new(file), file);
         }
     }
-    let output = run(guest.args(["--", "container"]))?;
-    let text = report(&output);
-    let ok = text.lines().filter(|line| line.starts_with("ok ")).count();
-    if output.status.success() && ok == 7 {
-        Ok(())
-    } else {
-        Err(format!("container ended with {}, {ok} of 7 steps ok", output.status))
-    }
+    steps(guest.args(["--", "container"]), "container", 7)
 }
 
 #[test]
@@ -157,15 +137,8 @@ fn guests_of_all_kinds_are_where_they_were_advised_on_a_host_of_systemds() -> Ve
     put(&mut guest, &script("scopes"), "/usr/bin/scopes");
     put(&mut guest, &placer, "/usr/bin/placer");
     put(&mut guest, &touch, "/usr/bin/touch-memory");
-    let output = run(guest.args(["--", "scopes"]))?;
-    let text = report(&output);
-    let ok = text.lines().filter(|line| line.starts_with("ok ")).count();
     // Without systemd built in there is only a refusal, which other tests see.
-    if output.status.success() && ok == 31 {
-        Ok(())
-    } else {
-        Err(format!("scopes ended with {}, {ok} of 31 steps ok", output.status))
-    }
+    steps(guest.args(["--", "scopes"]), "scopes", 31)
 }
 
 #[test]
@@ -184,15 +157,7 @@ fn limits_of_a_process_are_kept_on_cgroup_v1_and_v2() -> Verdict {
         put(&mut guest, &placer, "/bin/placer");
         put(&mut guest, &placer, "/bin/numad");
         put(&mut guest, &touch, "/bin/touch-memory");
-        let output = run(guest.args(["--", "limits", version]))?;
-        let text = report(&output);
-        let ok = text.lines().filter(|line| line.starts_with("ok ")).count();
-        if !output.status.success() || ok != 22 {
-            return Err(format!(
-                "limits {version} ended with {}, {ok} of 22 steps ok",
-                output.status
-            ));
-        }
+        steps(guest.args(["--", "limits", version]), &format!("limits {version}"), 22)?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::guest::{
-    Verdict, left_out, numa_vm, put, report, root_image, run, script, unavailable, vm_ready,
+    Verdict, left_out, numa_vm, put, root_image, run, script, steps, unavailable, vm_ready,
 };
 
 /// What `make deb` has made, where it puts it.
@@ -41,7 +41,7 @@ fn a_libvirt_host_that_installs_the_package_spreads_its_guests() -> Verdict {
     guest.arg("--disk").arg(image).args(["--root", "--timeout", "1200"]);
     put(&mut guest, &package, "/srv/placer.deb");
     put(&mut guest, &script("libvirt"), "/usr/bin/libvirt-host");
-    let mut steps = STEPS;
+    let mut wanted = STEPS;
     let mut words = vec!["--", "libvirt-host"];
     match numad_2025()? {
         Some(root) => {
@@ -52,16 +52,9 @@ fn a_libvirt_host_that_installs_the_package_spreads_its_guests() -> Verdict {
             }
             words.push("/srv/numad-2025");
         }
-        None => steps -= 1,
+        None => wanted -= 1,
     }
-    let output = run(guest.args(words))?;
-    let text = report(&output);
-    let ok = text.lines().filter(|line| line.starts_with("ok ")).count();
-    if output.status.success() && ok == steps {
-        Ok(())
-    } else {
-        Err(format!("the guest ended with {}, {ok} of {steps} steps ok", output.status))
-    }
+    steps(guest.args(words), "the guest", wanted)
 }
 
 /// The lines "ok ..." of tests/vm/libvirt.
