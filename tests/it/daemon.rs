@@ -431,18 +431,10 @@ with service() as client, client.open("org.placer.Daemon") as placer:
         print(error.error())
 "#;
 
-#[needs(python_varlink)]
+#[needs(python_packages)]
 #[test]
 fn an_independent_client_is_answered() {
-    let home = std::env::var("HOME").unwrap_or_default();
-    let venv = format!("{home}/.cache/placer-tools/varlink/bin/python");
-    let has = |python: &&str| {
-        let tried =
-            Command::new(python).args(["-c", "import varlink"]).stderr(Stdio::null()).status();
-        tried.is_ok_and(|status| status.success())
-    };
-    let python = ["python3", venv.as_str()].into_iter().find(has);
-    let python = python.expect("a Python that has the package varlink");
+    let python = crate::python::tools().join("python");
     let daemon = Daemon::start(Some(&fixture("ring-4")), "");
     let socket = daemon.dir.path().join("placer.sock");
     let seen = seen(&run(Command::new(python).args(["-c", INDEPENDENT]).arg(socket)));
@@ -594,7 +586,8 @@ impl Machines {
 
     fn launch(&mut self, daemon: &Daemon) {
         let mut launch = daemon.client();
-        launch.args(["launch", "--window", "0"]).arg(&self.definition);
+        // The guest runs no system that would shut down when it is asked to.
+        launch.args(["launch", "--stop-timeout", "0", "--window", "0"]).arg(&self.definition);
         launch.env("PATH", "/usr/local/bin:/usr/bin:/bin");
         launch.stdout(Stdio::null()).stderr(Stdio::null());
         self.running.push(launch.spawn().expect("it starts"));

@@ -31,6 +31,7 @@ mod promises;
 mod properties;
 mod proposal;
 mod ps;
+mod python;
 mod readme;
 mod recordings;
 mod replay;

@@ -93,7 +93,11 @@ pub(crate) static NEEDS: &[Need] = &[
     ),
     need("ptrace", "the right to trace a child", RightBy(may_trace)),
     need("python3", "python3", Program(&["python3"])),
-    need("python_varlink", "Python's package varlink", InstalledBy(python_varlink)),
+    need(
+        "python_packages",
+        "Python's packages varlink, setuptools and wheel",
+        InstalledBy(python_packages),
+    ),
     need("qemu", "qemu-system-x86_64", Program(&["qemu-system-x86_64"])),
     need("root", "root", RightBy(is_root)),
     need("setpriv", "setpriv", Program(&["setpriv"])),
@@ -181,11 +185,11 @@ fn static_busybox() -> bool {
         .any(|path| Path::new(path).is_file() && !succeeds(&["ldd", path]))
 }
 
-/// The places where the test of an independent client looks.
-fn python_varlink() -> bool {
+/// The environment that `ci/deps test` makes.
+fn python_packages() -> bool {
     let home = std::env::var("HOME").unwrap_or_default();
-    let venv = format!("{home}/.cache/placer-tools/varlink/bin/python");
-    ["python3", &venv].iter().any(|python| succeeds(&[python, "-c", "import varlink"]))
+    let python = format!("{home}/.cache/placer-tools/python/bin/python");
+    succeeds(&[&python, "-c", "import varlink, setuptools, wheel"])
 }
 
 unsafe extern "C" {

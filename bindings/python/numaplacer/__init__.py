@@ -1,0 +1,396 @@
+"""Ask placer's daemon where on this NUMA host a guest should run.
+
+    import numaplacer
+    print(numaplacer.advise("4:8G").nodes)              # CPUs:memory
+    with numaplacer.claim("4:8G", hold=60) as claim:    # chosen and claimed in one step
+        start_the_guest(claim.advice.nodes, claim.advice.cpus)
+
+A request is "CPUS" or "CPUS:MEMORY": CPUs with up to two decimals, memory in MiB or with K, M, G or
+T (binary). Lists of nodes and CPUs are text as the kernel writes them ("0-3,8"); `ids` reads one.
+All memory is in bytes, all times are in seconds.
+
+Each function opens a connection. A `Client` keeps one for many questions; threads may share it, and
+their questions wait for each other. A forked child opens its own. The socket is placer.sock in
+$PLACER_STATE_DIR, or /run/placer/placer.sock.
+
+Standard library alone, Python 3.8 or later. The interface is org.placer.Daemon, a varlink interface
+that `placer daemon` describes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from dataclasses import dataclass, fields
+from typing import Any, Dict, List, Mapping, Optional, Tuple, Type, TypeVar
+
+__all__ = [
+    "Advice", "Busy", "CacheShare", "Claim", "ClaimRow", "Client", "NoAnswer", "NotAllowed", "NotClaimed",
+    "PlacerError", "Refused", "Share", "Unavailable", "advise", "claim", "claims", "host", "ids", "release",
+    "request",
+]
+__version__ = "0.1.0"
+
+# An answer is far smaller: more is not read.
+_ANSWER_MAX = 64 << 20
+_UNITS = {"": 20, "K": 10, "M": 20, "G": 30, "T": 40}
+_INTERFACE = "org.placer.Daemon."
+
+
+class PlacerError(Exception):
+    """Anything that went wrong between this program and placer."""
+
+
+class Unavailable(PlacerError):
+    """No daemon answers: it does not run, it ended, or it did not answer in time."""
+
+
+class Refused(PlacerError):
+    """The daemon does not know the call or a value in it. `parameters` says which."""
+
+    def __init__(self, error: str, parameters: Mapping[str, Any]) -> None:
+        self.error, self.parameters = error, dict(parameters)
+        said = ", ".join(f"{name} {value}" for name, value in self.parameters.items())
+        super().__init__(f"placer refused the call: {error.rpartition('.')[2]} {said}".rstrip())
+
+
+class NoAnswer(PlacerError):
+    """There is no node for the request, or the host cannot be read."""
+
+
+class NotClaimed(PlacerError):
+    """The guest does not fit, or the claim could not be written: nothing is claimed."""
+
+
+class NotAllowed(PlacerError):
+    """Another user's claim or process, or more than this user may claim."""
+
+
+class Busy(PlacerError):
+    """The daemon has too much to do. Ask again later."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """One node's part of a guest."""
+
+    node: int
+    cpus: float
+    memory: int
+
+
+@dataclass(frozen=True)
+class CacheShare:
+    """The CPUs below one last-level cache. `level` is 0 and `size` None where the cache is not known."""
+
+    node: int
+    level: int
+    size: Optional[int]
+    cpus: str
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Where a guest should run. `whole` is all of the answer, as `placer advise --json` prints it."""
+
+    nodes: str
+    cpus: str
+    fits: bool
+    split: Tuple[Share, ...]
+    caches: Tuple[CacheShare, ...]
+    slowdown: Optional[float]
+    notes: Tuple[str, ...]
+    whole: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ClaimRow:
+    """A claim that counts. `pid` is None for a hold; `whole` is the row of `placer ps --json`."""
+
+    id: str
+    kind: str
+    pid: Optional[int]
+    program: Optional[str]
+    ends_in: Optional[float]
+    cpus: float
+    memory: int
+    nodes: str
+    whole: Mapping[str, Any]
+
+
+_T = TypeVar("_T")
+
+
+def _read(kind: Type[_T], value: Mapping[str, Any], **more: Any) -> _T:
+    """Makes a dataclass of the fields that it has: a later placer may send more."""
+    known = {f.name: value[f.name] for f in fields(kind) if f.name in value and f.name not in more}  # type: ignore[arg-type]
+    try:
+        return kind(**known, **more)
+    except TypeError as error:
+        raise Refused("answer", {"lacks": str(error)}) from None
+
+
+def _advice(value: Mapping[str, Any]) -> Advice:
+    return _read(
+        Advice,
+        value,
+        split=tuple(_read(Share, share) for share in value.get("split", ())),
+        caches=tuple(_read(CacheShare, share) for share in value.get("caches", ())),
+        notes=tuple(value.get("notes", ())),
+        whole=value,
+    )
+
+
+def ids(text: str) -> List[int]:
+    """Reads a list of nodes or CPUs: "0-2,8" is [0, 1, 2, 8]."""
+    found: List[int] = []
+    for part in text.split(",") if text else []:
+        first, _, last = part.partition("-")
+        found.extend(range(int(first), int(last or first) + 1))
+    return found
+
+
+def request(text: str, *, machine_wide: bool = False, **more: Any) -> Dict[str, Any]:
+    """Reads "CPUS[:MEMORY]"; `more` are other fields of a request of the interface, as in within="0-3".
+
+    As `placer advise` does, it says which CPUs and nodes this process may use. With `machine_wide`
+    it does not: for a guest that another program starts. Memory limits of control groups are not
+    looked at.
+    """
+    cpus, colon, memory = text.partition(":")
+    hundredths = cpus.partition(".")[2]
+    if not cpus.replace(".", "", 1).isdecimal() or not cpus.isascii() or len(hundredths) > 2:
+        raise ValueError(f"request {text!r}: expected CPUs with at most two decimals, found {cpus!r}")
+    unit = memory[-1:] if memory[-1:] in "KMGT" else ""
+    number = memory[: len(memory) - len(unit)]
+    if colon and not (number.isascii() and number.isdecimal()):
+        raise ValueError(f"request {text!r}: expected MiB, or a number and K, M, G or T, found {memory!r}")
+    made: Dict[str, Any] = {"cpus": float(cpus), "memory": int(number or 0) << _UNITS[unit]}
+    if not machine_wide:
+        made.update(_allowed())
+    made.update(more)
+    return made
+
+
+def _allowed() -> Dict[str, str]:
+    names = {"Cpus_allowed_list:": "allowed_cpus", "Mems_allowed_list:": "allowed_nodes"}
+    with open("/proc/thread-self/status", encoding="ascii", errors="replace") as status:
+        lines = (line.split(None, 1) for line in status)
+        return {names[line[0]]: line[1].strip() for line in lines if len(line) == 2 and line[0] in names}
+
+
+class Claim:
+    """A claim. Leaving its `with` block ends it; `keep` lets it live on, with its process or its hold."""
+
+    def __init__(self, client: "Client", id: str, advice: Advice, own: bool) -> None:
+        self.id, self.advice = id, advice
+        self._client: Optional[Client] = client
+        self._own = own
+
+    def keep(self) -> str:
+        """Lets the claim live as long as its process or its hold, and returns its id."""
+        self._forget()
+        return self.id
+
+    def release(self) -> None:
+        """Ends the claim. More than once is no error."""
+        if self._client is not None:
+            try:
+                self._client.release(self.id)
+            except NotAllowed:
+                if any(row.id == self.id for row in self._client.claims()):
+                    raise
+                # It has ended by itself: its hold is over, or its process gone.
+            finally:
+                self._forget()
+
+    def _forget(self) -> None:
+        client, self._client = self._client, None
+        if client is not None and self._own:
+            client.close()
+
+    def __enter__(self) -> "Claim":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def __repr__(self) -> str:
+        return f"<claim {self.id} on nodes {self.advice.nodes}>"
+
+
+class Client:
+    """A connection to the daemon, opened at the first question, and anew once if the daemon was restarted."""
+
+    def __init__(self, path: Optional[str] = None, *, timeout: float = 30.0) -> None:
+        state = os.environ.get("PLACER_STATE_DIR") or "/run/placer"
+        self.path = path or os.path.join(state, "placer.sock")
+        self.timeout = timeout
+        self._lock = threading.Lock()
+        self._socket: Optional[socket.socket] = None
+        self._pid = 0
+
+    def advise(self, text: str, *, machine_wide: bool = False, **more: Any) -> Advice:
+        """Where a guest should run. Nothing is claimed: `fits` says whether there is room."""
+        asked = request(text, machine_wide=machine_wide, **more)
+        return _advice(self.call("Advise", request=asked)["advice"])
+
+    def claim(
+        self,
+        text: str,
+        *,
+        hold: Optional[float] = None,
+        pid: Optional[int] = None,
+        machine_wide: bool = False,
+        **more: Any,
+    ) -> Claim:
+        """Chooses and claims in one step: for `hold` seconds, else for process `pid` (this one) as long as it lives.
+
+        Raises NotClaimed if the guest does not fit. A claim that is asked for twice since the
+        connection was lost is made once.
+        """
+        asked: Dict[str, Any] = {"request": request(text, machine_wide=machine_wide, **more)}
+        if hold is not None:
+            if pid is not None:
+                raise ValueError("a claim lasts for a hold or for a process, not both")
+            asked["hold_ms"] = round(hold * 1000)
+        else:
+            asked["pid"] = os.getpid() if pid is None else pid
+        reply = self.call("AdviseAndClaim", nonce=secrets.token_hex(16), **asked)
+        return Claim(self, reply["claim"], _advice(reply["advice"]), own=False)
+
+    def release(self, id: str) -> ClaimRow:
+        """Ends a claim."""
+        row = self.call("Release", claim=id)["released"]
+        return _read(ClaimRow, row, whole=row)
+
+    def claims(self) -> List[ClaimRow]:
+        """The claims that count."""
+        return [_read(ClaimRow, row, whole=row) for row in self.call("Guests")["claims"]]
+
+    def host(self) -> Mapping[str, Any]:
+        """How the host is built and how full it is, as `placer show --json` prints it."""
+        found: Mapping[str, Any] = self.call("Host")["host"]
+        return found
+
+    def call(self, method: str, **parameters: Any) -> Mapping[str, Any]:
+        """Calls any method of org.placer.Daemon that answers once, and returns its reply."""
+        text = json.dumps({"method": _INTERFACE + method, "parameters": parameters}).encode() + b"\0"
+        with self._lock:
+            try:
+                try:
+                    found = self._ask(text)
+                except (BrokenPipeError, ConnectionResetError, EOFError):
+                    # The daemon that was connected has ended. A new one may serve already; the nonce
+                    # of a claim holds for both.
+                    self._disconnect()
+                    found = self._ask(text)
+                reply = json.loads(found)
+                error, answer = reply.get("error"), reply.get("parameters") or {}
+            except (OSError, EOFError, ValueError, AttributeError) as error:
+                self._disconnect()
+                said = "it did not answer in time" if isinstance(error, socket.timeout) else error
+                raise Unavailable(
+                    f"no answer from placer's daemon at {self.path}: {said}; "
+                    "systemctl start placer.service starts it"
+                ) from error
+            except BaseException:
+                # Interrupted in the middle: what is left of this answer is nobody's.
+                self._disconnect()
+                raise
+        if error is None:
+            return dict(answer)
+        raise _fault(str(error), answer)
+
+    def close(self) -> None:
+        """Closes the connection. The next question opens it again."""
+        with self._lock:
+            self._disconnect()
+
+    def _ask(self, text: bytes) -> bytes:
+        deadline = time.monotonic() + self.timeout
+        if self._socket is not None and self._pid != os.getpid():
+            # Forked: the connection is the parent's.
+            self._disconnect()
+        if self._socket is None:
+            self._pid = os.getpid()
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+            self._socket.settimeout(self.timeout)
+            self._socket.connect(self.path)
+        self._socket.settimeout(self.timeout)
+        self._socket.sendall(text)
+        found = bytearray()
+        while not found.endswith(b"\0"):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise socket.timeout
+            self._socket.settimeout(left)
+            part = self._socket.recv(1 << 16)
+            if not part:
+                raise EOFError("it closed the connection")
+            found += part
+            if len(found) > _ANSWER_MAX:
+                raise ValueError(f"its answer is longer than {_ANSWER_MAX} bytes")
+        return bytes(found[:-1])
+
+    def _disconnect(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _fault(error: str, parameters: Mapping[str, Any]) -> PlacerError:
+    reason = str(parameters.get("reason", ""))
+    kinds = {"Failed": NoAnswer, "NotClaimed": NotClaimed, "NotAllowed": NotAllowed}
+    name = error[len(_INTERFACE):] if error.startswith(_INTERFACE) else ""
+    if name in kinds:
+        return kinds[name](reason.removeprefix("placer: ") if hasattr(str, "removeprefix") else reason)
+    if name == "Busy":
+        return Busy("placer's daemon has too much to do; ask again later")
+    return Refused(error, parameters)
+
+
+def advise(text: str, **more: Any) -> Advice:
+    """Where a guest should run; see `Client.advise`."""
+    with Client() as client:
+        return client.advise(text, **more)
+
+
+def claim(text: str, **more: Any) -> Claim:
+    """Chooses and claims in one step; see `Client.claim`."""
+    client = Client()
+    try:
+        made = client.claim(text, **more)
+    except BaseException:
+        client.close()
+        raise
+    made._own = True
+    return made
+
+
+def release(id: str) -> ClaimRow:
+    """Ends a claim."""
+    with Client() as client:
+        return client.release(id)
+
+
+def claims() -> List[ClaimRow]:
+    """The claims that count."""
+    with Client() as client:
+        return client.claims()
+
+
+def host() -> Mapping[str, Any]:
+    """How the host is built and how full it is, as `placer show --json` prints it."""
+    with Client() as client:
+        return client.host()
