@@ -156,8 +156,8 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 
+    use needs::needs;
     use nix::unistd::mkfifo;
-    use testkit::needs;
 
     use super::*;
 

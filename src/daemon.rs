@@ -55,7 +55,7 @@ const LAST_ANSWERS: Duration = Duration::from_millis(300);
 /// How often what has no hurry is done.
 const ROUND: Duration = Duration::from_secs(1);
 
-/// Serves until it is told to end.
+/// Serves until a signal ends it.
 ///
 /// Errors: another daemon runs; the host cannot be read; there is no place for the socket.
 pub fn run(root: &SysRoot, set: Settings, config: Option<PathBuf>) -> Result<(), Box<dyn Error>> {

@@ -7,12 +7,12 @@
 //! ledger text -> Ledger - the dead -> Charges -> (Snapshot -> Policy -> Advice) -> Claim -> ledger text
 //! ```
 //!
-//! Guests that nobody asked about (`observed.rs` finds them, `qemu.rs` and `libvirt.rs` understand
-//! them, `guest.rs` says what of their memory is missing) count beside them, and take over the holds
-//! that were made for them.
+//! Guests that were started without placer (`observed.rs` finds them, `qemu.rs` and `libvirt.rs` read
+//! their definition, `guest.rs` computes the memory they have not touched yet) count too, and take over
+//! the holds that were made for them.
 //!
-//! [`Ledger`], [`Claim`] and [`Charges`](crate::Charges) are values: the time, the boot, who lives and what is
-//! resident come in from outside. [`ClaimFile`] (the file and its lock), [`Processes`] and
+//! [`Ledger`], [`Claim`] and [`Charges`](crate::Charges) are values: the time, the boot, which owners are alive
+//! and what is resident come in from outside. [`ClaimFile`] (the file and its lock), [`Processes`] and
 //! [`Claims`], which joins them, are the end.
 
 mod charge;

@@ -1,5 +1,5 @@
-//! What both guest definitions have in common: errors with a place, lists of ids, near words, and
-//! a reader that takes no more than it was told to.
+//! Shared by both guest definitions: errors with line and column, lists of ids, suggestions for
+//! misspelt words, and a reader with a size limit.
 
 use std::fmt;
 use std::io::{self, Read as _};

@@ -1,7 +1,7 @@
 //! A binding as settings for other programs: `placer advise --emit FORM`.
 //!
-//! Pure: text from a [`Binding`]. What a program has no setting for is told in a note, with what
-//! does it instead, and never left out without a word.
+//! Pure: text from a [`Binding`]. What a program has no setting for is named in a
+//! note, with the command that does it instead; nothing is left out silently.
 
 mod libvirt;
 mod lxc;

@@ -120,9 +120,9 @@ pub const MOST_CPUS: u32 = 1 << 16;
 /// How many CPUs a guest has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CpuCount {
-    /// So many can be plugged in. At least `current`.
+    /// The number that can be plugged in. At least `current`.
     pub maximum: u32,
-    /// So many are there at the start. At least 1.
+    /// The number present at the start. At least 1.
     pub current: u32,
 }
 
@@ -203,7 +203,7 @@ pub enum CpuPlacement {
     },
     /// These, by hand. Not empty.
     Fixed(CpuSet),
-    /// All of the host, explicitly: whoever launches it may itself be held to fewer.
+    /// All of the host, explicitly: the launcher itself may be held to fewer.
     All,
 }
 
@@ -234,7 +234,7 @@ impl Pins {
 /// The control group that a guest runs in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cgroup {
-    /// Who makes it, if anybody.
+    /// Which program makes it, if any.
     pub mode: CgroupMode,
     /// The group to make it in, as a path below the mount point of the cgroup file system or from
     /// `/`; a slice where systemd makes it. Where it is not given the launcher finds one.

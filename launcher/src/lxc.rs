@@ -6,7 +6,8 @@
 //!
 //! LXC moves the container into a group of its own, and on Linux up to 6.1 that sets its CPUs anew,
 //! to those of the group. So the group must be held to them too: either the launcher makes one and
-//! LXC makes its own inside of that (`lxc.cgroup.relative`), or LXC is told (`lxc.cgroup2.cpuset`).
+//! LXC makes its own inside of that (`lxc.cgroup.relative`), or LXC gets them as settings
+//! (`lxc.cgroup2.cpuset`).
 //! Only the first leaves nothing behind, and lets the claim be for the group: the memory of a
 //! container is not that of one process, and the one that is known, LXC's, has next to none of it.
 //!
@@ -14,8 +15,8 @@
 //!
 //! With an `init` the container is for that program: `lxc-execute` runs it below a small process
 //! that reaps, passes signals on, and hands its status back. Without one, or if it is called `init`
-//! or `systemd`, it is a whole system and its init has to be process 1: `lxc-start`. That one tells
-//! no status: 0 when the container has ended, 1 when it could not be started. Another program that
+//! or `systemd`, it is a whole system and its init has to be process 1: `lxc-start`, which
+//! does not pass the status on: 0 when the container has ended, 1 when it could not be started. Another program that
 //! has to be process 1 is named by `lxc.init.cmd` in the configuration.
 
 use std::ffi::OsString;

@@ -1,22 +1,22 @@
 //! Virtual machines of QEMU: started stopped, bound thread by thread, then continued.
 //!
-//! [`Launch`] is all that was decided; a dry run shows its [steps](Launch::steps). Started, it is
-//! first a process that waits at a gate ([`Waiting`]), so that it can be claimed for, then QEMU with
-//! its machine stopped. Over a control channel that nobody else has, QEMU tells its threads; each is
-//! let run on its CPUs, all of them are looked at again, and the machine is continued.
+//! [`Launch`] holds all that was decided; a dry run shows its [steps](Launch::steps). A started launch
+//! is first a process that waits at a gate ([`Waiting`]), so that a claim can be made for it, then QEMU
+//! with its machine paused. Over a private control channel QEMU reports its threads; the launcher pins
+//! each of them, checks all of them again, and resumes the machine.
 //!
-//! # What is left when somebody dies
+//! # What is left when a process dies
 //!
-//! | who ends, when | what happens |
+//! | process, when it ends | what happens |
 //! |---|---|
 //! | the launcher, before the gate is opened | the child sees the end of its pipe, and ends |
 //! | the launcher, between that and `cont` | the kernel kills QEMU by its lifeline, see below |
-//! | the launcher, after that | the machine runs on, bound as it is; it is nobody's child |
+//! | the launcher, after that | the machine runs on, bound as it is; it has no parent |
 //! | QEMU, before `cont` | its channel ends: the launch fails, and says how QEMU ended |
-//! | QEMU, after that | [`Started::wait`](crate::Started::wait) tells how |
+//! | QEMU, after that | [`Started::wait`](crate::Started::wait) returns how |
 //! | QEMU hangs before `cont` | the time limit: it is ended by `quit`, or SIGTERM, or SIGKILL |
 //!
-//! The lifeline is a pipe whose writing end the launcher alone has. The kernel is told to kill QEMU
+//! The lifeline is a pipe whose writing end the launcher alone has. The kernel kills QEMU
 //! when the pipe ends (`O_ASYNC`, with SIGKILL for its signal). Unlike a parent-death signal this can
 //! be taken back from outside, as the flag belongs to the open file that both processes share; and
 //! there is no third process that could itself be killed. A launcher that dies just after `cont`

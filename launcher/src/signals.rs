@@ -1,9 +1,9 @@
-//! Signals whose fate the launcher changes for itself and gives back to the guest.
+//! Signals whose disposition the launcher changes for itself and restores for the guest.
 //!
 //! A launched program has to find its signals as its caller left them. But Rust's start-up ignores
-//! SIGPIPE before `main` runs, [`survive_file_size_limit`] ignores SIGXFSZ, and who waits for a guest
-//! may not ignore SIGCHLD. So what was ignored is noted down before all that, by a function that the
-//! C library calls when the program is loaded.
+//! SIGPIPE before `main` runs, [`survive_file_size_limit`] ignores SIGXFSZ, and a process that
+//! waits for a guest may not ignore SIGCHLD. So the ignored signals are recorded before all that, by a
+//! function that the C library calls when the program is loaded.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

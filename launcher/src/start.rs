@@ -1,19 +1,19 @@
 //! A launch from its list of steps: those of the launcher, the child, and the end.
 //!
-//! # When somebody is killed
+//! # When a process is killed
 //!
-//! | who, when | what follows |
+//! | process, when | what follows |
 //! |---|---|
 //! | the launcher, before it has a child | its group stays, empty; the next launch beside it removes it |
 //! | the launcher, while the child waits | the child sees the end of the pipe and ends, before it has run anything; a claim for it does not count; the group as above |
 //! | the launcher, after that | the guest runs on where it was bound, and its claim counts, until it ends; then the group as above |
 //! | the child, while it waits | an error; the group is removed |
-//! | the guest | its end is told as that of any guest; the group is removed |
+//! | the guest | its status is reported as for any guest; the group is removed |
 //! | a process that the guest left behind | the group stays until then, and so does a claim that is for the group |
 //!
 //! A scope of systemd's is systemd's to remove, and goes with its last process: see
-//! [`systemd`](crate::systemd). A launcher that had moved out of its own group leaves that to whoever made it: systemd removes a
-//! scope with its last process.
+//! [`systemd`](crate::systemd). A launcher that had moved out of its own group leaves its removal to
+//! systemd.
 
 use std::time::Duration;
 

@@ -51,9 +51,9 @@ pub enum Step {
         /// The CPUs.
         cpus: CpuSet,
     },
-    /// From outside: ask the machine to give back memory until it has so much.
+    /// From outside: ask the machine to give back memory until it has `size`.
     Balloon {
-        /// What is left to it.
+        /// The memory it keeps.
         size: Bytes,
     },
     /// From outside: let the machine run.

@@ -11,7 +11,7 @@
 //! systemd's: it makes the group, holds it to the CPUs and nodes, and removes it with the last process
 //! in it. Nothing of it has to be undone. What is in it belongs to the guest (`Delegate=yes`).
 //!
-//! | who ends, when | what is left |
+//! | process, when it ends | what is left |
 //! |---|---|
 //! | the launcher, before the scope is asked for | nothing: the child sees the end of its pipe |
 //! | the launcher, while systemd makes the scope | nothing: the child ends, and the scope with it; one that never had a process fails, and is forgotten (`CollectMode`) |
@@ -64,7 +64,7 @@ pub(crate) fn not_built_in(attempted: impl Into<String>) -> LaunchError {
 pub struct Scope {
     /// Its directory.
     pub dir: PathBuf,
-    /// The number of that, by which it is told from a later one of the same name.
+    /// The inode number of that directory, which distinguishes it from a later one of the same name.
     pub inode: u64,
 }
 

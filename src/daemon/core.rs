@@ -1,4 +1,4 @@
-//! The one place where the daemon answers, whoever asks and on which way.
+//! The one place where the daemon answers: socket and message queue lead here.
 
 use std::error::Error;
 use std::path::PathBuf;

@@ -16,7 +16,7 @@ use crate::settings::Settings;
 /// A user who may claim within the limits, and release what it has claimed.
 const NOBODY: u32 = 65_534;
 
-/// A daemon that nobody else talks to.
+/// A daemon without other clients.
 #[derive(Debug)]
 pub struct Daemon {
     core: Arc<Core>,

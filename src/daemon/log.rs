@@ -1,7 +1,7 @@
 //! The daemon's log: a line an event, with named fields, to stderr or through it to the journal.
 //!
-//! A thread writes, so that whoever reads the log slowly, or not at all, holds up no answer. What it
-//! cannot keep up with is counted, and the count is logged.
+//! A thread writes, so that a slow reader of the log delays no answer. Lines that it cannot write in
+//! time are counted, and the count is logged.
 
 use std::fmt::{Display, Write as _};
 use std::io::Write as _;
@@ -26,7 +26,7 @@ const LONGEST: usize = 1000;
 /// How long the last lines are waited for.
 const LAST: Duration = Duration::from_millis(100);
 
-/// Where events are told to. Cheap to clone.
+/// Takes events to be logged. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Log {
     lines: Sender<Line>,

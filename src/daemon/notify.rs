@@ -1,4 +1,4 @@
-//! What systemd is told: ready, alive, reloading, ending.
+//! Notifications to systemd: ready, alive, reloading, stopping.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -15,7 +15,7 @@ pub(super) struct Notify {
 }
 
 impl Notify {
-    /// Reads where to tell, and how often a sign of life is wanted.
+    /// Reads the address to notify and the watchdog interval.
     pub(super) fn open() -> Self {
         let to = variables::value("NOTIFY_SOCKET").and_then(|name| {
             let socket = UnixDatagram::unbound().ok()?;

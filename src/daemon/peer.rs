@@ -1,4 +1,4 @@
-//! Who asks the daemon.
+//! The process that asks the daemon.
 
 use nix::unistd::geteuid;
 use placer_engine::claims::{Nonce, Principal};

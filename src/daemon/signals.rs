@@ -1,4 +1,4 @@
-//! What the daemon is told by signals, taken by one thread when it has time for them.
+//! Signals to the daemon, taken by one thread between its other tasks.
 
 use std::error::Error;
 use std::os::fd::AsFd;

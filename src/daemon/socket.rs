@@ -1,8 +1,8 @@
-//! The daemon's socket: who connects, how many, and what becomes of them.
+//! The daemon's socket: its connections, their limits and their life.
 //!
 //! A thread for each connection, bounded in number and in what it holds: a message of 64 KiB, an
 //! answer, a small stack. A client that is slow, silent or damaged costs its own thread some
-//! seconds, and nobody else anything.
+//! seconds, and other clients nothing.
 
 mod claims;
 mod clients;

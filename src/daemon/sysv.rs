@@ -11,7 +11,7 @@
 //! each client is answered as its own version answers. A queue that belongs to another user is tried again
 //! every few seconds.
 //!
-//! A real client that starts takes every message out of the queue, whoever it is for. So 64 threads wait in
+//! A real client that starts takes every message out of the queue, also those for others. So 64 threads wait in
 //! the queue, because the kernel hands a message directly to a waiting thread. An answer is sent again every
 //! few milliseconds until its client, identified by pid and start time, has exited; leftovers are removed.
 //!

@@ -32,7 +32,7 @@ enum Target {
     /// Written at once, as numad does.
     Stderr(fn(&str)),
     Nowhere,
-    /// Whoever asked writes them, in his own log.
+    /// Kept for the caller, which writes them to another log.
     Kept(Vec<(i32, String)>),
 }
 

@@ -57,7 +57,7 @@ pub struct Options {
     pub inclusion_pids: BTreeSet<i64>,
     /// The processes to leave alone (`-x`); none is in `inclusion_pids` as well.
     pub exclusion_pids: BTreeSet<i64>,
-    /// The value of the last `-p`, `-r` or `-x`: numad tells a daemon only this one, with each of
+    /// The value of the last `-p`, `-r` or `-x`: numad sends a daemon only this one, with each of
     /// the three given.
     pub last_pid: Option<i64>,
     /// The CPUs kept from guests (`-R`): the raw text of the last one, which may be no list at all.
@@ -70,7 +70,7 @@ pub struct Options {
     pub target_utilisation: u8,
     /// The request for advice (`-w`).
     pub advice: Option<Advice>,
-    /// The letters of the options a running daemon is to be told of: those of `CHiKlmprStuwx` that
+    /// The letters of the options that are sent to a running daemon: those of `CHiKlmprStuwx` that
     /// were given and whose value was not ignored. `-d` and `-v` count as `l`.
     pub given: BTreeSet<u8>,
 }
@@ -88,7 +88,7 @@ pub struct Advice {
 ///
 /// Options take effect from left to right and several end the program on the spot, so the first of
 /// them decides. The checks of the whole line follow: a left-over operand, then the order of the
-/// intervals. `posixly_correct` tells whether the environment has `POSIXLY_CORRECT`; then no option
+/// intervals. `posixly_correct` is whether the environment has `POSIXLY_CORRECT`; then no option
 /// may follow an operand.
 /// Example: `-vw 2.5:4096` → log level 6, 250 hundredths of a CPU, 4096 MiB.
 pub fn parse(version: Version, argv0: &OsStr, args: &[OsString], posixly_correct: bool) -> Outcome {

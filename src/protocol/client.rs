@@ -1,8 +1,8 @@
 //! Asks the daemon, where there is one: `--via auto|daemon`.
 //!
 //! The same answer as from the engine, byte for byte, since the daemon makes the text and refuses
-//! whoever would have answered otherwise: another version, other settings. What it does not answer
-//! in time, this process answers itself.
+//! clients that would have answered differently: another version, other settings. What it does not
+//! answer in time, this process answers itself.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;

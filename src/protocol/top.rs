@@ -1,4 +1,4 @@
-//! What `placer top` tells the program that draws, `placer-top`: one JSON text, its only argument.
+//! What `placer top` passes to the program that draws, `placer-top`: one JSON text, its only argument.
 //!
 //! Both take this file in. The flags, variables and settings are read by `placer` alone.
 
@@ -27,7 +27,7 @@ pub struct Options {
     pub request: Option<String>,
     /// How a place is chosen, and among what.
     pub choice: Choice,
-    /// Tests make it panic so many milliseconds after its start; for no user.
+    /// Tests make it panic this many milliseconds after its start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub panic_after_ms: Option<u64>,
 }

@@ -29,7 +29,7 @@ pub(crate) enum Lost {
     End,
     /// It has closed within one.
     Cut,
-    /// Nothing came, or could be sent, for so long.
+    /// Nothing was received, or could be sent, within the time limit.
     Late,
     /// Longer than a message may be.
     Long,

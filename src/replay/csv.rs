@@ -1,4 +1,4 @@
-//! Reads a stream of guests: strict, in bounded memory, and what is wrong is told by line and column.
+//! Reads a stream of guests: strict, in bounded memory; errors name line and column.
 
 use std::fmt;
 use std::io::{self, BufRead};

@@ -23,7 +23,7 @@ pub struct Plan {
     pub fill: f64,
     /// The part of the guests that arrives in storms.
     pub storms: f64,
-    /// So many guests start within a second.
+    /// The number of guests of a storm, which start within a second.
     pub storm: u32,
     /// What counts as a GiB, in MiB.
     pub unit: u32,

@@ -5,7 +5,7 @@ use super::dice::Dice;
 /// A microsecond is the unit of time: it adds up exactly.
 pub(crate) const SECOND: u64 = 1_000_000;
 
-/// One guest, as a stream tells it.
+/// One guest, as a stream has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Guest {
     /// Microseconds.
@@ -24,7 +24,7 @@ impl Guest {
     }
 }
 
-/// How guests behave, beyond what a stream tells.
+/// How guests behave, beyond what a stream contains.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Habits {
     pub seed: u64,

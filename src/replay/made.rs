@@ -1,4 +1,4 @@
-//! Hosts that are made up: so many equal nodes, joined in one of the ways that machines are built.
+//! Generated hosts: a number of equal nodes, connected as real machines are.
 
 use std::fmt::Write;
 use std::sync::Arc;

@@ -21,7 +21,7 @@ pub struct Course {
     pub habits: Habits,
 }
 
-/// What a replay tells and asks of those around it.
+/// What a replay reports to its caller, and asks of it.
 pub trait Watch {
     /// Returns nanoseconds since some moment; the same always where no times are wanted.
     fn now(&self) -> u64;

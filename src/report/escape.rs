@@ -1,6 +1,6 @@
-//! Names of processes, containers, devices and files hold whatever somebody wrote: what moves a
-//! cursor, turns the line around or closes an element is shown, never obeyed. One way for terminals
-//! and one for markup; everything that prints a name goes through one of them.
+//! Names of processes, containers, devices and files are untrusted text: characters that move the
+//! cursor, reverse the line or close an element are escaped. One function for terminals and one for
+//! markup; everything that prints a name goes through one of them.
 
 use std::borrow::Cow;
 

@@ -238,9 +238,9 @@ pub struct HostForm<'a> {
     /// The CPUs by their speed, the fastest first; not there where all CPUs are alike.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     core_kinds: Vec<KindForm>,
-    /// How many claims and holds there are; null when that cannot be told.
+    /// How many claims and holds there are; null when that is not known.
     claims: Option<CountForm>,
-    /// Null where the host does not tell them.
+    /// Null where the host does not report them.
     distances: Option<DistancesForm>,
     /// What hwloc knows beside, with `--devices`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -257,7 +257,7 @@ struct NodeForm {
     id: u32,
     /// Its online CPUs as the kernel lists them.
     cpus: IdList,
-    /// Bytes; null when it is not told.
+    /// Bytes; null when it is not reported.
     memory_total: Option<u64>,
     /// Bytes that programs can have, before claims: MemFree and `memory_cached`, less what lies below the
     /// zones' watermarks; null when MemFree is not known.
@@ -267,7 +267,7 @@ struct NodeForm {
     memory_cached: Option<u64>,
     /// Idle CPU time, in CPUs; null when the load is unknown.
     cpus_free: Option<f64>,
-    /// What is promised of it and not yet visible as used, in bytes; null when that cannot be told.
+    /// What is promised of it and not yet visible as used, in bytes; null when that is not known.
     claimed: Option<u64>,
     /// The same in huge pages; not there when there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -343,7 +343,7 @@ struct PagesForm {
     page: u64,
     /// All pages.
     total: u64,
-    /// Those that nobody uses.
+    /// Free pages.
     free: u64,
 }
 

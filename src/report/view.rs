@@ -25,9 +25,9 @@ pub struct View {
     /// Every node once: those of a package together, if there are packages of several nodes.
     pub groups: Vec<Group>,
     pub distances: Option<Distances>,
-    /// Guests and holds, those that ask for most memory first; `None` when they cannot be told.
+    /// Guests and holds, those that ask for most memory first; `None` when they are not known.
     pub guests: Option<Vec<Guest>>,
-    /// Devices whose node the kernel does not tell.
+    /// Devices whose node the kernel does not report.
     pub stray: Vec<Device>,
     pub offline: CpuSet,
     pub isolated: CpuSet,
@@ -55,7 +55,7 @@ pub struct Node {
     /// Idle CPU time, in CPUs; `None` when the load is unknown.
     pub idle: Option<f64>,
     pub memory: Memory,
-    /// CPUs that are promised and not seen to be busy; `None` when that cannot be told.
+    /// CPUs that are promised and not seen to be busy; `None` when that is not known.
     pub cpus_claimed: Option<CpuShare>,
     /// Huge pages by size.
     pub huge: Vec<Huge>,
@@ -71,17 +71,17 @@ pub struct Node {
     pub is_gpu: bool,
 }
 
-/// The memory of a node; `None` is not told.
+/// The memory of a node; `None` is not reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     pub total: Option<Bytes>,
     /// What programs can have, before claims: unused and cached, less what the kernel keeps.
     pub free: Option<Bytes>,
-    /// What nobody uses (`MemFree`).
+    /// Unused memory (`MemFree`).
     pub unused: Option<Bytes>,
     /// What the kernel has to give up first: file cache and reclaimable slab.
     pub cached: Option<Bytes>,
-    /// What is promised and not yet visible as used; `None` also when claims cannot be told.
+    /// What is promised and not yet visible as used; `None` also when claims are not known.
     pub claimed: Option<Bytes>,
     /// What one more guest can be promised: free less claimed, by the host's overcommit.
     pub left: Option<Bytes>,
@@ -91,7 +91,7 @@ pub struct Memory {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Huge {
     pub page: Bytes,
-    /// `None` where the kernel tells no such pages, and some are claimed all the same.
+    /// `None` where the kernel reports no such pages although some are claimed.
     pub pages: Option<Pages>,
     /// What is claimed of them.
     pub claimed: Bytes,
@@ -208,7 +208,7 @@ impl View {
         kinds.into_iter().map(|(capacity, cpus)| (capacity, cpus.into_iter().collect())).collect()
     }
 
-    /// Returns how many guests and how many holds there are; `None` when that cannot be told.
+    /// Returns how many guests and how many holds there are; `None` when that is not known.
     pub(crate) fn claims(&self) -> Option<(usize, usize)> {
         let guests = self.guests.as_ref()?;
         let holds = guests.iter().filter(|guest| guest.is_hold()).count();

@@ -20,7 +20,7 @@ pub struct Question {
     pub request: Request,
     /// The version of numad that an explanation compares with.
     pub numad: Version,
-    /// Whether it is claimed, and for whom.
+    /// The owner of its claim; `None` where nothing is claimed.
     pub claim: Option<ClaimOwner>,
     /// The name of that claim, by which it is made once, however often it is asked for.
     pub nonce: Option<Nonce>,

@@ -29,8 +29,8 @@ impl Desk {
 
     /// Measures the host and then, under the lock, counts what was promised and reads the memory again.
     /// Residency is read first, so that memory touched in
-    /// between is counted twice and never not at all. The load is measured before, so that nobody
-    /// waits for the lock meanwhile.
+    /// between is counted twice rather than not at all. The load is measured before, so that no other
+    /// process waits for the lock meanwhile.
     pub fn begin(
         &self,
         figures: &dyn Figures,

@@ -73,7 +73,7 @@ fn take(
     }
 }
 
-/// Returns what was promised to others; `None`, and one line, when that cannot be told.
+/// Returns what was promised to others; `None`, and a note, when that is not known.
 pub fn view(root: &SysRoot, set: settings::Claims, notes: &mut Notes) -> Option<View> {
     view_of(root, set, |claims| claims, notes)
 }

@@ -1,5 +1,5 @@
-//! Where the figures of an answer come from, and for whom it is: one way to answer, whether this
-//! process has just been started for it or is the daemon.
+//! The source of an answer's figures, and its caller: one way to answer, for a process that has just
+//! been started and for the daemon.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use placer_engine::{
 use super::notes::Notes;
 use crate::settings;
 
-/// The host that is asked about, and who asks.
+/// The host that is asked about, and the process that asks.
 pub trait Figures {
     /// Returns which host it is.
     fn root(&self) -> &SysRoot;

@@ -15,7 +15,7 @@ use super::notes::Notes;
 use super::sampling::{self, Saved, Window};
 use crate::settings;
 
-/// Read by this process, for whom it was started by.
+/// Read by this process, on behalf of its caller.
 #[derive(Debug)]
 pub struct Local<'a> {
     pub root: &'a SysRoot,

@@ -23,7 +23,7 @@ pub struct Look {
 }
 
 impl Look {
-    /// Reads a host, its load over a window; the huge pages of a size for who is to advise on them.
+    /// Reads a host and its load over a window, and the huge pages of one size if advice needs them.
     pub fn at(
         root: &SysRoot,
         set: settings::Claims,

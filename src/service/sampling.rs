@@ -78,9 +78,9 @@ impl Saved {
 /// How CPU load is measured.
 #[derive(Clone, Copy, Debug)]
 pub enum Window {
-    /// With the saved counters if they serve, else over so long.
+    /// Since the saved counters if they serve, else over this time.
     Recent(Duration),
-    /// Over so long, whatever is at hand.
+    /// Over this time, also where counters are saved.
     Now(Duration),
 }
 

@@ -1,4 +1,4 @@
-//! `[daemon]`: what `placer daemon` does for whom.
+//! `[daemon]`: the limits and services of `placer daemon`.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,20 +17,20 @@ use crate::settings::duration;
 pub struct Daemon {
     /// The time between two readings of the host.
     pub interval: Duration,
-    /// The most connections at once, of all users and of one who is not root.
+    /// The most connections at once: of all users, and of one user other than root.
     pub clients: u32,
     pub clients_per_user: u32,
-    /// How long a connection may say nothing.
+    /// How long a connection may be silent.
     pub idle: Duration,
-    /// What one user who is not root, with all subordinate users, may have claimed: how many, how much
-    /// of the free memory, how many CPUs, for how long.
+    /// The limits of one user other than root, subordinate users included: number of claims, share of the
+    /// free memory, CPUs, and duration of a hold.
     pub user_claims: u32,
     pub user_memory: Part,
     pub user_cpus: CpuPart,
     pub user_hold: Duration,
     /// Whether numad's message queue is served.
     pub queue: bool,
-    /// A port of this machine that tells metrics.
+    /// A local port that serves metrics.
     pub metrics: Option<SocketAddr>,
     pub log: Level,
 }

@@ -13,13 +13,13 @@ use super::error::Fault;
 /// No settings are nearly so long.
 const LARGEST: u64 = 1 << 20;
 
-/// Who named the file, and so what it takes to be believed.
+/// How the file was found, which decides whether it is trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trust {
-    /// The caller did: it has to be there, and the caller answers for who can write it.
+    /// Named by the caller: it must exist, and the caller is responsible for its permissions.
     Named,
-    /// Nobody did. It need not be there. It steers every user's guests, root's among them, so it
-    /// counts only if nobody but root or the caller can have written it.
+    /// Found in its default place. It need not exist. It applies to every user's guests, root's among
+    /// them, so it counts only if none but root or the caller can have written it.
     Found,
 }
 

@@ -18,5 +18,3 @@ pub mod require;
 pub mod schema;
 pub mod varlink;
 pub mod wide;
-
-pub use needs::needs;

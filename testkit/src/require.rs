@@ -1,4 +1,4 @@
-//! What a test needs of the machine it runs on, beyond what [`needs`](crate::needs) can find out when the
+//! What a test needs of the machine it runs on, beyond what the attribute `#[needs(..)]` can find out when the
 //! test is compiled.
 
 use std::fmt::Display;

@@ -3,8 +3,8 @@
 
 use crate::common;
 use crate::common::inside;
+use needs::needs;
 use testkit::abuse;
-use testkit::needs;
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;

@@ -3,7 +3,7 @@
 //! and starts no guest without one.
 
 use crate::common;
-use testkit::needs;
+use needs::needs;
 
 use std::fs;
 use std::io::Read;

@@ -3,8 +3,8 @@
 //! The rows on state ask about this machine, since recorded ones keep none.
 
 use crate::common;
+use needs::needs;
 use testkit::machine;
-use testkit::needs;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};

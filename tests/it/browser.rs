@@ -4,9 +4,9 @@
 #![allow(clippy::panic, reason = "a test that cannot go on says why")]
 
 use crate::common;
+use needs::needs;
 use testkit::chromium;
 use testkit::machine;
-use testkit::needs;
 
 use std::path::Path;
 

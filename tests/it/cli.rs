@@ -1,8 +1,8 @@
 //! The program as a person or a script meets it: a few runs of the real binary.
 
 use crate::common;
+use needs::needs;
 use testkit::machine;
-use testkit::needs;
 
 use std::fs;
 use std::os::unix::fs::symlink;

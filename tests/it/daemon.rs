@@ -1,7 +1,7 @@
 //! The daemon on its socket: the same answers, limits, and what is left when it is killed.
 
+use needs::needs;
 use testkit::abuse;
-use testkit::needs;
 mod calls;
 use crate::common;
 use crate::common::daemon;

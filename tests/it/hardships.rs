@@ -3,7 +3,7 @@
 
 use crate::common;
 use crate::common::daemon;
-use testkit::needs;
+use needs::needs;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use crate::architecture::rust_files;
 use crate::common::project;
 
 /// Words that no text for people has, as they stand in lower case between other characters.
@@ -33,10 +34,12 @@ const PERSONS: [&str; 6] = ["users", "user", "people", "those", "engineers", "an
 /// Lines that may have a forbidden word, with the reason.
 const ALLOWED: [(&str, &str); 0] = [];
 
-/// The texts: each file of the guide, the README, and the help of each command.
+/// The texts: each file of the guide, the README, the help of each command, and the schemas.
 fn texts() -> Vec<PathBuf> {
     let mut paths = vec![project().join("README.md")];
-    for (dir, extension) in [("docs/src", "md"), ("tests/help", "txt")] {
+    for (dir, extension) in
+        [("docs/src", "md"), ("tests/help", "txt"), ("src/report/schema", "json")]
+    {
         let entries = std::fs::read_dir(project().join(dir)).expect("a directory");
         let files = entries.map(|entry| entry.expect("an entry").path());
         paths.extend(files.filter(|path| path.extension().is_some_and(|is| is == extension)));
@@ -87,6 +90,52 @@ fn texts_for_people_have_no_forbidden_words() {
     assert!(texts.len() > 30, "{texts:?}");
     // A list of exceptions that grows is a list of faults.
     assert!(ALLOWED.len() < 10);
+}
+
+/// Returns the lines of a source file's rustdoc with their numbers: of its module and of public items.
+fn public_docs(text: &str) -> Vec<(usize, &str)> {
+    let text = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+    let (mut docs, mut above) = (Vec::new(), Vec::new());
+    for (number, line) in (1..).zip(text.lines()).map(|(number, line)| (number, line.trim_start()))
+    {
+        if line.starts_with("//!") {
+            docs.push((number, line));
+        } else if line.starts_with("///") {
+            above.push((number, line));
+        } else if !line.starts_with("#[") && !line.starts_with(')') {
+            // Variants have no `pub`; where their type is private they are read too.
+            if line.starts_with("pub ") || line.starts_with(char::is_uppercase) {
+                docs.append(&mut above);
+            }
+            above.clear();
+        }
+    }
+    docs
+}
+
+#[test]
+fn public_rustdoc_has_no_forbidden_words() {
+    let (mut found, mut lines) = (Vec::new(), 0);
+    let roots = ["engine/src", "launcher/src", "src"].map(|root| project().join(root));
+    for file in roots.iter().flat_map(|root| rust_files(root)) {
+        let text = std::fs::read_to_string(&file).expect("a source file");
+        let docs = public_docs(&text);
+        lines += docs.len();
+        for (number, line) in docs {
+            for fault in faults(line) {
+                found.push(format!("{}:{number}: {fault:?}: {line}", file.display()));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+    assert!(lines > 3000, "{lines}");
+}
+
+#[test]
+fn rustdoc_is_read_of_modules_and_public_items() {
+    let text = "//! A.\n/// B\n#[derive(Debug)]\npub struct B {\n/// C\nc: u8,\n/// D\npub d: u8,\n}\n\
+                /// E\npub(crate) fn e() {}\n#[cfg(test)]\nmod tests {\n/// F\npub fn f() {}\n}\n";
+    assert_eq!(public_docs(text), [(1, "//! A."), (2, "/// B"), (7, "/// D")]);
 }
 
 #[test]

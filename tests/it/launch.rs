@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use common::{placer, run, text};
 use machine::Machine;
+use needs::needs;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use testkit::needs;
 
 /// Two nodes of 4 CPUs and 16 GiB, of which node 1 has more free; a node of memory alone.
 fn host() -> tempfile::TempDir {

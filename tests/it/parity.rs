@@ -6,7 +6,7 @@
 //! each version.
 
 use crate::common;
-use testkit::needs;
+use needs::needs;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -2,7 +2,7 @@
 //! from a container, as its processes would make it.
 
 use crate::common;
-use testkit::needs;
+use needs::needs;
 
 use std::collections::BTreeSet;
 use std::io::Write;

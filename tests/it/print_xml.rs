@@ -7,8 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use needs::needs;
 use testkit::machine::{self, Machine, put_file};
-use testkit::needs;
 
 use crate::common::{placer, run, text};
 

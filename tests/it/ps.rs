@@ -2,8 +2,8 @@
 
 use crate::common;
 use crate::common::daemon;
+use needs::needs;
 use testkit::machine;
-use testkit::needs;
 
 use std::os::unix::net::UnixStream;
 use std::path::Path;

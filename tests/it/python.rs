@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::common::{self, daemon::Daemon, fixture, project, run, text};
-use testkit::needs;
+use needs::needs;
 
 fn python(program: impl AsRef<std::ffi::OsStr>, daemon: &Daemon) -> Command {
     let mut python = Command::new(program);

@@ -4,8 +4,8 @@
 #![allow(clippy::panic, reason = "a test that cannot go on says why")]
 
 use crate::common;
+use needs::needs;
 use testkit::chromium;
-use testkit::needs;
 
 use std::path::Path;
 

@@ -2,8 +2,8 @@
 //! when it is damaged.
 
 use crate::common;
+use needs::needs;
 use testkit::machine;
-use testkit::needs;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -130,7 +130,7 @@ fn an_answer_with_the_daemon_takes_little_more_than_a_start() {
     }
 }
 
-#[cfg_attr(not(debug_assertions), testkit::needs(numactl))]
+#[cfg_attr(not(debug_assertions), needs::needs(numactl))]
 #[test]
 #[cfg_attr(debug_assertions, ignore = "needs --release")]
 fn an_answer_and_a_launch_take_at_most_twice_what_numactl_takes() {

@@ -5,8 +5,8 @@
 //! about this one as well. What needs root or mounts is done in a mount namespace of its own.
 
 use crate::common;
+use needs::needs;
 use testkit::machine;
-use testkit::needs;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};

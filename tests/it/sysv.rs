@@ -29,7 +29,7 @@
 
 use crate::common;
 use crate::common::inside;
-use testkit::needs;
+use needs::needs;
 
 use std::process::{Command, Stdio};
 use std::time::Instant;

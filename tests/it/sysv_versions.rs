@@ -12,7 +12,7 @@ use crate::common::inside::{
 };
 use crate::sysv::{every_letter_of, every_letter_to};
 use common::text;
-use testkit::needs;
+use needs::needs;
 
 /// Two nodes, of which the second has more, without idle CPU: 2015 names one of them, 2025 both.
 fn put_two_nodes() {

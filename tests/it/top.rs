@@ -2,8 +2,8 @@
 #![cfg(feature = "top")]
 
 use crate::common;
+use needs::needs;
 use testkit::machine;
-use testkit::needs;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -50,7 +50,7 @@ pub struct ProcessId {
     pub start: u64,
 }
 
-/// Who a claim is for, and so when it ends.
+/// The owner of a claim, which decides when it ends.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Owner {
     /// A process that runs: the claim ends with it.
@@ -58,7 +58,7 @@ pub enum Owner {
     /// A process in a cgroup of its own: the claim ends with the last process in there, and all
     /// memory of the cgroup is the guest's.
     Cgroup(ProcessId, Cgroup),
-    /// Nobody yet: the claim ends at a moment, unless a guest takes it over before.
+    /// No process yet: the claim ends at a given time, unless a guest takes it over before.
     Hold {
         /// When it ends.
         until: Instant,
@@ -80,7 +80,7 @@ impl Owner {
 pub struct Cgroup {
     /// Its path below the cgroup root, as in `/proc/PID/cgroup`.
     pub path: String,
-    /// The number of its directory, by which it is told from a later one of the same name.
+    /// The number of its directory, which distinguishes it from a later one of the same name.
     pub inode: u64,
 }
 
@@ -104,13 +104,13 @@ pub struct Seen {
     pub resident: Bytes,
     /// Its memory in huge pages, of all sizes.
     pub huge: Bytes,
-    /// The same as `resident` node by node, where a cgroup tells; else empty.
+    /// The same as `resident` node by node, where a cgroup reports it; else empty.
     pub per_node: Vec<(NodeId, Bytes)>,
     /// The CPUs it has used since it started, on average.
     pub cpus: CpuShare,
 }
 
-/// Who asked for a claim.
+/// The process that asked for a claim.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Caller {
     /// The user.
@@ -125,9 +125,9 @@ pub struct Caller {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
-    /// Somebody asked placer.
+    /// A request to placer.
     Asked,
-    /// Nobody did: a guest was found whose memory is not all there yet.
+    /// A running guest was found that has not touched all its memory yet.
     Observed,
 }
 
@@ -138,9 +138,9 @@ pub struct Claim {
     pub id: ClaimId,
     /// The boot it was made in: no claim outlives the machine's running.
     pub boot: String,
-    /// Who it is for.
+    /// The process or cgroup it is for, or its end time.
     pub owner: Owner,
-    /// Who asked.
+    /// The process that asked for it.
     pub caller: Caller,
     /// The account that the claim belongs to, decided when it was made.
     pub principal: Principal,

@@ -88,7 +88,7 @@ pub struct View {
     takes: Vec<Claim>,
 }
 
-/// Who asks for a decision, and by which name.
+/// The process that asks for a decision, and the name it gives its claim.
 #[derive(Clone, Debug)]
 pub struct Asker {
     pid: u32,
@@ -98,7 +98,7 @@ pub struct Asker {
 }
 
 impl Asker {
-    /// Returns a process and its user as the one who asks.
+    /// Returns a process and its user as the asker.
     pub fn new(pid: u32, uid: u32) -> Self {
         Self { pid, uid, principal: Principal::of_uid(uid), nonce: None }
     }
@@ -135,8 +135,8 @@ pub struct Claims {
 }
 
 impl Claims {
-    /// Opens the claims of a host to read them. Nothing is made: a host on which nobody has
-    /// claimed anything costs one look at a directory that is not there.
+    /// Opens the claims of a host to read them. Creates nothing: a host without
+    /// claims costs one look at a directory that does not exist.
     ///
     /// Errors: the caller's own directory is there and cannot be trusted. What is wrong with the
     /// other's is in the notes of each [`View`]: it is no reason not to keep one's own claims.
@@ -165,8 +165,8 @@ impl Claims {
         Ok(claims)
     }
 
-    /// Leaves out the guests that nobody asked placer about, and does not look for those that holds
-    /// were made for: for answers that must be those of a tool that knows nothing of them.
+    /// Leaves out the guests that were started without placer, and does not look for those that holds
+    /// were made for: for answers that must equal those of a tool that does not know of them.
     #[must_use]
     pub fn asked_only(mut self) -> Self {
         self.observe = false;
@@ -193,7 +193,7 @@ impl Claims {
     }
 
     /// Finds out which claims count, and takes the lock. What is decided on the view can be
-    /// claimed, and nobody else claims anything in between.
+    /// claimed, and no other process claims anything in between. Blocks for at most `patience`.
     ///
     /// Processes are looked at before the lock is taken, so that a process that is slow to look at
     /// keeps no others from the ledger. Claims that were made in between count in full, as they are in
@@ -204,7 +204,7 @@ impl Claims {
         self.begin_for(None, patience)
     }
 
-    /// The same for one who asks, who is then known before the lock is taken, see [`Decision::caller`].
+    /// The same for an asker, which is looked up before the lock is taken, see [`Decision::caller`].
     /// A claim that the same request has made before is not in the view: it is replaced.
     ///
     /// Errors: as [`begin`](Self::begin).
@@ -530,7 +530,7 @@ impl Decision<'_> {
 
     /// Ends a claim. Returns it.
     ///
-    /// Errors: there is none of this id, nobody has asked for it, or the ledger cannot be written.
+    /// Errors: there is none of this id, it is of a guest started without placer, or the ledger cannot be written.
     pub fn release(mut self, id: ClaimId) -> Result<Claim, ClaimError> {
         let why = match self.observed.contains(&id) {
             true => ClaimError::Observed(id),
@@ -557,12 +557,12 @@ impl Decision<'_> {
         self.processes.identify(pid).ok_or_else(gone)
     }
 
-    /// Returns who asks, as it is written down.
+    /// Returns the asker as it is written to the ledger.
     pub fn caller_of(&mut self, asker: &Asker) -> Caller {
         self.caller(asker.pid, asker.uid)
     }
 
-    /// Returns who asks: the process `pid` of user `uid`.
+    /// Returns the process `pid` of user `uid` as a caller.
     pub fn caller(&mut self, pid: u32, uid: u32) -> Caller {
         let known = self.asker.as_ref().map(|(_, caller)| caller);
         if let Some(caller) = known.filter(|caller| (caller.pid, caller.uid) == (pid, uid)) {

@@ -39,7 +39,7 @@ pub enum ClaimError {
     },
     /// The ledger has no room.
     Full {
-        /// So many claims are kept.
+        /// The number of claims it holds at most.
         limit: usize,
     },
     /// The ledger would be larger than readers accept.
@@ -49,7 +49,7 @@ pub enum ClaimError {
     },
     /// There is no claim of this id.
     NoSuchClaim(ClaimId),
-    /// A claim that nobody asked for, and nobody can end.
+    /// The claim of a guest started without placer, which cannot be released.
     Observed(ClaimId),
     /// Other claims own CPUs that single threads of the guest were to have for themselves.
     Owned(CpuSet),

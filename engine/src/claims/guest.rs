@@ -1,5 +1,5 @@
-//! Virtual machines that run on this host, whoever started them: what they were given, what of it
-//! is missing yet, and which hold was meant for them. Pure.
+//! Virtual machines that run on this host, started by placer or not: their size, the memory they have
+//! not touched yet, and the hold that was made for them. Pure.
 
 use serde::{Deserialize, Serialize};
 

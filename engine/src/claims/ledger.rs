@@ -1,5 +1,5 @@
-//! Who was promised what, and what of it still counts. Pure: the time, the boot, who lives and what
-//! is resident come in as values.
+//! The claims of a host, and which of them still count. Pure: the time, the boot, which owners are
+//! alive and what is resident come in as values.
 
 use super::charge;
 use super::claim::{Caller, Claim, ClaimId, Owner, ProcessId, Seen};
@@ -11,8 +11,8 @@ use crate::read::Read;
 use crate::sample::Instant;
 use crate::units::{Bytes, CpuShare};
 
-/// Claims that are kept at most: no host runs so many guests, and what is done for each of them
-/// must end.
+/// The most claims of a ledger: more than any host has guests, and it bounds the work for each
+/// decision.
 pub const MOST_CLAIMS: usize = 4096;
 
 /// Lines that are not understood are kept up to this many bytes.
@@ -25,14 +25,14 @@ pub enum Fate {
     Alive,
     /// It has ended: the claim counts no more.
     Dead,
-    /// It cannot be told from here: the claim counts, and is left to those who can tell.
+    /// It cannot be known from here: the claim counts, and is left to processes that can see its owner.
     Unknown,
 }
 
-/// What is asked for, and by whom, to be found again among the holds.
+/// A request and its caller, to find its earlier hold.
 #[derive(Clone, Copy, Debug)]
 pub struct Held<'a> {
-    /// Who asks.
+    /// The process that asks.
     pub caller: &'a Caller,
     /// CPUs.
     pub cpus: CpuShare,

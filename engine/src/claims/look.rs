@@ -19,7 +19,7 @@ use crate::source::{HostReader, SysRoot, live_clock};
 use crate::store::StateDir;
 use crate::units::Bytes;
 
-/// So many guests are looked at for one decision; the others count as they were last seen.
+/// The most guests looked at for one decision; the others count as they were last seen.
 pub const MOST_LOOKS: usize = 32;
 
 /// The processes of this host, read only where there is something to ask about; and the guests of

@@ -1,7 +1,7 @@
 //! A client's own name for its claim.
 //!
-//! Whoever asks again, after a time-out, a killed daemon or a lost reply, finds the claim by it instead of
-//! making another.
+//! A client that asks again, after a time-out, a killed daemon or a lost reply, finds its claim by this name
+//! instead of making another.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};

@@ -1,7 +1,7 @@
 //! The processes of a host: which of them live, and how much of their memory is there.
 //!
-//! Of the live host also for the claims of a recorded machine: their owners run here. What was
-//! recorded tells only of guests that nobody asked placer about.
+//! For the claims of a recorded machine these are the live host's processes: the owners run here. The
+//! recording itself is read only for guests that were started without placer.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -78,7 +78,7 @@ impl Processes {
     /// Takes the time and the names of boot and namespaces. Processes are read when they are asked
     /// about.
     ///
-    /// Errors: `/proc` cannot be opened, or tells no boot id or pid namespace.
+    /// Errors: `/proc` cannot be opened, or has no boot id or pid namespace.
     pub fn look() -> Result<Self, SourceError> {
         let root = Path::new("/proc");
         let io = |path: &Path, e: nix::Error| SourceError::io(path, e.into());
@@ -216,7 +216,7 @@ impl Processes {
         (!here).then(|| pid_namespace.unwrap_or(0))
     }
 
-    /// Returns who is asking: this process, or another on whose behalf it asks.
+    /// Returns the caller of a request: this process, or another on whose behalf it asks.
     pub fn caller(&mut self, pid: u32, uid: u32) -> Caller {
         let program = self.stat(pid).map(|stat| stat.program).unwrap_or_default();
         Caller { uid, pid, program }
@@ -514,7 +514,7 @@ impl Processes {
 mod tests {
     use std::process::{Command, Stdio};
 
-    use testkit::needs;
+    use needs::needs;
 
     use super::super::claim::tests::claim;
     use super::*;

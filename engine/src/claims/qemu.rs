@@ -20,7 +20,7 @@ fn is_machine(argv0: &str) -> bool {
 pub(super) enum Backing {
     /// A file system in memory: ordinary pages.
     Memory,
-    /// Huge pages of so many bytes.
+    /// Huge pages of this size in bytes.
     Huge(u64),
     /// A disk: pages of the cache, which nothing has to be promised for.
     Disk,

@@ -22,7 +22,7 @@ use crate::read::Read;
 use crate::source::SysRoot;
 use crate::store::StateDir;
 
-/// One holder of the lock is waited for so long and no longer: who asks for advice is about to
+/// The longest wait for the holder of the ledger's lock: a caller that asks for advice is about to
 /// start a guest.
 pub const LOCK_TIMEOUT: Duration = Duration::from_millis(250);
 

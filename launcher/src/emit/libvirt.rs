@@ -4,8 +4,8 @@ use super::Settings;
 use crate::binding::Binding;
 use crate::guest::MemoryMode;
 
-/// Returns the elements `<vcpu>` and `<numatune>` that place a guest of so many CPUs by hand, in
-/// place of what `placement='auto'` asks numad for: CPUs as CPUs, nodes as nodes.
+/// Returns the elements `<vcpu>` and `<numatune>` that place a guest of `vcpus` CPUs by hand,
+/// instead of asking numad with `placement='auto'`.
 ///
 /// ```
 /// use placer_engine::{CpuId, NodeId};

@@ -100,10 +100,10 @@ impl MemoryMode {
 }
 
 words! {
-    /// Who makes the control group of a guest.
+    /// Which program makes the control group of a guest.
     CgroupMode, "control group",
     "auto" Auto "The launcher decides; none for commands.",
-    "none" None "Nobody: the guest stays in the launcher's group.",
+    "none" None "No group: the guest stays in the launcher's group.",
     "own" Own "placer, below a delegated or given group.",
     "systemd" Systemd "systemd, as a transient scope.",
 }

@@ -12,7 +12,7 @@ use crate::sys;
 #[derive(Debug)]
 pub(super) struct Lifeline {
     shared: OwnedFd,
-    /// Held by nobody else: its end is the launcher's.
+    /// The writing end, which only the launcher holds.
     _own: OwnedFd,
 }
 

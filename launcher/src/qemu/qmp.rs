@@ -1,6 +1,6 @@
 //! A small strict client of QEMU's control protocol, QMP.
 //!
-//! It asks one question at a time and waits for its answer, never longer than it was told. Events
+//! It asks one question at a time and waits for its answer up to a time limit. Events
 //! are skipped. A line has a limit: what a peer sends costs bounded memory and time.
 
 use std::fmt;

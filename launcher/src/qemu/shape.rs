@@ -50,9 +50,9 @@ impl Shape {
     /// Shapes a machine as it is advised.
     ///
     /// A machine that is wider than a node gets nodes of its own where memory is bound node by node
-    /// (strict, preferred). Where its pages go round (interleave) or anywhere (preferred-many), no
-    /// page of it has a node that it could be told, so it is one cell over all host nodes; so is
-    /// one whose nodes were named by hand, for which nobody knows how much each should carry.
+    /// (strict, preferred). Where its pages go round (interleave) or anywhere (preferred-many), its
+    /// pages have no fixed node, so it is one cell over all host nodes; so is one whose nodes were
+    /// named by hand, for which the share of each is not known.
     ///
     /// Errors: memory that its huge pages cannot make.
     pub fn of(

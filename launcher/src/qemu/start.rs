@@ -51,9 +51,9 @@ impl Launch {
         Ok(Waiting { launch: self.clone(), process, channel, lifeline })
     }
 
-    /// Returns how long QEMU may take for any one answer. It takes all huge pages before it says a
-    /// word, and the kernel clears them, so much memory takes long. On a host with ten times more
-    /// work than CPUs even a small one was seen to say nothing for half a minute.
+    /// Returns how long QEMU may take for any one answer: it allocates all huge pages before it answers,
+    /// and the kernel clears them. On a host with ten times more work than CPUs even a small machine
+    /// took half a minute.
     pub fn patience(&self) -> Duration {
         Duration::from_secs(120 + (self.shape.total().get() >> 30))
     }
@@ -90,7 +90,7 @@ impl<'k> Waiting<'k> {
         self.start_within(patience)
     }
 
-    /// As [`start`](Self::start), with so much time for any one answer.
+    /// As [`start`](Self::start), with a time limit for any one answer.
     pub fn start_within(self, limit: Duration) -> Result<Started<'k>, LaunchError> {
         let Self { launch, process, channel, lifeline } = self;
         let what = "tie QEMU to the launcher until it runs";

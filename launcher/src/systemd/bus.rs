@@ -1,4 +1,4 @@
-//! A connection to a message bus, on which nothing is waited for longer than it was told.
+//! A connection to a message bus with a time limit for each answer.
 
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
@@ -23,7 +23,7 @@ const LONGEST_KEPT: usize = 4096;
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum BusError {
-    /// Nobody listens there.
+    /// No bus listens there.
     NoBus(Errno),
     /// The bus does not let this user in; its words.
     Rejected(String),

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says why")]
 
 use crate::common::{invalid, read};
-use testkit::needs;
+use needs::needs;
 
 /// Elements about the place: whether they are taken, by the reader and by the schema.
 const PLACES: &[(bool, &str)] = &[

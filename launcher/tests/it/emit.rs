@@ -2,9 +2,9 @@
 
 use std::process::Command;
 
+use needs::needs;
 use placer_engine::{Limits, NodeSet, SysRoot};
 use placer_launcher::{Binding, MemoryMode, emit};
-use testkit::needs;
 
 /// Returns a binding that this machine can do.
 fn binding(mode: MemoryMode) -> Binding {

@@ -6,13 +6,13 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use needs::needs;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use placer_engine::{Limits, NodeSet, SysRoot};
 use placer_launcher::cgroup::{Cpuset, Live, Tree, plan};
 use placer_launcher::guest::{Guest, Lxc, LxcRoot, Program};
 use placer_launcher::{Binding, Ended, MemoryMode, Step, Waiting, lxc};
-use testkit::needs;
 
 fn binding() -> Binding {
     let limits = Limits::read(&SysRoot::live()).expect("a process");

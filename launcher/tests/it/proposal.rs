@@ -6,9 +6,9 @@
 use std::time::Duration;
 
 use crate::common::{invalid, read};
+use needs::needs;
 use placer_engine::{Advice, Request, Snapshot, SysRoot, advise};
 use placer_launcher::domain::{Domain, Options, Placement};
-use testkit::needs;
 
 /// The proposal's own example, in a guest with CPUs of its own.
 const EXAMPLE: &str = r#"<domain type="qemu">

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use needs::needs;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use placer_engine::{Advice, Bytes, CpuId, CpuSet, Limits, Request, Snapshot, SysRoot, advise};
@@ -18,7 +19,6 @@ use placer_launcher::guest::{
 };
 use placer_launcher::qemu::{Launch, Waiting};
 use placer_launcher::{Ended, LaunchError, Started, Step, Thread};
-use testkit::needs;
 
 pub(crate) const LONG: Duration = Duration::from_secs(120);
 const SHORT: Duration = Duration::from_millis(500);

@@ -6,12 +6,12 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use needs::needs;
 use nix::sys::signal::Signal;
 use placer_launcher::Ended;
 use placer_launcher::guest::line::Line;
 use placer_launcher::guest::{Guest, MemoryMode, Program, ThreadPin};
 use placer_launcher::qemu::Launch;
-use testkit::needs;
 
 use crate::qemu::{LONG, affinities, end, here, is_there, names, prepared, waited};
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::CommandFactory;
-use testkit::needs;
+use needs::needs;
 
 use super::*;
 

@@ -5,8 +5,8 @@
 //! `----------- run, watch -----'  `-------- pure values --------'   `- terminal
 //! ```
 //!
-//! A program of its own: what draws costs every start of a program that carries it, and nobody wants
-//! a terminal's input in a service that runs as root.
+//! A program of its own: the code that draws costs every start of a program that contains it, and
+//! terminal input does not belong in a service that runs as root.
 
 mod answer;
 mod draw;

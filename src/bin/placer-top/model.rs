@@ -18,7 +18,7 @@ use placer::report::view::{Guest, Sources, View};
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     Key(Key),
-    /// The terminal has so many columns and lines.
+    /// The terminal's columns and lines.
     Size(u16, u16),
     /// A new reading, with what is claimed counted in; and why the last one failed, if it did.
     Host(Arc<Snapshot>, Option<String>),

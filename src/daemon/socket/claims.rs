@@ -1,4 +1,4 @@
-//! Who may claim for whom, and who may end which claim.
+//! The right to claim for a process, and to end a claim.
 
 use placer_engine::claims::{
     Claim, ClaimId, ClaimOwner, Claims, LOCK_TIMEOUT, ProcessId, Processes,

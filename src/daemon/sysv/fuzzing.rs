@@ -17,7 +17,7 @@ use crate::daemon::peer::{Peer, Way};
 use crate::numad::queue::fit::fit;
 use crate::numad::queue::message::{LONGEST_TEXT, Message};
 
-/// The desk, and who answers.
+/// The desk, and the threads that answer.
 #[derive(Debug)]
 pub struct Queue {
     shared: Arc<Shared>,
@@ -39,7 +39,7 @@ impl Queue {
         Self { shared, desk, arrived, questions, _mail: inbox }
     }
 
-    /// Takes messages that came in one go, each with who was the last to send and whose that is.
+    /// Takes messages that came in one go, each with the pid and user of the last sender.
     /// Returns the answers as they would be sent, by client.
     ///
     /// Panics where what was understood is not what was sent, or an answer is none.

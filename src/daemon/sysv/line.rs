@@ -1,4 +1,4 @@
-//! Which queue is served, told to those who wait in it.
+//! The queue that is served, announced to the threads that wait in it.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 

@@ -46,7 +46,7 @@ pub enum NoAnswer {
     NoQueue(Key),
     /// The queue is not this user's to use.
     NotAllowed,
-    /// The queue belongs to somebody who could answer in the daemon's place.
+    /// The queue belongs to another user, who could answer in the daemon's place.
     Foreign(u32),
     /// There was no room in the queue.
     Full,
@@ -102,8 +102,8 @@ impl Daemon {
         Ok(())
     }
 
-    /// Asks for nodes. Of all that a client may be told only the question is sent: a numad would let
-    /// options beside it count for everybody.
+    /// Asks for nodes. Only the question is sent, without options: a numad would apply those to all
+    /// clients.
     ///
     /// Errors: no answer within [`PATIENCE`].
     pub fn ask(&self, advice: Advice) -> Result<NodeSet, NoAnswer> {

@@ -56,9 +56,9 @@ pub(crate) fn order(message: &Message) -> Option<Order> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Standing {
     count_inactive_file: bool,
-    /// `None`: never told, and then the settings have their say.
+    /// `None`: never given, and then the settings decide.
     thread_percent: Option<u8>,
-    /// `-R`, which only the daemon's own command line can tell.
+    /// `-R`, which only the daemon's own command line can give.
     reserved: Option<Vec<u8>>,
 }
 

@@ -105,7 +105,7 @@ struct RuleForm<'a> {
     slowdowns: Vec<f64>,
     /// Where guests own their CPUs; null where their threads roam.
     pins: Option<PinsForm>,
-    /// How long a decision took; null where times are not told.
+    /// How long a decision took; null where times are not reported.
     decision: Option<DecisionForm>,
 }
 
@@ -125,7 +125,7 @@ struct PinsForm {
     guests: u64,
     /// How many of them were given CPUs of several.
     across: u64,
-    /// Caches without an owner when the last guest had come: so many guests of a whole cache still fit.
+    /// Caches without an owner when the last guest had come: the number of guests of a whole cache that still fit.
     whole: u64,
     /// How many the CPUs without an owner would make up.
     possible: u64,

@@ -21,7 +21,7 @@ pub struct Sources<'a> {
     pub name: &'a str,
     pub snapshot: &'a Snapshot,
     pub parts: &'a HostParts,
-    /// `None` when they cannot be told.
+    /// `None` when they are not known.
     pub claims: Option<&'a [Claim]>,
     /// What the owners of claims run, as far as it is seen.
     pub owners: &'a BTreeMap<ClaimId, OwnerProcess>,

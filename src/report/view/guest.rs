@@ -3,11 +3,11 @@
 use placer_engine::claims::{Claim, Origin, OwnerProcess, Promise};
 use placer_engine::{Bytes, CpuSet, CpuShare, NodeId, NodeSet};
 
-/// Of a guest's memory, so many percent have to be on the advised nodes for it to count as placed as
-/// advised: the rest may be the program's own.
+/// The percentage of a guest's memory that has to be on the advised nodes for the guest to count as
+/// placed as advised: the rest may be the program's own.
 pub const MATCHES_AT: u64 = 90;
 
-/// Who has a claim, and where.
+/// The owner of a claim, and its nodes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Guest {
     /// The claim's id.
@@ -16,7 +16,7 @@ pub struct Guest {
     pub pid: Option<u32>,
     /// Its program, where it is seen from here.
     pub program: Option<String>,
-    /// Whether somebody asked placer about it.
+    /// Whether it was placed by placer.
     pub asked: bool,
     /// Whether its threads are kept on some of the host's CPUs.
     pub pinned: bool,
@@ -34,7 +34,7 @@ pub struct Guest {
     pub promised: Vec<Promise>,
     /// What of its memory is there; `None` when it was not looked at.
     pub resident: Option<Bytes>,
-    /// Where its memory is now; `None` when that is not told.
+    /// Where its memory is now; `None` when that is not known.
     pub now: Option<Vec<(NodeId, Bytes)>>,
 }
 
@@ -67,7 +67,7 @@ impl Guest {
         }
     }
 
-    /// Returns whether nobody runs yet.
+    /// Returns whether it has no process yet.
     pub fn is_hold(&self) -> bool {
         self.pid.is_none()
     }
@@ -78,7 +78,7 @@ impl Guest {
     }
 
     /// Returns the part of its memory that is on the advised nodes, in percent; `None` when it is not
-    /// told where its memory is. A guest without memory is nowhere, and so where it should be.
+    /// known where its memory is. A guest without memory is nowhere, and so where it should be.
     pub fn on_advised(&self) -> Option<u64> {
         let now = self.now.as_ref()?;
         let nodes = self.nodes();

@@ -1,5 +1,5 @@
-//! What is odd about a host: what whoever runs guests on it would want to know. Each a function from
-//! what is shown to a sentence.
+//! What is odd about a host, for administrators. Each finding is a function from the view to a
+//! sentence.
 
 use placer_engine::{Bytes, CpuSet, NodeId, NodeSet, falls_short};
 

@@ -1,4 +1,4 @@
-//! So much of JSON Schema (2020-12) as the guest file's schema uses. A keyword that is not known
+//! The part of JSON Schema (2020-12) that the guest file's schema uses. A keyword that is not known
 //! here fails the test, so nothing in the schema goes unchecked.
 
 use regex::Regex;

@@ -1,7 +1,7 @@
 //! `numad -i 15`: becomes the daemon, as numad does and as its unit expects.
 //!
-//! numad's parent ends at once, before anybody knows whether the daemon can run. This one waits for
-//! that, and passes on what it was.
+//! numad's parent process exits at once, before it is known whether the daemon can run. This one waits
+//! for that, and reports it.
 
 use std::error::Error;
 use std::fs::File;
