@@ -308,6 +308,41 @@ mod tests {
     }
 
     #[test]
+    fn sets_are_equal_and_hash_alike_by_their_ids() {
+        let hash = |list: &str| {
+            let set: CpuSet = list.parse().expect("a list");
+            let mut hasher = std::hash::DefaultHasher::new();
+            set.hash(&mut hasher);
+            hasher.finish()
+        };
+        let set = |list: &str| list.parse::<CpuSet>().expect("a list");
+        assert_eq!((set("0-3"), hash("0-3")), (set("2-3,0,1"), hash("2-3,0,1")));
+        assert_ne!((set("0-3"), hash("0-3")), (set("0-4"), hash("0-4")));
+        assert!(set("0-3") != set("0-4") && hash("0-3") != hash("0-4"));
+        assert_eq!(format!("{:?}", set("0-3,8")), "{0-3,8}");
+    }
+
+    #[test]
+    fn ends_of_a_set_are_its_lowest_and_highest_id() {
+        let set: CpuSet = "2-5,8,10-11".parse().expect("a list");
+        assert_eq!((set.first(), set.last()), (Some(CpuId(2)), Some(CpuId(11))));
+        assert!(!set.is_empty() && CpuSet::new().is_empty());
+        assert_eq!((CpuSet::new().first(), CpuSet::new().last()), (None, None));
+    }
+
+    #[test]
+    fn a_mask_has_the_words_that_its_highest_id_needs() {
+        for (list, mask) in [
+            ("", vec![0]),
+            ("0-1,63", vec![1 << 63 | 3]),
+            ("64", vec![0, 1]),
+            ("65,128", vec![0, 2, 1]),
+        ] {
+            assert_eq!(list.parse::<NodeSet>().expect("a list").to_mask(), mask, "{list}");
+        }
+    }
+
+    #[test]
     fn neighbours_melt_and_gaps_stay() {
         let mut s = set(&[1, 3]);
         assert_eq!(s.to_string(), "1,3");

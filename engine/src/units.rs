@@ -210,6 +210,9 @@ mod tests {
             (1000, vec![600, 400], vec![600, 400]),
             (10, vec![1, 1, 1], vec![4, 3, 3]),
             (3, vec![0, 5], vec![0, 3]),
+            // The largest remainder gets what is left, wherever it stands.
+            (10, vec![1, 2], vec![3, 7]),
+            (10, vec![5, 1, 1], vec![7, 2, 1]),
             (3, vec![0, 0], vec![3, 0]),
             (3, vec![], vec![]),
             (u64::MAX, vec![u64::MAX, u64::MAX], vec![u64::MAX / 2 + 1, u64::MAX / 2]),
@@ -240,6 +243,8 @@ mod tests {
             (1023, "1023 B"),
             (1024, "1.0 KiB"),
             (524_288_000, "500.0 MiB"),
+            (1_300_234, "1.2 MiB"),
+            (1_331_691, "1.3 MiB"),
             ((1 << 30) - 1, "1.0 GiB"),
             (1 << 40, "1.0 TiB"),
             (u64::MAX, "16384.0 PiB"),
@@ -273,6 +278,8 @@ mod tests {
         assert_eq!([1, 2, 4].map(cpus).into_iter().sum::<CpuShare>(), cpus(7));
         assert_eq!(cpus(250).saturating_sub(cpus(100)), cpus(150));
         assert_eq!(cpus(100).saturating_sub(cpus(250)), cpus(0));
+        assert_eq!(Bytes::new(5).saturating_sub(Bytes::new(3)), Bytes::new(2));
+        assert_eq!(Bytes::new(3).saturating_sub(Bytes::new(5)), Bytes::ZERO);
     }
 
     #[test]
@@ -281,5 +288,8 @@ mod tests {
         {
             assert_eq!(CpuShare::from_hundredths(hundredths).to_string(), text);
         }
+        assert_eq!(CpuShare::from_cpus(4), Some(CpuShare::from_hundredths(400)));
+        assert_eq!(CpuShare::from_cpus(u64::MAX / 50), None);
+        assert_eq!(CpuShare::from_hundredths(250).as_cpus(), 2.5);
     }
 }

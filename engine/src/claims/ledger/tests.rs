@@ -88,7 +88,42 @@ fn a_damaged_line_or_one_of_a_later_version_is_kept_as_it_is_and_counts() {
     assert_eq!(ledger.to_text(), b"half a li\n");
     // But no more of them than a bound.
     let flood = Ledger::parse(&b"x\n".repeat(4 << 20)).value;
-    assert!(flood.to_text().len() <= 1 << 20, "{}", flood.to_text().len());
+    assert_eq!(flood.to_text().len(), 1 << 20);
+}
+
+#[test]
+fn what_is_not_understood_is_written_behind_lines_that_have_not_changed() {
+    let mut text = ledger(&[claim(1, &[(0, 1)])]).to_text();
+    let line = text.trim_ascii_end().to_vec();
+    text.extend_from_slice(b"half a li\n");
+    let ledger = Ledger::parse(&text).value;
+    assert_eq!(ledger.to_text_after(&ledger, &[&line]), text);
+}
+
+#[test]
+fn claims_past_the_limit_are_kept_as_lines() {
+    let many = |count| (0..count).map(|id| claim(id, &[(0, 1)]).to_line() + "\n");
+    let limit = u32::try_from(MOST_CLAIMS).expect("small");
+    let read = Ledger::parse(many(limit + 2).collect::<String>().as_bytes());
+    assert_eq!((read.value.claims().len(), read.value.unread()), (MOST_CLAIMS, 2));
+    assert!(read.notes[0].contains("expected at most 4096 claims, found more"), "{:?}", read.notes);
+    let read = Ledger::parse(many(limit).collect::<String>().as_bytes());
+    assert_eq!((read.value.unread(), read.notes), (0, Vec::new()));
+}
+
+#[test]
+fn what_was_seen_of_guests_is_noted_and_forgotten() {
+    let mut ledger = ledger(&[claim(1, &[(0, 1)]), claim(2, &[(0, 2)])]);
+    let seen = Seen { resident: mib(1), ..Seen::default() };
+    ledger.see_all(|claim| (claim.id == ClaimId(2)).then_some(&seen));
+    ledger.check(Some(77), |claim| claim.id == ClaimId(1));
+    let of = |ledger: &Ledger| -> Vec<_> {
+        let claims = ledger.claims().iter();
+        claims.map(|claim| (claim.seen.as_ref().map(|seen| seen.resident), claim.checked)).collect()
+    };
+    assert_eq!(of(&ledger), [(None, Some(77)), (Some(mib(1)), None)]);
+    ledger.forget_seen();
+    assert_eq!(of(&ledger), [(None, Some(77)), (None, None)]);
 }
 
 #[test]

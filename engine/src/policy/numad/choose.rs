@@ -169,6 +169,10 @@ mod tests {
         let mut full = [node(1, 200, 200)];
         super::charge(&mut full, &charges);
         assert_eq!(full, [node(1, 0, 0)]);
+        // Arithmetic that wrapped leaves more MiB than there are bytes.
+        let mut wrapped = [node(1, 400, u64::MAX)];
+        super::charge(&mut wrapped, &charges);
+        assert_eq!(wrapped, [node(1, 150, u64::MAX - 300)]);
     }
 
     #[test]
@@ -177,5 +181,14 @@ mod tests {
         // A larger magnitude goes first among equally near ones, and only a larger one.
         assert_eq!(order_by(&[20, 20, 20], &[5, 6, 6], 3), [1, 2, 0]);
         assert_eq!(order_by(&[20, 20, 10], &[5, 5, 5], 1), [2, 1, 0]);
+        // Only the places that are wanted are put in order, and no more than there are.
+        assert_eq!(order_by(&[30, 20, 10], &[5, 5, 5], 1), [2, 1, 0]);
+        assert_eq!(order_by(&[40, 30, 20, 10], &[5, 5, 5, 5], 1), [3, 1, 2, 0]);
+        assert_eq!(order_by(&[30, 20, 10], &[5, 5, 5], 9), [2, 1, 0]);
+    }
+
+    #[test]
+    fn a_node_without_idle_cpu_counts_as_having_a_hundredth() {
+        assert_eq!([0, 1, 2].map(|idle| super::idle(&node(0, idle, 100))), [1, 1, 2]);
     }
 }

@@ -75,8 +75,19 @@ mod tests {
             ("70", ""),
             ("4294967297", "1"),
             ("2147483648", ""),
+            // A range begins one past the last id that was added.
+            ("2,4 -6", "2,4-6"),
+            ("4294967295,-2", "0-2"),
+            ("2147483647,-2", "0-2"),
+            ("4294967290,-3", "0-3"),
         ] {
             assert_eq!(parse::<CpuId>(text.as_bytes(), 32).to_string(), set, "{text:?}");
         }
+    }
+
+    #[test]
+    fn sets_have_room_for_whole_words() {
+        let counts = [0, 1, 64, 65, 128, u32::MAX];
+        assert_eq!(counts.map(room), [0, 64, 64, 128, 128, u32::MAX]);
     }
 }

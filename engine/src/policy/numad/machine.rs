@@ -407,6 +407,8 @@ fn memory(node: NodeId, now: &Sample, rules: &Rules) -> Result<(u64, u64), Failu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::parse::meminfo::{NodeMeminfo, NumadFields};
+    use crate::sample::NodeMemory;
 
     #[test]
     fn threads_beyond_the_first_are_worth_less() {
@@ -417,6 +419,8 @@ mod tests {
         assert_eq!(two.free(16, 600), 0);
         let whole = Valuation { threads: 2, percent: 100 };
         assert_eq!((whole.total(15), whole.free(15, 2000)), (1500, 1500));
+        let four = Valuation { threads: 4, percent: 20 };
+        assert_eq!((four.total(16), four.free(16, 1600)), (640, 640));
     }
 
     fn file(text: &str) -> Option<TextFile> {
@@ -482,5 +486,180 @@ mod tests {
         let limited = machine.restricted(&nodes, &below(180));
         assert_eq!(idle_cpus(&limited, Version::V2015), [(2, 5200), (0, 6400)]);
         assert_eq!(idle_cpus(&limited, Version::V2025), [(0, 6400), (2, 0)]);
+    }
+
+    /// A node with CPUs and distances as its files have them.
+    fn node(id: u32, cpulist: &str, distance: Option<&str>) -> NodeFiles {
+        let distance = distance.and_then(file);
+        let (dir, cpulist) = ("node".into(), file(cpulist));
+        NodeFiles { id: NodeId(id), dir, cpulist, cpumap: None, distance, access: None }
+    }
+
+    /// Two cores of two threads, a node each.
+    fn two_nodes() -> HostFiles {
+        HostFiles {
+            nodes: vec![node(0, "0-1\n", Some("10 21\n")), node(1, "2-3\n", Some("21 10\n"))],
+            cpu_online: file("0-3\n"),
+            cpu_possible: file("0-3\n"),
+            cpu0_siblings: file("00000000,00000003\n"),
+            ..HostFiles::default()
+        }
+    }
+
+    fn memory_of(node: u32, total_kib: u64, free_kib: Option<u64>, inactive: u64) -> NodeMemory {
+        let (total_kib, inactive_file_kib) = (Some(total_kib), Some(inactive));
+        let numad = NumadFields { total_kib, free_kib, inactive_file_kib };
+        let meminfo = Some(NodeMeminfo { numad, ..NodeMeminfo::default() });
+        NodeMemory { node: NodeId(node), meminfo }
+    }
+
+    /// Counters of CPUs 0 to 3 after so many hundredths of a second.
+    fn times(hundredths: u64, idle: [u64; 4]) -> CpuTimes {
+        let at = crate::sample::Instant::from_nanoseconds(hundredths * 10_000_000);
+        CpuTimes::new(at, (0..).map(CpuId).zip(idle))
+    }
+
+    #[test]
+    fn figures_are_idle_ticks_over_the_time_and_mib_rounded_down() {
+        let machine = Machine::from_files(&two_nodes());
+        assert_eq!((machine.len(), machine.is_empty()), (2, false));
+        assert!(Machine::from_files(&HostFiles::default()).is_empty());
+        let memory = vec![
+            memory_of(0, 4_000_000, Some(1_024_000 + 1023), 1023),
+            memory_of(1, 1023, Some(1024), 2048),
+        ];
+        let cpu = times(300, [150, 199, 400, 400]);
+        let now = Sample { cpu, memory, ..Sample::default() };
+        let before = times(100, [50, 100, 200, 200]);
+        let figures = |rules: &Rules, before| {
+            let figures = machine.figures(before, &now, rules)?;
+            Ok(figures
+                .iter()
+                .map(|n| (n.cpus_total, n.cpus_free, n.mbs_total, n.mbs_free))
+                .collect())
+        };
+        let whole = Rules { thread_percent: 100, ..Rules::default() };
+        let expected = |busy, idle| Ok(vec![(idle, busy, 3906, 1000), (idle, idle, 0, 3)]);
+        // 199 ticks in 2 s are 0.99 CPUs.
+        assert_eq!(figures(&whole, Some(&before)), expected(99, 200));
+        assert_eq!(figures(&whole, None), expected(200, 200));
+        // A second thread is worth a fifth of a CPU.
+        assert_eq!(figures(&Rules::default(), Some(&before)), expected(19, 120));
+        let without_cache = Rules { count_inactive_file: false, ..whole.clone() };
+        let expected: Result<Vec<_>, _> = Ok(vec![(200, 99, 3906, 1000), (200, 200, 0, 1)]);
+        assert_eq!(figures(&without_cache, Some(&before)), expected);
+        assert_eq!(figures(&whole, Some(&now.cpu)), Err(Failure::NoTimePassed));
+    }
+
+    #[test]
+    fn what_is_missing_ends_numad_and_counts_as_nothing_by_lenient_rules() {
+        let machine = Machine::from_files(&two_nodes());
+        let sample = |memory| Sample { memory, ..Sample::default() };
+        let (strict, lenient) = (Rules::default(), Rules::lenient(Version::V2025));
+        let mib = |sample: &Sample, rules| {
+            let figures = machine.figures(None, sample, rules)?;
+            Ok(figures.iter().map(|node| (node.mbs_total, node.mbs_free)).collect::<Vec<_>>())
+        };
+        let without_node = sample(vec![memory_of(0, 2048, Some(1024), 0)]);
+        assert_eq!(mib(&without_node, &strict), Err(Failure::Meminfo(NodeId(1))));
+        assert_eq!(mib(&without_node, &lenient), Ok(vec![(2, 1), (0, 0)]));
+        let without_field =
+            sample(vec![memory_of(0, 2048, None, 0), memory_of(1, 2048, Some(1024), 0)]);
+        assert_eq!(mib(&without_field, &strict), Err(Failure::MeminfoField(NodeId(0), "MemFree")));
+        assert_eq!(mib(&without_field, &lenient), Ok(vec![(2, 0), (2, 1)]));
+
+        let no_siblings = Machine::from_files(&HostFiles { cpu0_siblings: None, ..two_nodes() });
+        let figures = no_siblings.figures(None, &without_field, &strict);
+        assert_eq!(figures, Err(Failure::ThreadsPerCore));
+        let figures = no_siblings.figures(None, &without_field, &lenient).expect("figures");
+        assert_eq!(figures[0].cpus_total, 200, "one thread a core");
+    }
+
+    #[test]
+    fn siblings_are_the_bits_of_a_mask() {
+        for (text, threads) in [
+            ("00000000,00000003\n", Ok(2)),
+            ("f f\t1\n", Ok(9)),
+            ("0\n", Err(Failure::ThreadsPerCore)),
+            ("", Err(Failure::ThreadsPerCore)),
+            ("3g\n", Err(Failure::UnexpectedCharacter)),
+            ("3-4\n", Err(Failure::UnexpectedCharacter)),
+        ] {
+            let files = HostFiles { cpu0_siblings: file(text), ..HostFiles::default() };
+            assert_eq!(super::threads_per_core(&files), threads, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn distances_are_the_numbers_of_the_first_line_cut_to_a_byte() {
+        let short = Failure::ShortDistance(NodeId(7));
+        for (text, width, row, fate) in [
+            ("10 21 300\n40\n", 3, vec![10, 21, 44], Ok(())),
+            ("10,21 x30 40", 3, vec![10, 21, 30], Ok(())),
+            ("10 21\n30\n", 3, vec![10, 21], Err(short.clone())),
+            ("10 256\n", 2, vec![10, 0], Err(Failure::ZeroDistance(NodeId(7)))),
+            ("", 1, vec![], Err(short)),
+        ] {
+            assert_eq!(distances(&node(7, "0", Some(text)), width), (row, fate), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_missing_table_of_distances_is_one_hop_by_lenient_rules() {
+        let table = |files: &HostFiles, rules: &Rules| {
+            let machine = Machine::from_files(files);
+            let rows = machine.distance_rows(rules);
+            rows.map(|rows| rows.iter().map(|row| row.to_vec()).collect::<Vec<_>>())
+        };
+        let (strict, lenient) = (Rules::default(), Rules::lenient(Version::V2025));
+        let all = two_nodes();
+        for rules in [&strict, &lenient] {
+            assert_eq!(table(&all, rules), Ok(vec![vec![10, 21], vec![21, 10]]));
+        }
+        let mut one = two_nodes();
+        one.nodes[1].distance = None;
+        assert_eq!(table(&one, &strict), Err(Failure::Distance(NodeId(1))));
+        assert_eq!(table(&one, &lenient), Ok(vec![vec![10, 20], vec![20, 10]]));
+    }
+
+    #[test]
+    fn a_limit_keeps_the_distances_of_the_nodes_that_are_left() {
+        let rows = [(2, "12 22 10\n"), (0, "10 20 30\n"), (1, "20 10 33\n")];
+        let nodes = rows.map(|(id, distances)| node(id, "0\n", Some(distances))).to_vec();
+        let machine = Machine::from_files(&HostFiles { nodes, ..two_nodes() });
+        let limited = machine.restricted(&[0, 2].into_iter().map(NodeId).collect(), &below(64));
+        let rows = limited.distance_rows(&Rules::default()).expect("rows");
+        assert_eq!(rows, [vec![10, 30], vec![12, 10]], "by ids");
+    }
+
+    #[test]
+    fn without_lists_of_cpus_the_nodes_say_how_many_there_are() {
+        let counted = |online: Option<&str>, list: &str| {
+            let nodes = vec![node(0, list, Some("10\n"))];
+            let cpu_online = online.and_then(file);
+            let machine =
+                Machine::from_files(&HostFiles { nodes, cpu_online, ..HostFiles::default() });
+            let usable = |version| machine.reserve(version, b"").usable.len();
+            assert_eq!(usable(Version::V2015), usable(Version::V2025));
+            usable(Version::V2025)
+        };
+        assert_eq!((counted(None, "0-3\n"), counted(None, "\n")), (4, 1));
+        assert_eq!(counted(Some("0\n"), "0-3\n"), 1);
+        // An empty list is none.
+        assert_eq!((counted(Some("0-1\n"), "0-3\n"), counted(Some("\n"), "0-3\n")), (2, 4));
+        assert_eq!(counted(None, "0-2000000\n"), u64::from(parse::list::MAX_ID) + 1);
+    }
+
+    #[test]
+    fn a_node_without_a_list_of_cpus_is_what_numad_ends_at() {
+        let mut files = two_nodes();
+        let readable = |files: &HostFiles| Machine::from_files(files).readable_by_numad();
+        assert_eq!(readable(&files), Ok(()));
+        files.nodes[1].cpulist = None;
+        assert_eq!(readable(&files), Err(Failure::CpuList(NodeId(1))));
+        files.nodes[0].cpulist = file("");
+        assert_eq!(readable(&files), Err(Failure::CpuList(NodeId(0))), "the first");
+        files.without_numa = true;
+        assert_eq!(readable(&files), Err(Failure::NoNodes));
     }
 }

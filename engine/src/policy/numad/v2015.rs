@@ -133,6 +133,80 @@ mod tests {
     }
 
     #[test]
+    fn what_a_node_gives_of_the_request_counts_more_than_what_it_has_beside() {
+        let weigh =
+            |cpus, megabytes| magnitude(&node(0, 800, 1000, 900), Query { cpus, megabytes });
+        assert_eq!(weigh(300, 500), (500 * 10 + 400 * 4) * (300 * 6 + 500));
+        assert_eq!(weigh(900, 1000), (900 * 10) * (800 * 6));
+    }
+
+    #[test]
+    fn the_first_node_listed_stands_for_all_in_the_number_needed() {
+        let nodes =
+            [node(0, 400, 1000, 900), node(1, 100, 200, 100), node(2, 1, 1, 1), node(3, 1, 1, 1)];
+        let needed = |cpus, megabytes| nodes_needed(&nodes, Query { cpus, megabytes });
+        assert_eq!((needed(0, 0), needed(1, 0), needed(0, 1)), (0, 1, 1));
+        assert_eq!((needed(400, 2000), needed(400, 2001), needed(801, 100)), (2, 3, 3));
+        assert_eq!((needed(9000, 0), nodes_needed(&[], Query { cpus: 1, megabytes: 1 })), (4, 0));
+        let no_memory = [node(0, 400, 0, 0)];
+        assert_eq!(nodes_needed(&no_memory, Query { cpus: -100, megabytes: 1 }), 0);
+        let neither = [node(0, 0, 0, 0)];
+        assert_eq!(nodes_needed(&neither, Query { cpus: 1, megabytes: 1 }), i32::MIN);
+    }
+
+    #[test]
+    fn magnitudes_count_by_their_distance_squared() {
+        let nodes = [node(0, 400, 1000, 900), node(1, 400, 1000, 900)];
+        let order = |rows: [[u64; 2]; 2], magnitudes, need| {
+            best_order(&nodes, &rows, magnitudes, need).expect("an order")
+        };
+        // 100 / 10² is more than 900 / 40².
+        assert_eq!(order([[10, 50], [50, 40]], &[100, 900], 1), [0, 1]);
+        assert_eq!(order([[10, 20], [20, 10]], &[100, 900], 1), [1, 0]);
+        // Where no node counts, or a negative number of them, the first column is as good as any.
+        assert_eq!(order([[10, 20], [20, 10]], &[100, 900], 0), [0, 1]);
+        assert_eq!(order([[10, 20], [20, 10]], &[100, 900], i32::MIN), [0, 1]);
+    }
+
+    #[test]
+    fn the_last_hundredth_and_the_last_mib_take_another_node() {
+        let idle =
+            |id, cpus_free, mbs_free| NodeFigures { cpus_free, ..node(id, 800, 1000, mbs_free) };
+        // 199 MiB free give 99.
+        let nodes = [idle(0, 700, 199), idle(1, 100, 199), idle(2, 100, 199)];
+        assert_eq!(
+            [99, 100, 198, 199].map(|mib| answer(&nodes, 0, mib)),
+            ["0", "0-1", "0-1", "0-2"]
+        );
+        let nodes = [idle(0, 700, 900), idle(1, 100, 900), idle(2, 100, 900)];
+        assert_eq!(
+            [700, 701, 800, 801].map(|cpus| answer(&nodes, cpus, 10)),
+            ["0", "0-1", "0-1", "0-2"]
+        );
+        // Two nodes as small as the first are needed, though the second holds all of it.
+        let nodes = [node(0, 800, 500, 400), node(1, 800, 4000, 3900), node(2, 800, 500, 300)];
+        assert_eq!(answer(&nodes, 100, 600), "0-1");
+    }
+
+    #[test]
+    fn nodes_without_memory_are_not_among_all() {
+        let nodes = [
+            node(0, 400, 0, 0),
+            node(1, 400, 1, 0),
+            node(2, 400, 1000, 900),
+            node(64, 400, 1000, 900),
+        ];
+        let choice =
+            choose(&nodes, &flat(4), Query { cpus: 10, megabytes: 10 }).expect("an answer");
+        assert_eq!((choice.all.to_string().as_str(), choice.ran_out), ("1-2", false));
+        // Past the end of its tables: every node that has CPUs or memory.
+        let nodes = [node(0, 0, 0, 0), node(1, 1, 0, 0), node(2, 0, 1, 0), node(3, 400, 900, 0)];
+        let choice =
+            choose(&nodes, &flat(4), Query { cpus: 9000, megabytes: 10 }).expect("an answer");
+        assert_eq!((choice.nodes.to_string().as_str(), choice.ran_out), ("1-3", true));
+    }
+
+    #[test]
     fn nothing_asked_names_the_first_listed() {
         let nodes = [node(2, 0, 0, 0), node(0, 800, 1000, 900)];
         assert_eq!(answer(&nodes, 0, 0), "2");

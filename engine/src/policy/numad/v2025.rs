@@ -153,6 +153,14 @@ mod tests {
         let nodes = [node(0, 800, 101), node(1, 20, 300), node(2, 20, 300)];
         assert_eq!(answer(&nodes, 0, 201), "0-1");
         assert_eq!(answer(&nodes, 0, 202), "0-2");
+        // The last hundredth and the last MiB take another node.
+        let nodes = [node(0, 700, 900), node(1, 100, 900), node(2, 100, 900)];
+        assert_eq!(
+            [700, 701, 800, 801].map(|cpus| answer(&nodes, cpus, 10)),
+            ["0", "0-1", "0-1", "0-2"]
+        );
+        let nodes = [node(0, 700, 199), node(1, 100, 199), node(2, 100, 199)];
+        assert_eq!([99, 100].map(|mib| answer(&nodes, 0, mib)), ["0", "0-1"]);
     }
 
     #[test]
@@ -174,6 +182,7 @@ mod tests {
     fn ids_without_room_are_not_named() {
         assert_eq!(answer(&[node(3, 400, 100), node(70, 400, 900)], 100, 100), "3");
         assert_eq!(answer(&[node(70, 400, 900)], 0, 0), "");
+        assert_eq!(answer(&[node(63, 400, 100), node(64, 400, 900)], 100, 100), "63");
     }
 
     #[test]

@@ -35,6 +35,7 @@ fn two_percent_is_counted_in_whole_parts() {
     assert_eq!(limit(1_000_050), 1_020_051);
     assert_eq!((limit(0), limit(49), limit(50)), (0, 49, 51));
     assert_eq!(limit(u64::MAX), u64::MAX);
+    assert_eq!((above(1_000_000), above(u64::MAX)), (1_000_001.0, f64::INFINITY));
 }
 
 #[test]
@@ -70,6 +71,13 @@ fn what_rounds_to_the_goal_rules_nothing_out() {
     // 1,000,000 leaves it equal, 999,999 does not; between them rounding decides.
     let goal = front.goal();
     assert!(goal > 999_999.5 && goal < 999_999.6, "{goal}");
+    // The margin grows with the slowdown, and is never below a thousandth.
+    for (slowdown, low, margin) in [(102_000_000, 1e8, 0.1), (51, 50.0, 1e-3)] {
+        front.clear();
+        front.offer(&problem, &[0], slowdown);
+        let over = front.goal() - (low - 0.5);
+        assert!((over - margin).abs() < 1e-6, "{slowdown}: {over}");
+    }
 }
 
 #[test]
@@ -117,6 +125,10 @@ fn only_what_may_become_the_answer_is_kept() {
     front.offer(&problem, &[1, 2], 1_000_001);
     front.offer(&problem, &[1], 1_000_000);
     assert_eq!((front.low(), front.changes(), front.entries().len()), (1_000_000, 1, 1));
+    // As fast with more room: it takes the place.
+    front.offer(&problem, &[2], 1_000_000);
+    assert_eq!((front.changes(), front.entries().len()), (2, 1));
+    assert_eq!(front.best().map(|e| e.set.clone()), Some(vec![2]));
     // Faster with more nodes: both may be the answer. The fastest is not the best.
     front.offer(&problem, &[1, 2], 999_999);
     assert_eq!((front.low(), front.entries().len()), (999_999, 2));
