@@ -38,13 +38,24 @@ mod tried;
 mod unread;
 
 pub use crate::charges::Overcommit;
-pub use claim::{Caller, Cgroup, Claim, ClaimId, Origin, Owner, ProcessId, Promise, Seen};
-pub use desk::{Asker, ClaimDirs, ClaimOwner, Claims, Decision, View};
+#[doc(hidden)]
+pub use claim::{Caller, Claim, Origin, Owner, Promise, Seen};
+pub use claim::{Cgroup, ClaimId, ProcessId};
+#[doc(hidden)]
+pub use desk::{Asker, Claims, Decision, View};
+pub use desk::{ClaimDirs, ClaimOwner};
 pub use error::ClaimError;
+#[doc(hidden)]
 pub use ledger::{Fate, Ledger, MOST_CLAIMS};
+#[doc(hidden)]
 pub use look::MOST_LOOKS;
+#[doc(hidden)]
 pub use nonce::Nonce;
+#[doc(hidden)]
 pub use owners::{OwnerProcess, owners};
+#[doc(hidden)]
 pub use principal::{Principal, Principals};
+#[doc(hidden)]
 pub use proc::{Processes, Standing};
+#[doc(hidden)]
 pub use store::{ClaimFile, LOCK_TIMEOUT, Locked, System};

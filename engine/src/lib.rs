@@ -26,11 +26,15 @@
 //! ```
 //!
 //! For a single answer without threads and claims, see [`Snapshot::take`] and [`advise()`].
+//!
+//! What these pages show is the API. Other public items are for placer's own programs: they are hidden, and
+//! any release may change them.
 
 #![forbid(unsafe_code)]
 
 mod advice;
 mod advise;
+#[doc(hidden)]
 pub mod backend;
 mod charges;
 pub mod claims;
@@ -43,6 +47,7 @@ mod ids;
 mod idset;
 #[cfg(feature = "serde")]
 mod json;
+#[doc(hidden)]
 pub mod parse;
 mod parts;
 pub mod policy;
@@ -51,7 +56,9 @@ mod request;
 mod sample;
 mod sampler;
 mod snapshot;
+#[doc(hidden)]
 pub mod source;
+#[doc(hidden)]
 pub mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -59,22 +66,34 @@ mod topology;
 mod units;
 
 pub use advice::{Advice, CacheShare, Share, Shortfall};
-pub use advise::{AdviseError, Candidate, Explanation, advise, explain, pin_cpus, reserve};
+pub use advise::{AdviseError, Candidate, Explanation, advise, explain};
+#[doc(hidden)]
+pub use advise::{pin_cpus, reserve};
+#[doc(hidden)]
 pub use charges::{Charge, Charges};
 pub use distance::{Distance, Distances};
 pub use error::SourceError;
+#[doc(hidden)]
 pub use files::{AccessFiles, CacheFiles, CoreFiles, HostFiles, NodeFiles, TextFile};
+#[doc(hidden)]
 pub use host::Host;
 pub use ids::{CpuId, Id, NodeId};
 pub use idset::{CpuSet, IdSet, NodeSet};
 pub use parse::ParseError;
+#[doc(hidden)]
 pub use parts::{Attached, DeviceKind, HostParts, KernelSettings, Package, SharedCache};
 pub use policy::Policy;
+#[doc(hidden)]
 pub use read::Read;
 pub use request::{CpuLimit, Limits, MemoryLimit, Request, RequestError};
+#[doc(hidden)]
 pub use sample::{CpuTimes, Instant, NodeHugePages, NodeMemory, Sample, falls_short};
 pub use sampler::{Engine, EngineBuilder, EngineError, Placement, Subscription};
-pub use snapshot::{HugePages, NodeState, Snapshot, Worth};
+pub use snapshot::Snapshot;
+#[doc(hidden)]
+pub use snapshot::{HugePages, NodeState, Worth};
 pub use source::{SnapshotOptions, SysRoot};
 pub use topology::{Cache, Latency, Node, Topology, TopologyBuilder};
-pub use units::{Bytes, CpuShare, split_by_weight};
+#[doc(hidden)]
+pub use units::split_by_weight;
+pub use units::{Bytes, CpuShare};

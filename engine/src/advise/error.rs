@@ -13,7 +13,7 @@ pub enum AdviseError {
     /// The request is beyond [`Request::MAX_CPUS`](crate::Request::MAX_CPUS) or
     /// [`Request::MAX_MEMORY`](crate::Request::MAX_MEMORY).
     BeyondAnyHost,
-    /// numad's rules have no answer for this host; the text is numad's own where it has one.
+    /// numad's rules have no answer for this host; why is the error's source.
     Numad(crate::policy::numad::Failure),
     /// A distance of zero: nothing is nearer than a node to itself.
     ZeroDistance {
@@ -54,14 +54,12 @@ impl fmt::Display for AdviseError {
             Self::BeyondAnyHost => {
                 f.write_str("expected at most 1000000 CPUs and 2^56 bytes of memory, found more")
             }
-            Self::Numad(failure) => {
-                write!(f, "numad's rules have no answer for this host: {failure}")
-            }
+            Self::Numad(_) => f.write_str("numad's rules have no answer for this host"),
             Self::ZeroDistance { from } => write!(
                 f,
                 "node{from}/distance: expected distances of at least 1 (10 is local), found 0"
             ),
-            Self::Figures(error) => write!(f, "the figures of this host: {error}"),
+            Self::Figures(_) => f.write_str("the figures of this host"),
             Self::PagesNotRead(size) => {
                 write!(f, "the snapshot has no counts of {size} huge pages")
             }
@@ -88,4 +86,28 @@ impl fmt::Display for AdviseError {
     }
 }
 
-impl std::error::Error for AdviseError {}
+impl std::error::Error for AdviseError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Numad(failure) => Some(failure),
+            Self::Figures(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use super::*;
+    use crate::policy::numad::Failure;
+
+    #[test]
+    fn the_cause_is_the_source_and_not_repeated() {
+        let error = AdviseError::Numad(Failure::Distance(NodeId(1)));
+        let cause = error.source().expect("a cause").to_string();
+        assert!(cause.starts_with("node1/distance: "), "{cause}");
+        assert!(!error.to_string().contains(&cause), "{error}");
+    }
+}

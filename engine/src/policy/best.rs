@@ -16,10 +16,21 @@ mod solution;
 mod solve;
 mod sweep;
 
+// The search itself, for tests, benchmarks and the fuzz target.
+#[doc(hidden)]
 pub use branch_and_bound::default_effort;
+#[doc(hidden)]
 pub use explain::{Reason, Verdict, alternatives, judge};
-pub use model::{DistanceMatrix, Host, HostError, Node, Prefer, Request};
+#[doc(hidden)]
+pub use model::{DistanceMatrix, Host, Node, Request};
+pub use model::{HostError, Prefer};
+#[doc(hidden)]
 pub use place::{Placement, place};
-pub use rules::{Rules, distance_matrix};
-pub use solution::{Prediction, Proof, Share, SingleNode, Solution};
+pub use rules::Rules;
+#[doc(hidden)]
+pub use rules::distance_matrix;
+pub use solution::Proof;
+#[doc(hidden)]
+pub use solution::{Prediction, Share, SingleNode, Solution};
+#[doc(hidden)]
 pub use solve::{Workspace, prove_single_node, solve, solve_by_sets, step_limit, try_single_node};

@@ -7,7 +7,9 @@
 //! Both are pure and exact within a step limit: the same input gives the same answer, and an answer
 //! that the limit cut short says so in its [`Proof`].
 
+#[doc(hidden)]
 pub mod pin;
+#[doc(hidden)]
 pub mod roam;
 
 /// What a request may say about caches and kinds of cores.
@@ -117,6 +119,7 @@ impl Cores {
 }
 
 /// One hardware thread of a core.
+#[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Thread {
     /// The kernel's CPU id.
@@ -128,6 +131,7 @@ pub struct Thread {
 }
 
 /// One core: the hardware threads that share its execution units.
+#[doc(hidden)]
 #[derive(Clone, Debug, PartialEq)]
 pub struct Core {
     /// Its threads, in any order.
@@ -150,6 +154,7 @@ pub enum Proof {
 /// `threads` of its hardware threads are free and together `busy` CPUs busy; `owned` says whether a claim
 /// owns another one. The first thread counts whole, each further one the part `further` and is idle last.
 /// Beside an owned thread all others are further ones.
+#[doc(hidden)]
 #[must_use]
 pub fn free_capacity(threads: u32, busy: f64, owned: bool, further: f64) -> (f64, f64) {
     let whole = if threads > 0 && !owned { 1.0 } else { 0.0 };

@@ -1,7 +1,7 @@
 //! numad 0.5's rules, from a description of what it does: the same nodes from the same figures.
 //!
-//! Two programs go by that name and number, [`Version`]. [`Machine`] is the host as numad reads it,
-//! [`figures`](Machine::figures) what it makes of two samples, [`choose`] the choice. Everything is
+//! Two programs go by that name and number, [`Version`]. `Machine` is the host as numad reads it,
+//! `Machine::figures` what it makes of two samples, `choose` the choice. Everything is
 //! integer arithmetic that wraps where numad's does. Where numad crashes there is a defined answer or
 //! a [`Failure`] that says why.
 
@@ -15,8 +15,11 @@ mod versions;
 use std::fmt;
 use std::str::FromStr;
 
+#[doc(hidden)]
 pub use choose::{Choice, NodeFigures, Step, charge};
+#[doc(hidden)]
 pub use machine::{Machine, Reserved};
+#[doc(hidden)]
 pub use versions::{choose, choose_by_steps};
 
 use crate::ids::NodeId;
@@ -69,6 +72,7 @@ impl FromStr for Version {
 }
 
 /// The request as numad takes it: both amounts are 32-bit and may have wrapped below zero.
+#[doc(hidden)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Query {
     /// Hundredths of a CPU.
@@ -213,3 +217,29 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_by_the_name_that_they_print() {
+        for version in Version::ALL {
+            assert_eq!(version.to_string().parse(), Ok(version));
+        }
+        assert_eq!([Version::V2015, Version::V2025].map(Version::name), ["2015", "2025"]);
+        assert_eq!(
+            "2020".parse::<Version>(),
+            Err("expected \"2015\" or \"2025\", found \"2020\"".to_owned())
+        );
+        assert_eq!(Rules::default().thread_percent, 20);
+    }
+
+    #[test]
+    fn failures_name_the_file_and_are_logged_in_numads_words() {
+        let failure = Failure::MeminfoField(NodeId(3), "MemFree");
+        assert_eq!(failure.to_string(), "node3/meminfo: expected a line MemFree, found none");
+        assert_eq!(failure.numad_says().as_deref(), Some("Could not get node MemFree"));
+        assert_eq!(Failure::ZeroDistance(NodeId(3)).numad_says(), None);
+    }
+}

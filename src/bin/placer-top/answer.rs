@@ -1,5 +1,6 @@
 //! What the request line is answered: the engine's own advice and reasons, on what is shown.
 
+use placer::error_chain::chain;
 use placer_engine::policy::numad::Version;
 use placer_engine::{Advice, Explanation, Policy, Request, Snapshot, advise, explain};
 
@@ -46,7 +47,7 @@ impl Answer {
         let request = Request { cpus: asked.cpus, memory: asked.memory, ..choice.request.clone() };
         let advice = match advise(snapshot, &request) {
             Ok(advice) => advice,
-            Err(error) => return Self::Wrong(error.to_string()),
+            Err(error) => return Self::Wrong(chain(&error)),
         };
         let best = matches!(request.policy, Policy::Best(_));
         let explained = || explain(snapshot, &request, &advice, choice.numad).ok();

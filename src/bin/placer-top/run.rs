@@ -23,6 +23,7 @@ use crate::look::Look;
 use crate::model::{Event, Key, Model, Order};
 use crate::terminal::{self, Screen};
 use crate::watch;
+use placer::error_chain::chain;
 use placer::protocol::top::Options;
 
 /// How long the terminal may take to take its last output before the program ends without.
@@ -334,16 +335,4 @@ fn at_home(dir: PathBuf) -> PathBuf {
         (Ok(rest), Some(home)) => Path::new(&home).join(rest),
         _ => dir,
     }
-}
-
-/// Returns an error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
