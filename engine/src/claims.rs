@@ -42,7 +42,7 @@ pub use crate::charges::Overcommit;
 pub use claim::{Caller, Claim, Origin, Owner, Promise, Seen};
 pub use claim::{Cgroup, ClaimId, ProcessId};
 #[doc(hidden)]
-pub use desk::{Asker, Claims, Decision, View};
+pub use desk::{Asker, Claims, Decision, Parts, View};
 pub use desk::{ClaimDirs, ClaimOwner};
 pub use error::ClaimError;
 #[doc(hidden)]

@@ -19,7 +19,9 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 use crate::advice::Advice;
 use crate::advise::{advise, prepare};
 use crate::charges::Charges;
-use crate::claims::{Asker, ClaimDirs, ClaimId, ClaimOwner, Claims, LOCK_TIMEOUT, View};
+use crate::claims::{
+    Asker, ClaimDirs, ClaimId, ClaimOwner, Claims, LOCK_TIMEOUT, View,
+};
 use crate::error::SourceError;
 use crate::host::Host;
 use crate::request::Request;
@@ -212,6 +214,18 @@ impl Engine {
         let decision = decision.roaming_over(advice.cpus.clone());
         let claim = decision.claim(request, &advice, owner, caller, request.pages)?;
         Ok(Placement { advice, claim })
+    }
+
+    /// Makes a claim, mostly a hold, that of a guest's process or of all that runs in its cgroup: it then ends with
+    /// that. What was claimed stays claimed in between. Blocks as [`place`](Self::place).
+    ///
+    /// Errors: the engine counts no claims; there is no claim of this id; the lock is held for too long; the
+    /// ledger cannot be written.
+    pub fn adopt(&self, claim: ClaimId, owner: ClaimOwner) -> Result<(), EngineError> {
+        let counted = self.counted.as_ref().ok_or(EngineError::WithoutClaims)?;
+        let _turn = counted.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        counted.claims.begin(LOCK_TIMEOUT)?.0.adopt_as(claim, owner)?;
+        Ok(())
     }
 
     /// Ends a claim. Blocks as [`place`](Self::place).

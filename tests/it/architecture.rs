@@ -54,7 +54,7 @@ const ENGINE: &[(&str, &[&str])] = &[
         "claims",
         &[
             "advice", "charges", "error", "hash", "ids", "idset", "parse", "read", "request",
-            "sample", "source", "store", "units",
+            "sample", "snapshot", "source", "store", "units",
         ],
     ),
     (

@@ -127,8 +127,7 @@ fn a_hold_is_listed_with_who_asked_and_when_it_ends() {
     // Claims of this machine are others.
     assert_eq!(asked_for(tmp.path()), 0);
     let elsewhere = told(&on(tmp.path(), &["release", &id]));
-    let none =
-        format!("placer: cannot release claim {id}: there is none (`placer ps` lists them)\n");
+    let none = format!("placer: there is no claim {id} (`placer ps` lists them)\n");
     assert_eq!(elsewhere, (Some(2), String::new(), none.clone()));
 
     let released = on(tmp.path(), &["release", &id, "--root", root, "--json"]);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::charge;
-use super::claim::{Caller, Claim, ClaimId, Origin, Owner};
+use super::claim::{Caller, Cgroup, Claim, ClaimId, Origin, Owner, ProcessId, Promise};
 use super::error::ClaimError;
 use super::ledger::{Held, Ledger, MOST_CLAIMS};
 use super::look::Look;
@@ -15,12 +15,14 @@ use super::store::{ClaimFile, Locked, MAX_LEDGER};
 use crate::advice::Advice;
 use crate::charges::{Charges, Overcommit};
 use crate::hash::mixed;
+use crate::ids::NodeId;
 use crate::idset::{CpuSet, NodeSet};
 use crate::read::Read;
 use crate::request::Request;
 use crate::sample::Instant;
+use crate::snapshot::Snapshot;
 use crate::source::SysRoot;
-use crate::units::Bytes;
+use crate::units::{Bytes, CpuShare};
 
 /// Where claims are kept, and how they count.
 #[derive(Clone, Debug, Default)]
@@ -173,6 +175,12 @@ impl Claims {
         self
     }
 
+    /// Returns whether a claim is in the caller's own ledger.
+    pub fn has(&self, id: ClaimId) -> bool {
+        let own = self.own.as_ref().and_then(|own| own.read().ok());
+        own.is_some_and(|read| read.value.get(id).is_some())
+    }
+
     /// Returns the claims that count now, without a lock. Residency is read here: read the nodes'
     /// free memory after it, so that memory that is touched in between is counted twice and never
     /// not at all.
@@ -236,7 +244,7 @@ impl Claims {
         self.add_observed(&mut look, &mut view)?;
         self.leave_out_users(&mut view);
         let observed = view.claims.iter().filter(|claim| claim.origin == Origin::Observed);
-        let observed = observed.map(|claim| claim.id).collect();
+        let observed = observed.cloned().collect();
         let decision = Decision {
             locked,
             processes: look.processes()?,
@@ -247,6 +255,7 @@ impl Claims {
             pinned: CpuSet::new(),
             roaming: CpuSet::new(),
             instead_of: None,
+            live: self.root.is_live(),
         };
         Ok((decision, view))
     }
@@ -379,12 +388,46 @@ pub struct Decision<'a> {
     asker: Option<(Asker, Caller)>,
     /// The claim that the same request has made before.
     repeated: Option<Claim>,
-    observed: Vec<ClaimId>,
+    observed: Vec<Claim>,
     /// The CPUs that claims own, those of another ledger too.
     owned: CpuSet,
     pinned: CpuSet,
     roaming: CpuSet,
     instead_of: Option<ClaimId>,
+    live: bool,
+}
+
+/// What is claimed for a guest, as it was decided: here or by another process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// The CPUs that were asked for.
+    pub cpus: CpuShare,
+    /// The memory that was asked for.
+    pub memory: Bytes,
+    /// The size of the huge pages it is in; `None` for ordinary memory.
+    pub page: Option<Bytes>,
+    /// What is promised on each node, in ascending order of ids.
+    pub promised: Vec<Promise>,
+    /// CPUs that single threads of the guest have for themselves.
+    pub pinned: CpuSet,
+    /// CPUs that its threads share, where those are not all of its nodes.
+    pub roaming: CpuSet,
+}
+
+impl Parts {
+    /// Returns what an advice promises. `pinned` and `roaming` are as in
+    /// [`pinning`](Decision::pinning) and [`roaming_over`](Decision::roaming_over).
+    pub fn of(request: &Request, advice: &Advice, pinned: CpuSet, roaming: CpuSet) -> Self {
+        let all = advice.usable_cpus.is_subset(&roaming);
+        Self {
+            cpus: request.cpus,
+            memory: request.memory,
+            page: request.pages,
+            promised: Claim::split(request, advice),
+            pinned,
+            roaming: if all { CpuSet::new() } else { roaming },
+        }
+    }
 }
 
 /// The owner of a new claim.
@@ -394,9 +437,9 @@ pub enum ClaimOwner {
     /// A process that this one sees.
     Pid(u32),
     /// A process that was identified before, so that nothing is read for it under the lock.
-    Process(super::claim::ProcessId),
+    Process(ProcessId),
     /// A process and its own cgroup.
-    Cgroup(u32, super::claim::Cgroup),
+    Cgroup(u32, Cgroup),
     /// No process yet: the claim is a hold for this time, or until a guest takes it over.
     Hold(Duration),
 }
@@ -470,17 +513,24 @@ impl Decision<'_> {
         caller: Caller,
         page: Option<Bytes>,
     ) -> Result<ClaimId, ClaimError> {
+        let (pinned, roaming) =
+            (std::mem::take(&mut self.pinned), std::mem::take(&mut self.roaming));
+        let parts = Parts { page, ..Parts::of(request, advice, pinned, roaming) };
+        self.claim_parts(parts, who, caller)
+    }
+
+    /// Claims what was decided before, on what is compared now: see [`room_for`](Self::room_for). Lets go of
+    /// the lock.
+    ///
+    /// Errors: as [`claim`](Self::claim).
+    pub fn claim_parts(
+        mut self,
+        parts: Parts,
+        who: ClaimOwner,
+        caller: Caller,
+    ) -> Result<ClaimId, ClaimError> {
         let now = self.processes.now();
-        let owner = match who {
-            ClaimOwner::Hold(time) => {
-                let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-                let until = Instant::from_nanoseconds(now.nanoseconds().saturating_add(ns));
-                Owner::Hold { until }
-            }
-            ClaimOwner::Pid(pid) => Owner::Process(self.identify(pid)?),
-            ClaimOwner::Process(process) => Owner::Process(process),
-            ClaimOwner::Cgroup(pid, cgroup) => Owner::Cgroup(self.identify(pid)?, cgroup),
-        };
+        let owner = self.owner(who)?;
         if let Some(repeated) = &self.repeated {
             let id = repeated.id;
             if matches!(owner, Owner::Hold { .. }) && repeated.owner.process().is_some() {
@@ -493,7 +543,7 @@ impl Decision<'_> {
         if let Some(earlier) = self.instead_of.and_then(|id| self.locked.ledger.release(id)) {
             self.owned = self.owned.difference(&earlier.pinned);
         }
-        let twice = self.owned.intersection(&self.pinned);
+        let twice = self.owned.intersection(&parts.pinned);
         if !twice.is_empty() {
             return Err(ClaimError::Owned(twice));
         }
@@ -509,17 +559,13 @@ impl Decision<'_> {
             caller,
             origin: Origin::Asked,
             made: now,
-            cpus: request.cpus,
-            memory: request.memory,
-            page,
-            promised: Claim::split(request, advice),
+            cpus: parts.cpus,
+            memory: parts.memory,
+            page: parts.page,
+            promised: parts.promised,
             seen: None,
-            pinned: self.pinned,
-            roaming: if advice.usable_cpus.is_subset(&self.roaming) {
-                CpuSet::new()
-            } else {
-                self.roaming
-            },
+            pinned: parts.pinned,
+            roaming: parts.roaming,
             checked: if held { None } else { self.processes.started() },
         };
         let full = ClaimError::Full { limit: MOST_CLAIMS };
@@ -528,17 +574,110 @@ impl Decision<'_> {
         Ok(id)
     }
 
-    /// Ends a claim. Returns it.
+    /// Returns whether what was decided on an earlier state of the ledger still fits: each node can give its part
+    /// beside what counts now, and no other claim owns a CPU of it. `snapshot` is this host with the charges of
+    /// this decision's view.
+    pub fn room_for(&self, parts: &Parts, snapshot: &Snapshot) -> bool {
+        let charges = snapshot.charges();
+        let huge = |page: Bytes, node: NodeId| {
+            let pool = snapshot.huge_pages().filter(|pool| pool.size == page)?;
+            let free = pool.nodes.iter().find(|there| there.node == node)?.free;
+            Some(charges.left_huge(node, page, Bytes::new(page.get().saturating_mul(free))))
+        };
+        let fits = |promise: &Promise| {
+            let left = match parts.page {
+                Some(page) => huge(page, promise.node),
+                None => snapshot
+                    .node(promise.node)
+                    .map(|node| charges.left(promise.node, node.memory_free.unwrap_or_default())),
+            };
+            snapshot.node(promise.node).is_some()
+                && (promise.memory == Bytes::ZERO
+                    || left.is_some_and(|left| promise.memory <= left))
+        };
+        let known = |cpus: &CpuSet| {
+            cpus.is_subset(&snapshot.topology().cpus_of(&snapshot.topology().node_set()))
+        };
+        parts.promised.iter().all(fits)
+            && known(&parts.pinned)
+            && known(&parts.roaming)
+            && self.owned.intersection(&parts.pinned).is_empty()
+    }
+
+    /// Returns a claim that can be changed or ended: one of the ledger, or of a guest that was found.
+    pub fn find(&self, id: ClaimId) -> Option<&Claim> {
+        let observed = || self.observed.iter().find(|claim| claim.id == id);
+        self.locked.ledger.get(id).or_else(observed)
+    }
+
+    /// Makes a claim that of a process, or of all that runs in its cgroup, and lets go of the lock. What was
+    /// promised stays promised without a gap, and ends with that process or cgroup. Returns the claim.
     ///
     /// Errors: there is none of this id, it is of a guest started without placer, or the ledger cannot be written.
-    pub fn release(mut self, id: ClaimId) -> Result<Claim, ClaimError> {
-        let why = match self.observed.contains(&id) {
-            true => ClaimError::Observed(id),
-            false => ClaimError::NoSuchClaim(id),
-        };
-        let claim = self.locked.ledger.release(id).ok_or(why)?;
+    pub fn adopt(
+        self,
+        id: ClaimId,
+        process: ProcessId,
+        cgroup: Option<Cgroup>,
+    ) -> Result<Claim, ClaimError> {
+        self.transfer(
+            id,
+            match cgroup {
+                Some(cgroup) => Owner::Cgroup(process, cgroup),
+                None => Owner::Process(process),
+            },
+        )
+    }
+
+    /// The same with an owner as a new claim has it; [`ClaimOwner::Hold`] begins the hold anew.
+    ///
+    /// Errors: as [`adopt`](Self::adopt); there is no such process.
+    pub fn adopt_as(mut self, id: ClaimId, who: ClaimOwner) -> Result<Claim, ClaimError> {
+        let owner = self.owner(who)?;
+        self.transfer(id, owner)
+    }
+
+    fn transfer(mut self, id: ClaimId, owner: Owner) -> Result<Claim, ClaimError> {
+        let observed = self.observed.iter().any(|claim| claim.id == id);
+        let why = if observed { ClaimError::Observed(id) } else { ClaimError::NoSuchClaim(id) };
+        let claim = self.locked.ledger.transfer(id, owner).cloned().ok_or(why)?;
         self.locked.keep()?;
         Ok(claim)
+    }
+
+    /// Ends a claim. Returns it. A guest that nobody asked about is not counted from then on: it has a claim
+    /// of nothing, which ends with it.
+    ///
+    /// Errors: there is none of this id, or the ledger cannot be written; a guest of a recorded machine is
+    /// part of the record.
+    pub fn release(mut self, id: ClaimId) -> Result<Claim, ClaimError> {
+        let claim = match self.locked.ledger.release(id) {
+            Some(claim) => claim,
+            None => self.leave_out(id)?,
+        };
+        self.locked.keep()?;
+        Ok(claim)
+    }
+
+    fn leave_out(&mut self, id: ClaimId) -> Result<Claim, ClaimError> {
+        let found = self.observed.iter().find(|claim| claim.id == id);
+        let claim = found.ok_or(ClaimError::NoSuchClaim(id))?;
+        if !self.live {
+            return Err(ClaimError::Observed(id));
+        }
+        let made = self.processes.now();
+        let nothing = Claim {
+            id: name(made, std::process::id()),
+            origin: Origin::Asked,
+            made,
+            cpus: CpuShare::ZERO,
+            memory: Bytes::ZERO,
+            promised: Vec::new(),
+            ..claim.clone()
+        };
+        let full = ClaimError::Full { limit: MOST_CLAIMS };
+        self.locked.ledger.add(nothing).ok_or(full)?;
+        Ok(claim.clone())
     }
 
     /// Keeps what was seen, without claiming anything.
@@ -548,7 +687,20 @@ impl Decision<'_> {
         self.locked.keep()
     }
 
-    fn identify(&mut self, pid: u32) -> Result<super::claim::ProcessId, ClaimError> {
+    fn owner(&mut self, who: ClaimOwner) -> Result<Owner, ClaimError> {
+        Ok(match who {
+            ClaimOwner::Hold(time) => {
+                let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+                let now = self.processes.now().nanoseconds();
+                Owner::Hold { until: Instant::from_nanoseconds(now.saturating_add(ns)) }
+            }
+            ClaimOwner::Pid(pid) => Owner::Process(self.identify(pid)?),
+            ClaimOwner::Process(process) => Owner::Process(process),
+            ClaimOwner::Cgroup(pid, cgroup) => Owner::Cgroup(self.identify(pid)?, cgroup),
+        })
+    }
+
+    fn identify(&mut self, pid: u32) -> Result<ProcessId, ClaimError> {
         let gone = || ClaimError::Io {
             attempted: "claim for process",
             path: PathBuf::from(pid.to_string()),

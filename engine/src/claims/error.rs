@@ -49,7 +49,7 @@ pub enum ClaimError {
     },
     /// There is no claim of this id.
     NoSuchClaim(ClaimId),
-    /// The claim of a guest started without placer, which cannot be released.
+    /// The claim of a guest started without placer, which is not for others to change.
     Observed(ClaimId),
     /// Other claims own CPUs that single threads of the guest were to have for themselves.
     Owned(CpuSet),
@@ -80,11 +80,11 @@ impl fmt::Display for ClaimError {
                  (`placer ps` lists the claims, `placer release ID` ends one)"
             ),
             Self::NoSuchClaim(id) => {
-                write!(f, "cannot release claim {id}: there is none (`placer ps` lists them)")
+                write!(f, "there is no claim {id} (`placer ps` lists them)")
             }
             Self::Observed(id) => write!(
                 f,
-                "cannot release claim {id}: it was detected, not requested, and ends with its \
+                "cannot change claim {id}: it was detected, not requested, and ends with its \
                  guest or when the guest has touched all its memory"
             ),
             Self::Owned(cpus) => write!(

@@ -37,6 +37,14 @@ pub(super) struct Part {
 }
 
 impl Spec {
+    /// Cuts its parts in ordinary pages to what its process may have at most, together.
+    pub(super) fn bound_by(&mut self, mut most: u64) {
+        for part in self.parts.iter_mut().filter(|part| part.page.is_none()) {
+            part.memory = part.memory.min(most);
+            most -= part.memory;
+        }
+    }
+
     /// Returns all nodes that its memory is bound to; `None` when some part is not bound.
     fn bound(&self) -> Option<NodeSet> {
         let mut all = NodeSet::new();

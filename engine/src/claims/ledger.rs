@@ -235,6 +235,14 @@ impl Ledger {
         Some(self.claims.remove(at))
     }
 
+    /// Makes a claim that of a process, or of a process and its cgroup: what was promised stays promised,
+    /// and from now on ends with that. Returns the claim as it is now; `None` when there is none of this id.
+    pub fn transfer(&mut self, id: ClaimId, owner: Owner) -> Option<&Claim> {
+        let claim = self.claims.iter_mut().find(|claim| claim.id == id)?;
+        (claim.owner, claim.checked, claim.seen) = (owner, None, None);
+        Some(claim)
+    }
+
     /// Hands a hold over to the guest that has appeared for it. What was promised stays promised,
     /// and from now on ends with the guest. Returns whether there was such a hold, and the guest
     /// had no claim yet: else it would be charged twice.

@@ -269,6 +269,11 @@ impl Observer {
         let resident = proc_text::status(look.dir().text());
         // A thread has a directory as well, which is not listed.
         let uid = uid.filter(|&uid| leader == Some(pid) && self.trusts(uid))?;
+        // Root of a container is not believed: its command line could claim the host.
+        let contained = proc_text::inner_pid(look.dir().text()).is_some();
+        if contained && told.is_none() && self.live {
+            return None;
+        }
         let stat = look.stat(pid).filter(|stat| !stat.ended)?;
         let libvirt = told.is_some();
         let spec = match told {
@@ -285,7 +290,13 @@ impl Observer {
                 }
                 let cmdline = look.dir().text().to_vec();
                 let mounts = Mounts::new(look);
-                qemu::parse(&cmdline, mounts.default_page, |path| mounts.backing(path))?
+                let mut spec =
+                    qemu::parse(&cmdline, mounts.default_page, |path| mounts.backing(path))?;
+                if self.live {
+                    // It can never have more, whatever its command line says.
+                    spec.bound_by(look.memory_limit_of(pid));
+                }
+                spec
             }
         };
         Some(Guest {

@@ -8,8 +8,10 @@ use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::sys::signal::kill;
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{Pid, getpid};
 
 use super::claim::{Caller, Cgroup, Claim, Owner, ProcessId, Seen};
@@ -32,7 +34,13 @@ const MAX_THREADS_SUMMED: u64 = 512;
 /// Of a process with more threads it is not looked up which CPUs they may use.
 const MAX_THREADS: usize = 4096;
 /// A guest of thousands of mappings.
-const LARGEST_MAPS: u64 = 32 << 20;
+const LARGEST_MAPS: usize = 32 << 20;
+/// `numa_maps` is read so much at a time: the kernel walks the pages of some ten mappings for it.
+const MAPS_CHUNK: usize = 1 << 10;
+/// The CPU time in which one look finds out where the memory of guests of users is, and of guests of the
+/// host, all of each together. What a user maps costs no more than this, and the host's guests nothing.
+const PLACEMENT_TIME: Duration = Duration::from_millis(200);
+const HOSTS_PLACEMENT_TIME: Duration = Duration::from_secs(2);
 
 /// A look at the processes of this host, at one moment.
 ///
@@ -54,6 +62,10 @@ pub struct Processes {
     /// Where the owners in other pid namespaces are seen from here, once they were looked for.
     foreign: BTreeMap<ProcessId, u32>,
     looked: bool,
+    /// Where the memory of processes was found: each is looked at once.
+    placed: BTreeMap<ProcessId, Option<Vec<(NodeId, Bytes)>>>,
+    /// The CPU time that was spent on it for guests of users, and of the host.
+    placing: [Duration; 2],
 }
 
 /// Whose a process is.
@@ -66,6 +78,31 @@ pub struct Standing {
     /// Whether it names processes by the same numbers as this one: it is in the same pid namespace.
     /// `false` as well where that may not be known.
     pub here: bool,
+}
+
+/// Returns the CPU time that this thread has spent.
+fn cpu_time() -> Option<Duration> {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).ok().map(Duration::from)
+}
+
+/// Reads the `numa_maps` of a process. `None` when it may not be read, is longer than a guest's, or when this
+/// thread's CPU time has come to `until` meanwhile.
+fn numa_maps(pid: u32, until: Option<Duration>) -> Option<Vec<u8>> {
+    let mut file = File::open(format!("/proc/{pid}/numa_maps")).ok()?;
+    let mut text = Vec::new();
+    let mut chunk = [0; MAPS_CHUNK];
+    loop {
+        match file.read(&mut chunk) {
+            Ok(0) => return Some(text),
+            Ok(read) => text.extend_from_slice(&chunk[..read]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) => return None,
+        }
+        let late = until.is_some_and(|until| cpu_time().is_some_and(|now| now >= until));
+        if text.len() > LARGEST_MAPS || late {
+            return None;
+        }
+    }
 }
 
 /// Reads the monotonic clock of the first time namespace, to which this one adds so much.
@@ -106,6 +143,8 @@ impl Processes {
             own_proc,
             foreign: BTreeMap::new(),
             looked: false,
+            placed: BTreeMap::new(),
+            placing: [Duration::ZERO; 2],
         })
     }
 
@@ -129,6 +168,8 @@ impl Processes {
             own_proc: true,
             foreign: BTreeMap::new(),
             looked: false,
+            placed: BTreeMap::new(),
+            placing: [Duration::ZERO; 2],
         })
     }
 
@@ -144,6 +185,21 @@ impl Processes {
         }
         let text = String::from_utf8_lossy(self.dir.text());
         text.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
+    }
+
+    /// Returns the most memory that a process of this host can have, in bytes: that of the host, or the lowest
+    /// `memory.max` of its cgroups (v2).
+    pub(super) fn memory_limit_of(&mut self, pid: u32) -> u64 {
+        let read = self.dir.read_own("meminfo");
+        let all = if read { proc_text::memory_total(self.dir.text()) } else { None };
+        let path = self.cgroup_of(pid).unwrap_or_default();
+        let mut dir = self.cgroups.clone();
+        let limits = path.split('/').filter(|name| !name.is_empty() && *name != "..").map(|name| {
+            dir.push(name);
+            let text = std::fs::read(dir.join("memory.max")).unwrap_or_default();
+            crate::parse::number(&text).map_or(u64::MAX, |(limit, _)| limit)
+        });
+        limits.chain(all).min().unwrap_or(u64::MAX)
     }
 
     /// Returns the pid namespace that pids are given in.
@@ -328,18 +384,37 @@ impl Processes {
     }
 
     /// Returns where the memory of a claim's guest is now, node by node; `None` when this user may
-    /// not know. Takes some ms for a large guest and holds it up meanwhile: not for decisions.
+    /// not know, or when such looks have taken too long: 0.2 s of CPU time for guests of users together, 2 s
+    /// for the host's. Takes some ms for a large guest and holds it up meanwhile: not for decisions.
     ///
     /// Source: `memory.numa_stat` of its own cgroup, else `/proc/PID/numa_maps`.
     pub fn placement(&mut self, claim: &Claim) -> Option<Vec<(NodeId, Bytes)>> {
         if let Owner::Cgroup(_, cgroup) = &claim.owner {
             return self.memory_of(cgroup);
         }
-        let pid = self.pid_here(claim.owner.process()?)?;
-        let file = File::open(format!("/proc/{pid}/numa_maps")).ok()?;
-        let mut text = Vec::new();
-        file.take(LARGEST_MAPS).read_to_end(&mut text).ok()?;
-        Some(super::numa_maps::parse(&text))
+        let process = *claim.owner.process()?;
+        if let Some(placed) = self.placed.get(&process) {
+            return placed.clone();
+        }
+        let hosts = claim.principal.is_host();
+        let limit = if hosts { HOSTS_PLACEMENT_TIME } else { PLACEMENT_TIME };
+        let left = limit.checked_sub(self.placing[usize::from(hosts)])?;
+        let pid = self.pid_here(&process)?;
+        let start = cpu_time();
+        let text = numa_maps(pid, start.and_then(|start| start.checked_add(left)));
+        let spent = cpu_time().zip(start).map(|(now, start)| now.saturating_sub(start));
+        self.placing[usize::from(hosts)] += spent.unwrap_or_default();
+        let placed = text.map(|text| super::numa_maps::parse(&text));
+        self.placed.insert(process, placed.clone());
+        placed
+    }
+
+    /// Returns the cgroup (v2) that a process is in; `None` where it is in none, or in that of all processes.
+    pub fn own_cgroup(&mut self, pid: u32) -> Option<Cgroup> {
+        let path = self.cgroup_of(pid).filter(|path| path.len() > 1 && !path.contains(".."))?;
+        let dir = self.cgroups.join(path.trim_start_matches('/'));
+        let inode = std::fs::metadata(dir).ok().filter(std::fs::Metadata::is_dir)?.ino();
+        Some(Cgroup { path, inode })
     }
 
     /// Returns the program of a claim's owner; `None` when it is not seen from here.
@@ -383,10 +458,23 @@ impl Processes {
     /// `/proc/PID/numa_maps`.
     pub fn balanced(&mut self, claim: &Claim) -> Option<bool> {
         let pid = self.pid_here(claim.owner.process()?)?;
-        if self.dir.read(pid, "cmdline") && super::numa_maps::line_binds(self.dir.text()) {
+        let hosts = claim.principal.is_host();
+        // A user can make its command line take for ever, and its mappings long.
+        let believed = hosts || claim.caller.uid == nix::unistd::geteuid().as_raw();
+        if believed
+            && self.dir.read(pid, "cmdline")
+            && super::numa_maps::line_binds(self.dir.text())
+        {
             return Some(false);
         }
+        let limit = if hosts { HOSTS_PLACEMENT_TIME } else { PLACEMENT_TIME };
+        if self.placing[usize::from(hosts)] >= limit {
+            return None;
+        }
+        let start = cpu_time();
         let read = self.dir.read_first_maps(pid);
+        let spent = cpu_time().zip(start).map(|(now, start)| now.saturating_sub(start));
+        self.placing[usize::from(hosts)] += spent.unwrap_or_default();
         read.then(|| super::numa_maps::is_balanced(self.dir.text())).flatten()
     }
 
@@ -517,6 +605,7 @@ mod tests {
     use needs::needs;
 
     use super::super::claim::tests::claim;
+    use super::super::principal::Principal;
     use super::*;
 
     fn child() -> std::process::Child {
@@ -576,6 +665,34 @@ mod tests {
         assert!(after.get() >= before.get() + (60 << 20), "{before} {after} {}", memory[1]);
         assert_eq!(look.caller(std::process::id(), 5).uid, 5);
         assert!(!look.boot().is_empty() && look.now() > Instant::default());
+    }
+
+    #[test]
+    fn h8_where_memory_is_costs_a_bounded_time_and_each_process_is_looked_at_once() {
+        let mut look = Processes::look().expect("a live host");
+        let this = look.identify(std::process::id()).expect("this process");
+        let hosts = owned(this);
+        let users = Claim { principal: Principal::User(1000), ..hosts.clone() };
+        let Some(now) = look.placement(&users) else {
+            // A kernel without NUMA has no numa_maps.
+            assert!(!Path::new("/proc/self/numa_maps").exists());
+            return;
+        };
+        assert!(!now.is_empty());
+        // Once more, and by another claim of the same process: what was found.
+        let spent = look.placing;
+        assert_eq!(
+            (look.placement(&users), look.placement(&hosts)),
+            (Some(now.clone()), Some(now))
+        );
+        assert_eq!(look.placing, spent);
+        // With users' time spent the host's guests are looked at as before.
+        look.placed.clear();
+        look.placing[0] = PLACEMENT_TIME + Duration::from_nanos(1);
+        assert_eq!(look.placement(&users), None);
+        assert!(look.placement(&hosts).is_some());
+        // A look that is longer than the time that is left ends.
+        assert_eq!(numa_maps(std::process::id(), Some(Duration::ZERO)), None);
     }
 
     #[test]

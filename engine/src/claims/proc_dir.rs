@@ -110,7 +110,7 @@ impl ProcDir {
             return false;
         };
         let mut file = File::from(fd);
-        self.text.resize(4096, 0);
+        self.text.resize(longest.min(4096), 0);
         let mut filled = 0;
         loop {
             match file.read(&mut self.text[filled..]) {

@@ -143,6 +143,11 @@ pub(super) fn huge_page(meminfo: &[u8]) -> Option<u64> {
     number(field(meminfo, "Hugepagesize")?)?.0.checked_mul(1024).filter(|&size| size > 0)
 }
 
+/// Returns the memory of the host in bytes, from `MemTotal` of `/proc/meminfo`.
+pub(super) fn memory_total(meminfo: &[u8]) -> Option<u64> {
+    number(field(meminfo, "MemTotal")?)?.0.checked_mul(1024)
+}
+
 /// Returns where file systems in memory are mounted, from `/proc/mounts`:
 /// `none /dev/hugepages1G hugetlbfs rw,pagesize=1024M 0 0`. With `Some` for huge pages, and their
 /// size where it is told.
