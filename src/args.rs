@@ -28,7 +28,7 @@ use crate::settings::{
 };
 
 pub use advise::{Advise, Via};
-pub use claims::{Ps, Release};
+pub use claims::{Adopt, Ps, Release};
 pub use daemon::Daemon;
 pub use doctor::Doctor;
 pub use idle::refuse as refuse_idle;
@@ -88,6 +88,8 @@ pub enum Command {
     Top(Lazily<Top>),
     /// List guests, their claims, and where their memory is.
     Ps(Lazily<Ps>),
+    /// Make a claim that of a running process.
+    Adopt(Lazily<Adopt>),
     /// End a claim.
     Release(Lazily<Release>),
     /// Find what makes guests slow on this host, and how to change it.
@@ -211,6 +213,10 @@ mod tests {
         for command in all.get_subcommands() {
             for flag in command.get_arguments().filter(|flag| flag.get_long().is_some()) {
                 let long = flag.get_long().unwrap_or_default();
+                // What an order is about is said where it is given.
+                if command.get_name() == "adopt" && matches!(long, "pid" | "cgroup") {
+                    continue;
+                }
                 // These choose the form of the output, not the answer.
                 if matches!(
                     long,

@@ -7,6 +7,7 @@
 //! Blocking threads, one for each client: no answer waits for another client, and what a thread
 //! waits for has a time limit. The number of threads is bounded, and so is what each may hold.
 
+mod committing;
 pub(crate) mod core;
 mod descriptors;
 #[cfg(fuzzing)]

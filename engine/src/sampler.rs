@@ -19,9 +19,7 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 use crate::advice::Advice;
 use crate::advise::{advise, prepare};
 use crate::charges::Charges;
-use crate::claims::{
-    Asker, ClaimDirs, ClaimId, ClaimOwner, Claims, LOCK_TIMEOUT, View,
-};
+use crate::claims::{Asker, ClaimDirs, ClaimId, ClaimOwner, Claims, LOCK_TIMEOUT, View};
 use crate::error::SourceError;
 use crate::host::Host;
 use crate::request::Request;

@@ -1,4 +1,4 @@
-//! `placer ps` and `placer release`.
+//! `placer ps`, `placer adopt` and `placer release`.
 
 use std::path::PathBuf;
 
@@ -42,6 +42,35 @@ pub struct Release {
     #[arg(long, value_name = "DIR", env = "PLACER_ROOT", hide_env = true)]
     pub root: Option<PathBuf>,
     /// Print the ended claim as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(long_about = "\
+Make a claim that of a running process
+
+Examples:
+  placer adopt 5f3a9c01 --pid 4711             it ends with process 4711
+  placer adopt 5f3a9c01 --pid 4711 --cgroup    and with the last process of its
+                                               control group")]
+#[command(after_long_help = "\
+placer advise --hold 30s makes a hold; adopt it when the guest has started. What
+was claimed stays claimed in between. Users adopt their own claims for their own
+processes.")]
+pub struct Adopt {
+    /// Id of the claim, as placer ps prints it.
+    pub id: ClaimId,
+    /// Process that the claim is for from now on.
+    #[arg(long, value_name = "PID")]
+    pub pid: u32,
+    /// Count all memory of the process's control group, and end with it.
+    #[arg(long)]
+    pub cgroup: bool,
+    /// Adopt a claim on the host recorded in DIR.
+    #[arg(long, value_name = "DIR", env = "PLACER_ROOT", hide_env = true)]
+    pub root: Option<PathBuf>,
+    /// Print the claim as JSON.
     #[arg(long)]
     pub json: bool,
 }

@@ -7,21 +7,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use placer_engine::claims::{Asker, Claim, ClaimOwner, Decision, Principal, Principals, Processes};
+use placer_engine::claims::{
+    Asker, Claim, ClaimId, ClaimOwner, Claims, Decision, LOCK_TIMEOUT, Parts, Principal,
+    Principals, ProcessId, Processes,
+};
 use placer_engine::policy::numad::Version;
 use placer_engine::{
-    Bytes, Charges, CpuShare, EngineError, Request, Snapshot, SourceError, SysRoot,
+    Bytes, Charges, CpuShare, EngineError, NodeSet, Request, Snapshot, SourceError, SysRoot,
 };
 
+use super::committing::{Class, Committing, Turn};
 use super::limits::Limits;
-use super::log::Log;
+use super::log::{About, Log};
 use super::metrics::Metrics;
 use super::peer::Peer;
 use super::warm::{Counted, Guests, Warm};
 use crate::error_chain::chain;
 use crate::numad;
 use crate::service::advise::{Answer, Question, answer};
-use crate::service::host::{Begin, CountedHost, Figures, MachineOf, Taken};
+use crate::service::counted;
+use crate::service::host::{Begin, CountedHost, Figures, MachineOf, Taken, Turn as HostTurn};
 use crate::service::notes::Notes;
 use crate::settings::variables;
 use crate::settings::{self, Level, Settings};
@@ -35,6 +40,7 @@ pub(crate) struct Core {
     log: Log,
     decisions: AtomicU64,
     metrics: Metrics,
+    committing: Committing,
     /// The accounts of this host, as they were when the settings were read.
     accounts: ArcSwap<Principals>,
     /// What was logged last about the ledger.
@@ -70,6 +76,7 @@ impl Core {
             log,
             decisions: AtomicU64::new(0),
             metrics: Metrics::default(),
+            committing: Committing::default(),
             accounts: ArcSwap::from_pointee(Principals::read(root)),
             ledger_notes: Mutex::default(),
         })
@@ -117,13 +124,77 @@ impl Core {
         container.map_or(principal, Principal::Container)
     }
 
+    /// Waits until it is this one's turn to decide and claim. `None` where who asks has gone meanwhile.
+    pub(super) fn turn(&self, peer: &Peer, gone: Gone<'_>) -> Option<Turn<'_>> {
+        let class = if peer.is_trusted() { Class::Host } else { Class::User };
+        let turn = self.committing.wait(class);
+        (!gone()).then_some(turn)
+    }
+
     /// Logs and counts that a claim was ended.
     pub(super) fn released(&self, claim: &Claim, peer: &Peer) {
         self.metrics.released.add(1);
         let (way, uid, pid) = (peer.way.name(), peer.uid, peer.caller);
         let fields: [(&str, &dyn std::fmt::Display); 4] =
             [("claim", &claim.id), ("way", &way), ("uid", &uid), ("pid", &pid)];
-        self.log.tell(Level::Info, "released", &fields);
+        self.log.tell_about(About::Claim, Level::Info, "released", &fields);
+    }
+
+    /// Logs that a claim is another process's from now on.
+    pub(super) fn adopted(&self, claim: &Claim, peer: &Peer) {
+        let (way, uid, pid) = (peer.way.name(), peer.uid, peer.caller);
+        let owner = claim.owner.process().map_or(0, |process| process.pid);
+        let fields: [(&str, &dyn std::fmt::Display); 5] =
+            [("claim", &claim.id), ("for", &owner), ("way", &way), ("uid", &uid), ("pid", &pid)];
+        self.log.tell_about(About::Claim, Level::Info, "adopted", &fields);
+    }
+
+    /// Claims what a client has decided on, for one of its processes. `None` where it does not fit any more: what
+    /// was decided is compared with the host as it is now, under the lock of the ledger.
+    ///
+    /// Errors: why nothing is claimed.
+    pub(super) fn claim_parts(
+        &self,
+        parts: Parts,
+        process: ProcessId,
+        peer: &Peer,
+        gone: Gone<'_>,
+    ) -> Result<Option<ClaimId>, String> {
+        let started = Instant::now();
+        let set = self.settings();
+        let figures = Asked { core: self, set: &set, peer, gone };
+        let why = |error: &dyn Error| chain(error);
+        let earlier = self.warm.measured(parts.page).map_err(|error| why(&error))?;
+        let exited = "the requesting process has exited";
+        let _turn = self.turn(peer, gone).ok_or(exited)?;
+        let place = counted::place(set.claims);
+        let claims = Claims::open_to_claim(&place, self.root()).map_err(|error| why(&error))?;
+        let begun = claims.begin_for(Some(&figures.asker()), LOCK_TIMEOUT);
+        let (mut decision, view) = begun.map_err(|error| why(&error))?;
+        let charges = match view.host_charges {
+            Some(charges) if peer.principal.is_host() => charges,
+            _ => view.charges,
+        };
+        let now = self.warm.again(&earlier, charges, parts.page).map_err(|error| why(&error))?;
+        let memory: Bytes = parts.promised.iter().map(|promise| promise.memory).sum();
+        let cpus: CpuShare = parts.promised.iter().map(|promise| promise.cpus).sum();
+        let owned = CpuShare::from_cpus(parts.pinned.len()).unwrap_or_default();
+        let cpus = parts.cpus.max(cpus).max(owned);
+        let request = Request::new(cpus, parts.memory.max(memory));
+        let who = ClaimOwner::Process(process);
+        if let Some(why) = figures.refuses(&decision, &request, &who) {
+            return Err(why);
+        }
+        if !decision.room_for(&parts, &now) {
+            return Ok(None);
+        }
+        let nodes: NodeSet = parts.promised.iter().map(|promise| promise.node).collect();
+        let caller = decision.caller_of(&figures.asker());
+        let claim = decision.claim_parts(parts, who, caller).map_err(|error| why(&error))?;
+        let request = format!("{}:{}", request.cpus, request.memory.get());
+        let (nodes, id) = (Some(nodes.to_string()), claim.to_string());
+        self.told("claimed", &request, None, nodes, None, &id, peer, started);
+        Ok(Some(claim))
     }
 
     /// Logs what is wrong with the ledger, once.
@@ -258,7 +329,9 @@ impl Core {
         if let Some(error) = &error {
             fields.push(("error", error));
         }
-        self.log.tell(Level::Info, what, &fields);
+        // A request without a claim is one line of a flood; a claim is always told.
+        let about = if claim == "-" { About::Other } else { About::Claim };
+        self.log.tell_about(about, Level::Info, what, &fields);
     }
 }
 
@@ -316,6 +389,10 @@ impl Figures for Asked<'_> {
         })
     }
 
+    fn turn(&self) -> Option<Box<dyn HostTurn + '_>> {
+        Some(Box::new(self.core.turn(self.peer, self.gone)?))
+    }
+
     fn asker(&self) -> Asker {
         let Peer { caller, uid, principal, nonce, .. } = *self.peer;
         Asker::new(caller, uid).of_principal(principal).named(nonce)
@@ -331,8 +408,17 @@ impl Figures for Asked<'_> {
             // Under the lock: nobody hears of a claim that is made now.
             return Some("the requesting or target process has exited".to_owned());
         }
+        if let Some(why) = self.peer.in_doubt {
+            return Some(why.to_owned());
+        }
         if self.peer.is_trusted() {
             return None;
+        }
+        if self.peer.principal == Principal::Container(0) {
+            // One that has no name: others without one would share its claims and limits.
+            let why = "the requesting process has exited, or is in a pid namespace that is not \
+                       visible from here";
+            return Some(why.to_owned());
         }
         if decision.is_for_the_host() {
             return Some(

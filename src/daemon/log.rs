@@ -21,6 +21,8 @@ const WAITING: usize = 1024;
 /// So many lines of level info and below a second, in bursts of ten seconds' worth: journald itself
 /// drops what is more than 10,000 in 30 s.
 const A_SECOND: u64 = 200;
+/// The same for claims and releases, apart: a flood of questions hides none of them.
+const CLAIMS_A_SECOND: u64 = 100;
 /// The longest value of a field, in bytes.
 const LONGEST: usize = 1000;
 /// How long the last lines are waited for.
@@ -43,8 +45,45 @@ struct Shared {
     /// In a file it begins with the time.
     stamped: AtomicBool,
     since: Instant,
-    /// Lines of level info and below that were let through.
+    /// Lines of level info and below that were let through: of claims, and of all else.
+    claims: Bucket,
+    others: Bucket,
+}
+
+/// Lines that were let through, of as many as time has earned.
+#[derive(Debug)]
+struct Bucket {
+    a_second: u64,
     spent: AtomicU64,
+}
+
+impl Bucket {
+    fn new(a_second: u64) -> Self {
+        Self { a_second, spent: AtomicU64::new(0) }
+    }
+
+    /// Returns whether there is room for one more, so many seconds after the beginning.
+    fn takes(&self, seconds: u64) -> bool {
+        let earned = (seconds + 10) * self.a_second;
+        let spent = self.spent.fetch_add(1, Ordering::Relaxed);
+        let floor = earned.saturating_sub(10 * self.a_second);
+        if spent >= earned {
+            self.spent.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
+        if spent < floor {
+            self.spent.fetch_max(floor, Ordering::Relaxed);
+        }
+        true
+    }
+}
+
+/// What an event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum About {
+    /// A claim that was made or has ended: these are never left out for others.
+    Claim,
+    Other,
 }
 
 #[derive(Debug)]
@@ -70,7 +109,8 @@ impl Log {
             levels: variables::value("JOURNAL_STREAM").is_some(),
             stamped: AtomicBool::new(false),
             since: Instant::now(),
-            spent: AtomicU64::new(0),
+            claims: Bucket::new(CLAIMS_A_SECOND),
+            others: Bucket::new(A_SECOND),
         };
         Ok((Self { lines, shared: Arc::new(shared) }, thread))
     }
@@ -84,7 +124,8 @@ impl Log {
             levels: false,
             stamped: AtomicBool::new(false),
             since: Instant::now(),
-            spent: AtomicU64::new(0),
+            claims: Bucket::new(CLAIMS_A_SECOND),
+            others: Bucket::new(A_SECOND),
         };
         Self { lines: bounded(0).0, shared: Arc::new(shared) }
     }
@@ -101,23 +142,28 @@ impl Log {
 
     /// Logs what happened, as in `advised id=7 uid=1000 nodes=0-1`.
     pub(crate) fn tell(&self, level: Level, what: &str, fields: &[(&str, &dyn Display)]) {
+        self.tell_about(About::Other, level, what, fields);
+    }
+
+    /// The same of what is counted apart.
+    pub(crate) fn tell_about(
+        &self,
+        about: About,
+        level: Level,
+        what: &str,
+        fields: &[(&str, &dyn Display)],
+    ) {
         let shared = &self.shared;
         if level as u8 > shared.level.load(Ordering::Relaxed) {
             return;
         }
-        if level >= Level::Info {
-            // A bucket that fills with time: what does not fit is counted.
-            let earned = (shared.since.elapsed().as_secs() + 10) * A_SECOND;
-            let spent = shared.spent.fetch_add(1, Ordering::Relaxed);
-            let floor = earned.saturating_sub(10 * A_SECOND);
-            if spent >= earned {
-                shared.spent.fetch_sub(1, Ordering::Relaxed);
-                shared.dropped.fetch_add(1, Ordering::Relaxed);
-                return;
-            }
-            if spent < floor {
-                shared.spent.fetch_max(floor, Ordering::Relaxed);
-            }
+        let bucket = match about {
+            About::Claim => &shared.claims,
+            About::Other => &shared.others,
+        };
+        if level >= Level::Info && !bucket.takes(shared.since.elapsed().as_secs()) {
+            shared.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
         }
         let dropped = shared.dropped.swap(0, Ordering::Relaxed);
         if dropped > 0 {
@@ -222,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_has_its_fields_and_a_flood_is_counted() {
+    fn m10_a_line_has_its_fields_and_a_flood_is_counted_and_hides_no_claim() {
         let (lines, receiver) = bounded(WAITING);
         let shared = Shared {
             level: AtomicU8::new(Level::Info as u8),
@@ -230,7 +276,8 @@ mod tests {
             levels: true,
             stamped: AtomicBool::new(false),
             since: Instant::now(),
-            spent: AtomicU64::new(0),
+            claims: Bucket::new(CLAIMS_A_SECOND),
+            others: Bucket::new(A_SECOND),
         };
         let log = Log { lines, shared: Arc::new(shared) };
         log.tell(Level::Debug, "not told", &[]);
@@ -244,6 +291,15 @@ mod tests {
             }
         }
         assert!(log.shared.dropped.load(Ordering::Relaxed) > 5_000);
+        // Claims have room of their own.
+        receiver.try_iter().for_each(drop);
+        log.tell_about(About::Claim, Level::Info, "claimed", &[]);
+        let last = receiver.try_iter().last();
+        let Some(Line::Text(line)) = last else { unreachable!("told") };
+        assert_eq!(line, "<6>claimed\n", "m10: a claim beside a flood");
+        for _ in 0..100 {
+            log.tell(Level::Info, "advised", &[]);
+        }
         log.tell(Level::Error, "grave", &[]);
         let told: Vec<String> = receiver
             .try_iter()

@@ -16,6 +16,8 @@ pub(crate) struct Peer {
     pub(crate) caller: u32,
     /// Its own name for the claim that it asks for.
     pub(crate) nonce: Option<Nonce>,
+    /// Why nothing is claimed for it, where it cannot be known who asks.
+    pub(crate) in_doubt: Option<&'static str>,
     pub(crate) way: Way,
 }
 

@@ -1,21 +1,35 @@
 //! Metrics on a port of this machine, for those who cannot reach the socket. Off by default.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::collections::VecDeque;
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{setsockopt, sockopt};
 
 use super::core::Core;
 use super::socket;
 use crate::protocol::wire::{Patience, Wire};
+use crate::service::look;
 use crate::settings::Level;
 
-/// No scraper is waited for longer; so many are answered at once, and those that come then are closed.
+/// No scraper is waited for longer; so many are answered at once.
 const SCRAPE: Duration = Duration::from_secs(2);
 const SCRAPERS: usize = 8;
+/// Connections that have not sent their request yet. The oldest is closed for one more: whoever says nothing
+/// keeps nobody out who asks.
+const MOST_SILENT: usize = 128;
+/// A request is looked for in so many bytes.
+const HEAD: usize = 8 << 10;
+/// The kernel keeps an answer for a scraper that does not read.
+const SEND_BUFFER: usize = 128 << 10;
 /// How often it is looked whether somebody has come.
-const GLANCE: Duration = Duration::from_millis(50);
+const GLANCE: u16 = 50;
 
 /// The port while it is served.
 #[derive(Debug)]
@@ -50,25 +64,71 @@ impl Port {
         listener.set_nonblocking(true)?;
         let ends = Arc::new(AtomicBool::new(false));
         let (core, told) = (Arc::clone(core), Arc::clone(&ends));
-        let thread = spawn(move || {
-            let scrapers = Arc::new(());
-            while !told.load(Ordering::Acquire) {
-                let Ok((stream, _)) = listener.accept() else {
-                    std::thread::sleep(GLANCE);
-                    continue;
-                };
-                if Arc::strong_count(&scrapers) > SCRAPERS {
-                    continue;
-                }
-                let (core, one) = (Arc::clone(&core), Arc::clone(&scrapers));
-                // Without a thread it is closed, and its scraper comes again.
-                let _ = spawn(move || {
-                    answer(stream, &core);
-                    drop(one);
-                });
-            }
-        })?;
+        let thread = spawn(move || serve(&listener, &core, &told))?;
         Ok(Self { address, ends, thread: Some(thread) })
+    }
+}
+
+/// A connection that has not sent its request.
+struct Silent {
+    stream: TcpStream,
+    since: Instant,
+    /// A part of it is there.
+    begun: bool,
+}
+
+fn serve(listener: &TcpListener, core: &Arc<Core>, ends: &AtomicBool) {
+    let scrapers = Arc::new(());
+    let mut silent: VecDeque<Silent> = VecDeque::new();
+    while !ends.load(Ordering::Acquire) {
+        wait(listener, &silent);
+        while let Ok((stream, _)) = listener.accept() {
+            if stream.set_nonblocking(true).is_ok() {
+                silent.push_back(Silent { stream, since: Instant::now(), begun: false });
+            }
+            if silent.len() > MOST_SILENT {
+                silent.pop_front();
+            }
+        }
+        let mut left = VecDeque::with_capacity(silent.len());
+        for mut one in silent.drain(..) {
+            if one.since.elapsed() > SCRAPE {
+                continue;
+            }
+            let asked = has_asked(&one.stream, &mut one.begun);
+            if !asked || Arc::strong_count(&scrapers) > SCRAPERS {
+                left.push_back(one);
+                continue;
+            }
+            let (core, guard) = (Arc::clone(core), Arc::clone(&scrapers));
+            // Without a thread it is closed, and its scraper comes again.
+            let _ = spawn(move || {
+                answer(one.stream, &core);
+                drop(guard);
+            });
+        }
+        silent = left;
+    }
+}
+
+/// Waits until somebody comes or says something, and not long.
+fn wait(listener: &TcpListener, silent: &VecDeque<Silent>) {
+    let quiet = silent.iter().filter(|one| !one.begun).map(|one| one.stream.as_fd());
+    let fds = std::iter::once(listener.as_fd()).chain(quiet);
+    let mut fds: Vec<PollFd<'_>> = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+    let _ = poll(&mut fds, PollTimeout::from(GLANCE));
+}
+
+/// Returns whether a whole request is there, or one that will never be whole.
+fn has_asked(stream: &TcpStream, begun: &mut bool) -> bool {
+    let mut head = [0; HEAD];
+    match stream.peek(&mut head) {
+        Ok(read) => {
+            *begun = true;
+            let head = &head[..read];
+            read == 0 || read == HEAD || head.windows(4).any(|end| end == b"\r\n\r\n")
+        }
+        Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
     }
 }
 
@@ -78,10 +138,17 @@ fn spawn(work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>
 }
 
 fn answer(stream: TcpStream, core: &Core) {
-    if stream.set_nonblocking(true).is_ok() {
-        let patience = Patience { idle: SCRAPE, message: SCRAPE };
-        let _ = socket::http(&mut Wire::new(stream), core, patience);
-    }
+    let _ = setsockopt(&stream, sockopt::SndBuf, &SEND_BUFFER);
+    let patience = Patience { idle: SCRAPE, message: SCRAPE };
+    let own = look::name(core.root());
+    let _ = socket::http(&mut Wire::new(stream), core, patience, |host| is_of(host, &own));
+}
+
+/// Returns whether a name is one of this host: a page of another name that resolves to this host (DNS
+/// rebinding) is not answered.
+fn is_of(host: &str, own: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    address.parse::<IpAddr>().is_ok() || host.eq_ignore_ascii_case("localhost") || host == own
 }
 
 impl Drop for Port {

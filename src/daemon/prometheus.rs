@@ -102,6 +102,7 @@ fn astray(core: &Core, counted: &super::warm::Counted) -> i64 {
         Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
         Err(TryLockError::WouldBlock) => return count.get(),
     };
+    // A look takes as long as the guest makes it take: those of users have a time for all of them together.
     let guests = counted.claims.iter().flatten().filter(|claim| claim.owner.process().is_some());
     let guests: BTreeMap<ClaimId, &Claim> = guests.map(|claim| (claim.id, claim)).collect();
     looked.retain(|id, _| guests.contains_key(id));

@@ -30,7 +30,7 @@ use super::{descriptors, prometheus};
 use crate::protocol::wire::{Patience, Wire};
 use crate::protocol::{SERVICE, SOCKET, forms::Calling};
 use crate::settings::Level;
-use clients::Clients;
+use clients::{Account, Clients};
 
 /// How long nobody is accepted after the kernel had no descriptor, thread or memory for one more.
 const BACKOFF: Duration = Duration::from_millis(100);
@@ -109,7 +109,7 @@ impl Socket {
     pub(super) fn serve_as(&self, stream: UnixStream, uid: u32) {
         let (core, clients) = (Arc::clone(&self.core), Arc::clone(&self.clients));
         let served = Served { core, clients, ends: Arc::clone(&self.ends) };
-        connection::serve(stream, uid, 0, &served);
+        connection::serve(stream, &connection::peer(uid, 0, &served), &served);
     }
 
     /// Takes no more questions, and lets those that are being answered come to their end: at most
@@ -181,7 +181,8 @@ fn admit(stream: UnixStream, served: &Arc<Served>) -> std::io::Result<()> {
     stream.set_nonblocking(true)?;
     let credentials = getsockopt(&stream, sockopt::PeerCredentials)?;
     let set = served.core.settings().daemon;
-    let Some(place) = Clients::admit(&served.clients, credentials.uid(), &set) else {
+    let peer = connection::peer(credentials.uid(), credentials.pid(), served);
+    let Some(place) = Clients::admit(&served.clients, Account::of(&peer), &set) else {
         served.core.metrics().refused.add(1);
         return Ok(());
     };
@@ -189,7 +190,7 @@ fn admit(stream: UnixStream, served: &Arc<Served>) -> std::io::Result<()> {
     std::thread::Builder::new().name("placer-client".to_owned()).stack_size(super::STACK).spawn(
         move || {
             let _place = place;
-            connection::serve(stream, credentials.uid(), credentials.pid(), &served);
+            connection::serve(stream, &peer, &served);
         },
     )?;
     Ok(())

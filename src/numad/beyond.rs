@@ -73,7 +73,9 @@ pub(super) fn choose_nodes(
         cache: cache::Rules::default().with_penalty(set.advise.cache_penalty),
         ..Request::new(CpuShare::from_hundredths(hundredths), memory)
     };
-    if let Some(told) = decision.as_mut().and_then(|decision| again(decision, &request, figures)) {
+    if let Some(told) =
+        decision.as_mut().and_then(|session| again(&mut session.decision, &request, figures))
+    {
         log_answer(options, advice, snapshot, &request, &told.nodes, log);
         return Some(told);
     }

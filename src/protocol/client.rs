@@ -19,8 +19,8 @@ use serde_json::value::RawValue;
 
 use crate::numad;
 use crate::protocol::forms::{
-    AdviseForm, Calling, ClaimForm, Failed, NumadForm, NumadOptions, NumadReply, PrintForm,
-    PrintedReply, Reply, RequestForm,
+    AdoptForm, AdviseForm, Calling, ClaimForm, ClaimedReply, DoneReply, Failed, NumadForm,
+    NumadOptions, NumadReply, PartsForm, PrintForm, PrintedReply, Reason, Reply, RequestForm,
 };
 use crate::protocol::wire::{Patience, Wire};
 use crate::protocol::{INTERFACE, LONGEST_REPLY, SOCKET, VERSION, settings_mark};
@@ -29,12 +29,14 @@ use crate::service::notes::Notes;
 use crate::service::sampling;
 use crate::settings::Settings;
 use crate::settings::variables;
-use placer_engine::claims::{ClaimOwner, Nonce};
+use placer_engine::claims::{ClaimId, ClaimOwner, Nonce, Parts};
 
 /// How long an answer may take before this process gives its own.
 const ADVICE: Duration = Duration::from_millis(50);
 /// The same where the ledger's lock may have to be waited for.
 const CLAIM: Duration = Duration::from_millis(400);
+/// The same for a guest that is being started: rather than have its memory promised twice it waits.
+const GUEST: Duration = Duration::from_secs(10);
 /// Root's daemon answers everybody.
 const ROOTS: &str = "/run/placer";
 
@@ -147,9 +149,30 @@ fn ask_at<T: DeserializeOwned>(
     parameters: &impl Serialize,
     time: Duration,
 ) -> Result<Result<T, Failed>, String> {
+    let Replied { error, parameters } = call_at(path, method, parameters, time)?;
+    match error.as_deref() {
+        None => serde_json::from_str(&parameters).map(Ok).map_err(|error| error.to_string()),
+        Some("org.placer.Daemon.Failed") => {
+            serde_json::from_str(&parameters).map(Err).map_err(|error| error.to_string())
+        }
+        Some(error) => Err(format!("{error} {parameters}")),
+    }
+}
+
+/// A reply: the name of an error, if it is one, and the text of its parameters.
+struct Replied {
+    error: Option<String>,
+    parameters: String,
+}
+
+fn call_at(
+    path: &Path,
+    method: &str,
+    parameters: &impl Serialize,
+    time: Duration,
+) -> Result<Replied, String> {
     let stream = connected(path).map_err(|e| e.desc().to_owned())?;
-    let owner =
-        getsockopt(&stream.as_fd(), sockopt::PeerCredentials).map_err(nix::Error::desc)?.uid();
+    let owner = owner_of(&stream)?;
     if owner != 0 && owner != geteuid().as_raw() {
         return Err(format!(
             "expected a daemon of root or of this user, found one of user {owner}"
@@ -165,13 +188,90 @@ fn ask_at<T: DeserializeOwned>(
     let patience = Patience { idle: time, message: time };
     let text = wire.message(LONGEST_REPLY, patience).map_err(|_| late())?;
     let reply: Reply<'_> = serde_json::from_slice(text).map_err(|error| error.to_string())?;
-    let parameters = reply.parameters.map_or("{}", RawValue::get);
+    let parameters = reply.parameters.map_or("{}", RawValue::get).to_owned();
+    Ok(Replied { error: reply.error, parameters })
+}
+
+fn owner_of(stream: &OwnedFd) -> Result<u32, String> {
+    let credentials = getsockopt(&stream.as_fd(), sockopt::PeerCredentials);
+    Ok(credentials.map_err(nix::Error::desc)?.uid())
+}
+
+/// What came of a claim that this process has decided on.
+pub enum Committed {
+    Made(ClaimId),
+    /// It does not fit any more beside what was claimed meanwhile.
+    Changed,
+    /// The daemon says why not.
+    Refused(String),
+    /// There is no daemon that answers.
+    Nobody,
+}
+
+/// Where root's daemon answers users, who claim in the host's ledger through it.
+fn hosts_socket() -> Option<PathBuf> {
+    if geteuid().is_root() {
+        return None;
+    }
+    let apart = variables::value("PLACER_STATE_DIR").and_then(|_| sampling::state_dir());
+    Some(apart.unwrap_or_else(|| PathBuf::from(ROOTS)).join(SOCKET))
+}
+
+/// Returns whether there is a daemon of root's that claims for this user.
+pub fn hosts_daemon_runs() -> bool {
+    let stream = hosts_socket().and_then(|path| connected(&path).ok());
+    stream.is_some_and(|stream| owner_of(&stream) == Ok(0))
+}
+
+/// Claims what was decided, for this process, in the host's ledger.
+pub fn claim_parts(parts: &Parts, nonce: Nonce) -> Committed {
+    let Some(path) = hosts_socket() else { return Committed::Nobody };
+    let form = PartsForm::of(parts, 0, Some(nonce));
+    let Ok(reply) = call_at(&path, "Commit", &form, GUEST) else { return Committed::Nobody };
     match reply.error.as_deref() {
-        None => serde_json::from_str(parameters).map(Ok).map_err(|error| error.to_string()),
-        Some("org.placer.Daemon.Failed") => {
-            serde_json::from_str(parameters).map(Err).map_err(|error| error.to_string())
+        None => {
+            let read = serde_json::from_str::<ClaimedReply>(&reply.parameters);
+            let id = read.ok().and_then(|reply| reply.claim.parse().ok());
+            id.map_or(Committed::Nobody, Committed::Made)
         }
-        Some(error) => Err(format!("{error} {parameters}")),
+        Some("org.placer.Daemon.Changed") => Committed::Changed,
+        Some("org.placer.Daemon.NotClaimed" | "org.placer.Daemon.NotAllowed") => {
+            Committed::Refused(reason(&reply.parameters))
+        }
+        // An older daemon.
+        Some(_) => Committed::Nobody,
+    }
+}
+
+fn reason(parameters: &str) -> String {
+    serde_json::from_str(parameters)
+        .map_or_else(|_| parameters.to_owned(), |Reason { reason }| reason)
+}
+
+/// Makes a claim of the host's ledger that of a process, or of its cgroup. Returns the claim as the daemon lists it.
+///
+/// Errors: why not.
+pub fn adopt(id: ClaimId, pid: u32, cgroup: bool) -> Result<serde_json::Value, String> {
+    change("Adopt", &AdoptForm { claim: id.to_string(), pid, cgroup: Some(cgroup) })
+}
+
+/// Ends a claim of the host's ledger. Returns it as the daemon lists it.
+///
+/// Errors: why not.
+pub fn release(id: ClaimId) -> Result<serde_json::Value, String> {
+    change("Release", &serde_json::json!({ "claim": id.to_string() }))
+}
+
+fn change(method: &str, form: &impl Serialize) -> Result<serde_json::Value, String> {
+    let path = hosts_socket().ok_or("root changes claims without the daemon")?;
+    let Replied { error, parameters } = call_at(&path, method, form, GUEST)
+        .map_err(|error| format!("{}: {error}", path.display()))?;
+    match error.as_deref() {
+        None => {
+            let done = serde_json::from_str::<DoneReply>(&parameters);
+            done.map(|done| done.claim).map_err(|error| error.to_string())
+        }
+        Some(_) => Err(reason(&parameters)),
     }
 }
 

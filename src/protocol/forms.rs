@@ -1,9 +1,10 @@
 //! The forms of calls and replies, and what they mean in placer's own terms.
 
+use placer_engine::claims::{Nonce, Parts, Promise};
 use placer_engine::policy::numad::{self as rules, Version};
 use placer_engine::policy::{best, cache};
 use placer_engine::{
-    Bytes, CpuLimit, CpuShare, Id, IdSet, Limits, MemoryLimit, NodeId, Policy, Request,
+    Bytes, CpuLimit, CpuSet, CpuShare, Id, IdSet, Limits, MemoryLimit, NodeId, Policy, Request,
 };
 use placer_launcher::MemoryMode;
 use serde::{Deserialize, Serialize};
@@ -387,6 +388,113 @@ pub(crate) struct ClaimForm {
     pub(crate) explain: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) print: Option<PrintForm>,
+}
+
+/// The parameters of `Adopt`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AdoptForm {
+    pub(crate) claim: String,
+    pub(crate) pid: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cgroup: Option<bool>,
+}
+
+/// `Part` of the interface.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PartForm {
+    node: u32,
+    cpus: f64,
+    memory: u64,
+}
+
+/// The parameters of `Commit`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PartsForm {
+    cpus: f64,
+    memory: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pages: Option<u64>,
+    parts: Vec<PartForm>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pinned: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    roaming: Option<String>,
+    pub(crate) pid: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) caller: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) nonce: Option<String>,
+}
+
+impl PartsForm {
+    /// Puts what was decided in its form, for a process of the caller's; 0 is the caller.
+    pub(crate) fn of(parts: &Parts, pid: u32, nonce: Option<Nonce>) -> Self {
+        let list = |cpus: &CpuSet| (!cpus.is_empty()).then(|| cpus.to_string());
+        let part = |promise: &Promise| PartForm {
+            node: promise.node.0,
+            cpus: promise.cpus.as_cpus(),
+            memory: promise.memory.get(),
+        };
+        Self {
+            cpus: parts.cpus.as_cpus(),
+            memory: parts.memory.get(),
+            pages: parts.page.map(Bytes::get),
+            parts: parts.promised.iter().map(part).collect(),
+            pinned: list(&parts.pinned),
+            roaming: list(&parts.roaming),
+            pid,
+            caller: None,
+            nonce: nonce.map(|nonce| nonce.to_string()),
+        }
+    }
+
+    /// Reads the form.
+    ///
+    /// Errors: the name of a parameter that is not as it has to be.
+    pub(crate) fn read(self) -> Result<Parts, &'static str> {
+        let most = Request::MAX_CPUS.as_cpus();
+        let amount = |cpus: f64, memory: u64| {
+            let sane = (0.0..=most).contains(&cpus) && memory <= Request::MAX_MEMORY.get();
+            sane.then(|| (CpuShare::from_hundredths(hundredths(cpus)), Bytes::new(memory)))
+        };
+        let (cpus, memory) = amount(self.cpus, self.memory).ok_or("cpus")?;
+        let mut promised: Vec<Promise> = Vec::new();
+        for PartForm { node, cpus, memory } in self.parts {
+            let (cpus, memory) = amount(cpus, memory).ok_or("parts")?;
+            let node = NodeId(node);
+            if promised.last().is_some_and(|last| last.node >= node) {
+                return Err("parts");
+            }
+            promised.push(Promise { node, memory, cpus });
+        }
+        if self.pages.is_some_and(|size| !size.is_power_of_two()) {
+            return Err("pages");
+        }
+        Ok(Parts {
+            cpus,
+            memory,
+            page: self.pages.map(Bytes::new),
+            promised,
+            pinned: ids(self.pinned, "pinned")?.unwrap_or_default(),
+            roaming: ids(self.roaming, "roaming")?.unwrap_or_default(),
+        })
+    }
+}
+
+/// What `Commit` replies.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ClaimedReply {
+    pub(crate) claim: String,
+}
+
+/// What `Adopt` and `Release` reply, as far as the client reads it.
+#[derive(Debug, Deserialize)]
+pub(crate) struct DoneReply {
+    #[serde(alias = "released", alias = "adopted")]
+    pub(crate) claim: serde_json::Value,
 }
 
 /// What `Advise` and `AdviseAndClaim` reply, as the client reads it.

@@ -1,7 +1,9 @@
 //! `placer ps`: guests and their claims, and where their memory is now.
 
+use std::collections::BTreeMap;
+
 use placer_engine::claims::{Claim, Origin, Owner, Processes};
-use placer_engine::{Bytes, NodeId, NodeSet};
+use placer_engine::{Bytes, CpuShare, NodeId, NodeSet};
 use serde::Serialize;
 
 use crate::report::escape;
@@ -59,6 +61,35 @@ struct CallerForm {
 struct OnNode {
     node: u32,
     memory: u64,
+}
+
+/// What claims of others take from a node, for those who may not see each of them.
+#[derive(Serialize)]
+pub(crate) struct OthersRow {
+    node: u32,
+    claims: u64,
+    cpus: f64,
+    memory: u64,
+}
+
+impl OthersRow {
+    /// Adds claims up, node by node: memory in pages of all sizes.
+    pub(crate) fn sums<'c>(claims: impl IntoIterator<Item = &'c Claim>) -> Vec<Self> {
+        let mut sums: BTreeMap<NodeId, (u64, CpuShare, Bytes)> = BTreeMap::new();
+        for promise in claims.into_iter().flat_map(|claim| &claim.promised) {
+            let sum = sums.entry(promise.node).or_default();
+            sum.0 += 1;
+            sum.1 = sum.1.saturating_add(promise.cpus);
+            sum.2 = sum.2.saturating_add(promise.memory);
+        }
+        let row = |(node, (claims, cpus, memory)): (NodeId, (u64, CpuShare, Bytes))| Self {
+            node: node.0,
+            claims,
+            cpus: cpus.as_cpus(),
+            memory: memory.get(),
+        };
+        sums.into_iter().map(row).collect()
+    }
 }
 
 impl Row {

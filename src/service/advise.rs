@@ -75,7 +75,7 @@ pub fn answer(
     let Question { request, numad, claim: who, strict, form, .. } = question;
     // Only who claims opens the ledger to change it, and waits for its lock.
     let desk = who.as_ref().map(|_| Desk::open(figures.root(), figures.claims(), notes));
-    let (decision, host) = match &desk {
+    let (session, host) = match &desk {
         Some(desk) => desk.begin(figures, request.pages, LOCK_TIMEOUT, notes)?,
         None => (None, figures.counted(request.pages, notes)?),
     };
@@ -106,11 +106,11 @@ pub fn answer(
     }
     // What does not fit is not held: it would take what is left from guests that fit.
     let who = who.clone().filter(|_| advice.fits() || !holds);
-    let claim = who.zip(decision).and_then(|(who, mut decision)| {
+    let claim = who.zip(session).and_then(|(who, mut session)| {
         if form.names_cpus() {
-            decision = decision.roaming_over(advice.cpus.clone());
+            session.decision = session.decision.roaming_over(advice.cpus.clone());
         }
-        claim_as_asked(decision, request, &advice, who, figures, notes)
+        claim_as_asked(session, request, &advice, who, figures, notes)
     });
     let text = match (form, &why) {
         (Form::Emit(form, mode), _) => {

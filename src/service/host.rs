@@ -41,6 +41,12 @@ pub trait Figures {
     /// measured, and may end it there.
     fn numads(&self, begin: &mut Begin<'_>, notes: &mut Notes) -> Result<Taken, Box<dyn Error>>;
 
+    /// Waits until it is this one's turn to decide and claim, and keeps it until what is returned is dropped.
+    /// `None` where who asks has gone meanwhile.
+    fn turn(&self) -> Option<Box<dyn Turn + '_>> {
+        Some(Box::new(()))
+    }
+
     /// Returns who asks.
     fn asker(&self) -> Asker;
 
@@ -52,6 +58,11 @@ pub trait Figures {
         who: &ClaimOwner,
     ) -> Option<String>;
 }
+
+/// A turn that is kept until it is dropped.
+pub trait Turn {}
+
+impl Turn for () {}
 
 /// A host with what was promised on it.
 #[derive(Clone, Debug)]

@@ -4,6 +4,7 @@ mod abuse;
 mod adoption;
 mod architecture;
 mod as_numad;
+mod attacks;
 mod bad_input;
 mod best;
 mod browser;

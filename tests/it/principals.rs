@@ -16,8 +16,8 @@ use common::daemon::{Daemon, eventually, request, spawn};
 use common::{placer, run, text};
 
 /// A user with no rights.
-const STRANGER: u32 = 65_534;
-const CLAIM: &str = "org.placer.Daemon.AdviseAndClaim";
+pub(super) const STRANGER: u32 = 65_534;
+pub(super) const CLAIM: &str = "org.placer.Daemon.AdviseAndClaim";
 /// Sends the calls of its second argument to the socket of its first, a line a reply.
 const CLIENT: &str = "import json, socket, sys
 s = socket.socket(socket.AF_UNIX)
@@ -32,7 +32,7 @@ for call in json.loads(sys.argv[2]):
 ";
 
 /// Makes calls from another program, which a prefix starts; returns the replies.
-fn calls(daemon: &Daemon, prefix: &[&str], uid: u32, calls: &[Value]) -> Vec<Value> {
+pub(super) fn calls(daemon: &Daemon, prefix: &[&str], uid: u32, calls: &[Value]) -> Vec<Value> {
     let socket = daemon.dir.path().join("placer.sock");
     let words: Vec<&str> = prefix.iter().copied().chain(["python3", "-c", CLIENT]).collect();
     let mut client = Command::new(words[0]);
@@ -46,19 +46,19 @@ fn calls(daemon: &Daemon, prefix: &[&str], uid: u32, calls: &[Value]) -> Vec<Val
     replies
 }
 
-fn claim(parameters: &Value) -> Value {
+pub(super) fn claim(parameters: &Value) -> Value {
     json!({"method": CLAIM, "parameters": parameters})
 }
 
 /// The claims of the ledger.
-fn listed(daemon: &Daemon) -> Vec<Value> {
+pub(super) fn listed(daemon: &Daemon) -> Vec<Value> {
     let ps = common::json(&run(daemon.client().args(["ps", "--json"])));
     let claims = ps["claims"].as_array().expect("a list").iter();
     claims.filter(|claim| claim["origin"] == "asked").cloned().collect()
 }
 
 /// What this host can promise now, in MiB.
-fn free_mib(daemon: &Daemon) -> u64 {
+pub(super) fn free_mib(daemon: &Daemon) -> u64 {
     let show = common::json(&run(daemon.client().args(["show", "--json"])));
     let nodes = show["nodes"].as_array().expect("nodes");
     nodes.iter().filter_map(|node| node["memory_free"].as_u64()).sum::<u64>() >> 20

@@ -645,8 +645,8 @@ impl Decision<'_> {
         Ok(claim)
     }
 
-    /// Ends a claim. Returns it. A guest that nobody asked about is not counted from then on: it has a claim
-    /// of nothing, which ends with it.
+    /// Ends a claim. Returns it. A guest started without placer is not counted from then on: it has a claim of
+    /// nothing, which ends with it.
     ///
     /// Errors: there is none of this id, or the ledger cannot be written; a guest of a recorded machine is
     /// part of the record.

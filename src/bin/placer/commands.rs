@@ -1,5 +1,6 @@
 //! The commands, a file each.
 
+pub(crate) mod adopt;
 pub(crate) mod advise;
 pub(crate) mod daemon;
 pub(crate) mod doctor;

@@ -1,14 +1,15 @@
 //! The right to claim for a process, and to end a claim.
 
 use placer_engine::claims::{
-    Claim, ClaimId, ClaimOwner, Claims, LOCK_TIMEOUT, ProcessId, Processes,
+    Cgroup, Claim, ClaimId, ClaimOwner, Claims, Decision, LOCK_TIMEOUT, Principal, ProcessId,
+    Processes,
 };
 
-use crate::daemon::core::Core;
+use crate::daemon::core::{Core, Gone};
 use crate::daemon::peer::Peer;
 use crate::error_chain::chain;
-use crate::protocol::forms::ClaimForm;
-use crate::report::claims::Row;
+use crate::protocol::forms::{AdoptForm, ClaimForm, PartsForm};
+use crate::report::claims::{OthersRow, Row};
 use crate::service::counted;
 use std::time::Duration;
 
@@ -33,8 +34,8 @@ pub(super) fn claimant(form: &ClaimForm, peer: &Peer) -> Result<(Peer, ClaimOwne
             Ok((named(on_behalf(form.caller, peer), nonce)?, ClaimOwner::Hold(time)))
         }
         (None, Some(pid)) => {
-            let pid = process(pid, peer)?;
-            Ok((named(on_behalf(form.caller, peer), nonce)?, ClaimOwner::Pid(pid)))
+            let process = process(pid, peer)?;
+            Ok((named(on_behalf(form.caller, peer), nonce)?, ClaimOwner::Process(process)))
         }
         (None, None) => Err("expected hold_ms or pid, found neither".to_owned()),
         (Some(_), Some(_)) => Err("expected hold_ms or pid, found both".to_owned()),
@@ -42,7 +43,7 @@ pub(super) fn claimant(form: &ClaimForm, peer: &Peer) -> Result<(Peer, ClaimOwne
 }
 
 /// Returns a process that who asks may claim for.
-fn process(pid: u32, peer: &Peer) -> Result<u32, String> {
+pub(super) fn process(pid: u32, peer: &Peer) -> Result<ProcessId, String> {
     let mut look = Processes::look().map_err(|error| chain(&error))?;
     let own = peer.pid.ok_or("the calling process is not seen from here: ask for a hold")?;
     let here = look.standing(own).is_some_and(|standing| standing.here);
@@ -52,20 +53,25 @@ fn process(pid: u32, peer: &Peer) -> Result<u32, String> {
         // Its numbers name other processes here.
         _ => return Err("the caller is in another pid namespace: only pid 0, itself".to_owned()),
     };
-    let standing = look.standing(pid).ok_or_else(|| format!("there is no process {pid}"))?;
+    let gone = || format!("there is no process {pid}");
+    // Named before it is looked at, and once more after: between the two it is one and the same.
+    let process = look.identify(pid).ok_or_else(gone)?;
+    let standing = look.standing(pid).ok_or_else(gone)?;
+    if look.identify(pid) != Some(process) {
+        return Err(gone());
+    }
     if !may_do_all(peer) && standing.uid != peer.uid {
         let (uid, owner) = (peer.uid, standing.uid);
         return Err(format!("process {pid} belongs to user {owner}, and the caller is user {uid}"));
     }
-    Ok(pid)
+    Ok(process)
 }
 
-/// Returns which process a number names now.
-pub(super) fn identity(who: &ClaimOwner) -> Option<ProcessId> {
-    match who {
-        ClaimOwner::Pid(pid) => Processes::look().ok()?.identify(*pid),
-        _ => None,
-    }
+/// Returns whether a claim is for a process that has ended.
+pub(super) fn has_ended(who: &ClaimOwner) -> bool {
+    let ClaimOwner::Process(process) = who else { return false };
+    let found = Processes::look().ok().and_then(|mut look| look.identify(process.pid));
+    found != Some(*process)
 }
 
 /// Returns the peer with the name that it gives its claim.
@@ -95,17 +101,80 @@ pub(super) fn on_behalf(caller: Option<u32>, peer: &Peer) -> Peer {
 ///
 /// Errors: why not.
 pub(super) fn release(id: ClaimId, peer: &Peer, core: &Core) -> Result<Claim, String> {
-    let say = |error: &dyn std::error::Error| chain(error);
-    let place = counted::place(core.settings().claims);
-    let claims = Claims::open_to_claim(&place, core.root()).map_err(|e| say(&e))?;
-    let (decision, _) = claims.begin(LOCK_TIMEOUT).map_err(|e| say(&e))?;
-    let owner = decision.ledger().get(id).map(|claim| claim.principal);
-    if !may_do_all(peer) && owner.is_some_and(|owner| owner != peer.principal) {
-        return Err(format!("claim {id} does not belong to user {}", peer.uid));
-    }
-    let claim = decision.release(id).map_err(|e| say(&e))?;
+    let _turn = core.turn(peer, &|| false);
+    let claims = claims(core)?;
+    let decision = changed(&claims, id, peer)?;
+    let claim = decision.release(id).map_err(|error| chain(&error))?;
     core.released(&claim, peer);
     Ok(claim)
+}
+
+/// Makes a claim that of a process of the same user, or of its cgroup.
+///
+/// Errors: why not.
+pub(super) fn adopt(form: &AdoptForm, peer: &Peer, core: &Core) -> Result<Claim, String> {
+    let id: ClaimId = form.claim.parse()?;
+    let process = process(form.pid, peer)?;
+    let cgroup = form.cgroup.unwrap_or(false).then(|| cgroup(&process)).transpose()?;
+    let _turn = core.turn(peer, &|| false);
+    let claims = claims(core)?;
+    let decision = changed(&claims, id, peer)?;
+    let claim = decision.adopt(id, process, cgroup).map_err(|error| chain(&error))?;
+    core.adopted(&claim, peer);
+    Ok(claim)
+}
+
+fn cgroup(process: &ProcessId) -> Result<Cgroup, String> {
+    let mut look = Processes::look().map_err(|error| chain(&error))?;
+    let cgroup = look.own_cgroup(process.pid);
+    cgroup.ok_or_else(|| format!("process {} is in no cgroup (v2) of its own", process.pid))
+}
+
+fn claims(core: &Core) -> Result<Claims, String> {
+    let place = counted::place(core.settings().claims);
+    Claims::open_to_claim(&place, core.root()).map_err(|error| chain(&error))
+}
+
+/// Begins to change a claim, which only its account and root may.
+fn changed<'a>(claims: &'a Claims, id: ClaimId, peer: &Peer) -> Result<Decision<'a>, String> {
+    let (decision, _) = claims.begin(LOCK_TIMEOUT).map_err(|error| chain(&error))?;
+    let owner = decision.find(id).map(|claim| claim.principal);
+    if !may_do_all(peer) && owner.is_some_and(|owner| !is_own(owner, peer)) {
+        return Err(format!("claim {id} does not belong to user {}", peer.uid));
+    }
+    Ok(decision)
+}
+
+/// Returns whether a claim of some account is the peer's. Clients that cannot be told apart share nothing.
+pub(super) fn is_own(owner: Principal, peer: &Peer) -> bool {
+    owner == peer.principal && owner != Principal::Container(0)
+}
+
+/// What came of a claim that was decided by its client.
+pub(super) enum Claimed {
+    Made(ClaimId),
+    /// It does not fit any more beside what was claimed meanwhile: the client decides again.
+    Changed,
+}
+
+/// Claims what a client has decided on, if it still fits: the host is compared under the lock of the ledger.
+///
+/// Errors: the name of a parameter that is not as it has to be (the first), or why nothing is claimed.
+pub(super) fn claim_parts(
+    form: PartsForm,
+    peer: &Peer,
+    core: &Core,
+    gone: Gone<'_>,
+) -> Result<Result<Claimed, String>, &'static str> {
+    let (pid, caller, nonce) = (form.pid, form.caller, form.nonce.clone());
+    let parts = form.read()?;
+    let peer = named(on_behalf(caller, peer), nonce.as_deref()).map_err(|_| "nonce")?;
+    Ok(process(pid, &peer).and_then(|process| {
+        core.claim_parts(parts, process, &peer, &|| {
+            gone() || has_ended(&ClaimOwner::Process(process))
+        })
+        .map(|id| id.map_or(Claimed::Changed, Claimed::Made))
+    }))
 }
 
 /// Ends the claim of a client that has gone before its answer. One that the client has replaced meanwhile
@@ -114,8 +183,21 @@ pub(super) fn withdraw(id: ClaimId, peer: &Peer, core: &Core) {
     let _ = release(id, peer, core);
 }
 
-/// Returns a claim as it is listed. Where its guest's memory is takes long to find out, and is told
-/// only to those who could look themselves.
-pub(super) fn row(claim: &Claim, look: &mut Processes, peer: &Peer) -> Row {
-    if may_do_all(peer) { Row::of(claim, look) } else { Row::without_memory(claim, look) }
+/// Lists claims as one may see them: those of others as a sum for each node. Where a guest's memory is takes
+/// long to find out, and is told only to those who could look themselves.
+pub(super) fn rows(
+    claims: &[Claim],
+    look: &mut Processes,
+    peer: &Peer,
+    gone: Gone<'_>,
+) -> (Vec<Row>, Vec<OthersRow>) {
+    // Each row may take milliseconds: no more of them once the client has gone.
+    let all = claims.iter().take_while(|_| !gone());
+    if may_do_all(peer) {
+        return (all.map(|claim| Row::of(claim, look)).collect(), Vec::new());
+    }
+    let (own, others): (Vec<&Claim>, Vec<&Claim>) =
+        all.partition(|claim| is_own(claim.principal, peer));
+    let rows = own.into_iter().map(|claim| Row::without_memory(claim, look)).collect();
+    (rows, OthersRow::sums(others))
 }

@@ -1,22 +1,26 @@
 //! How many are connected, and how many of them are being answered.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use nix::unistd::geteuid;
+use placer_engine::claims::Principal;
 
+use crate::daemon::peer::Peer;
 use crate::settings;
 
 /// Places beyond the limit for root and for the daemon itself, so that it can always be asked how
 /// it is, and told to release.
 const RESERVE: u32 = 32;
-/// So many questions of one user who is not root are answered at once, however many connections he
+/// Questions of one account that are answered at once, however many connections it
 /// has: the CPUs, and the ledger's lock, are others' as well.
 const AT_ONCE: u32 = 2;
 /// How long a question waits for that.
 const TURN: Duration = Duration::from_secs(1);
+/// Answers that are long or take long: of one user at once, and of the host.
+const HEAVY: u32 = 2;
+const HOSTS_HEAVY: u32 = 8;
 
 /// The connections there are.
 #[derive(Debug)]
@@ -25,26 +29,49 @@ pub(super) struct Clients {
     room: u32,
     counts: Mutex<Counts>,
     working: AtomicUsize,
-    /// Of answers that are long or take long, so many are made at once.
-    heavy: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
 struct Counts {
     all: u32,
-    by_user: HashMap<u32, (u32, Arc<Turns>)>,
+    by_account: BTreeMap<Account, (u32, Arc<Turns>)>,
 }
 
-/// How many questions of one user are being answered.
+/// Whose connections are counted together: a user's with those of all subordinate users.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Account {
+    /// Root, and the user that the daemon runs as.
+    Trusted,
+    User(Principal),
+}
+
+impl Account {
+    pub(super) fn of(peer: &Peer) -> Self {
+        if peer.is_trusted() { Self::Trusted } else { Self::User(peer.principal) }
+    }
+}
+
+/// How many questions of one account are being answered, and how many of them are long.
 #[derive(Debug, Default)]
 struct Turns {
     taken: Mutex<u32>,
     freed: Condvar,
+    heavy: Mutex<u32>,
 }
 
 /// Leave to answer a question; given back when dropped.
 #[derive(Debug)]
 pub(super) struct Turn(Option<Arc<Turns>>);
+
+/// Leave to make a long answer; given back when dropped.
+#[derive(Debug)]
+pub(super) struct Heavy(Arc<Turns>);
+
+impl Drop for Heavy {
+    fn drop(&mut self) {
+        *self.0.heavy.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+    }
+}
 
 impl Drop for Turn {
     fn drop(&mut self) {
@@ -59,7 +86,7 @@ impl Drop for Turn {
 #[derive(Debug)]
 pub(super) struct Place {
     clients: Arc<Clients>,
-    uid: u32,
+    account: Account,
 }
 
 /// A count that goes down again when it is dropped.
@@ -72,43 +99,46 @@ impl Drop for Counted<'_> {
     }
 }
 
-fn is_trusted(uid: u32) -> bool {
-    uid == 0 || uid == geteuid().as_raw()
-}
-
 impl Clients {
     /// Begins with nobody, and descriptors for so many.
     pub(super) fn new(room: u32) -> Self {
-        let (counts, working, heavy) = Default::default();
-        Self { room, counts, working, heavy }
+        let (counts, working) = Default::default();
+        Self { room, counts, working }
     }
 
-    /// Gives a user's connection its place; `None` when there are too many.
-    pub(super) fn admit(this: &Arc<Self>, uid: u32, set: &settings::Daemon) -> Option<Place> {
-        let trusted = is_trusted(uid);
+    /// Gives a connection its place; `None` when there are too many.
+    pub(super) fn admit(
+        this: &Arc<Self>,
+        account: Account,
+        set: &settings::Daemon,
+    ) -> Option<Place> {
+        let trusted = account == Account::Trusted;
         let mut counts = this.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let most = match trusted {
             true => set.clients.saturating_add(RESERVE).min(this.room),
             false => set.clients.min(this.room - RESERVE.min(this.room / 4)),
         };
-        let of_user = counts.by_user.get(&uid).map_or(0, |(count, _)| *count);
-        if counts.all >= most || (!trusted && of_user >= set.clients_per_user) {
+        let of_account = counts.by_account.get(&account).map_or(0, |(count, _)| *count);
+        if counts.all >= most || (!trusted && of_account >= set.clients_per_user) {
             return None;
         }
         counts.all += 1;
-        counts.by_user.entry(uid).or_default().0 += 1;
-        Some(Place { clients: Arc::clone(this), uid })
+        counts.by_account.entry(account).or_default().0 += 1;
+        Some(Place { clients: Arc::clone(this), account })
     }
 
-    /// Waits for a connected user's turn to be answered; `None` when it does not come.
-    pub(super) fn turn(&self, uid: u32) -> Option<Turn> {
-        if is_trusted(uid) {
+    fn turns(&self, account: Account) -> Arc<Turns> {
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let turns = counts.by_account.get(&account).map(|(_, turns)| Arc::clone(turns));
+        turns.unwrap_or_default()
+    }
+
+    /// Waits for a connected client's turn to be answered; `None` when it does not come.
+    pub(super) fn turn(&self, account: Account) -> Option<Turn> {
+        if account == Account::Trusted {
             return Some(Turn(None));
         }
-        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let turns = counts.by_user.get(&uid).map(|(_, turns)| Arc::clone(turns));
-        drop(counts);
-        let turns = turns.unwrap_or_default();
+        let turns = self.turns(account);
         let taken = turns.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let busy = |taken: &mut u32| *taken >= AT_ONCE;
         let waited = turns.freed.wait_timeout_while(taken, TURN, busy);
@@ -121,6 +151,20 @@ impl Clients {
         Some(Turn(Some(turns)))
     }
 
+    /// Returns leave to make a long answer; `None` while too many are made for this account. No limit
+    /// counts accounts together: what one asks keeps no other from its answer.
+    pub(super) fn heavy(&self, account: Account) -> Option<Heavy> {
+        let turns = self.turns(account);
+        let most = if account == Account::Trusted { HOSTS_HEAVY } else { HEAVY };
+        let mut heavy = turns.heavy.lock().unwrap_or_else(PoisonError::into_inner);
+        if *heavy >= most {
+            return None;
+        }
+        *heavy += 1;
+        drop(heavy);
+        Some(Heavy(turns))
+    }
+
     /// Returns how many questions are being answered.
     pub(super) fn working(&self) -> usize {
         self.working.load(Ordering::Acquire)
@@ -130,24 +174,16 @@ impl Clients {
         self.working.fetch_add(1, Ordering::AcqRel);
         Counted(&self.working)
     }
-
-    /// Returns leave to make a long answer; `None` while too many are made.
-    pub(super) fn heavy(&self) -> Option<Counted<'_>> {
-        const MOST: usize = 8;
-        let before = self.heavy.fetch_add(1, Ordering::AcqRel);
-        let leave = Counted(&self.heavy);
-        (before < MOST).then_some(leave)
-    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut counts = self.clients.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.all = counts.all.saturating_sub(1);
-        if let Some((count, _)) = counts.by_user.get_mut(&self.uid) {
+        if let Some((count, _)) = counts.by_account.get_mut(&self.account) {
             *count -= 1;
             if *count == 0 {
-                counts.by_user.remove(&self.uid);
+                counts.by_account.remove(&self.account);
             }
         }
     }
@@ -157,50 +193,76 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
+    const ALICE: Account = Account::User(Principal::User(4_000_000));
+    const BOB: Account = Account::User(Principal::User(4_000_001));
+
     #[test]
     fn one_user_leaves_room_for_others_and_all_leave_room_for_root() {
         let clients = Arc::new(Clients::new(100));
         let set = settings::Daemon { clients: 3, clients_per_user: 2, ..Default::default() };
-        let (alice, bob) = (4_000_000, 4_000_001);
-        let admit = |uid| Clients::admit(&clients, uid, &set);
-        let first = admit(alice);
-        let second = admit(alice);
-        assert!(first.is_some() && second.is_some() && admit(alice).is_none());
-        let third = admit(bob);
-        assert!(third.is_some() && admit(bob).is_none());
-        assert!(admit(0).is_some());
+        let admit = |account| Clients::admit(&clients, account, &set);
+        let first = admit(ALICE);
+        let second = admit(ALICE);
+        assert!(first.is_some() && second.is_some() && admit(ALICE).is_none());
+        let third = admit(BOB);
+        assert!(third.is_some() && admit(BOB).is_none());
+        assert!(admit(Account::Trusted).is_some());
         drop(first);
-        assert!(admit(alice).is_some());
+        assert!(admit(ALICE).is_some());
         drop((second, third));
-        assert_eq!(clients.counts.lock().expect("not poisoned").by_user.len(), 0);
+        assert_eq!(clients.counts.lock().expect("not poisoned").by_account.len(), 0);
     }
 
     #[test]
     fn what_there_are_descriptors_for_is_all_there_is() {
         let clients = Arc::new(Clients::new(8));
         let set = settings::Daemon::default();
-        let of = |uid| std::iter::from_fn(|| Clients::admit(&clients, uid, &set)).collect();
-        let alice: Vec<Place> = of(4_000_000);
-        let root: Vec<Place> = of(0);
+        let of = |account| {
+            std::iter::from_fn(|| Clients::admit(&clients, account, &set)).collect::<Vec<Place>>()
+        };
+        let alice = of(ALICE);
+        let root = of(Account::Trusted);
         assert_eq!((alice.len(), root.len()), (6, 2));
     }
 
     #[test]
     fn a_user_is_answered_twice_at_once_and_root_always() {
         let clients = Arc::new(Clients::new(100));
-        let (alice, bob, set) = (4_000_000, 4_000_001, settings::Daemon::default());
+        let set = settings::Daemon::default();
         let places: Vec<_> =
-            [alice, bob].iter().map(|&uid| Clients::admit(&clients, uid, &set)).collect();
-        let turn = |uid| clients.turn(uid);
-        let (first, second) = (turn(alice), turn(alice));
-        assert!(first.is_some() && second.is_some() && turn(alice).is_none());
-        assert!(turn(bob).is_some() && turn(0).is_some());
+            [ALICE, BOB].iter().map(|&account| Clients::admit(&clients, account, &set)).collect();
+        let turn = |account| clients.turn(account);
+        let (first, second) = (turn(ALICE), turn(ALICE));
+        assert!(first.is_some() && second.is_some() && turn(ALICE).is_none());
+        assert!(turn(BOB).is_some() && turn(Account::Trusted).is_some());
         std::thread::scope(|scope| {
-            let third = scope.spawn(|| turn(alice).is_some());
+            let third = scope.spawn(|| turn(ALICE).is_some());
             std::thread::sleep(Duration::from_millis(20));
             drop(first);
             assert!(third.join().expect("no panic"));
         });
+        drop(places);
+    }
+
+    #[test]
+    fn m2_long_answers_of_users_keep_nobody_else_from_one() {
+        let clients = Arc::new(Clients::new(100));
+        let set = settings::Daemon::default();
+        let users = (0..20).map(|n| Account::User(Principal::User(4_000_000 + n)));
+        let users: Vec<Account> = users.chain([Account::User(Principal::Container(7))]).collect();
+        let places: Vec<_> =
+            users.iter().map(|&user| Clients::admit(&clients, user, &set)).collect();
+        let _root = Clients::admit(&clients, Account::Trusted, &set);
+        let all: Vec<Heavy> = users
+            .iter()
+            .flat_map(|&user| std::iter::from_fn(|| clients.heavy(user)).collect::<Vec<_>>())
+            .collect();
+        assert_eq!(all.len(), users.len() * 2);
+        let roots: Vec<Heavy> =
+            std::iter::from_fn(|| clients.heavy(Account::Trusted)).take(20).collect();
+        assert_eq!(roots.len(), 8);
+        drop((all, roots));
+        assert!(users.iter().all(|&user| clients.heavy(user).is_some()));
         drop(places);
     }
 }

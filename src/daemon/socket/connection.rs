@@ -3,6 +3,7 @@
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use super::clients::Account;
 use super::methods::{self, Next};
 use super::{Served, http};
 use crate::daemon::peer::{Peer, Way};
@@ -12,16 +13,24 @@ use crate::protocol::wire::{Lost, Patience, Wire};
 /// How long a message may take from its first byte to its last, and an answer to be read.
 const MESSAGE: Duration = Duration::from_secs(5);
 
-/// Answers until the client closes, says nothing for too long, or cannot be understood.
-pub(super) fn serve(stream: UnixStream, uid: u32, pid: i32, served: &Served) {
+/// How long the first message of a connection is waited for: one that asks nothing holds a place that
+/// another could have.
+const FIRST: Duration = Duration::from_secs(5);
+
+/// Returns who has connected.
+pub(super) fn peer(uid: u32, pid: i32, served: &Served) -> Peer {
     let pid = u32::try_from(pid).ok().filter(|pid| *pid > 0);
     let principal = served.core.principal(uid, pid);
     let caller = pid.unwrap_or(0);
-    let peer = Peer { uid, principal, pid, caller, nonce: None, way: Way::Socket };
+    Peer { uid, principal, pid, caller, nonce: None, in_doubt: None, way: Way::Socket }
+}
+
+/// Answers until the client closes, says nothing for too long, or cannot be understood.
+pub(super) fn serve(stream: UnixStream, peer: &Peer, served: &Served) {
     let mut wire = Wire::new(stream);
     let metrics = served.core.metrics();
     metrics.clients.add(1);
-    if let Err(lost) = answer_all(&mut wire, &peer, served) {
+    if let Err(lost) = answer_all(&mut wire, peer, served) {
         match lost {
             Lost::End => {}
             Lost::Broken | Lost::Cut => metrics.cut.add(1),
@@ -34,12 +43,17 @@ pub(super) fn serve(stream: UnixStream, uid: u32, pid: i32, served: &Served) {
 
 fn answer_all(wire: &mut Wire<UnixStream>, peer: &Peer, served: &Served) -> Result<(), Lost> {
     let idle = served.core.settings().daemon.idle;
-    let patience = Patience { idle, message: MESSAGE };
+    let first = if peer.is_trusted() { idle } else { idle.min(FIRST) };
+    let mut patience = Patience { idle: first, message: MESSAGE };
     if wire.begins(b"GET ", patience)? {
-        return http::serve(wire, &served.core, patience);
+        let account = Account::of(peer);
+        let Some(_leave) = served.clients.heavy(account) else { return http::busy(wire, patience) };
+        let _turn = served.clients.turn(account);
+        return http::serve(wire, &served.core, patience, |_| true);
     }
     loop {
         let message = wire.message(LONGEST_CALL, patience)?.to_vec();
+        patience.idle = idle;
         if served.ends.load(std::sync::atomic::Ordering::Acquire) {
             return Ok(());
         }

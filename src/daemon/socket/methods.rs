@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::clients::Counted;
+use super::clients::{Account, Heavy};
 use super::{Served, claims, message};
 use crate::daemon::core::Gone;
 use crate::daemon::peer::Peer;
@@ -22,14 +22,14 @@ use crate::protocol::wire::{Lost, Wire};
 use crate::protocol::{
     DESCRIPTION, INTERFACE, SERVICE, SERVICE_DESCRIPTION, VERSION, settings_mark,
 };
-use crate::report::claims::Row;
+use crate::report::claims::{OthersRow, Row};
 use crate::report::json::HostForm;
 use crate::service::advise::{Form, Question};
 
 /// What comes after a message.
-pub(super) enum Next<'a> {
+pub(super) enum Next {
     /// This is sent. The leave that a long answer took is given back when it was.
-    Reply(Vec<u8>, Option<Counted<'a>>),
+    Reply(Vec<u8>, Option<Heavy>),
     /// The client wants no reply.
     Nothing,
     /// The client sees all that is new from now on.
@@ -73,7 +73,7 @@ fn reply(parameters: &impl Serialize) -> Answered {
 }
 
 /// Answers one message.
-pub(super) fn answer<'a>(text: &[u8], peer: &Peer, served: &'a Served, gone: Gone<'_>) -> Next<'a> {
+pub(super) fn answer(text: &[u8], peer: &Peer, served: &Served, gone: Gone<'_>) -> Next {
     let Ok(call) = serde_json::from_slice::<Call<'_>>(text) else { return Next::Close };
     let mut leave = None;
     let answered = match call.method.as_str() {
@@ -83,11 +83,12 @@ pub(super) fn answer<'a>(text: &[u8], peer: &Peer, served: &'a Served, gone: Gon
             Some((SERVICE, name)) => service(name, &call),
             Some((INTERFACE, name)) => {
                 let takes_long = matches!(name, "Guests" | "Host" | "Watch");
-                leave = if takes_long { served.clients.heavy() } else { None };
+                let account = Account::of(peer);
+                leave = if takes_long { served.clients.heavy(account) } else { None };
                 if takes_long && leave.is_none() {
                     Err(fault("Busy", &serde_json::json!({})))
                 } else {
-                    match served.clients.turn(peer.uid) {
+                    match served.clients.turn(account) {
                         // It has gone while the daemon, or its turn, was waited for.
                         Some(_) if !call.oneway && gone() => return Next::Nothing,
                         Some(_turn) => ours(name, &call, peer, served, gone),
@@ -153,9 +154,7 @@ fn ours(name: &str, call: &Call<'_>, peer: &Peer, served: &Served, gone: Gone<'_
                 .map_err(|reason| fault("NotAllowed", &Reason { reason }))?;
             let ClaimForm { request, explain, print, .. } = form;
             let print = print.as_ref();
-            // A pid that was given again meanwhile is another process, and perhaps another user's.
-            let before = claims::identity(&who);
-            let gone = || gone() || before != claims::identity(&who);
+            let gone = || gone() || claims::has_ended(&who);
             advise(request, Some(who.clone()), explain, print, &peer, served, &gone)
         }
         "Release" => {
@@ -170,19 +169,47 @@ fn ours(name: &str, call: &Call<'_>, peer: &Peer, served: &Served, gone: Gone<'_
             let mut look = Processes::look().map_err(|e| failed(&e))?;
             reply(&serde_json::json!({ "released": Row::of(&released, &mut look) }))
         }
+        "Adopt" => {
+            let form = parameters(call)?;
+            let adopted = claims::adopt(&form, peer, &served.core)
+                .map_err(|reason| fault("NotAllowed", &Reason { reason }))?;
+            let mut look = Processes::look().map_err(|e| failed(&e))?;
+            let adopted = Row::without_memory(&adopted, &mut look);
+            reply(&serde_json::json!({ "adopted": adopted }))
+        }
+        "Commit" => {
+            let form = parameters(call)?;
+            match claims::claim_parts(form, peer, &served.core, gone).map_err(invalid)? {
+                Ok(claims::Claimed::Made(id)) => {
+                    if gone() {
+                        claims::withdraw(id, peer, &served.core);
+                    }
+                    reply(&serde_json::json!({ "claim": id.to_string() }))
+                }
+                Ok(claims::Claimed::Changed) => Err(fault("Changed", &serde_json::json!({}))),
+                Err(reason) => Err(fault("NotClaimed", &Reason { reason })),
+            }
+        }
         "Guests" => {
             let host = served.core.host().map_err(|e| failed(&e))?;
             let mut look = Processes::look().map_err(|e| failed(&e))?;
-            // Each row may take milliseconds: no more of them once the client has gone.
-            let rows = host.claims.iter().flatten().take_while(|_| !gone());
-            let rows: Vec<Row> = rows.map(|claim| claims::row(claim, &mut look, peer)).collect();
-            reply(&serde_json::json!({ "claims": rows }))
+            let claims = host.claims.as_deref().unwrap_or_default();
+            let (claims, others) = claims::rows(claims, &mut look, peer, gone);
+            reply(&GuestsForm { claims, others })
         }
         "Host" => reply(&serde_json::json!({ "host": host(served, peer, true)? })),
         "Watch" => reply(&serde_json::json!({ "host": host(served, peer, false)? })),
         "Numad" => numads(parameters(call)?, peer, served, gone),
         _ => Err(common("MethodNotFound", "method", &call.method)),
     }
+}
+
+/// What `Guests` replies.
+#[derive(Serialize)]
+struct GuestsForm {
+    claims: Vec<Row>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    others: Vec<OthersRow>,
 }
 
 fn parameters<T: DeserializeOwned>(call: &Call<'_>) -> Result<T, Fault> {

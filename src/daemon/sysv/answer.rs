@@ -22,14 +22,24 @@ const LATER: Duration = Duration::from_millis(100);
 
 /// Answers until there will be no more questions.
 pub(crate) fn run(shared: &Shared, questions: &Receiver<Job>) {
-    for Job { client, process, options, advice } in questions {
+    for Job { client, sent, process, options, advice } in questions {
         let number = |pid: i32| u32::try_from(pid).ok();
         let parent = process.as_ref().map(Process::parent);
         let pid = process.as_ref().and_then(|process| number(process.pid));
         // Nobody else can have sent.
         let uid = user_of(client).unwrap_or_else(|| geteuid().as_raw());
+        // Any process of root's group may send, and name any other as the sender. Two that send at once hide
+        // each other from the kernel's record; a numad asks once, so in its name one claim is made at most.
+        let in_doubt = match &process {
+            None => Some("the client has exited"),
+            Some(process) if !sent && !process.is_numad() => {
+                Some("the message names another process as its sender than the kernel does")
+            }
+            Some(_) => None,
+        };
         let peer = Peer {
             uid,
+            in_doubt,
             principal: shared.core.principal(uid, pid),
             pid,
             // A client asks once, and its question may arrive on both queues.

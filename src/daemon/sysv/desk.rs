@@ -26,6 +26,8 @@ use crate::settings::Level;
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) client: i32,
+    /// Whether the kernel named the client as the last to send, when its question was taken.
+    pub(crate) sent: bool,
     pub(crate) process: Option<Process>,
     pub(crate) options: Options,
     pub(crate) advice: Advice,
@@ -119,13 +121,15 @@ impl Desk {
                 }
             };
             match order(&message) {
-                Some(Order::Advise(advice)) => questions.push((message.sender, advice)),
+                Some(Order::Advise(advice)) => {
+                    questions.push((message.sender, last_sender == message.sender, advice));
+                }
                 Some(order) => self.keep(&message, order, last_sender, user),
                 None => self.shared.refuse(last_sender, &unknown(&message)),
             }
         }
-        for (client, advice) in questions {
-            self.ask(client, advice);
+        for (client, sent, advice) in questions {
+            self.ask(client, sent, advice);
         }
     }
 
@@ -153,7 +157,7 @@ impl Desk {
         }
     }
 
-    fn ask(&mut self, client: i32, advice: Advice) {
+    fn ask(&mut self, client: i32, sent: bool, advice: Advice) {
         let mut standing = Standing::clone(&self.standing.load());
         for (order, _) in
             self.beside.remove(&client).map(|beside| beside.orders).unwrap_or_default()
@@ -164,7 +168,7 @@ impl Desk {
         }
         let process = Process::look(client);
         let options = standing.options(self.shared.version, advice);
-        let job = Job { client, process, options, advice };
+        let job = Job { client, sent, process, options, advice };
         // Where there is little room those come first of whom it is known that they are there.
         let crowded = self.jobs.len() * 2 > self.jobs.capacity().unwrap_or(usize::MAX);
         let sent = match job.process {

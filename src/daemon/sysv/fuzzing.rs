@@ -65,6 +65,7 @@ impl Queue {
             pid: None,
             caller: 0,
             nonce: None,
+            in_doubt: None,
             way: Way::Queue,
         };
         let settings = core.settings();

@@ -93,7 +93,7 @@ fn receive(shared: &Shared, at: usize) {
 
 fn taken(bytes: &[u8], last_sender: i32) -> Arrived {
     let what = Message::decode(bytes);
-    // A question changes nothing, so it does not matter whose it is.
+    // A question changes nothing but what is held, and whose that is is looked at when it is answered.
     let changes = what.as_ref().ok().filter(|message| message.letter != b'w');
     let user = changes.and_then(|message| user_of(message.sender));
     Arrived { what, last_sender, user }

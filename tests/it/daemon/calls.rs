@@ -13,9 +13,11 @@ use super::common::{self, fixture};
 use super::daemon::Daemon;
 use testkit::varlink::Interface;
 
-const METHODS: [&str; 9] = [
+const METHODS: [&str; 11] = [
     "org.placer.Daemon.Advise",
     "org.placer.Daemon.AdviseAndClaim",
+    "org.placer.Daemon.Commit",
+    "org.placer.Daemon.Adopt",
     "org.placer.Daemon.Release",
     "org.placer.Daemon.Guests",
     "org.placer.Daemon.Host",
@@ -26,7 +28,7 @@ const METHODS: [&str; 9] = [
 ];
 
 /// Keys of parameters, of all methods and of what is in them.
-const KEYS: [&str; 25] = [
+const KEYS: [&str; 29] = [
     "cpus",
     "memory",
     "policy",
@@ -52,6 +54,10 @@ const KEYS: [&str; 25] = [
     "version",
     "print",
     "request",
+    "parts",
+    "pinned",
+    "cgroup",
+    "nonce",
 ];
 
 const TEXTS: [&str; 12] = [

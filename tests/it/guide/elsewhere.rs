@@ -20,6 +20,16 @@ pub(crate) const TRIED: &[(&str, &str, &str)] = &[
         "ps_tells_where_a_guests_memory_is_and_whether_that_was_advised",
     ),
     (
+        "placer advise --hold 1m --json 4:8G",
+        "tests/it/ps.rs",
+        "a_hold_is_listed_with_who_asked_and_when_it_ends",
+    ),
+    (
+        "placer adopt 8cf67f8b --pid 4711",
+        "tests/it/attacks.rs",
+        "h1_adopt_is_for_the_same_principal_and_for_own_processes",
+    ),
+    (
         "placer release 8cf67f8b",
         "tests/it/ps.rs",
         "a_hold_is_listed_with_who_asked_and_when_it_ends",

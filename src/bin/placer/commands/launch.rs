@@ -3,6 +3,7 @@
 mod clients;
 mod definition;
 mod domain;
+mod ledger;
 mod near;
 mod start;
 
@@ -10,6 +11,7 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use placer_engine::claims::Nonce;
 use placer_engine::source::{default_huge_page, device};
 use placer_engine::{Advice, Bytes, Limits, Request, SourceError, SysRoot};
 use placer_launcher::guest::{CgroupMode, CpuPlacement, Guest, NodeChoice, Pages, Program};
@@ -19,15 +21,15 @@ use placer_launcher::{Binding, MemoryMode};
 use crate::output;
 use crate::plan;
 use definition::Definition;
+use ledger::{Claimed, Ledger};
 use placer::args::Launch;
 use placer::service::advise::shortage;
-use placer::service::claim_session::Desk;
 use placer::service::host::Figures as _;
 use placer::service::local::Local;
 use placer::service::notes::Notes;
 use placer::service::sampling::Window;
 use placer::settings;
-use start::{Claimant, Plan};
+use start::{Claimant, Drafted, Plan};
 
 /// How long any one other launcher may have the ledger. An answer has no time to lose, see
 /// `claiming`; a guest that starts may well wait, rather than have its memory promised twice.
@@ -47,7 +49,7 @@ pub(crate) fn run(
         return Err("--root needs --dry-run or --print-xml: a guest runs on this machine".into());
     }
     let root = plan::root(&args.host);
-    let mut guest = match definition::read(args, notes)? {
+    let guest = match definition::read(args, notes)? {
         Definition::Guest(guest) => guest,
         Definition::Domain(domain) => return domain::launch(args, &domain, &root, set, notes),
     };
@@ -61,37 +63,52 @@ pub(crate) fn run(
     }
     let request = request(args, &guest, &root, notes)?;
     let window = Window::Recent(args.host.window);
+    let nonce = Nonce::random();
     // Who only looks leaves the ledger alone, and waits for no lock.
-    let desk = (!only_shown).then(|| Desk::open(&root, set, notes));
-    let figures = Local::new(&root, set, window);
-    let (decision, host) = match &desk {
-        Some(desk) => desk.begin(&figures, request.pages, PATIENCE, notes)?,
-        None => (None, figures.counted(request.pages, notes)?),
+    let ledger = (!only_shown).then(|| Ledger::open(&root, set, nonce, notes));
+    let figures = Local::new(&root, set, window).named(Some(nonce));
+    let named = guest;
+    let (guest, snapshot, advice, held) = loop {
+        let mut guest = named.clone();
+        let (session, host) = match &ledger {
+            Some(ledger) => ledger.begin(&figures, request.pages, notes)?,
+            None => (None, figures.counted(request.pages, notes)?),
+        };
+        let (advice, snapshot) = host.advise(&request, &figures.asker(), notes)?;
+        snapshot.notes().iter().chain(&advice.notes).for_each(|note| notes.warn(note));
+        if let Some(what) = unfit(&request, &advice) {
+            if !args.force {
+                output::notes(notes);
+                return Ok(nothing_started(&what));
+            }
+            notes.warn(&what);
+            if guest.mode == MemoryMode::Strict {
+                // Bound to a full node the kernel would end it.
+                guest.mode = MemoryMode::Preferred;
+            }
+        }
+        if root.is_live() && snapshot.topology().nodes().len() > 1 {
+            unbind_where_forbidden(args, &mut guest, notes);
+        }
+        let drafted = Drafted::of(&guest, &advice, &snapshot)?;
+        let Some(ledger) = &ledger else { break (guest, snapshot, advice, None) };
+        // Claimed at once, for this process: the guest's may take long to come.
+        let parts = start::parts(&guest, &drafted, &request, &advice, &snapshot);
+        match ledger.claim(session, parts, notes) {
+            Claimed::Decided(held) => break (guest, snapshot, advice, held),
+            Claimed::Again => drop(notes.take_lines()),
+        }
     };
-    let (advice, snapshot) = host.advise(&request, &figures.asker(), notes)?;
-    snapshot.notes().iter().chain(&advice.notes).for_each(|note| notes.warn(note));
-    if let Some(what) = unfit(&request, &advice) {
-        if !args.force {
-            output::notes(notes);
-            return Ok(nothing_started(&what));
-        }
-        notes.warn(&what);
-        if guest.mode == MemoryMode::Strict {
-            // Bound to a full node the kernel would end it.
-            guest.mode = MemoryMode::Preferred;
-        }
-    }
-    if root.is_live() && snapshot.topology().nodes().len() > 1 {
-        unbind_where_forbidden(args, &mut guest, notes);
-    }
+    let drafted = Drafted::of(&guest, &advice, &snapshot)?;
     let binding = Binding::of_guest(&guest, &snapshot, &advice);
-    let plan = Plan::new(&guest, &binding, &advice, &snapshot, &root, notes)?;
+    let plan = Plan::new(&guest, drafted, &binding, &root, notes);
     output::notes(notes);
-    let Some(desk) = &desk else {
-        output::answer(plan.text().as_bytes())?;
+    let Some(ledger) = &ledger else {
+        output::answer(plan?.text().as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     };
-    let claimant = Claimant { desk, decision, request: &request, advice: &advice, notes };
+    let claimant = Claimant { ledger, held, notes };
+    let plan = plan.inspect_err(|_| ledger.release(held))?;
     plan.perform(claimant, args.stop_timeout.unwrap_or(STOP_TIMEOUT))
 }
 

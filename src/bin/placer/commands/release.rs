@@ -3,12 +3,14 @@
 use std::error::Error;
 use std::process::ExitCode;
 
-use placer_engine::claims::{Claims, LOCK_TIMEOUT, Processes};
-use serde::Serialize;
+use placer_engine::claims::{ClaimId, Claims, LOCK_TIMEOUT, Processes};
+use placer_engine::{Bytes, SysRoot};
+use serde_json::Value;
 
 use crate::output;
 use crate::plan;
 use placer::args::Release;
+use placer::protocol::client;
 use placer::report::claims::Row;
 use placer::report::json;
 use placer::service::counted;
@@ -16,27 +18,47 @@ use placer::settings;
 
 pub(crate) fn run(args: &Release, set: settings::Claims) -> Result<ExitCode, Box<dyn Error>> {
     let root = plan::root_at(args.root.as_ref());
-    let claims = Claims::open_to_claim(&counted::place(set), &root)?;
-    let (decision, view) = claims.begin(LOCK_TIMEOUT)?;
-    for note in &view.notes {
-        output::warn(note);
-    }
-    let claim = decision.release(args.id)?;
+    let released = match changed_by_daemon(args.id, set, &root, || client::release(args.id))? {
+        Some(released) => released,
+        None => {
+            let claims = Claims::open_to_claim(&counted::place(set), &root)?;
+            let (decision, view) = claims.begin(LOCK_TIMEOUT)?;
+            view.notes.iter().for_each(|note| output::warn(note));
+            let claim = decision.release(args.id)?;
+            serde_json::to_value(Row::of(&claim, &mut Processes::look()?))?
+        }
+    };
     if args.json {
-        let mut look = Processes::look()?;
-        let released = Row::of(&claim, &mut look);
-        output::answer(&json::text(&Form { version: 1, released })?)?;
+        let form = serde_json::json!({ "version": 1, "released": released });
+        output::answer(&json::text(&form)?)?;
     }
-    let nodes: placer_engine::NodeSet = claim.promised.iter().map(|p| p.node).collect();
-    let (cpus, memory) = (claim.cpus, claim.memory);
-    let (id, noun) = (claim.id, if nodes.len() == 1 { "node" } else { "nodes" });
-    output::line(&format!("placer: released {id}: {cpus} CPUs and {memory} on {noun} {nodes}"));
+    output::line(&format!("placer: released {}: {}", args.id, amount(&released)));
     Ok(ExitCode::SUCCESS)
 }
 
-/// `placer release --json`: the claim as `placer ps --json` would have listed it.
-#[derive(Serialize)]
-struct Form {
-    version: u32,
-    released: Row,
+/// Has the daemon change a claim of a user's that is in the host's ledger; `None` where it is in the user's own.
+///
+/// Errors: why the daemon does not.
+pub(super) fn changed_by_daemon(
+    id: ClaimId,
+    set: settings::Claims,
+    root: &SysRoot,
+    change: impl FnOnce() -> Result<Value, String>,
+) -> Result<Option<Value>, String> {
+    if !root.is_live() || !client::hosts_daemon_runs() {
+        return Ok(None);
+    }
+    let own = Claims::open(&counted::place(set), root);
+    if own.is_ok_and(|own| own.has(id)) {
+        return Ok(None);
+    }
+    change().map(Some)
+}
+
+/// Says how much a claim is of, and where.
+pub(super) fn amount(row: &Value) -> String {
+    let (cpus, memory) = (row["cpus"].as_f64().unwrap_or(0.0), row["memory"].as_u64().unwrap_or(0));
+    let nodes = row["nodes"].as_str().unwrap_or_default();
+    let noun = if nodes.contains([',', '-']) { "nodes" } else { "node" };
+    format!("{cpus} CPUs and {} on {noun} {nodes}", Bytes::new(memory))
 }

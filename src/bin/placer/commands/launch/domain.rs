@@ -5,18 +5,18 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use placer_engine::claims::{ClaimId, ClaimOwner, Decision};
+use placer_engine::claims::{Nonce, Parts};
 use placer_engine::{Advice, Limits, NodeId, Request, Snapshot, SysRoot};
 use placer_launcher::domain::{Domain, NumaMode, Options, Placement};
 use placer_launcher::guest::{CgroupMode, ThreadPin};
 use placer_launcher::libvirt::{Libvirt, Uri, verify};
 use placer_launcher::{LaunchError, MemoryMode};
 
+use super::ledger::{Claimed, Held, Ledger};
 use super::near::near;
-use super::{PATIENCE, huge_pages, nothing_started, unfit};
+use super::{huge_pages, nothing_started, unfit};
 use crate::{output, plan};
 use placer::args::Launch;
-use placer::service::claim_session::{Desk, claim_for};
 use placer::service::host::{CountedHost, Figures as _};
 use placer::service::local::Local;
 use placer::service::notes::Notes;
@@ -45,35 +45,46 @@ pub(super) fn launch(
         })?),
     };
     let only_shown = args.dry_run || args.print_xml || args.define;
-    let desk = (!only_shown).then(|| Desk::open(root, set, notes));
+    let nonce = Nonce::random();
+    let ledger = (!only_shown).then(|| Ledger::open(root, set, nonce, notes));
     let pages = huge_pages(domain.pages(), root)?;
     let window = Window::Recent(args.host.window);
-    let host = Local::new(root, set, window);
-    let (decision, counted) = match &desk {
-        Some(desk) => desk.begin(&host, pages, PATIENCE, notes)?,
-        None => (None, host.counted(pages, notes)?),
-    };
+    let host = Local::new(root, set, window).named(Some(nonce));
     let near = near(args, domain.devices(), root, notes)?;
-    let Decided { request, advice, snapshot } =
-        decide(args, domain, &host, &counted, near, pages, notes)?;
-    snapshot.notes().iter().chain(&advice.notes).for_each(|note| notes.warn(note));
-    let mut mode = args.mode;
-    if let Some(what) = unfit(&request, &advice) {
-        if !args.force {
-            output::notes(notes);
-            return Ok(nothing_started(&what));
+    let (placement, held) = loop {
+        let (session, counted) = match &ledger {
+            Some(ledger) => ledger.begin(&host, pages, notes)?,
+            None => (None, host.counted(pages, notes)?),
+        };
+        let Decided { request, advice, snapshot } =
+            decide(args, domain, &host, &counted, near, pages, notes)?;
+        snapshot.notes().iter().chain(&advice.notes).for_each(|note| notes.warn(note));
+        let mut mode = args.mode;
+        if let Some(what) = unfit(&request, &advice) {
+            if !args.force {
+                output::notes(notes);
+                return Ok(nothing_started(&what));
+            }
+            notes.warn(&what);
+            let strict = domain.mode().unwrap_or_default() == NumaMode::Strict;
+            if mode == Some(MemoryMode::Strict) || (mode.is_none() && strict) {
+                // Bound to a full node the kernel would end it.
+                mode = Some(MemoryMode::Preferred);
+            }
         }
-        notes.warn(&what);
-        let strict = domain.mode().unwrap_or_default() == NumaMode::Strict;
-        if mode == Some(MemoryMode::Strict) || (mode.is_none() && strict) {
-            // Bound to a full node the kernel would end it.
-            mode = Some(MemoryMode::Preferred);
+        let pin = args.pin.unwrap_or_default();
+        let options = Options { mode, pin, isolated: args.isolated };
+        let placement = Placement::of(domain, &snapshot, &advice, &options)?;
+        placement.notes.iter().for_each(|note| notes.warn(note));
+        let Some(ledger) = &ledger else { break (placement, None) };
+        // Claimed for this process while libvirt works: nobody waits for the ledger meanwhile.
+        let charged = placement.charged(&advice);
+        let parts = Parts::of(&request, &charged, placement.own.clone(), placement.shared_cpus());
+        match ledger.claim(session, parts, notes) {
+            Claimed::Decided(held) => break (placement, held),
+            Claimed::Again => drop(notes.take_lines()),
         }
-    }
-    let pin = args.pin.unwrap_or_default();
-    let options = Options { mode, pin, isolated: args.isolated };
-    let placement = Placement::of(domain, &snapshot, &advice, &options)?;
-    placement.notes.iter().for_each(|note| notes.warn(note));
+    };
     output::notes(notes);
     if args.print_xml {
         output::answer(&domain.placed(&placement))?;
@@ -84,16 +95,16 @@ pub(super) fn launch(
         libvirt(&uri)?.define(domain, &placement)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let Some(desk) = &desk else {
+    let Some(ledger) = &ledger else {
         let lines = Libvirt::steps(&uri, domain, &placement, args.define);
         output::answer(
             lines.iter().map(|line| format!("{line}\n")).collect::<String>().as_bytes(),
         )?;
         return Ok(ExitCode::SUCCESS);
     };
-    let advice = placement.charged(&advice);
-    let claimant = Claimant { desk, host: &host, request: &request, advice: &advice };
-    start(&uri, domain, &placement, &claimant, decision, notes)?;
+    output::last_notes(notes);
+    // Not the guest's until libvirt has made it, and then not this process's any more.
+    start(&uri, domain, &placement, ledger, held, notes).inspect_err(|_| ledger.release(held))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -166,75 +177,24 @@ fn decide(
     first.ok_or_else(|| "nothing was asked".into())
 }
 
-/// The ledger that a guest is claimed in, and what is claimed.
-struct Claimant<'a> {
-    desk: &'a Desk,
-    host: &'a Local<'a>,
-    request: &'a Request,
-    advice: &'a Advice,
-}
-
-impl Claimant<'_> {
-    fn claim(
-        &self,
-        decision: Option<Decision<'_>>,
-        own: &Placement,
-        pid: u32,
-        earlier: Option<ClaimId>,
-        notes: &mut Notes,
-    ) -> Option<ClaimId> {
-        let mut decision = decision?.pinning(own.own.clone()).roaming_over(own.shared_cpus());
-        if let Some(earlier) = earlier {
-            decision = decision.instead_of(earlier);
-        }
-        claim_for(decision, self.request, self.advice, ClaimOwner::Pid(pid), notes)
-    }
-}
-
-/// Claims, starts, looks, lets run.
-fn start(
-    uri: &Uri,
-    domain: &Domain,
-    placement: &Placement,
-    claimant: &Claimant<'_>,
-    decision: Option<Decision<'_>>,
-    notes: &mut Notes,
-) -> Result<(), Box<dyn Error>> {
-    // Claimed for this process while libvirt works: nobody waits for the ledger meanwhile.
-    let waiting = claimant.claim(decision, placement, std::process::id(), None, notes);
-    output::last_notes(notes);
-    let started = start_claimed(uri, domain, placement, claimant, waiting, notes);
-    // Where the guest has a claim, this one has ended with it.
-    if let (Err(_), Some(claim)) | (Ok(None), Some(claim)) = (&started, waiting) {
-        claimant.desk.release(claim);
-    }
-    started.map(drop)
-}
-
 fn libvirt(uri: &Uri) -> Result<Libvirt, LaunchError> {
     let session = variables::value("XDG_RUNTIME_DIR").map(std::path::PathBuf::from);
     Libvirt::new(uri.clone(), session.as_deref())
 }
 
-fn start_claimed(
+/// Starts, hands the claim over, looks, lets run.
+fn start(
     uri: &Uri,
     domain: &Domain,
     placement: &Placement,
-    claimant: &Claimant<'_>,
-    waiting: Option<ClaimId>,
+    ledger: &Ledger,
+    held: Option<Held>,
     notes: &mut Notes,
-) -> Result<Option<ClaimId>, Box<dyn Error>> {
+) -> Result<(), LaunchError> {
     let libvirt = libvirt(uri)?;
     let created = libvirt.create(domain, placement)?;
     let found = verify(Path::new("/proc"), created.pid(), placement, uri.driver())?;
     found.iter().for_each(|note| notes.warn(note));
-    let desk = claimant.desk;
-    let (decision, _) = desk.begin(claimant.host, claimant.request.pages, PATIENCE, notes)?;
-    let claim = claimant.claim(decision, placement, created.pid(), waiting, notes);
-    let resumed = created.resume();
-    if let (Err(_), Some(claim)) = (&resumed, claim) {
-        desk.release(claim);
-    }
-    resumed?;
-    Ok(claim)
+    ledger.adopt(held, created.pid(), None, notes);
+    created.resume()
 }

@@ -1,20 +1,20 @@
 //! From what was decided to a guest that runs, by the way that suits its kind.
 
 use std::error::Error;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use placer_engine::claims::{Cgroup, ClaimId, ClaimOwner, Decision};
+use placer_engine::claims::{Cgroup, Parts};
 use placer_engine::{Advice, CpuSet, Request, Snapshot, SysRoot};
 use placer_launcher::cgroup::{self, Live, Planned, Tree};
-use placer_launcher::guest::{Guest, Program};
+use placer_launcher::guest::{Guest, Lxc, Program};
 use placer_launcher::qemu::Launch as Machine;
 use placer_launcher::{Binding, End, LaunchError, Step, Waiting, exec_in_place, lxc, systemd};
 
+use super::ledger::{Held, Ledger};
 use crate::output;
-use placer::service::claim_session::{self, Desk};
 use placer::service::notes::Notes;
 use placer::settings::variables;
 
@@ -25,29 +25,72 @@ pub(super) struct Plan {
 }
 
 enum Way {
-    /// This very process becomes the guest, as with numactl, on these CPUs.
-    InPlace(Vec<Step>, CpuSet),
+    /// This very process becomes the guest, as with numactl.
+    InPlace(Vec<Step>),
     /// A child becomes the guest, in a group of its own or because the guest needs one to wait.
-    Child(Vec<Step>, CpuSet),
+    Child(Vec<Step>),
     Machine(Box<Machine>, Planned),
 }
 
-/// The decision that a guest is started by, and the ledger it is claimed in.
+/// The claim that a guest is started with, and the ledger it is in.
 pub(super) struct Claimant<'a> {
-    pub(super) desk: &'a Desk,
-    pub(super) decision: Option<Decision<'a>>,
-    pub(super) request: &'a Request,
-    pub(super) advice: &'a Advice,
+    pub(super) ledger: &'a Ledger,
+    pub(super) held: Option<Held>,
     pub(super) notes: &'a mut Notes,
+}
+
+/// A guest as it was decided on, by its kind.
+pub(super) enum Drafted<'a> {
+    Command(&'a [OsString]),
+    Lxc(&'a Lxc),
+    Machine(Box<Machine>),
+}
+
+impl<'a> Drafted<'a> {
+    /// Decides everything about a guest that is a virtual machine.
+    ///
+    /// Errors: as [`Machine::new`].
+    pub(super) fn of(
+        guest: &'a Guest,
+        advice: &Advice,
+        snapshot: &Snapshot,
+    ) -> Result<Self, LaunchError> {
+        Ok(match &guest.program {
+            Program::Command(argv) => Self::Command(argv),
+            Program::Lxc(lxc) => Self::Lxc(lxc),
+            Program::Qemu(_) | Program::Line(_) => {
+                Self::Machine(Box::new(Machine::new(guest, Some(advice), snapshot)?))
+            }
+        })
+    }
+}
+
+/// Returns what is claimed for a guest.
+pub(super) fn parts(
+    guest: &Guest,
+    drafted: &Drafted<'_>,
+    request: &Request,
+    advice: &Advice,
+    snapshot: &Snapshot,
+) -> Parts {
+    match drafted {
+        Drafted::Machine(machine) => {
+            let (own, roaming) = machine.threads().claimed();
+            Parts::of(request, &machine.charged(advice), own, roaming)
+        }
+        Drafted::Command(_) | Drafted::Lxc(_) => {
+            let binding = Binding::of_guest(guest, snapshot, advice);
+            Parts::of(request, advice, CpuSet::new(), binding.cpus)
+        }
+    }
 }
 
 impl Plan {
     /// Plans the launch of a guest. Nothing is changed by it. What a person should know is warned of.
     pub(super) fn new(
         guest: &Guest,
+        drafted: Drafted<'_>,
         binding: &Binding,
-        advice: &Advice,
-        snapshot: &Snapshot,
         root: &SysRoot,
         notes: &mut Notes,
     ) -> Result<Self, LaunchError> {
@@ -58,26 +101,25 @@ impl Plan {
             planned.notes.iter().for_each(|note| notes.warn(note));
             Ok(planned)
         };
-        let way = match &guest.program {
-            Program::Command(argv) => {
-                let (planned, steps) = (group(binding, notes)?, binding.steps(argv.clone()));
+        let way = match drafted {
+            Drafted::Command(argv) => {
+                let (planned, steps) = (group(binding, notes)?, binding.steps(argv.to_vec()));
                 if planned.steps.is_empty() {
-                    Way::InPlace(steps, binding.cpus.clone())
+                    Way::InPlace(steps)
                 } else {
-                    Way::Child(planned.around(steps), binding.cpus.clone())
+                    Way::Child(planned.around(steps))
                 }
             }
-            Program::Lxc(lxc) => {
+            Drafted::Lxc(lxc) => {
                 let planned = group(binding, notes)?;
                 let argv = lxc::argv(&guest.name, lxc, binding, &tree, &planned)?;
-                Way::Child(planned.around(binding.steps(argv)), binding.cpus.clone())
+                Way::Child(planned.around(binding.steps(argv)))
             }
-            Program::Qemu(_) | Program::Line(_) => {
-                let machine = Machine::new(guest, Some(advice), snapshot)?;
+            Drafted::Machine(machine) => {
                 machine.notes().for_each(|note| notes.warn(note));
                 // Single threads may be pinned beside what its process is bound to.
                 let planned = group(&machine.binding(), notes)?;
-                Way::Machine(Box::new(machine), planned)
+                Way::Machine(machine, planned)
             }
         };
         Ok(Self { way, tree })
@@ -86,7 +128,7 @@ impl Plan {
     /// Returns what is done, a line each.
     pub(super) fn text(&self) -> String {
         let steps = match &self.way {
-            Way::InPlace(steps, _) | Way::Child(steps, _) => steps.clone(),
+            Way::InPlace(steps) | Way::Child(steps) => steps.clone(),
             Way::Machine(machine, planned) => planned.clone().around(machine.steps()),
         };
         steps.iter().map(|step| format!("{step}\n")).collect()
@@ -100,51 +142,35 @@ impl Plan {
         stop: Duration,
     ) -> Result<ExitCode, Box<dyn Error>> {
         let Self { way, tree } = self;
-        let desk = claimant.desk;
-        let claim;
+        let Claimant { ledger, held, notes } = claimant;
+        // Before the guest begins: from then on stderr is the guest's.
+        let mut adopt = |pid: u32, group: Option<Cgroup>| {
+            ledger.adopt(held, pid, group, notes);
+            output::last_notes(notes);
+        };
         let started = match way {
-            Way::InPlace(steps, cpus) => {
-                claim = claimant.claim(ClaimOwner::Pid(std::process::id()), CpuSet::new(), cpus);
+            Way::InPlace(steps) => {
+                output::last_notes(notes);
                 exec_in_place(&steps)
                     .map(|never| match never {})
                     .map(|ended| End { ended, left: None })
             }
-            Way::Child(steps, cpus) => {
-                let waiting = Waiting::prepare(&Live, &steps)?;
-                let who = who(waiting.pid(), waiting.claimed(&tree));
-                claim = claimant.claim(who, CpuSet::new(), cpus);
+            Way::Child(steps) => Waiting::prepare(&Live, &steps).and_then(|waiting| {
+                adopt(waiting.pid(), waiting.claimed(&tree));
                 waiting.open().and_then(placer_launcher::Started::wait)
-            }
-            Way::Machine(machine, planned) => {
-                let waiting = machine.prepare(&Live, planned)?;
-                let (own, roaming) = machine.threads().claimed();
-                let charged = machine.charged(claimant.advice);
-                let claimant = Claimant { advice: &charged, ..claimant };
-                claim = claimant.claim(who(waiting.pid(), waiting.claimed(&tree)), own, roaming);
+            }),
+            Way::Machine(machine, planned) => machine.prepare(&Live, planned).and_then(|waiting| {
+                adopt(waiting.pid(), waiting.claimed(&tree));
                 waiting.start().and_then(|started| started.wait_or_shut_down(stop))
-            }
+            }),
         };
         let left = started.as_ref().ok().and_then(|end| end.left.as_ref());
-        match (claim, left) {
+        match left {
             // What runs on in its group still holds its memory: the claim ends with the last of it.
-            (_, Some(left)) => output::warn(&left.to_string()),
-            (Some(claim), None) => desk.release(claim),
-            (None, None) => {}
+            Some(left) => output::warn(&left.to_string()),
+            None => ledger.release(held),
         }
         Ok(ExitCode::from(started?.ended.status()))
-    }
-}
-
-impl Claimant<'_> {
-    fn claim(self, who: ClaimOwner, pinned: CpuSet, roaming: CpuSet) -> Option<ClaimId> {
-        let Self { decision, request, advice, notes, .. } = self;
-        let claim = decision.and_then(|decision| {
-            let decision = decision.pinning(pinned).roaming_over(roaming);
-            claim_session::claim_for(decision, request, advice, who, notes)
-        });
-        // From here on stderr is the guest's.
-        output::last_notes(notes);
-        claim
     }
 }
 
@@ -157,12 +183,4 @@ fn read_tree(root: &SysRoot) -> Tree {
     let addresses = addresses.as_deref().and_then(OsStr::to_str);
     let bus = systemd::bus(is_root, addresses, runtime.as_deref());
     Tree { bus, ..Tree::read(root.dir()) }
-}
-
-/// Returns who is claimed for: all that is in the guest's own group, else its process.
-fn who(pid: u32, group: Option<Cgroup>) -> ClaimOwner {
-    match group {
-        Some(cgroup) => ClaimOwner::Cgroup(pid, cgroup),
-        None => ClaimOwner::Pid(pid),
-    }
 }

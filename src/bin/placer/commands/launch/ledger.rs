@@ -1,0 +1,133 @@
+//! The ledger that a guest is claimed in while it is started: this user's own, or the host's through the daemon.
+//!
+//! A guest is claimed as soon as it is decided on, for this process, and the claim is handed over when the
+//! guest's process is there. No lock is held while a control group is made, systemd or libvirt is waited for,
+//! or a process started.
+
+use std::cell::Cell;
+
+use placer_engine::claims::{Cgroup, ClaimError, ClaimId, Nonce, Parts};
+use placer_engine::{Bytes, SourceError, SysRoot};
+
+use super::PATIENCE;
+use placer::error_chain::chain;
+use placer::protocol::client::{self, Committed};
+use placer::service::claim_session::{Desk, Session, claim_for_own};
+use placer::service::host::{CountedHost, Figures as _};
+use placer::service::local::Local;
+use placer::service::notes::{Impact, Notes};
+use placer::settings;
+
+/// A decision that others were faster with is made so many times more.
+const AGAIN: u32 = 4;
+
+/// Where a guest is claimed.
+pub(super) struct Ledger {
+    desk: Desk,
+    nonce: Nonce,
+    /// Whether the host's daemon claims for this user; not any more once it does not answer.
+    by_daemon: Cell<bool>,
+    tries: Cell<u32>,
+}
+
+/// A claim of this process.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    id: ClaimId,
+    by_daemon: bool,
+}
+
+/// What came of a claim.
+pub(super) enum Claimed {
+    /// The claim, if there could be one: the notes say why not.
+    Decided(Option<Held>),
+    /// Others have claimed meanwhile: to be decided again.
+    Again,
+}
+
+impl Ledger {
+    pub(super) fn open(
+        root: &SysRoot,
+        set: settings::Claims,
+        nonce: Nonce,
+        notes: &mut Notes,
+    ) -> Self {
+        let by_daemon = Cell::new(root.is_live() && client::hosts_daemon_runs());
+        // What is wrong with an own directory is of interest where claims are kept in there.
+        let mut unused = Notes::default();
+        let about = if by_daemon.get() { &mut unused } else { notes };
+        Self { desk: Desk::open(root, set, about), nonce, by_daemon, tries: Cell::new(0) }
+    }
+
+    /// Counts what was promised to others; in an own ledger under its lock.
+    pub(super) fn begin<'a>(
+        &'a self,
+        figures: &'a Local<'a>,
+        pages: Option<Bytes>,
+        notes: &mut Notes,
+    ) -> Result<(Option<Session<'a>>, CountedHost), SourceError> {
+        if self.by_daemon.get() {
+            return Ok((None, figures.counted(pages, notes)?));
+        }
+        self.desk.begin(figures, pages, PATIENCE, notes)
+    }
+
+    /// Claims what was decided, for this process.
+    pub(super) fn claim(
+        &self,
+        session: Option<Session<'_>>,
+        parts: Parts,
+        notes: &mut Notes,
+    ) -> Claimed {
+        if !self.by_daemon.get() {
+            let id = session.and_then(|session| claim_for_own(session, parts, notes));
+            return Claimed::Decided(id.map(|id| Held { id, by_daemon: false }));
+        }
+        let refused = |notes: &mut Notes, why: &str| {
+            notes.state(Impact::Unclaimed, format!("no claim was made: {why}"));
+            Claimed::Decided(None)
+        };
+        match client::claim_parts(&parts, self.nonce) {
+            Committed::Made(id) => Claimed::Decided(Some(Held { id, by_daemon: true })),
+            Committed::Changed if self.tries.get() < AGAIN => {
+                self.tries.set(self.tries.get() + 1);
+                Claimed::Again
+            }
+            Committed::Changed => refused(notes, "it does not fit beside what others have claimed"),
+            Committed::Refused(why) => refused(notes, &why),
+            Committed::Nobody => {
+                self.by_daemon.set(false);
+                Claimed::Again
+            }
+        }
+    }
+
+    /// Makes the claim that of the guest. Where that cannot be it stays this process's, which waits for the guest.
+    pub(super) fn adopt(
+        &self,
+        held: Option<Held>,
+        pid: u32,
+        cgroup: Option<Cgroup>,
+        notes: &mut Notes,
+    ) {
+        let Some(Held { id, by_daemon }) = held else { return };
+        let adopted = if by_daemon {
+            client::adopt(id, pid, cgroup.is_some()).map(drop)
+        } else {
+            let adopted = self.desk.adopt(id, pid, cgroup);
+            adopted.map(drop).map_err(|error: ClaimError| chain(&error))
+        };
+        if let Err(why) = adopted {
+            notes.warn(&format!("claim {id} ends with placer, not with the guest: {why}"));
+        }
+    }
+
+    /// Ends the claim of a guest that did not start, or that has ended.
+    pub(super) fn release(&self, held: Option<Held>) {
+        match held {
+            Some(Held { id, by_daemon: true }) => _ = client::release(id),
+            Some(Held { id, by_daemon: false }) => self.desk.release(id),
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! What a hostile review of claims found, each as the attack was made: by another user, who has no rights. Tests
+//! are named after the finding. Others of them are in `principals.rs`, `strangers.rs`, `adoption.rs`, and beside
+//! the code.
+
+use crate::common;
+use needs::needs;
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::principals::{STRANGER, calls, claim, free_mib, listed};
+use common::daemon::{Daemon, eventually, request};
+use common::inside::{Daemon as QueueDaemon, inside, stranger};
+use common::{fixture, run, text};
+
+const GUESTS: &str = "org.placer.Daemon.Guests";
+const ADOPT: &str = "org.placer.Daemon.Adopt";
+const PARTS: &str = "org.placer.Daemon.Commit";
+
+/// Processes of one user that end with this.
+struct Users(Vec<Child>);
+
+impl Users {
+    fn sleep(uid: u32) -> (Self, u32) {
+        let mut sleep = Command::new("sleep");
+        sleep.arg("600").uid(uid).gid(uid).stdin(Stdio::null()).stdout(Stdio::null());
+        let child = sleep.spawn().expect("it starts");
+        let pid = child.id();
+        (Self(vec![child]), pid)
+    }
+}
+
+impl Drop for Users {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn call(method: &str, parameters: &Value) -> Value {
+    json!({"method": method, "parameters": parameters})
+}
+
+#[needs(root, python3)]
+#[test]
+fn h1_adopt_is_for_the_same_principal_and_for_own_processes() {
+    let daemon = Daemon::start(None, "");
+    let hold = json!({"request": request(1, 1), "hold_ms": 60_000});
+    let roots = daemon.call(super::principals::CLAIM, hold.clone())["parameters"]["claim"].clone();
+    let theirs = calls(&daemon, &[], STRANGER, &[claim(&hold)])[0]["parameters"]["claim"].clone();
+    let ((_own, own), (_other, other)) = (Users::sleep(STRANGER), Users::sleep(STRANGER - 1));
+    let adopt = |id: &Value, pid: u32| call(ADOPT, &json!({"claim": id, "pid": pid}));
+    let made = [adopt(&roots, own), adopt(&theirs, other), adopt(&theirs, own)];
+    let replies = calls(&daemon, &[], STRANGER, &made);
+    for refused in &replies[..2] {
+        assert_eq!(refused["error"], "org.placer.Daemon.NotAllowed", "{replies:?}");
+    }
+    let adopted = &replies[2]["parameters"]["adopted"];
+    let found = (&adopted["id"], &adopted["kind"], &adopted["pid"]);
+    assert_eq!(found, (&theirs, &"process".into(), &own.into()), "{replies:?}");
+    // Root adopts any, by the command; and the hold of another account is still its own.
+    let adopted = run(daemon
+        .client()
+        .args(["adopt", roots.as_str().expect("an id"), "--json"])
+        .args(["--pid", &other.to_string()]));
+    let form = common::json(&adopted);
+    assert_eq!(form["adopted"]["pid"], other, "{}", text(&adopted.stderr));
+    let kinds: Vec<Value> = listed(&daemon).iter().map(|claim| claim["kind"].clone()).collect();
+    assert_eq!(kinds, ["process", "process"]);
+    let gone = run(daemon.client().args(["adopt", "00000000", "--pid", &other.to_string()]));
+    assert_eq!(gone.status.code(), Some(2));
+    assert!(text(&gone.stderr).contains("there is no claim 00000000"), "{}", text(&gone.stderr));
+    // A claim ends with the process that it is for now.
+    drop(_own);
+    eventually("the end of the claim", || (listed(&daemon).len() == 1).then_some(()));
+}
+
+#[needs(root, python3)]
+#[test]
+fn h4_what_a_client_has_decided_is_compared_and_claimed_once() {
+    let daemon = Daemon::start(None, "user-memory = \"100%\"\nuser-cpus = \"10000\"\n");
+    let free = free_mib(&daemon);
+    let nonce = "00000000000000000000000000000007";
+    let parts = |mib: u64, name: Option<&str>| {
+        let mut form = json!({"cpus": 1.0, "memory": mib << 20, "pid": 0,
+                              "parts": [{"node": 0, "cpus": 1.0, "memory": mib << 20}]});
+        if let Some(name) = name {
+            form["nonce"] = json!(name);
+        }
+        call(PARTS, &form)
+    };
+    let mut bad = parts(1, None);
+    bad["parameters"]["parts"][0]["node"] = json!(999);
+    let mut owned = parts(1, None);
+    owned["parameters"]["pinned"] = json!("100000-100009");
+    let made = [
+        parts(8, Some(nonce)),
+        parts(8, Some(nonce)),
+        parts(free * 100, None),
+        bad,
+        owned,
+        call(GUESTS, &json!({})),
+    ];
+    let replies = calls(&daemon, &[], STRANGER, &made);
+    assert!(replies[1]["parameters"]["claim"].is_string(), "{replies:?}");
+    assert_eq!(replies[2]["error"], "org.placer.Daemon.NotClaimed", "a user's limits hold");
+    for changed in &replies[3..5] {
+        assert_eq!(changed["error"], "org.placer.Daemon.Changed", "{replies:?}");
+    }
+    let own = replies[5]["parameters"]["claims"].as_array().expect("a list");
+    assert_eq!(own.len(), 1, "the repeated one is the same: {own:?}");
+    // Root has no limits, and is told that what was decided does not fit.
+    let parameters = parts(free * 100, None)["parameters"].clone();
+    assert_eq!(daemon.call(PARTS, parameters)["error"], "org.placer.Daemon.Changed");
+}
+
+#[needs(root, private_mounts)]
+#[test]
+fn h6_launches_of_users_are_claimed_in_the_hosts_ledger() {
+    let tmp = tempfile::tempdir().expect("a directory");
+    fs::set_permissions(tmp.path(), PermissionsExt::from_mode(0o755)).expect("set");
+    common::copy_program(env!("CARGO_BIN_EXE_placer"), tmp.path().join("placer"));
+    let script = "mount -t tmpfs -o mode=755 none /run
+        printf '[daemon]\\nqueue = false\\n' >/run/placer.toml
+        export PLACER_CONFIG=/run/placer.toml
+        $PLACER daemon 2>/run/log & DAEMON=$!
+        until [ -S /run/placer/placer.sock ]; do sleep 0.1; done
+        for uid in 65533 65534; do
+            setpriv --reuid $uid --regid $uid --clear-groups \
+                $PLACER launch --memory 10M -- sleep 300 2>/run/user-$uid &
+        done
+        n=0; until [ $n = 2 ] || [ ! -d /proc/$DAEMON ]; do
+            sleep 0.1; n=$($PLACER ps | grep -c 65533 || :); n=$((n + $($PLACER ps | grep -c 65534 || :)))
+        done
+        $PLACER ps --json | tr -d '\\n'; echo
+        cat /run/user-* >&2; kill $DAEMON %2 %3";
+    let mut shell = Command::new("timeout");
+    shell.args(["-k", "1", "120", "unshare", "--mount", "--propagation", "private", "--pid"]);
+    shell.args(["--fork", "--mount-proc", "--kill-child", "bash", "-euc", script]);
+    shell.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    let output = run(shell.env("PLACER", tmp.path().join("placer")));
+    let (listed, said) = (text(&output.stdout), text(&output.stderr));
+    let form: Value = serde_json::from_str(listed.trim()).unwrap_or_else(|_| panic!("{said}"));
+    let mut claims: Vec<(u64, &str, &str)> = form["claims"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter(|claim| claim["origin"] == "asked")
+        .map(|claim| {
+            let name = |key: &str| claim[key].as_str().unwrap_or_default();
+            (claim["caller"]["uid"].as_u64().unwrap_or(0), name("kind"), name("program"))
+        })
+        .collect();
+    claims.sort_unstable();
+    let of = |uid| (uid, "process", "sleep");
+    assert_eq!(claims, [of(65533), of(65534)], "{said}");
+    assert!(!said.contains("no claim was made"), "{said}");
+}
+
+#[needs(root, pid_namespaces)]
+#[test]
+fn h7_root_of_a_container_claims_nothing_by_its_command_line() {
+    let tmp = tempfile::tempdir().expect("a directory");
+    let (state, program) = (tmp.path().join("state"), tmp.path().join("qemu-system-test"));
+    common::copy_program("/bin/sh", &program);
+    let start = |prefix: &[&str]| {
+        let words: Vec<&str> =
+            prefix.iter().copied().chain([program.to_str().expect("a path")]).collect();
+        let mut guest = Command::new(words[0]);
+        guest.args(&words[1..]).args(["-c", "read x", "x", "-m", "10T"]).stdin(Stdio::piped());
+        Users(vec![guest.spawn().expect("it starts")])
+    };
+    let contained = start(&["unshare", "--pid", "--fork", "--kill-child"]);
+    let hosts = start(&[]);
+    let pid = hosts.0[0].id();
+    let mut ps = common::placer();
+    ps.env("PLACER_STATE_DIR", &state).args(["ps", "--json"]);
+    let found = eventually("the host's own guest", || {
+        let form = common::json(&run(&mut ps));
+        let found: Vec<Value> = form["claims"].as_array().expect("a list").clone();
+        found.iter().any(|claim| claim["pid"] == pid).then_some(found)
+    });
+    let of: Vec<&Value> =
+        found.iter().filter(|claim| claim["program"] == "qemu-system-tes").collect();
+    assert_eq!(of.len(), 1, "not the one in a container: {found:?}");
+    // Nor has the other more than this host has.
+    let promised = of[0]["promised"].as_array().expect("nodes").iter();
+    let promised: u64 = promised.filter_map(|node| node["memory"].as_u64()).sum();
+    let meminfo = fs::read_to_string("/proc/meminfo").expect("read");
+    let total = meminfo.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok());
+    assert!(promised > 0 && promised <= total.expect("MemTotal") * 1024 + 4096, "{promised}");
+    drop(contained);
+}
+
+#[needs(root, namespaces, numad, python3)]
+#[test]
+fn m7_a_member_of_group_root_holds_nothing_in_the_name_of_another_process() {
+    inside(
+        "attacks::m7_a_member_of_group_root_holds_nothing_in_the_name_of_another_process",
+        || {
+            let daemon = QueueDaemon::start_with("[numad]\nhold = \"adopt\"\n");
+            let pid = daemon.pid().to_string();
+            let answered = |count: usize| daemon.lines("numad id=").len() >= count;
+            for (at, name) in ["1", &pid, "self"].into_iter().enumerate() {
+                let who = ["--gid", "0", "--uid", "1000", "send", &pid, name, "w", "100", "1"];
+                let sent = stranger(&who);
+                assert!(sent.status.success(), "{}", text(&sent.stderr));
+                // Our own pid is no client's: that one is not answered.
+                let wanted = if at == 0 { 1 } else { at };
+                common::inside::wait_for("what came of it", || answered(wanted));
+            }
+            let ledger = fs::read_to_string("/run/placer/claims.jsonl").unwrap_or_default();
+            assert_eq!(
+                ledger.lines().filter(|line| line.contains("\"host\"")).count(),
+                0,
+                "{ledger}"
+            );
+            // The real one does.
+            let (nodes, status) = common::inside::numad(&["-w", "1:1"]);
+            assert_eq!((nodes.trim().is_empty(), status), (false, Some(0)));
+            let ledger = fs::read_to_string("/run/placer/claims.jsonl").expect("a ledger");
+            assert_eq!(
+                ledger.lines().filter(|line| line.contains("\"host\"")).count(),
+                1,
+                "{ledger}"
+            );
+        },
+    );
+}
+
+#[test]
+fn m8_silent_connections_keep_no_scraper_out() {
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a port");
+    let _daemon = Daemon::start(Some(&fixture("ring-4")), &format!("metrics = \"{port}\"\n"));
+    let get = |host: &str| scraped(port, host);
+    eventually("a port", || get("").filter(|reply| reply.starts_with("HTTP/1.1 200 ")));
+    let mut silent: Vec<TcpStream> = Vec::new();
+    for round in 0..20 {
+        // 24 were enough; the daemon closes the oldest.
+        silent.extend((0..24).filter_map(|_| TcpStream::connect(port).ok()));
+        let reply = get("").unwrap_or_default();
+        assert!(reply.starts_with("HTTP/1.1 200 "), "round {round}: {reply:?}");
+    }
+    // A page of another name, which its owner has let point here, is not answered.
+    for (host, status) in [
+        ("127.0.0.1", "200"),
+        ("localhost:9464", "200"),
+        ("[::1]:9464", "200"),
+        ("evil.example:9464", "421"),
+    ] {
+        let reply = get(&format!("Host: {host}\r\n")).unwrap_or_default();
+        assert!(reply.starts_with(&format!("HTTP/1.1 {status} ")), "{host}: {reply:?}");
+    }
+}
+
+fn scraped(port: SocketAddr, host: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(port).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("set");
+    stream.write_all(format!("GET /metrics HTTP/1.1\r\n{host}\r\n").as_bytes()).ok()?;
+    let mut reply = String::new();
+    let _ = stream.read_to_string(&mut reply);
+    Some(reply)
+}
+
+#[needs(root, python3)]
+#[test]
+fn m9_guests_of_others_are_listed_as_sums_only() {
+    let daemon = Daemon::start(None, "");
+    let hold = |mib| json!({"request": request(1, mib), "hold_ms": 60_000});
+    for mib in [3, 4] {
+        daemon.call(super::principals::CLAIM, hold(mib));
+    }
+    let guests = call(GUESTS, &json!({}));
+    let replies = calls(&daemon, &[], STRANGER, &[claim(&hold(5)), guests]);
+    let seen = &replies[1]["parameters"];
+    let memory = |list: &Value| -> Vec<u64> {
+        let rows = list.as_array().into_iter().flatten();
+        rows.filter_map(|row| row["memory"].as_u64().map(|bytes| bytes >> 20)).collect()
+    };
+    assert_eq!(memory(&seen["claims"]), [5], "{seen}");
+    let asked = |row: &&Value| row["memory"].as_u64().is_some_and(|bytes| bytes >> 20 >= 7);
+    assert!(
+        seen["others"].as_array().is_some_and(|rows| rows.iter().any(|row| asked(&row))),
+        "{seen}"
+    );
+    let names = ["pid", "program", "caller", "id"];
+    let told = seen["others"].as_array().into_iter().flatten();
+    assert!(told.into_iter().all(|row| names.iter().all(|name| row.get(*name).is_none())));
+    let all = daemon.call(GUESTS, json!({}));
+    assert!(memory(&all["parameters"]["claims"]).len() >= 3, "root sees each: {all}");
+}
+
+#[needs(root, python3)]
+#[test]
+fn l2_a_connection_of_a_user_that_asks_nothing_is_closed_within_seconds() {
+    const SILENT: &str = "import socket, sys, time
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+s.settimeout(120)
+if len(sys.argv) > 2:
+    s.sendall(b'{\"method\": \"org.varlink.service.GetInfo\"}\\0')
+    while not s.recv(4096).endswith(b'\\0'): pass
+    s.settimeout(12)
+try:
+    print('closed' if s.recv(1) == b'' else 'data')
+except TimeoutError:
+    print('open')
+";
+    let daemon = Daemon::start(None, "");
+    let socket = daemon.dir.path().join("placer.sock");
+    let silent = |asks: bool| {
+        let mut client = Command::new("python3");
+        client.args(["-c", SILENT]).arg(&socket).uid(STRANGER).gid(STRANGER);
+        if asks {
+            client.arg("asks");
+        }
+        text(&run(&mut client).stdout)
+    };
+    // `idle` is five minutes.
+    assert_eq!(silent(false), "closed\n");
+    assert_eq!(silent(true), "open\n", "one that has asked is no stranger any more");
+}
