@@ -28,8 +28,8 @@ export PREFIX DESTDIR ZSH_COMPLETIONS
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help run build static check test test-best test-parity test-vm test-daemon fuzz lint bench bench-peers fixtures pictures \
-	book extras install uninstall deb pack test-deb test-packed test-start deps deps-test deps-lint deps-deb \
-	deps-fuzz deps-book clean
+	book extras install uninstall deb rpm dist pack test-deb test-rpm test-packed test-start deps deps-test \
+	deps-lint deps-deb deps-rpm deps-fuzz deps-book clean
 
 help: ## Lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,7 +60,7 @@ test: deps deps-test ## Runs every test: with hwloc, without it, and in virtual 
 	$(INSTALLED) $(CARGO) test --test it $(LOCKED) -- cli::
 	$(INSTALLED) $(CARGO) test --test it $(LOCKED) -- --test-threads=1 start_budgets:: a_panic_gives_the_terminal_back
 	$(CARGO) run -q -p placer-engine --example embed $(LOCKED)
-	@$(MAKE) --no-print-directory pack test-packed test-daemon test-vm
+	@$(MAKE) --no-print-directory pack test-packed test-rpm test-daemon test-vm
 
 test-daemon: static ## Abuses the daemon for a minute, kills it under 500 launches, asks it a million times
 	$(INSTALLED) PLACER_SOAK_SECONDS=60 $(CARGO) test --test it $(LOCKED) -- --nocapture \
@@ -122,6 +122,13 @@ uninstall: ## Removes what `make install` with the same DESTDIR and PREFIX has i
 
 deb: build static pack ## Makes a Debian package that puts placer in numad's place, target/placer.deb
 
+rpm: build static extras deps-rpm ## Makes the RPM packages placer and placer-numad in target/dist
+	packaging/make-rpm $(BUILT) target/package target/dist
+
+dist: deb rpm ## Makes every package: .deb, .rpm, and an archive of the static program, in target/dist
+	packaging/make-archive target/package target/dist
+	cp target/placer.deb target/dist/
+
 pack: extras deps-deb
 	sed 's|@bindir@|/usr/bin|' packaging/systemd/placer.service >target/package/placer.service
 	$(TOOLS)/cargo-deb deb --no-build --quiet $(LOCKED) --output target/placer.deb
@@ -130,6 +137,9 @@ test-deb: deps-test deb test-packed ## Installs, upgrades, removes, purges that 
 
 test-start: deps-test deb ## Holds that virsh start takes no longer through that package (1 to 4 minutes)
 	packaging/start-test target/placer.deb
+
+test-rpm: build static extras deps-rpm deps-test ## Installs, upgrades, removes the RPM packages in a throw-away root
+	packaging/rpm-test $(BUILT) target/package
 
 test-packed:
 	packaging/install-test $(BUILT) target/package target/placer.deb
@@ -146,6 +156,9 @@ deps-lint:
 
 deps-deb:
 	@ci/deps deb
+
+deps-rpm:
+	@ci/deps rpm
 
 deps-fuzz:
 	@ci/deps fuzz
