@@ -19,6 +19,9 @@ FUZZ_SECONDS ?= 60
 FUZZ = $(TOOLS)/cargo-fuzz run --target-dir target/fuzz
 FUZZED = -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1
 
+# what `make mutants` changes: where one digit decides, and a unit test is to notice
+MUTATED ?= units.rs idset.rs policy/numad.rs policy/numad/*.rs policy/best/pareto.rs claims/ledger.rs
+
 # where `make install` puts things; DESTDIR goes before each
 PREFIX ?= /usr/local
 DESTDIR ?=
@@ -27,9 +30,9 @@ export PREFIX DESTDIR ZSH_COMPLETIONS
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run build static check test test-best test-parity test-vm test-daemon fuzz lint bench bench-peers fixtures pictures \
+.PHONY: help run build static check test test-best test-parity test-vm test-daemon fuzz mutants lint bench bench-peers fixtures pictures \
 	book extras install uninstall deb rpm dist pack test-deb test-rpm test-packed test-start deps deps-test \
-	deps-lint deps-deb deps-rpm deps-fuzz deps-book clean
+	deps-lint deps-deb deps-rpm deps-fuzz deps-mutants deps-book clean
 
 help: ## Lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -85,6 +88,10 @@ fuzz: deps deps-fuzz ## Fuzzes the daemon's socket, numad's queue and policy bes
 	RUSTC_BOOTSTRAP=1 $(FUZZ) socket fuzz/corpus/socket fuzz/seeds/socket -- $(FUZZED) -dict=fuzz/socket.dict
 	RUSTC_BOOTSTRAP=1 $(FUZZ) queue fuzz/corpus/queue fuzz/seeds/queue -- $(FUZZED)
 	RUSTC_BOOTSTRAP=1 $(FUZZ) best fuzz/corpus/best -- $(FUZZED) -max_len=1024
+
+mutants: deps deps-mutants ## Puts small errors into the pure rules and the ledger: a unit test finds each (hours)
+	$(TOOLS)/cargo-mutants mutants --package placer-engine $(MUTATED:%=--file engine/src/%) --jobs 1 --timeout 60 \
+		--output target --cargo-arg=--config=profile.test.package.placer-engine.opt-level=1 -- --lib
 
 lint: deps deps-lint ## Checks format, clippy, docs, public API, Rust version and scripts; warnings are errors
 	$(CARGO) fmt --all --check
@@ -162,6 +169,9 @@ deps-rpm:
 
 deps-fuzz:
 	@ci/deps fuzz
+
+deps-mutants:
+	@ci/deps mutants
 
 deps-book:
 	@ci/deps book
