@@ -1,7 +1,7 @@
 //! What people want to see of a host and no policy asks for: packages, caches, devices, huge pages,
 //! and how the kernel is set. Plain values; `source` reads them.
 
-use crate::ids::{CpuId, NodeId};
+use crate::ids::NodeId;
 use crate::idset::CpuSet;
 use crate::snapshot::HugePages;
 use crate::units::Bytes;
@@ -115,13 +115,6 @@ pub struct KernelSettings {
     pub swap_total: Option<Bytes>,
     /// `SwapFree`.
     pub swap_free: Option<Bytes>,
-}
-
-impl HostParts {
-    /// Returns the package of a CPU.
-    pub fn package_of(&self, cpu: CpuId) -> Option<&Package> {
-        self.packages.iter().find(|package| package.cpus.contains(cpu))
-    }
 }
 
 #[cfg(test)]

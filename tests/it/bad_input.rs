@@ -98,7 +98,7 @@ fn nodes_that_are_no_list_are_refused() {
     }
     assert_eq!(
         said(placer().args(["advise", "4:500", "--within", "7", "--root"]).arg(host.root())),
-        failed(2, "placer: nothing to choose from: nodes 7 allowed, the host has nodes 0-1")
+        failed(2, "placer: no node to choose from: nodes 7 are allowed, the host has nodes 0-1")
     );
 }
 

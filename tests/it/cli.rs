@@ -338,7 +338,7 @@ fn the_limits_of_the_recorded_process_bound_the_answer() {
     // numad's clients ask for the machine, whatever they may use themselves.
     assert_eq!(told(&placer_on(dir.path(), &["numad", "-w", "2:500"])), answer("1"));
     let nothing = placer_on(dir.path(), &["advise", "2:500", "--within", "1"]);
-    let message = "placer: nothing to choose from: no node allowed, the host has nodes 0-1,4\n";
+    let message = "placer: no node to choose from: none of the host's nodes (0-1,4) is allowed\n";
     assert_eq!(told(&nothing), (Some(2), String::new(), message.to_owned()));
 }
 

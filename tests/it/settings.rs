@@ -235,7 +235,7 @@ fn by_numads_name_best_answers_where_it_is_set() {
     assert_eq!(stderr, short);
     // What best has no answer for is answered by numad's rules: libvirt needs one.
     let nowhere = Host::new().with("[numad]\npolicy = 'best'\n[advise]\nwithin = '7'\n");
-    let line = "placer: warning: numad's own rules answer: nothing to choose from: nodes 7 \
+    let line = "placer: warning: numad's own rules answer: no node to choose from: nodes 7 are \
                 allowed, the host has nodes 0-3\n";
     let answered = (Some(0), "3\n".to_owned(), line.to_owned());
     assert_eq!(nowhere.ask(&["numad", "-w", "2:500"]), answered);

@@ -67,20 +67,19 @@ impl fmt::Display for AdviseError {
                 write!(f, "the device is on node {node}, which does not exist (nodes: {host})")
             }
             Self::NoNodeAllowed { allowed, host } => {
-                let allowed = if allowed.is_empty() {
-                    "no node".to_owned()
-                } else {
-                    format!("nodes {allowed}")
-                };
-                write!(f, "nothing to choose from: {allowed} allowed, the host has nodes {host}")
+                f.write_str("no node to choose from: ")?;
+                match allowed.is_empty() {
+                    true => write!(f, "none of the host's nodes ({host}) is allowed"),
+                    false => write!(f, "nodes {allowed} are allowed, the host has nodes {host}"),
+                }
             }
             Self::NoCache { cpus, most } => {
-                write!(f, "no last-level cache holds {cpus} CPUs: ")?;
+                write!(f, "no last-level cache has {cpus} free CPUs: ")?;
                 match most {
-                    Some(most) => write!(f, "the one with most has {most} free")?,
+                    Some(most) => write!(f, "at most {most} are free in one")?,
                     None => f.write_str("the host's caches are not known")?,
                 }
-                f.write_str(" (leave out --cache require)")
+                f.write_str(" (omit --cache require to use several)")
             }
         }
     }

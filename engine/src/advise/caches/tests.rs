@@ -152,7 +152,7 @@ fn a_guest_that_no_cache_holds_is_refused_where_one_is_required() {
     assert!(matches!(error, AdviseError::NoCache { .. }), "{error}");
     assert_eq!(
         error.to_string(),
-        "no last-level cache holds 5 CPUs: the one with most has 4 free (leave out --cache require)"
+        "no last-level cache has 5 free CPUs: at most 4 are free in one (omit --cache require to use several)"
     );
 }
 
