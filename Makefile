@@ -94,7 +94,7 @@ fuzz: deps deps-fuzz ## Fuzzes the daemon's socket, numad's queue and policy bes
 	RUSTC_BOOTSTRAP=1 $(FUZZ) best fuzz/corpus/best -- $(FUZZED) -max_len=1024
 
 mutants: deps deps-mutants ## Puts small errors into the pure rules and the ledger: a unit test finds each (hours)
-	$(TOOLS)/cargo-mutants mutants --package placer-engine $(MUTATED:%=--file engine/src/%) --jobs 1 --timeout 60 \
+	$(TOOLS)/cargo-mutants mutants --package placer-engine $(MUTATED:%='--file=engine/src/%') --jobs 1 \
 		--output target --cargo-arg=--config=profile.test.package.placer-engine.opt-level=1 -- --lib
 
 lint: deps deps-lint ## Checks format, clippy, docs, public API, Rust version and scripts; warnings are errors
