@@ -1,5 +1,5 @@
-//! What the choice of caches adds to an answer: percentiles of `advise` on made-up hosts of one node of 1 to
-//! 64 caches of 8 cores, with caches and with `--cache ignore`, in one run.
+//! What the choice of caches adds to an answer: percentiles of `advise` on made-up hosts of 1 to 64 caches of 8
+//! cores, of one node and of 64, with caches and with `--cache ignore`, in one run.
 //!
 //!     cargo bench --bench caches
 
@@ -25,23 +25,27 @@ fn main() {
     println!("| caches, host | with: median | p99 | max | without: p99 | p99 added |");
     println!("| ------------ | -----------: | --: | --: | -----------: | --------: |");
     for caches in [1, 2, 4, 8, 12, 16, 32, 64] {
-        row("idle", caches, 0, 0);
+        row("idle", 1, caches, 0, 0);
     }
     for caches in [8, 12, 16, 64] {
-        row("busy, CPUs owned", caches, 20, 100);
+        row("half of them busy", 1, caches, 10, 50);
     }
+    for caches in [8, 12, 16, 64] {
+        row("all busy, CPUs owned", 1, caches, 20, 100);
+    }
+    row("64 nodes, idle", 64, 64, 0, 0);
+    row("64 nodes, all busy, CPUs owned", 64, 64, 20, 100);
 }
 
 /// Measures one kind of host. The guests of idle hosts fit one cache, those of busy ones are up to half as large
 /// again.
-fn row(name: &str, caches: u32, full: u64, busy: u64) {
+fn row(name: &str, nodes: u32, caches: u32, full: u64, busy: u64) {
     let mut rng = Rng::new(16);
     let (mut with, mut without) = (Vec::new(), Vec::new());
     let ordinary = busy == 0;
     for _ in 0..HOSTS {
         let threads = if caches > 32 { 1 } else { 2 };
-        let shape =
-            Shape { nodes: 1, caches, cores: 8, threads, interleaved: false, adjacent: false };
+        let shape = Shape { nodes, caches, cores: 8, threads, interleaved: false, adjacent: false };
         let snapshot = made_with(&mut rng, &shape, full, busy);
         for _ in 0..QUESTIONS {
             let cpus = 1 + rng.below(if ordinary { 8 } else { 12 });

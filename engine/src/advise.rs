@@ -14,7 +14,7 @@ use crate::advice::{Advice, Share, Shortfall};
 use crate::ids::NodeId;
 use crate::idset::NodeSet;
 use crate::policy::Policy;
-use crate::policy::best::{self, Host, Prediction, Proof, Solution, Workspace, place};
+use crate::policy::best::{self, Host, Prediction, Prefer, Proof, Solution, Workspace, place};
 use crate::policy::cache::Mode;
 use crate::policy::numad::{self, Query};
 use crate::request::Request;
@@ -38,7 +38,9 @@ pub fn advise(snapshot: &Snapshot, request: &Request) -> Result<Advice, AdviseEr
     match &request.policy {
         Policy::Best(_) => {
             let advice = by_best(snapshot, request, &host, &usable)?;
-            caches::check_required(snapshot, request, &advice)?;
+            if request.cache.mode == Mode::Require && advice.caches.len() != 1 {
+                return in_one_cache(snapshot, request, &usable, advice);
+            }
             Ok(advice)
         }
         Policy::Numad(rules) => {
@@ -156,7 +158,8 @@ fn by_caches(
     if advised <= EQUAL && advice.caches.len() < 2 && has_free(&advice.nodes) {
         return Ok(advice);
     }
-    if advice.nodes.len() != 1 || !advice.fits() || request.near.is_some() {
+    let elsewhere = host.nodes().len() > 1 && advice.nodes.len() == 1;
+    if !elsewhere || !advice.fits() || request.near.is_some() {
         return Ok(advice);
     }
     let question = question(request, &[]);
@@ -198,6 +201,51 @@ fn by_caches(
     let suited = suits.iter().filter(equal).filter(|suit| suit.caches == fewest);
     let suited: NodeSet = suited.map(|suit| suit.node).collect();
     if advice.nodes.is_subset(&suited) { Ok(advice) } else { best_of(request, suited) }
+}
+
+/// Returns the answer in one last-level cache where the best one is not, whichever nodes give the memory: on each node
+/// the cache that costs least is looked at. Of answers within 2 % of the fastest, the one of the fewest nodes is
+/// taken, then that of the most idle cache (`pack`: the least), then that of the lowest nodes.
+///
+/// Errors: [`AdviseError::NoCache`].
+fn in_one_cache(
+    snapshot: &Snapshot,
+    request: &Request,
+    usable: &Usable<'_>,
+    best: Advice,
+) -> Result<Advice, AdviseError> {
+    let pack = rules(request).prefer == Prefer::Pack;
+    let mut answers: Vec<(Advice, f64)> = Vec::new();
+    for node in snapshot.topology().nodes() {
+        let Some((cpus, idle)) = caches::cheapest(snapshot, request, usable, node) else {
+            continue;
+        };
+        let mut inside = request.clone();
+        inside.limits.cpus = Some(cpus);
+        let usable = Usable::of(snapshot, &inside)?;
+        let host = usable.host(snapshot, &inside)?;
+        let advice = by_best(snapshot, &inside, &host, &usable)?;
+        answers.push((advice, if pack { idle } else { -idle }));
+    }
+    let none = answers.is_empty() || best.fits();
+    answers.retain(|(advice, _)| advice.fits() && advice.caches.len() == 1);
+    let slowdown = |advice: &Advice| advice.slowdown.unwrap_or(f64::INFINITY);
+    let fastest = answers.iter().map(|(advice, _)| slowdown(advice)).fold(f64::INFINITY, f64::min);
+    answers.retain(|(advice, _)| slowdown(advice) <= fastest * EQUAL);
+    let answer = answers.into_iter().min_by(|(a, by_idle_a), (b, by_idle_b)| {
+        let by_nodes = a.nodes.len().cmp(&b.nodes.len());
+        let by_idle = by_nodes.then(by_idle_a.total_cmp(by_idle_b));
+        by_idle.then_with(|| a.nodes.iter().cmp(b.nodes.iter()))
+    });
+    match answer {
+        Some((advice, _)) => Ok(advice),
+        None if none => {
+            let most = caches::most_free(snapshot, usable);
+            Err(AdviseError::NoCache { cpus: request.cpus, most })
+        }
+        // Its memory is short on all nodes together.
+        None => Ok(best),
+    }
 }
 
 /// How the caches of a node suit a guest.

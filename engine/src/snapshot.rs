@@ -7,7 +7,7 @@ use crate::host::Host;
 use crate::ids::{CpuId, NodeId};
 use crate::idset::CpuSet;
 use crate::policy::best;
-use crate::policy::cache::roam::Offer;
+use crate::policy::cache::roam::Ranked;
 use crate::sample::{CpuTimes, NodeHugePages, NodeMemory, Sample};
 use crate::topology::{Node, Topology};
 use crate::units::Bytes;
@@ -65,7 +65,16 @@ pub struct Snapshot {
 #[derive(Debug)]
 struct CacheOffers {
     smt_percent: u32,
-    nodes: Vec<Vec<Offer>>,
+    nodes: Vec<NodeOffers>,
+}
+
+/// What the caches of a node offer a guest without limits.
+#[derive(Debug)]
+pub(crate) struct NodeOffers {
+    /// The CPUs that threads may roam over and no claim owns; all of the former where claims own every one.
+    pub(crate) free: CpuSet,
+    /// What of that each cache has.
+    pub(crate) caches: Ranked,
 }
 
 /// What policy `best` decides on, for questions about the whole host in ordinary pages.
@@ -250,12 +259,12 @@ impl Snapshot {
         &self,
         smt_percent: u32,
         at: usize,
-        make: impl FnOnce() -> Vec<Vec<Offer>>,
-    ) -> Option<&[Offer]> {
+        make: impl FnOnce() -> Vec<NodeOffers>,
+    ) -> Option<&NodeOffers> {
         let made = || Arc::new(CacheOffers { smt_percent, nodes: make() });
         let offers = self.offers.get_or_init(made);
         let nodes = (offers.smt_percent == smt_percent).then_some(&offers.nodes)?;
-        nodes.get(at).map(Vec::as_slice)
+        nodes.get(at)
     }
 
     /// Returns what claims take from the nodes; nothing if no claims were given.

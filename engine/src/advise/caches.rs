@@ -2,22 +2,24 @@
 
 use std::borrow::Cow;
 
-use super::error::AdviseError;
 use super::usable::Usable;
 use crate::advice::{Advice, CacheShare, Share};
 use crate::ids::{CpuId, NodeId};
 use crate::idset::{CpuSet, NodeSet};
 use crate::policy::Policy;
 use crate::policy::best::Prefer;
-use crate::policy::cache::roam::{self, Offer};
+use crate::policy::cache::roam::{self, Offer, Ranked};
 use crate::policy::cache::{Core, Mode, Rules, Thread, free_capacity, pin};
 use crate::request::Request;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{NodeOffers, Snapshot};
 use crate::topology::{Cache, Node};
 use crate::units::CpuShare;
 
-/// Sets of one node's caches to look at: all sets of 13 caches, some 100 µs at most.
-const EFFORT: u64 = 10_000;
+/// Sets of one node's caches to look at: all sets of 10 caches, some 20 µs at most.
+const SETS: u64 = 1 << 10;
+
+/// Steps of the search for CPUs of pinned guests.
+const STEPS: u64 = 10_000;
 
 /// The CPUs chosen inside the nodes of an advice.
 #[derive(Clone, Debug, Default)]
@@ -45,7 +47,7 @@ pub(super) fn place(
     let topology = snapshot.topology();
     let mut inside = Inside::default();
     for id in nodes.iter() {
-        let Some(at) = topology.nodes().iter().position(|node| node.id == id) else { continue };
+        let Ok(at) = topology.nodes().binary_search_by_key(&id, |node| node.id) else { continue };
         let Some(node) = topology.nodes().get(at) else { continue };
         let allowed = match snapshot.host().roaming_of(at) {
             Some(cpus) if usable.all_cpus() => Cow::Borrowed(cpus),
@@ -56,8 +58,8 @@ pub(super) fn place(
         let share = split.iter().find(|share| share.node == id).map(|share| share.cpus);
         let cpus = if nodes.len() == 1 { request.cpus.as_cpus() } else { share.unwrap_or(0.0) };
         let chosen = ready
-            .and_then(|ready| at_once(snapshot, request, node, &allowed, ready, cpus))
-            .or_else(|| choose(snapshot, request, node, &allowed, ready, cpus));
+            .and_then(|ready| at_once(snapshot, request, node, ready, cpus))
+            .or_else(|| choose(snapshot, request, node, &allowed, cpus));
         let Some(chosen) = chosen else { continue };
         add(&mut inside.cpus, chosen.cpus);
         add(&mut inside.usable, allowed.into_owned());
@@ -78,15 +80,21 @@ pub(super) fn place(
 
 /// Returns what the caches of the node at a position offer a guest without limits; made for all nodes the
 /// first time a snapshot is asked.
-pub(super) fn ready_offers(snapshot: &Snapshot, smt_percent: u32, at: usize) -> Option<&[Offer]> {
+pub(super) fn ready_offers(
+    snapshot: &Snapshot,
+    smt_percent: u32,
+    at: usize,
+) -> Option<&NodeOffers> {
     let make = || {
         let owned = snapshot.charges().pinned();
         let nodes = snapshot.topology().nodes().iter().enumerate();
         let of_node = |(at, node): (usize, &Node)| {
             let roaming = snapshot.host().roaming_of(at).unwrap_or(&node.cpus);
-            let free = roaming.difference(owned);
-            let free = if free.is_empty() { roaming } else { &free };
-            offers(snapshot, node, free, smt_percent)
+            let mut free = roaming.difference(owned);
+            if free.is_empty() {
+                free = roaming.clone();
+            }
+            NodeOffers { caches: Ranked::new(offers(snapshot, node, &free, smt_percent)), free }
         };
         nodes.map(of_node).collect()
     };
@@ -119,7 +127,7 @@ pub fn pin_cpus(snapshot: &Snapshot, allowed: &CpuSet, taken: &CpuSet, vcpus: us
         let caches = cores_by_cache(snapshot, allowed, taken);
         let free = allowed.difference(taken).len();
         let vcpus = vcpus.min(usize::try_from(free).unwrap_or(usize::MAX));
-        if vcpus == 0 { None } else { pin::choose(&caches, vcpus, EFFORT) }
+        if vcpus == 0 { None } else { pin::choose(&caches, vcpus, STEPS) }
     };
     let on_fast = (!slow.is_empty()).then(|| choice(&fast)).flatten();
     let on_fast = on_fast.filter(|choice| choice.cpus.len() == vcpus && choice.sharing == 0);
@@ -193,48 +201,54 @@ fn add(all: &mut CpuSet, cpus: CpuSet) {
     *all = if all.is_empty() { cpus } else { all.union(&cpus) };
 }
 
-/// The ordinary answer, which makes nothing but what it returns: no claim owns a CPU, all cores are alike, and
-/// one cache is the answer for sure, or caches are not looked at.
+/// The ordinary answer: all cores are alike, and caches are preferred or not looked at.
 fn at_once(
     snapshot: &Snapshot,
     request: &Request,
     node: &Node,
-    allowed: &CpuSet,
-    ready: &[Offer],
+    ready: &NodeOffers,
     cpus: f64,
 ) -> Option<Placement> {
-    let alike = snapshot.topology().slow_cpus().is_empty();
-    if !alike || !snapshot.charges().pinned().is_empty() || allowed.is_empty() {
+    if !snapshot.topology().slow_cpus().is_empty() || ready.free.is_empty() {
         return None;
     }
     if !looks_at_caches(request, node) {
-        return Some(Placement { cpus: allowed.clone(), ..Placement::default() });
+        return Some(Placement { cpus: ready.free.clone(), ..Placement::default() });
     }
     if request.cache.mode != Mode::Prefer {
         return None;
     }
-    let (at, cost) = roam::one_cache_for_sure(ready, &roam_rules(request, cpus))?;
-    let Cache { level, size, cpus, .. } = node.caches.get(at)?;
-    let cpus = if cpus.is_subset(allowed) { cpus.clone() } else { cpus.intersection(allowed) };
-    let share = CacheShare { node: node.id, level: *level, size: *size, cpus: cpus.clone() };
-    Some(Placement { cpus, caches: vec![share], cost_ppm: Some(cost) })
+    let rules = roam_rules(request, cpus);
+    let (caches, cost_ppm) = ready.caches.choose_without_proof(&rules);
+    Some(placement(node, &ready.free, &caches, cost_ppm))
+}
+
+/// Returns the placement in some caches of a node, by their positions.
+fn placement(node: &Node, free: &CpuSet, caches: &[usize], cost_ppm: u64) -> Placement {
+    let share = |cache: &Cache| {
+        let whole = cache.cpus.is_subset(free);
+        let cpus = if whole { cache.cpus.clone() } else { cache.cpus.intersection(free) };
+        CacheShare { node: node.id, level: cache.level, size: cache.size, cpus }
+    };
+    let caches: Vec<CacheShare> =
+        caches.iter().filter_map(|&at| node.caches.get(at)).map(share).collect();
+    let mut cpus = CpuSet::new();
+    caches.iter().for_each(|share| add(&mut cpus, share.cpus.clone()));
+    Placement { cpus, caches, cost_ppm: Some(cost_ppm) }
 }
 
 /// Chooses the caches of one node for the part of a guest that runs there.
 ///
-/// `allowed` are the CPUs that may be used at all; `ready` what the node's caches offer if all of them may be.
-/// `None` where the node has no usable CPUs.
+/// `allowed` are the CPUs that may be used at all. `None` where the node has no usable CPUs.
 fn choose(
     snapshot: &Snapshot,
     request: &Request,
     node: &Node,
     allowed: &CpuSet,
-    ready: Option<&[Offer]>,
     cpus: f64,
 ) -> Option<Placement> {
-    let owned = snapshot.charges().pinned();
     let usable = node.cpus.intersection(allowed);
-    let mut free = usable.difference(owned);
+    let mut free = usable.difference(snapshot.charges().pinned());
     if free.is_empty() {
         // Claims own every CPU: all count again.
         free = usable;
@@ -242,20 +256,17 @@ fn choose(
     if free.is_empty() {
         return None;
     }
-    let cost_of = |free: &CpuSet, ready: Option<&[Offer]>| {
-        let offers = match ready {
-            Some(ready) => ready.to_vec(),
-            None => offers(snapshot, node, free, super::rules(request).smt_percent),
-        };
+    let cost_of = |free: &CpuSet| {
+        let offers = offers(snapshot, node, free, super::rules(request).smt_percent);
         roam_over(request, node, offers, cpus)
     };
-    let mut best = cost_of(&free, ready);
+    let mut best = cost_of(&free);
     // Slow cores are used where fast ones alone would make the guest slower.
     let slow = snapshot.topology().slow_cpus();
     if !slow.is_empty() {
         let fast = free.difference(&slow);
         if fast.len() < free.len() && count(&fast) >= cpus {
-            let on_fast = cost_of(&fast, None);
+            let on_fast = cost_of(&fast);
             // Within 2 %.
             if on_fast.cost_ppm.saturating_mul(100) <= best.cost_ppm.saturating_mul(102) {
                 (best, free) = (on_fast, fast);
@@ -265,20 +276,14 @@ fn choose(
     if !looks_at_caches(request, node) {
         return Some(Placement { cpus: free, ..Placement::default() });
     }
-    let mut placement = Placement { cost_ppm: Some(best.cost_ppm), ..Placement::default() };
-    for cache in best.caches.iter().filter_map(|&at| node.caches.get(at)) {
-        let cpus = cache.cpus.intersection(&free);
-        placement.cpus = placement.cpus.union(&cpus);
-        let (level, size) = (cache.level, cache.size);
-        placement.caches.push(CacheShare { node: node.id, level, size, cpus });
-    }
-    Some(placement)
+    Some(placement(node, &free, &best.caches, best.cost_ppm))
 }
 
 /// Returns whether caches decide which CPUs of a node a guest gets.
 fn looks_at_caches(request: &Request, node: &Node) -> bool {
     let Rules { penalty_percent, mode, .. } = request.cache;
-    penalty_percent > 0 && mode != Mode::Ignore && node.knows_caches()
+    let decide = mode == Mode::Require || (penalty_percent > 0 && mode != Mode::Ignore);
+    decide && node.knows_caches()
 }
 
 fn roam_over(request: &Request, node: &Node, mut offers: Vec<Offer>, cpus: f64) -> roam::Choice {
@@ -304,7 +309,7 @@ fn roam_rules(request: &Request, cpus: f64) -> roam::Rules {
         cpus,
         penalty_percent: request.cache.penalty_percent,
         pack: super::rules(request).prefer == Prefer::Pack,
-        effort: EFFORT,
+        effort: SETS,
     }
 }
 
@@ -326,24 +331,42 @@ fn one_cache(offers: &[Offer], rules: &roam::Rules) -> Option<roam::Choice> {
     })
 }
 
-/// Checks that a guest for which one cache is required has got one.
-///
-/// Errors: [`AdviseError::NoCache`].
-pub(super) fn check_required(
+/// Returns the free CPUs and their idle part of the cache of a node that costs a guest least of those that hold
+/// it.
+pub(super) fn cheapest(
     snapshot: &Snapshot,
     request: &Request,
-    advice: &Advice,
-) -> Result<(), AdviseError> {
-    let by_numad = matches!(request.policy, Policy::Numad(_));
-    if by_numad || request.cache.mode != Mode::Require || advice.caches.len() == 1 {
-        return Ok(());
+    usable: &Usable<'_>,
+    node: &Node,
+) -> Option<(CpuSet, f64)> {
+    if !looks_at_caches(request, node) {
+        return None;
     }
-    let nodes = snapshot.topology().nodes().iter();
-    let here = nodes.filter(|node| advice.nodes.contains(node.id) && node.knows_caches());
-    let free = |cache: &Cache| cache.cpus.difference(snapshot.charges().pinned()).len();
-    let most = here.flat_map(|node| node.caches.iter().map(free)).max();
-    let most = most.map(|most| u32::try_from(most).unwrap_or(u32::MAX));
-    Err(AdviseError::NoCache { cpus: request.cpus, most })
+    let free = free_cpus(snapshot, usable, node);
+    let offers = offers(snapshot, node, &free, super::rules(request).smt_percent);
+    let choice = one_cache(&offers, &roam_rules(request, request.cpus.as_cpus()))?;
+    let &at = choice.caches.first()?;
+    Some((node.caches.get(at)?.cpus.intersection(&free), offers.get(at)?.idle))
+}
+
+/// Returns how many free CPUs the cache has that has most of them; `None` where no cache is known.
+pub(super) fn most_free(snapshot: &Snapshot, usable: &Usable<'_>) -> Option<u32> {
+    let nodes = snapshot.topology().nodes().iter().filter(|node| node.knows_caches());
+    let of_node = |node: &Node| {
+        let free = free_cpus(snapshot, usable, node);
+        node.caches.iter().map(|cache| cache.cpus.intersection(&free).len()).max()
+    };
+    let most = nodes.filter_map(of_node).max();
+    most.map(|most| u32::try_from(most).unwrap_or(u32::MAX))
+}
+
+/// Returns the usable CPUs of a node that no claim owns.
+fn free_cpus(snapshot: &Snapshot, usable: &Usable<'_>, node: &Node) -> CpuSet {
+    if !usable.nodes.contains(node.id) {
+        return CpuSet::new();
+    }
+    let there = usable.cpus_of(snapshot, &std::iter::once(node.id).collect());
+    there.difference(snapshot.charges().pinned())
 }
 
 /// Takes the offers of all but the largest caches away, if those have enough CPUs.

@@ -42,8 +42,7 @@ pub enum AdviseError {
     NoCache {
         /// CPUs asked for.
         cpus: crate::units::CpuShare,
-        /// Free CPUs of the advised nodes' cache that has most of them; `None` where the host's caches are
-        /// not known.
+        /// Free CPUs of the cache that has most of them; `None` where the host's caches are not known.
         most: Option<u32>,
     },
 }

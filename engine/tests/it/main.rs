@@ -10,4 +10,5 @@ mod commit_protocol;
 mod embeddings;
 mod hwloc;
 mod procfs;
+mod required_cache;
 mod sampler_thread;

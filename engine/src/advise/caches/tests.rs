@@ -156,6 +156,54 @@ fn a_guest_that_no_cache_holds_is_refused_where_one_is_required() {
     );
 }
 
+/// One cache required, with so much memory.
+fn required(cpus: f64, gib: u64) -> Request {
+    let request = request(cpus, Prefer::Room);
+    Request { memory: Bytes::new(gib << 30), ..request }
+        .with_cache(cache::Rules::default().with_mode(Mode::Require))
+}
+
+/// A cache of cores of one thread that idles so much.
+fn cache_of(cpus: std::ops::Range<u32>, idle: u64) -> Vec<Vec<Thread>> {
+    cpus.map(|cpu| vec![(cpu, idle, false)]).collect()
+}
+
+#[test]
+fn a_required_cache_is_taken_where_the_advised_node_has_none() {
+    // Node 0 is idle and its caches are small, node 1 is busy and has the only cache that holds the guest.
+    let small = vec![cache_of(0..4, 100), cache_of(4..8, 100)];
+    let large = vec![cache_of(8..14, 60), cache_of(14..16, 100)];
+    let snapshot = host_of(&[small, large], &[60, 40], &[]);
+    let preferred = advise(&snapshot, &request(6.0, Prefer::Room)).expect("an answer");
+    assert_eq!(preferred.nodes.to_string(), "0");
+    let advice = advise(&snapshot, &required(6.0, 1)).expect("one cache holds it");
+    assert_eq!((advice.nodes.to_string(), advice.cpus.to_string()), ("1".into(), "8-13".into()));
+    assert_eq!(advice.usable_cpus.to_string(), "8-13", "for pinned guests too");
+    let error = advise(&snapshot, &required(7.0, 1)).expect_err("no cache has 7 CPUs");
+    assert!(error.to_string().contains("the one with most has 6 free"), "{error}");
+    // Only the nodes that may be used count.
+    let within = required(6.0, 1).with_nodes([NodeId(0)].into_iter().collect());
+    let error = advise(&snapshot, &within).expect_err("no cache of node 0 has 6 CPUs");
+    assert!(error.to_string().contains("the one with most has 4 free"), "{error}");
+}
+
+#[test]
+fn a_required_cache_may_have_its_memory_on_several_nodes() {
+    let node = |first| vec![cache_of(first..first + 4, 100), cache_of(first + 4..first + 8, 100)];
+    let snapshot = host_of(&[node(0), node(8)], &[60, 40], &[]);
+    let advice = advise(&snapshot, &required(4.0, 80)).expect("one cache holds it");
+    assert!(advice.fits());
+    assert_eq!((advice.memory_nodes.to_string(), advice.caches.len()), ("0-1".into(), 1));
+    assert_eq!(advice.cpus.to_string(), "0-3");
+    // Too much for the host: that is what is said, whatever the caches.
+    let advice = advise(&snapshot, &required(4.0, 200)).expect("an answer");
+    assert!(advice.shortfall.is_some_and(|short| short.memory > Bytes::ZERO));
+    // Without a penalty a cache can be required still.
+    let free = required(4.0, 1)
+        .with_cache(cache::Rules::default().with_mode(Mode::Require).with_penalty(0));
+    assert_eq!(advise(&snapshot, &free).expect("one cache").caches.len(), 1);
+}
+
 #[test]
 fn slow_cores_are_used_last() {
     // Four fast cores, eight slow ones behind the same cache.
@@ -244,7 +292,8 @@ fn guests_of_several_caches_take_from_each_what_is_idle_there() {
         charge.cpus = share;
         charge.add_roaming(&cpus(2..8), share);
     });
-    let offers = super::ready_offers(&snapshot, 20, 0).expect("offers");
+    let node = &snapshot.topology().nodes()[0];
+    let offers = super::offers(&snapshot, node, &node.cpus, 20);
     // Two of its six CPUs are in the first cache.
     let idle: Vec<f64> = offers.iter().map(|offer| (offer.idle * 1e3).round() / 1e3).collect();
     assert_eq!(idle, [2.667, 1.333]);
