@@ -194,6 +194,7 @@ impl Placement {
         self.own = named.difference(others);
         if cores {
             self.cores(domain, snapshot, options);
+            self.notes.extend(self.unseen_caches(domain, snapshot));
             let present = self.vcpus.range(..count.current).map(|(_, cpus)| cpus);
             let used = present.fold(CpuSet::new(), |all, cpus| all.union(cpus));
             let left = left(&cpus, &used, others, snapshot);
@@ -205,6 +206,30 @@ impl Placement {
         }
         self.iothreads.extend(pins.iothreads.iter().map(|(&id, cpus)| (id, cpus.clone())));
         self.cpus = cpus;
+    }
+
+    /// Says which `<topology>` shows the guest the caches that its vCPUs are in, where its definition has none. It
+    /// is its user's to write: the same definition makes the same machine.
+    fn unseen_caches(&self, domain: &Domain, snapshot: &Snapshot) -> Option<String> {
+        let count = domain.place.cpus;
+        let arch = domain.root.at(&["os", "type"]).and_then(|of| of.attribute("arch"));
+        let is_x86 = arch.map_or(cfg!(target_arch = "x86_64"), |arch| arch == "x86_64");
+        let said = domain.root.at(&["cpu", "topology"]).is_some() || !domain.cells().is_empty();
+        if said || !is_x86 || count.current != count.maximum {
+            return None;
+        }
+        let caches = snapshot.topology().nodes().iter().flat_map(|node| &node.caches);
+        let vcpus = caches.map(|cache| cache.cpus.intersection(&self.own).len());
+        let vcpus: Vec<u64> = vcpus.filter(|&vcpus| vcpus > 0).collect();
+        let cores = *vcpus.first()?;
+        let dies = u64::try_from(vcpus.len()).unwrap_or(u64::MAX);
+        let alike = dies > 1 && cores > 1 && vcpus.iter().all(|&vcpus| vcpus == cores);
+        (alike && cores * dies == u64::from(count.maximum)).then(|| {
+            format!(
+                "the guest does not see that its vCPUs are in {dies} caches: <topology sockets='1' dies='{dies}' \
+                 cores='{cores}' threads='1'/> in its <cpu> shows them, and keeps each die in one cache"
+            )
+        })
     }
 
     /// Gives each vCPU that the definition does not pin a CPU of its own.
@@ -220,7 +245,7 @@ impl Placement {
         let mut without = CpuSet::new();
         for range in [0..count.current, count.current..count.maximum] {
             let unnamed = range.filter(|vcpu| !pins.vcpus.contains_key(vcpu));
-            for (allowed, members) in by_cpus(unnamed, &cpus) {
+            for (allowed, members) in by_cpus(unnamed, &cpus, domain.sizes.die) {
                 let nodes = nodes_of(snapshot.topology(), &allowed);
                 let isolated = match options.isolated {
                     true => {

@@ -25,6 +25,8 @@ pub(super) struct Sizes {
     pub(super) pages: Pages,
     /// Its NUMA cells, by id. Empty: it has no NUMA topology of its own.
     pub(super) cells: Vec<Cell>,
+    /// How many vCPUs share a last-level cache, where its `<topology>` has several dies or sockets.
+    pub(super) die: Option<u32>,
     /// The ids of its I/O threads.
     pub(super) iothreads: BTreeSet<u32>,
 }
@@ -47,7 +49,8 @@ impl Sizes {
                     .fold(Bytes::ZERO, Bytes::saturating_add)
             }
         };
-        Ok(Self { memory, pages, cells, iothreads: iothreads(source, domain)? })
+        let die = die(source, domain).filter(|&die| die > 1 && die < vcpus);
+        Ok(Self { memory, pages, cells, die, iothreads: iothreads(source, domain)? })
     }
 }
 
@@ -160,6 +163,15 @@ fn iothreads(source: &Source<'_>, domain: &Element) -> Result<BTreeSet<u32>, Def
         ids.insert(next);
     }
     Ok(ids)
+}
+
+/// Reads how many vCPUs a die has. Numbers that are none are libvirt's to refuse.
+fn die(source: &Source<'_>, domain: &Element) -> Option<u32> {
+    let topology = domain.at(&["cpu", "topology"])?;
+    let below = ["clusters", "cores", "threads"]
+        .iter()
+        .map(|name| source.number(topology, name, MOST_CPUS).ok().flatten().unwrap_or(1));
+    Some(below.fold(1, u32::saturating_mul))
 }
 
 fn devices(domain: &Element) -> &[Element] {

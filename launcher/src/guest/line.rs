@@ -33,6 +33,8 @@ pub struct Line {
     pub name: Option<String>,
     /// Its vCPUs: at the start, and with those that can be plugged in.
     pub cpus: CpuCount,
+    /// How many of them share a last-level cache, where `-smp` has several dies or sockets.
+    pub die: Option<u32>,
     /// All its memory: that of the machine, and of backends for other devices.
     pub memory: Bytes,
     /// How the machine's own memory is made.
@@ -358,6 +360,7 @@ impl Parts {
             argv: argv.to_vec(),
             name: self.name,
             cpus: CpuCount { maximum, current },
+            die: topology.die(),
             memory,
             ram,
             cells,

@@ -100,6 +100,7 @@ impl Placed {
             cells,
             mode,
             preferred: preferred.into_iter().collect(),
+            die: line.die,
             pages: None,
             notes,
             memory,

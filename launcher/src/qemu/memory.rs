@@ -56,6 +56,10 @@ fn smp(cpus: CpuCount, shape: &Shape) -> String {
     }
     let nodes: Vec<&Cell> = shape.cells.iter().filter(|cell| !cell.vcpus.is_empty()).collect();
     if nodes.len() < 2 {
+        if let Some(cores) = shape.die.filter(|&cores| cores > 0) {
+            let dies = cpus.maximum / cores;
+            smp.push_str(&format!(",sockets=1,dies={dies},cores={cores},threads=1"));
+        }
         return smp;
     }
     // Where the nodes are alike, each is a socket. Else every vCPU is one.

@@ -31,8 +31,8 @@ impl ThreadCpus {
     ///
     /// CPUs named in the definition come first. With [`ThreadPin::Nodes`] a vCPU runs on the advised CPUs
     /// of its host node. With [`ThreadPin::Cores`] it gets one CPU by [`pin_cpus`], isolated ones first
-    /// where they are wanted; vCPUs for which no CPU is left run on all of their node. I/O threads and the
-    /// others run on what no vCPU has, cores without a vCPU before threads beside one; on all CPUs of the
+    /// where they are wanted, those of a die in one cache where one has the CPUs; vCPUs for which no CPU is left
+    /// run on all of their node. I/O threads and the others run on what no vCPU has, cores without a vCPU before threads beside one; on all CPUs of the
     /// guest where nothing is left.
     ///
     /// Errors: CPUs named by hand that this host does not have.
@@ -79,7 +79,7 @@ impl ThreadCpus {
             // Those that are there at the start before those that may come.
             for range in [0..guest.cpus.current, guest.cpus.current..guest.cpus.maximum] {
                 let unnamed = range.filter(|vcpu| !named.contains_key(vcpu));
-                for (allowed, members) in by_cpus(unnamed, &vcpus) {
+                for (allowed, members) in by_cpus(unnamed, &vcpus, shape.die) {
                     let own_cpus = |vcpu: &u32| {
                         guest.isolated.then(|| isolated(shape, *vcpu, &process, snapshot))
                     };
@@ -212,20 +212,23 @@ pub(crate) fn left(
     process.clone()
 }
 
-/// Groups vCPUs by the CPUs that they may run on.
+/// Groups vCPUs, in ascending order, by the CPUs that they may run on; with dies of so many vCPUs, those of each die.
 pub(crate) fn by_cpus(
     which: impl Iterator<Item = u32>,
     cpus: &[CpuSet],
+    die: Option<u32>,
 ) -> Vec<(CpuSet, Vec<u32>)> {
-    let mut groups: Vec<(CpuSet, Vec<u32>)> = Vec::new();
+    let mut groups: Vec<(u32, CpuSet, Vec<u32>)> = Vec::new();
     for vcpu in which {
         let Some(allowed) = cpus.get(at(vcpu)) else { continue };
-        match groups.iter_mut().find(|(cpus, _)| cpus == allowed) {
-            Some((_, members)) => members.push(vcpu),
-            None => groups.push((allowed.clone(), vec![vcpu])),
+        let die = die.and_then(|size| vcpu.checked_div(size)).unwrap_or(0);
+        let mut of_die = groups.iter_mut().rev().take_while(|(of, ..)| *of == die);
+        match of_die.find(|(_, cpus, _)| cpus == allowed) {
+            Some((.., members)) => members.push(vcpu),
+            None => groups.push((die, allowed.clone(), vec![vcpu])),
         }
     }
-    groups
+    groups.into_iter().map(|(_, cpus, members)| (cpus, members)).collect()
 }
 
 /// Returns a CPU for each of `vcpus` vCPUs: isolated ones first, then the others; fewer where there are
@@ -237,6 +240,9 @@ pub(crate) fn pick(
     taken: &CpuSet,
     vcpus: usize,
 ) -> Vec<CpuId> {
+    if isolated.is_subset(taken) && allowed.is_subset(taken) {
+        return Vec::new();
+    }
     let mut picks = pin_cpus(snapshot, isolated, taken, vcpus);
     let taken = picks.iter().copied().fold(taken.clone(), |mut taken, cpu| {
         taken.insert(cpu);

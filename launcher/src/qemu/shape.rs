@@ -5,7 +5,7 @@ use placer_engine::{Advice, Bytes, NodeId, NodeSet, Share, Snapshot, split_by_we
 
 use super::split;
 use crate::error::LaunchError;
-use crate::guest::{Guest, MemoryMode, NodeChoice, Pages};
+use crate::guest::{Guest, MemoryMode, NodeChoice, Pages, Program, ThreadPin};
 
 /// The shape of a machine. Pure: the same guest, advice and snapshot make the same shape.
 ///
@@ -20,6 +20,9 @@ pub struct Shape {
     pub memory: NodeSet,
     /// The node that carries most of it.
     pub preferred: NodeSet,
+    /// How many vCPUs share a last-level cache of the machine (a die), where it has several. Those of a die are
+    /// pinned to CPUs of one cache.
+    pub die: Option<u32>,
     /// The pages of its memory. `Some(None)`: huge pages of the host's default size.
     pub pages: Option<Option<Bytes>>,
     /// What a person should know about it.
@@ -53,6 +56,9 @@ impl Shape {
     /// (strict, preferred). Where its pages go round (interleave) or anywhere (preferred-many), its
     /// pages have no fixed node, so it is one cell over all host nodes; so is one whose nodes were
     /// named by hand, for which the share of each is not known.
+    ///
+    /// A machine of one cell with a core for each vCPU has a die for each last-level cache that it fills, where
+    /// the host's caches are alike: that follows from the host and the guest's size, never from the load.
     ///
     /// Errors: memory that its huge pages cannot make.
     pub fn of(
@@ -103,7 +109,9 @@ impl Shape {
                 "QEMU has no memory policy {mode}: its memory takes that of its process"
             ));
         }
-        Ok(Self { cells, mode, memory, preferred: preferred.into_iter().collect(), pages, notes })
+        let die = if cells.len() == 1 { die(guest, snapshot) } else { None };
+        let preferred = preferred.into_iter().collect();
+        Ok(Self { cells, mode, memory, preferred, die, pages, notes })
     }
 
     /// Returns whether the machine has NUMA nodes of its own.
@@ -115,6 +123,32 @@ impl Shape {
     pub fn total(&self) -> Bytes {
         self.cells.iter().fold(Bytes::ZERO, |sum, cell| sum.saturating_add(cell.memory))
     }
+}
+
+/// Returns how many vCPUs make a die: as many as a cache of the host has cores, where all caches are alike and the
+/// guest fills several. QEMU's machines for x86 alone have dies.
+fn die(guest: &Guest, snapshot: &Snapshot) -> Option<u32> {
+    let Program::Qemu(qemu) = &guest.program else { return None };
+    let machine = qemu.machine.as_deref().unwrap_or("pc");
+    let has_dies = cfg!(target_arch = "x86_64")
+        && ["pc", "q35"].iter().any(|name| machine.starts_with(name) || machine.contains("-q35"));
+    let count = guest.cpus;
+    if guest.pin != ThreadPin::Cores || !has_dies || count.current != count.maximum {
+        return None;
+    }
+    let nodes = snapshot.topology().nodes().iter();
+    let all = nodes.flat_map(|node| node.caches.iter().map(move |cache| (node, &cache.cpus)));
+    let mut sizes = all.map(|(node, cpus)| {
+        let cores = node.cores.iter().filter(|core| !core.intersection(cpus).is_empty());
+        let (cores, threads) = cores.fold((0, 0), |(cores, threads), core| {
+            (cores + 1, threads + core.intersection(cpus).len())
+        });
+        // CPUs of no core are cores of one thread.
+        cores + cpus.len().saturating_sub(threads)
+    });
+    let cores = sizes.next().filter(|&first| sizes.all(|other| other == first))?;
+    let cores = u32::try_from(cores).ok().filter(|&cores| cores > 1)?;
+    (count.maximum > cores && count.maximum.is_multiple_of(cores)).then_some(cores)
 }
 
 const MIB: u64 = 1 << 20;

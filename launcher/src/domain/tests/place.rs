@@ -173,3 +173,58 @@ fn what_is_wrong_about_the_place_names_element_and_line() {
         assert_eq!(what, error, "{line}");
     }
 }
+
+#[test]
+fn dies_of_a_topology_are_read() {
+    for (topology, die) in [
+        ("", None),
+        ("<cpu/>", None),
+        ("<cpu><topology sockets='8' cores='1' threads='1'/></cpu>", None),
+        ("<cpu><topology sockets='1' dies='2' cores='4' threads='1'/></cpu>", Some(4)),
+        ("<cpu><topology sockets='2' cores='2' threads='2'/></cpu>", Some(4)),
+        ("<cpu><topology dies='2' clusters='2' cores='2'/></cpu>", Some(4)),
+        // What libvirt refuses.
+        ("<cpu><topology dies='2' cores='many'/></cpu>", None),
+    ] {
+        let text = domain("kvm", &format!("<vcpu>8</vcpu>{topology}"));
+        assert_eq!(read(&text).expect("a domain").sizes.die, die, "{topology}");
+    }
+}
+
+#[test]
+fn a_guest_pinned_over_caches_is_shown_the_topology_that_it_lacks() {
+    use placer_engine::{Request, Snapshot, SysRoot, advise};
+
+    use crate::domain::{Options, Placement};
+    use crate::guest::ThreadPin;
+
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../sysfs-fixtures/caches-4");
+    if !std::path::Path::new(dir).exists() {
+        return;
+    }
+    let snapshot = Snapshot::take(&SysRoot::at(dir), std::time::Duration::ZERO).expect("a host");
+    // Four caches of two cores.
+    let notes = |vcpus: u32, cpu: &str, pin| {
+        let text = domain("kvm", &format!("<vcpu>{vcpus}</vcpu>{cpu}"));
+        let domain = read(&text).expect("a domain");
+        let request = Request::new(
+            placer_engine::CpuShare::from_cpus(vcpus.into()).expect("few"),
+            domain.memory(),
+        );
+        let advice = advise(&snapshot, &request).expect("an answer");
+        let options = Options { pin, ..Options::default() };
+        Placement::of(&domain, &snapshot, &advice, &options).expect("a place").notes.join("\n")
+    };
+    let shown = "<topology sockets='1' dies='2' cores='2' threads='1'/>";
+    assert!(notes(4, "", ThreadPin::Cores).contains(shown));
+    let said = "<cpu><topology sockets='4' cores='1' threads='1'/></cpu>";
+    for (vcpus, cpu, pin) in [
+        (4, said, ThreadPin::Cores),
+        (4, "", ThreadPin::Nodes),
+        (2, "", ThreadPin::Cores),
+        (3, "", ThreadPin::Cores),
+        (4, "<os><type arch='aarch64'>hvm</type></os>", ThreadPin::Cores),
+    ] {
+        assert_eq!(notes(vcpus, cpu, pin), "", "{vcpus} {cpu}");
+    }
+}

@@ -46,6 +46,20 @@ fn memory_is_read_as_qemu_reads_it() {
 }
 
 #[test]
+fn vcpus_of_a_die_share_a_cache() {
+    for (smp, die) in [
+        ("8", None),
+        ("8,sockets=8", None),
+        ("8,sockets=2,cores=4", Some(4)),
+        ("16,dies=2,cores=4,threads=2", Some(8)),
+        ("8,dies=2,clusters=2,cores=2", Some(4)),
+        ("8,cores=4,threads=2", None),
+    ] {
+        assert_eq!(read(&format!("-smp {smp}")).die, die, "{smp}");
+    }
+}
+
+#[test]
 fn vcpus_are_counted_as_qemu_counts_them() {
     for (line, current, maximum) in [
         ("", 1, 1),

@@ -21,6 +21,7 @@ const LEVELS: [(&str, &str); 8] = [
     ("threads", "thread-id"),
 ];
 const SOCKETS: usize = 2;
+const DIES: usize = 3;
 const CORES: usize = 6;
 const THREADS: usize = 7;
 
@@ -77,6 +78,13 @@ impl Topology {
             ));
         }
         Ok(Self { current, maximum, counts })
+    }
+
+    /// Returns how many vCPUs share a last-level cache, where the guest has several.
+    pub(super) fn die(&self) -> Option<u32> {
+        let below = self.counts.iter().skip(DIES + 1);
+        let die = below.fold(1_u32, |all, &count| all.saturating_mul(count));
+        (die > 1 && die < self.maximum).then_some(die)
     }
 
     /// Returns a vCPU's number on each level.

@@ -64,6 +64,42 @@ fn by_nodes_a_vcpu_runs_on_its_own_node_and_the_rest_on_all() {
 }
 
 #[test]
+fn vcpus_are_grouped_by_their_dies_and_cpus() {
+    let allowed = [cpus("0-3"), cpus("0-3"), cpus("4-7"), cpus("0-3"), cpus("4-7")];
+    let groups = |die| -> Vec<Vec<u32>> {
+        by_cpus(0..5, &allowed, die).into_iter().map(|(_, members)| members).collect()
+    };
+    assert_eq!(groups(None), [vec![0, 1, 3], vec![2, 4]]);
+    assert_eq!(groups(Some(2)), [vec![0, 1], vec![2], vec![3], vec![4]]);
+    assert_eq!(groups(Some(3)), [vec![0, 1], vec![2], vec![3], vec![4]]);
+}
+
+#[test]
+fn a_machine_that_fills_several_caches_has_a_die_in_each() {
+    // Four caches of two cores of two threads.
+    for name in ["caches-4", "caches-4-busy"] {
+        let Some(host) = host(name) else { return };
+        let caches = &host.topology().nodes()[0].caches;
+        for (vcpus, die) in [(2, None), (3, None), (4, Some(2)), (6, Some(2)), (8, Some(2))] {
+            let guest = guest(vcpus, ThreadPin::Cores);
+            let advice = advice(&host, &[0]);
+            let shape = Shape::of(&guest, Some(&advice), &host).expect("a shape");
+            assert_eq!(shape.die, die, "{name}: {vcpus}");
+            let threads = ThreadCpus::of(&guest, 0, Some(&advice), &host, &shape).expect("CPUs");
+            for die in threads.vcpus.chunks(2).filter(|_| shape.die.is_some()) {
+                let all = die[0].union(&die[1]);
+                assert_eq!(all.len(), 2, "{name}: {vcpus}");
+                assert!(caches.iter().any(|cache| all.is_subset(&cache.cpus)), "{name}: {all}");
+            }
+        }
+        // The shape never depends on how vCPUs are held by advice that changes with the load.
+        let roaming = guest(4, ThreadPin::Nodes);
+        let shape = Shape::of(&roaming, Some(&advice(&host, &[0])), &host).expect("a shape");
+        assert_eq!(shape.die, None, "{name}");
+    }
+}
+
+#[test]
 fn by_cores_threads_of_a_core_come_after_other_cores() {
     let Some(host) = host("two-nodes") else { return };
     for (vcpus, nodes, expected) in [
