@@ -1,7 +1,6 @@
 //! No guest is put across two last-level caches where one holds it as well: on recorded machines and on
-//! 2,000 made-up ones of up to 512 CPUs and 64 caches. Other rules are counted beside `best`. All 10,000:
-//!
-//!     STRADDLE_HOSTS=10000 cargo test --test it straddle:: -- --nocapture
+//! 2,000 made-up ones of up to 512 CPUs and 64 caches; `make test-caches` makes up 10,000. Other rules are counted
+//! beside `best`.
 
 use crate::common;
 
