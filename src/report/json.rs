@@ -29,6 +29,10 @@ pub struct AdviceForm<'a> {
     /// How much slower the guest runs for its CPUs and caches inside the nodes: 1 is in one cache without
     /// contention. Null where no caches were chosen.
     cache_cost: Option<f64>,
+    /// The caches of the advised nodes that no claim uses, with all their CPUs. Not there where no caches were
+    /// chosen, or no node has several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    free_caches: Option<Vec<CacheForm>>,
     /// Whether the memory fits, and no more CPUs are asked for than the nodes have.
     fits: bool,
     /// What is short; not there when the request fits.
@@ -129,7 +133,7 @@ struct ShareForm {
     memory: u64,
 }
 
-/// The part of one cache that the guest gets.
+/// A cache, or the part of it that the guest gets.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "CacheShare"))]
 struct CacheForm {
@@ -139,7 +143,7 @@ struct CacheForm {
     level: u8,
     /// Its size in bytes; null where it is not known.
     size: Option<u64>,
-    /// The CPUs of it that the guest gets.
+    /// Its CPUs; in `caches` those that the guest gets.
     cpus: IdList,
 }
 
@@ -171,6 +175,9 @@ impl<'a> AdviceForm<'a> {
             cpus: IdList(advice.cpus.to_string()),
             caches: advice.caches.iter().map(CacheForm::of).collect(),
             cache_cost: advice.cache_cost,
+            free_caches: why
+                .and_then(|why| why.free_caches.as_ref())
+                .map(|free| free.iter().map(CacheForm::of).collect()),
             fits: advice.fits(),
             short: advice
                 .shortfall
@@ -210,6 +217,7 @@ impl<'a> AdviceForm<'a> {
             cpus: none(),
             caches: Vec::new(),
             cache_cost: None,
+            free_caches: None,
             split: Vec::new(),
             slowdown: None,
             near: None,

@@ -208,6 +208,17 @@ impl View {
         kinds.into_iter().map(|(capacity, cpus)| (capacity, cpus.into_iter().collect())).collect()
     }
 
+    /// Says which CPUs are fast, and what the others are worth; `None` where all are alike.
+    pub fn core_kinds_in_words(&self) -> Option<String> {
+        let kinds = self.core_kinds();
+        let ((_, fast), slow) = kinds.split_first()?;
+        let mut pieces = vec![format!("CPUs {fast} are fast")];
+        for (capacity, cpus) in slow {
+            pieces.push(format!("CPUs {cpus} efficient, each worth {capacity:.2} of a fast one"));
+        }
+        Some(pieces.join("; "))
+    }
+
     /// Returns how many guests and how many holds there are; `None` when that is not known.
     pub(crate) fn claims(&self) -> Option<(usize, usize)> {
         let guests = self.guests.as_ref()?;

@@ -36,13 +36,9 @@ pub(super) fn brief(view: &View, style: &Style, text: &mut String) {
 
 /// Says which CPUs are fast and which are not.
 pub(super) fn kinds(view: &View, style: &Style, text: &mut String) {
-    let kinds = view.core_kinds();
-    let Some(((_, fast), slow)) = kinds.split_first() else { return };
-    let mut pieces = vec![format!("CPUs {fast} are fast")];
-    for (capacity, cpus) in slow {
-        pieces.push(format!("CPUs {cpus} efficient, each worth {capacity:.2} of a fast one"));
+    if let Some(kinds) = view.core_kinds_in_words() {
+        put(text, &folded("cores: ", &kinds, style.width));
     }
-    put(text, &folded("cores: ", &pieces.join("; "), style.width));
 }
 
 /// Returns how many caches of which kind there are, and how many of them are free: `4 x L3 16 MiB, 3 free`.

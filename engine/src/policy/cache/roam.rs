@@ -491,7 +491,7 @@ impl<'a> Bounds<'a> {
 /// The largest sum of the squares of at least so many shares that sum up to 1, of which none is less than `ratio` of
 /// another: each is one of the two extremes.
 fn most_squares_of_ratio(ratio: f64, shares: u32) -> f64 {
-    let few = 1..shares.clamp(2, MOST_IDLE as u32);
+    let few = 1..shares.clamp(2, 8);
     let of = |large: u32| {
         let (large, small) = (f64::from(large), f64::from(few.end - large));
         (large + small * ratio * ratio) / (large + small * ratio).powi(2)

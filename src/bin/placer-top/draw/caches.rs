@@ -81,7 +81,8 @@ fn strip(caches: &[Cache], area: Rect, pen: &mut Pen<'_>) {
     pen.put_right(area.x + 4, y, right, &text, Paint::Plain);
 }
 
-/// Lists the caches with the guests that have them: those of the selected box, or all.
+/// Lists the caches with the guests that have them: those of the selected box, or all; below them what cores of
+/// different speed are worth.
 pub(super) fn list(model: &Model, area: Rect, right: &str, pen: &mut Pen<'_>) {
     let selected = model.selected_at().and_then(|at| model.items.get(at));
     let all: Vec<&Cache> = match selected {
@@ -92,6 +93,11 @@ pub(super) fn list(model: &Model, area: Rect, right: &str, pen: &mut Pen<'_>) {
     let noun = super::counted(sheet::as_u64(all.len()), "cache");
     pen.rule(area, &format!("{noun}, {free} free"), right);
     let (x, end) = (area.x + 1, area.right());
+    let mut area = area;
+    if let Some(kinds) = model.view.core_kinds_in_words().filter(|_| area.height > 3) {
+        area.height -= 1;
+        pen.put(x, area.bottom(), end, &kinds, Paint::Dim);
+    }
     if all.is_empty() {
         let text = "no node has several last-level caches";
         pen.put(x, area.y + 1, end, text, Paint::Dim);
