@@ -112,7 +112,7 @@ fn what_is_unknown_is_answered_with_what_exists() {
     assert_eq!((code, stderr.as_str()), (Some(2), devices));
     let (code, _, stderr) = told(&placer_on(&common::fixture("ring-4"), &["1", "--within", "7"]));
     assert_eq!(code, Some(2));
-    assert!(stderr.contains("nodes 0-3"), "{stderr}");
+    assert!(stderr.contains("nodes (0-3)"), "{stderr}");
 }
 
 /// Runs a command on a terminal; both streams together.
