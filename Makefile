@@ -34,7 +34,7 @@ export PREFIX DESTDIR ZSH_COMPLETIONS
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run build static check test test-best test-caches test-parity test-vm test-daemon fuzz mutants lint bench bench-peers fixtures pictures \
+.PHONY: help run build static check test test-best test-caches test-parity test-vm test-daemon test-storm test-claims fuzz mutants lint bench bench-peers fixtures pictures \
 	book extras install uninstall deb rpm dist pack test-deb test-rpm test-packed test-start deps deps-test \
 	deps-lint deps-deb deps-rpm deps-fuzz deps-mutants deps-book clean
 
@@ -77,6 +77,9 @@ test-daemon: static ## Abuses the daemon for a minute, kills it under 500 launch
 test-storm: deps ## Starts 2,400 pinned guests, 1,000 at once, kills 1,000: no CPU has two owners (minutes)
 	$(CARGO) test --test it $(LOCKED) -- --ignored --nocapture storm_of_2400
 
+test-claims: static deps-test ## 1,000 clients claim for a minute, also beside 64 hostile users; 1,000 kills lose no claim
+	$(INSTALLED) $(CARGO) test --test it $(LOCKED) -- --ignored --nocapture --test-threads=1 claim_storms::
+
 test-best: deps ## Compares policy best with brute force on BEST_HOSTS=100000 hosts of unusual shape (3 minutes)
 	$(CARGO) test --release -p placer-engine --test it $(LOCKED) -- --ignored --nocapture best_brute::
 
@@ -91,10 +94,11 @@ test-vm: deps deps-test ## Runs the tests that boot virtual machines with many n
 	@[ -f target/placer.deb ] || $(MAKE) --no-print-directory deb
 	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture --test-threads=1
 
-fuzz: deps deps-fuzz ## Fuzzes the daemon's socket, numad's queue and policy best, FUZZ_SECONDS=60 each
-	@cp Cargo.lock fuzz/Cargo.lock && mkdir -p fuzz/corpus/socket fuzz/corpus/queue fuzz/corpus/best
+fuzz: deps deps-fuzz ## Fuzzes the daemon's socket, numad's queue, the ledger and policy best, FUZZ_SECONDS=60 each
+	@cp Cargo.lock fuzz/Cargo.lock && mkdir -p fuzz/corpus/socket fuzz/corpus/queue fuzz/corpus/best fuzz/corpus/ledger
 	RUSTC_BOOTSTRAP=1 $(FUZZ) socket fuzz/corpus/socket fuzz/seeds/socket -- $(FUZZED) -dict=fuzz/socket.dict
 	RUSTC_BOOTSTRAP=1 $(FUZZ) queue fuzz/corpus/queue fuzz/seeds/queue -- $(FUZZED)
+	RUSTC_BOOTSTRAP=1 $(FUZZ) ledger fuzz/corpus/ledger fuzz/seeds/ledger -- $(FUZZED)
 	RUSTC_BOOTSTRAP=1 $(FUZZ) best fuzz/corpus/best -- $(FUZZED) -max_len=1024
 
 mutants: deps deps-mutants ## Puts small errors into the pure rules and the ledger: a unit test finds each (hours)

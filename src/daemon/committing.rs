@@ -1,7 +1,10 @@
 //! One at a time decides and claims: those who wait for it sleep, in place of a thousand that ask for the
 //! ledger's lock again and again. The lock is then between the daemon and engines alone.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::Thread;
 
 /// So many turns of the host come before one of a user's that waits.
 const HOSTS_IN_A_ROW: u32 = 8;
@@ -16,16 +19,21 @@ pub(super) enum Class {
 #[derive(Debug, Default)]
 pub(super) struct Committing {
     state: Mutex<State>,
-    freed: [Condvar; 2],
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Somebody has the turn, or it is granted to a class and not taken yet.
+    /// Somebody has the turn, or it is granted and not taken yet.
     busy: bool,
-    granted: Option<Class>,
-    waiting: [u32; 2],
+    /// Those who wait, in the order in which they came: of the host, and of users.
+    waiting: [VecDeque<Arc<Waiter>>; 2],
     hosts_in_a_row: u32,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    thread: Thread,
+    granted: AtomicBool,
 }
 
 /// The turn; given on when dropped.
@@ -38,15 +46,17 @@ impl Committing {
     /// Waits for the turn.
     pub(super) fn wait(&self, class: Class) -> Turn<'_> {
         let mut state = self.state();
-        if state.busy {
-            state.waiting[class as usize] += 1;
-            let freed = &self.freed[class as usize];
-            let waits = |state: &mut State| state.granted != Some(class);
-            state = freed.wait_while(state, waits).unwrap_or_else(PoisonError::into_inner);
-            state.waiting[class as usize] -= 1;
-            state.granted = None;
+        if !state.busy {
+            state.busy = true;
+            return Turn(self);
         }
-        state.busy = true;
+        let waiter =
+            Arc::new(Waiter { thread: std::thread::current(), granted: AtomicBool::new(false) });
+        state.waiting[class as usize].push_back(Arc::clone(&waiter));
+        drop(state);
+        while !waiter.granted.load(Ordering::Acquire) {
+            std::thread::park();
+        }
         Turn(self)
     }
 
@@ -58,22 +68,19 @@ impl Committing {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state();
-        let [hosts, users] = state.waiting;
-        let next = match (hosts, users) {
-            (0, 0) => None,
-            (1.., 0) => Some(Class::Host),
-            (1.., _) if state.hosts_in_a_row < HOSTS_IN_A_ROW => Some(Class::Host),
-            _ => Some(Class::User),
+        let [hosts, users] = [0, 1].map(|class: usize| state.waiting[class].len());
+        let class = match (hosts, users) {
+            (1.., 0) => Class::Host,
+            (1.., _) if state.hosts_in_a_row < HOSTS_IN_A_ROW => Class::Host,
+            _ => Class::User,
         };
-        state.hosts_in_a_row = match next {
-            Some(Class::Host) => state.hosts_in_a_row + 1,
-            _ => 0,
-        };
-        state.granted = next;
+        state.hosts_in_a_row = if class == Class::Host { state.hosts_in_a_row + 1 } else { 0 };
+        let next = state.waiting[class as usize].pop_front();
         state.busy = next.is_some();
         drop(state);
-        if let Some(class) = next {
-            self.0.freed[class as usize].notify_one();
+        if let Some(next) = next {
+            next.granted.store(true, Ordering::Release);
+            next.thread.unpark();
         }
     }
 }
@@ -106,7 +113,7 @@ mod tests {
         });
         assert_eq!(done.load(Ordering::SeqCst), 32 * 200);
         let state = committing.state();
-        assert!(!state.busy && state.waiting == [0, 0]);
+        assert!(!state.busy && state.waiting.iter().all(VecDeque::is_empty));
     }
 
     #[test]
@@ -123,7 +130,7 @@ mod tests {
                     order.lock().expect("not poisoned").push(class);
                 });
             }
-            while committing.state().waiting != [20, 20] {
+            while committing.state().waiting.iter().any(|queue| queue.len() != 20) {
                 std::thread::sleep(Duration::from_millis(1));
             }
             drop(first);

@@ -9,6 +9,7 @@ mod bad_input;
 mod best;
 mod browser;
 mod caches;
+mod claim_storms;
 mod cli;
 mod common;
 mod daemon;

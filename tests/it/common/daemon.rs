@@ -134,7 +134,7 @@ pub(crate) fn call(stream: &mut UnixStream, method: &str, parameters: Value) -> 
     reply
 }
 
-pub(crate) fn reply(stream: &mut UnixStream) -> Value {
+pub(crate) fn reply(stream: &mut impl Read) -> Value {
     let mut reply = Vec::new();
     let mut byte = [0];
     loop {
