@@ -259,7 +259,8 @@ class Client:
                 raise ValueError("a claim lasts for a hold or for a process, not both")
             asked["hold_ms"] = round(hold * 1000)
         else:
-            asked["pid"] = os.getpid() if pid is None else pid
+            # 0 is this process, in whatever pid namespace it is.
+            asked["pid"] = pid or 0
         reply = self.call("AdviseAndClaim", nonce=secrets.token_hex(16), **asked)
         return Claim(self, reply["claim"], _advice(reply["advice"]), own=False)
 
@@ -282,13 +283,7 @@ class Client:
         text = json.dumps({"method": _INTERFACE + method, "parameters": parameters}).encode() + b"\0"
         with self._lock:
             try:
-                try:
-                    found = self._ask(text)
-                except (BrokenPipeError, ConnectionResetError, EOFError):
-                    # The daemon that was connected has ended. A new one may serve already; the nonce
-                    # of a claim holds for both.
-                    self._disconnect()
-                    found = self._ask(text)
+                found = self._ask_again(text, time.monotonic() + self.timeout)
                 reply = json.loads(found)
                 error, answer = reply.get("error"), reply.get("parameters") or {}
             except (OSError, EOFError, ValueError, AttributeError) as error:
@@ -311,8 +306,23 @@ class Client:
         with self._lock:
             self._disconnect()
 
-    def _ask(self, text: bytes) -> bytes:
-        deadline = time.monotonic() + self.timeout
+    def _ask_again(self, text: bytes, deadline: float) -> bytes:
+        """Asks, and anew while a daemon that was connected starts again: the nonce of a claim holds for both."""
+        lost = False
+        while True:
+            try:
+                return self._ask(text, deadline)
+            except (BrokenPipeError, ConnectionResetError, EOFError):
+                if lost:
+                    raise
+                lost = True
+            except (ConnectionRefusedError, FileNotFoundError):
+                if not lost or time.monotonic() >= deadline:
+                    raise
+            self._disconnect()
+            time.sleep(0.05)
+
+    def _ask(self, text: bytes, deadline: float) -> bytes:
         if self._socket is not None and self._pid != os.getpid():
             # Forked: the connection is the parent's.
             self._disconnect()
