@@ -1,5 +1,7 @@
 //! What the guest's own NUMA nodes are: which vCPUs and how much memory belong to which host nodes.
 
+use std::collections::BTreeMap;
+
 use nix::errno::Errno;
 use placer_engine::{Advice, Bytes, NodeId, NodeSet, Share, Snapshot, split_by_weight};
 
@@ -57,8 +59,8 @@ impl Shape {
     /// pages have no fixed node, so it is one cell over all host nodes; so is one whose nodes were
     /// named by hand, for which the share of each is not known.
     ///
-    /// A machine of one cell with a core for each vCPU has a die for each last-level cache that it fills, where
-    /// the host's caches are alike: that follows from the host and the guest's size, never from the load.
+    /// A machine of one cell with a core for each vCPU has a die for each last-level cache that it fills, of
+    /// the size that most caches of the host have: that follows from the host and the guest's size, never from the load.
     ///
     /// Errors: memory that its huge pages cannot make.
     pub fn of(
@@ -125,8 +127,8 @@ impl Shape {
     }
 }
 
-/// Returns how many vCPUs make a die: as many as a cache of the host has cores, where all caches are alike and the
-/// guest fills several. QEMU's machines for x86 alone have dies.
+/// Returns how many vCPUs make a die: as many as most caches of the host have cores (of two counts, the higher), where
+/// the guest fills several. So a core that is offline changes no machine. QEMU's machines for x86 alone have dies.
 fn die(guest: &Guest, snapshot: &Snapshot) -> Option<u32> {
     let Program::Qemu(qemu) = &guest.program else { return None };
     let machine = qemu.machine.as_deref().unwrap_or("pc");
@@ -138,7 +140,7 @@ fn die(guest: &Guest, snapshot: &Snapshot) -> Option<u32> {
     }
     let nodes = snapshot.topology().nodes().iter();
     let all = nodes.flat_map(|node| node.caches.iter().map(move |cache| (node, &cache.cpus)));
-    let mut sizes = all.map(|(node, cpus)| {
+    let sizes = all.map(|(node, cpus)| {
         let cores = node.cores.iter().filter(|core| !core.intersection(cpus).is_empty());
         let (cores, threads) = cores.fold((0, 0), |(cores, threads), core| {
             (cores + 1, threads + core.intersection(cpus).len())
@@ -146,7 +148,9 @@ fn die(guest: &Guest, snapshot: &Snapshot) -> Option<u32> {
         // CPUs of no core are cores of one thread.
         cores + cpus.len().saturating_sub(threads)
     });
-    let cores = sizes.next().filter(|&first| sizes.all(|other| other == first))?;
+    let mut counts = BTreeMap::<u64, usize>::new();
+    sizes.for_each(|cores| *counts.entry(cores).or_default() += 1);
+    let (cores, _) = counts.into_iter().max_by_key(|&(cores, caches)| (caches, cores))?;
     let cores = u32::try_from(cores).ok().filter(|&cores| cores > 1)?;
     (count.maximum > cores && count.maximum.is_multiple_of(cores)).then_some(cores)
 }
