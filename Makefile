@@ -12,7 +12,7 @@ BUILT = $${CARGO_TARGET_DIR:-target}/release
 # was a sixth of the time of an answer. It links no libhwloc (placer-hwloc does), draws nothing (placer-top).
 STATIC = $${CARGO_TARGET_DIR:-target}/static
 # Tests of the programs as they are shipped, by the test program of the debug build.
-INSTALLED = PLACER_INSTALLED=$$PWD/target/package/placer PLACER_TOP_INSTALLED=$$PWD/$(BUILT)/placer-top
+INSTALLED = PLACER_INSTALLED=$$PWD/target/package/placer PLACER_TOP_INSTALLED=$$(realpath -m $(BUILT))/placer-top
 
 # `make check` compiles the engine less well: 100 CPU seconds in place of 250 after a change of it, and its unit
 # tests take as long

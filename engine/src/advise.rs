@@ -12,7 +12,7 @@ pub use error::AdviseError;
 
 use crate::advice::{Advice, Share, Shortfall};
 use crate::ids::NodeId;
-use crate::idset::NodeSet;
+use crate::idset::{CpuSet, NodeSet};
 use crate::policy::Policy;
 use crate::policy::best::{self, Host, Prediction, Prefer, Proof, Solution, Workspace, place};
 use crate::policy::cache::Mode;
@@ -215,13 +215,18 @@ fn in_one_cache(
     best: Advice,
 ) -> Result<Advice, AdviseError> {
     let pack = rules(request).prefer == Prefer::Pack;
+    let nodes = snapshot.topology().nodes();
+    let cheapest =
+        nodes.iter().filter_map(|node| caches::cheapest(snapshot, request, usable, node));
+    let cheapest: Vec<(CpuSet, f64)> = cheapest.collect();
+    // All searches together take as many steps as one.
+    let effort = rules(request).effort.unwrap_or_else(|| best::default_effort(nodes.len()));
+    let effort = effort.div_ceil(u64::try_from(cheapest.len().max(1)).unwrap_or(u64::MAX));
     let mut answers: Vec<(Advice, f64)> = Vec::new();
-    for node in snapshot.topology().nodes() {
-        let Some((cpus, idle)) = caches::cheapest(snapshot, request, usable, node) else {
-            continue;
-        };
+    for (cpus, idle) in cheapest {
         let mut inside = request.clone();
         inside.limits.cpus = Some(cpus);
+        inside.policy = Policy::Best(best::Rules { effort: Some(effort), ..rules(request) });
         let usable = Usable::of(snapshot, &inside)?;
         let host = usable.host(snapshot, &inside)?;
         let advice = by_best(snapshot, &inside, &host, &usable)?;

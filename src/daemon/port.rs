@@ -15,7 +15,6 @@ use nix::sys::socket::{setsockopt, sockopt};
 use super::core::Core;
 use super::socket;
 use crate::protocol::wire::{Patience, Wire};
-use crate::service::look;
 use crate::settings::Level;
 
 /// No scraper is waited for longer; so many are answered at once.
@@ -140,15 +139,17 @@ fn spawn(work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>
 fn answer(stream: TcpStream, core: &Core) {
     let _ = setsockopt(&stream, sockopt::SndBuf, &SEND_BUFFER);
     let patience = Patience { idle: SCRAPE, message: SCRAPE };
-    let own = look::name(core.root());
-    let _ = socket::http(&mut Wire::new(stream), core, patience, |host| is_of(host, &own));
+    let own = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let _ =
+        socket::http(&mut Wire::new(stream), core, patience, |host| is_of(host, own.trim_end()));
 }
 
 /// Returns whether a name is one of this host: a page of another name that resolves to this host (DNS
 /// rebinding) is not answered.
 fn is_of(host: &str, own: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']');
-    address.parse::<IpAddr>().is_ok() || host.eq_ignore_ascii_case("localhost") || host == own
+    address.parse::<IpAddr>().is_ok()
+        || ["localhost", own].iter().any(|name| host.eq_ignore_ascii_case(name))
 }
 
 impl Drop for Port {

@@ -3,7 +3,9 @@
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use placer_engine::Policy;
 use placer_engine::claims::{ClaimOwner, Processes};
+use placer_engine::policy::best;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -25,6 +27,9 @@ use crate::protocol::{
 use crate::report::claims::{OthersRow, Row};
 use crate::report::json::HostForm;
 use crate::service::advise::{Form, Question};
+
+/// The most steps that a user may have searched for when it claims: the default on large hosts.
+const MOST_OF_USERS: u64 = 140_000;
 
 /// What comes after a message.
 pub(super) enum Next {
@@ -258,6 +263,16 @@ fn advise(
     }
     let in_force = || served.core.settings().numad_version();
     let (request, numad) = request.read(in_force).map_err(invalid)?;
+    if let Policy::Best(best::Rules { effort: Some(effort), .. }) = &request.policy
+        && wanted
+        && !peer.is_trusted()
+        && *effort > MOST_OF_USERS
+    {
+        let reason = format!(
+            "effort {effort}: others wait while a claim is chosen, so at most {MOST_OF_USERS} for users"
+        );
+        return Err(fault("NotAllowed", &Reason { reason }));
+    }
     let question = Question { request, numad, claim, nonce: peer.nonce, strict, form };
     let told = served.core.advise(&question, peer, gone);
     let answer = match told.result {

@@ -180,11 +180,11 @@ fn a_required_cache_is_taken_where_the_advised_node_has_none() {
     assert_eq!((advice.nodes.to_string(), advice.cpus.to_string()), ("1".into(), "8-13".into()));
     assert_eq!(advice.usable_cpus.to_string(), "8-13", "for pinned guests too");
     let error = advise(&snapshot, &required(7.0, 1)).expect_err("no cache has 7 CPUs");
-    assert!(error.to_string().contains("the one with most has 6 free"), "{error}");
+    assert!(error.to_string().contains("at most 6 are free in one"), "{error}");
     // Only the nodes that may be used count.
     let within = required(6.0, 1).with_nodes([NodeId(0)].into_iter().collect());
     let error = advise(&snapshot, &within).expect_err("no cache of node 0 has 6 CPUs");
-    assert!(error.to_string().contains("the one with most has 4 free"), "{error}");
+    assert!(error.to_string().contains("at most 4 are free in one"), "{error}");
 }
 
 #[test]
