@@ -13,7 +13,7 @@ use placer_engine::claims::{
 };
 use placer_engine::policy::numad::Version;
 use placer_engine::{
-    Bytes, Charges, CpuShare, EngineError, NodeSet, Request, Snapshot, SourceError, SysRoot,
+    Bytes, Charges, CpuSet, CpuShare, EngineError, NodeSet, Request, Snapshot, SourceError, SysRoot,
 };
 
 use super::committing::{Class, Committing, Turn};
@@ -182,7 +182,7 @@ impl Core {
         let cpus = parts.cpus.max(cpus).max(owned);
         let request = Request::new(cpus, parts.memory.max(memory));
         let who = ClaimOwner::Process(process);
-        if let Some(why) = figures.refuses(&decision, &request, &who) {
+        if let Some(why) = figures.refuses_pinned(&decision, &request, &parts.pinned, &who) {
             return Err(why);
         }
         if !decision.room_for(&parts, &now) {
@@ -404,6 +404,19 @@ impl Figures for Asked<'_> {
         request: &Request,
         who: &ClaimOwner,
     ) -> Option<String> {
+        self.refuses_pinned(decision, request, &CpuSet::new(), who)
+    }
+}
+
+impl Asked<'_> {
+    /// The same for a claim that has CPUs for single threads.
+    fn refuses_pinned(
+        &self,
+        decision: &Decision<'_>,
+        request: &Request,
+        pinned: &CpuSet,
+        who: &ClaimOwner,
+    ) -> Option<String> {
         if (self.gone)() {
             // Under the lock: nobody hears of a claim that is made now.
             return Some("the requesting or target process has exited".to_owned());
@@ -435,6 +448,6 @@ impl Figures for Asked<'_> {
             free: nodes.iter().filter_map(|node| node.memory_free).sum(),
             cpus: CpuShare::from_cpus(cpus).unwrap_or_default(),
         };
-        limits.refuse(self.peer.principal, request, who)
+        limits.refuse(self.peer.principal, request, pinned, who)
     }
 }

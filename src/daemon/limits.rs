@@ -1,7 +1,7 @@
 //! What users who are not root may claim. Pure.
 
 use placer_engine::claims::{Claim, ClaimId, ClaimOwner, Ledger, Principal};
-use placer_engine::{Bytes, CpuShare, Request};
+use placer_engine::{Bytes, CpuSet, CpuShare, Request};
 
 use crate::settings;
 
@@ -20,11 +20,13 @@ pub(super) struct Limits<'a> {
 
 impl Limits<'_> {
     /// Returns why a user may not claim; `None` if that is allowed. A user counts with all
-    /// subordinate users, and what is claimed as far as it is not used.
+    /// subordinate users, and what is claimed as far as it is not used. CPUs that threads have for themselves
+    /// (`pinned` of the new claim) are kept from others for as long as they are claimed, used or not.
     pub(super) fn refuse(
         &self,
         principal: Principal,
         request: &Request,
+        pinned: &CpuSet,
         who: &ClaimOwner,
     ) -> Option<String> {
         let Self { set, ledger, repeated, free, cpus: all } = *self;
@@ -58,6 +60,15 @@ impl Limits<'_> {
             return Some(format!(
                 "{user} would exceed the limit of {most} CPUs claimed and not yet used (with \
                  this {cpus}; user-cpus of [daemon])"
+            ));
+        }
+        let claims = ledger.claims().iter().filter(|claim| of_account(claim));
+        let owned = claims.fold(pinned.clone(), |all, claim| all.union(&claim.pinned));
+        if CpuShare::from_cpus(owned.len()).is_none_or(|owned| owned > most) {
+            let owned = owned.len();
+            return Some(format!(
+                "{user} would exceed the limit of {most} CPUs (with this {owned} pinned; user-cpus \
+                 of [daemon])"
             ));
         }
         if let ClaimOwner::Hold(time) = who
@@ -125,6 +136,7 @@ mod tests {
         limits.refuse(
             accounts().of_asker(uid),
             &request,
+            &CpuSet::new(),
             &ClaimOwner::Hold(Duration::from_secs(30)),
         )
     }

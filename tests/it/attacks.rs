@@ -123,6 +123,25 @@ fn h4_what_a_client_has_decided_is_compared_and_claimed_once() {
     assert_eq!(daemon.call(PARTS, parameters)["error"], "org.placer.Daemon.Changed");
 }
 
+#[needs(root, python3)]
+#[test]
+fn a_user_owns_no_more_cpus_than_its_limit() {
+    let daemon = Daemon::start(None, "user-cpus = \"1\"\n");
+    let pinned = |cpus: &str, parts: Value| {
+        let form = json!({"cpus": 0.0, "memory": 0, "pid": 0, "parts": parts, "pinned": cpus});
+        call(PARTS, &form)
+    };
+    let here = || json!([{"node": 0, "cpus": 0.0, "memory": 0}]);
+    // Of nodes that are not named, of one, and of others than the first.
+    let made = [pinned("0", json!([])), pinned("0", here()), pinned("1", here())];
+    let replies = calls(&daemon, &[], STRANGER, &made);
+    assert_eq!(replies[0]["error"], "org.placer.Daemon.Changed", "{replies:?}");
+    assert!(replies[1]["parameters"]["claim"].is_string(), "{replies:?}");
+    assert_eq!(replies[2]["error"], "org.placer.Daemon.NotClaimed", "{replies:?}");
+    let why = replies[2]["parameters"]["reason"].as_str().unwrap_or_default();
+    assert!(why.contains("with this 2 pinned; user-cpus"), "{why}");
+}
+
 #[needs(root, private_mounts)]
 #[test]
 fn h6_launches_of_users_are_claimed_in_the_hosts_ledger() {

@@ -575,8 +575,8 @@ impl Decision<'_> {
     }
 
     /// Returns whether what was decided on an earlier state of the ledger still fits: each node can give its part
-    /// beside what counts now, and no other claim owns a CPU of it. `snapshot` is this host with the charges of
-    /// this decision's view.
+    /// beside what counts now, no other claim owns a CPU of it, and its CPUs are of these nodes. `snapshot` is this
+    /// host with the charges of this decision's view.
     pub fn room_for(&self, parts: &Parts, snapshot: &Snapshot) -> bool {
         let charges = snapshot.charges();
         let huge = |page: Bytes, node: NodeId| {
@@ -595,12 +595,11 @@ impl Decision<'_> {
                 && (promise.memory == Bytes::ZERO
                     || left.is_some_and(|left| promise.memory <= left))
         };
-        let known = |cpus: &CpuSet| {
-            cpus.is_subset(&snapshot.topology().cpus_of(&snapshot.topology().node_set()))
-        };
+        let nodes = parts.promised.iter().map(|promise| promise.node).collect();
+        let there = snapshot.topology().cpus_of(&nodes);
         parts.promised.iter().all(fits)
-            && known(&parts.pinned)
-            && known(&parts.roaming)
+            && parts.pinned.is_subset(&there)
+            && parts.roaming.is_subset(&there)
             && self.owned.intersection(&parts.pinned).is_empty()
     }
 
