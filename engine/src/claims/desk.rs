@@ -251,7 +251,13 @@ impl Claims {
             asker: asker.cloned().zip(caller),
             repeated,
             observed,
-            owned: view.charges.pinned().clone(),
+            owned: match &view.host_charges {
+                // Claims of users never refuse the host anything.
+                Some(charges) if asker.is_some_and(|asker| asker.principal.is_host()) => {
+                    charges.pinned().clone()
+                }
+                _ => view.charges.pinned().clone(),
+            },
             pinned: CpuSet::new(),
             roaming: CpuSet::new(),
             instead_of: None,
@@ -389,7 +395,7 @@ pub struct Decision<'a> {
     /// The claim that the same request has made before.
     repeated: Option<Claim>,
     observed: Vec<Claim>,
-    /// The CPUs that claims own, those of another ledger too.
+    /// The CPUs that claims own, those of another ledger too; for the host without those of users.
     owned: CpuSet,
     pinned: CpuSet,
     roaming: CpuSet,

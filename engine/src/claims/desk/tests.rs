@@ -82,3 +82,21 @@ fn what_users_have_claimed_is_counted_apart() {
     assert_eq!(both.host_charges, Some(host.charges.clone()));
     assert_ne!(both.charges, host.charges);
 }
+
+#[test]
+fn a_cpu_that_a_user_owns_refuses_other_users_and_not_the_host() {
+    let stage = Stage::new();
+    let pin = |uid: u32, cpus: &str| {
+        let asker = Asker::new(1, uid);
+        let (mut decision, _) = stage.claims.begin_for(Some(&asker), TIME).expect("the lock");
+        let parts = Parts { pinned: cpus.parse().expect("a list"), ..Parts::default() };
+        let caller = decision.caller_of(&asker);
+        decision.claim_parts(parts, ClaimOwner::Hold(TIME), caller)
+    };
+    pin(1000, "0-1").expect("free");
+    let refused = |claimed| matches!(claimed, Err(ClaimError::Owned(_)));
+    assert!(refused(pin(1001, "1-2")));
+    pin(0, "1-2").expect("claims of users never refuse the host");
+    assert!(refused(pin(0, "2-3")), "another claim of the host owns it");
+    assert!(refused(pin(1001, "2")));
+}
