@@ -7,7 +7,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket, sockopt,
@@ -37,6 +37,10 @@ const ADVICE: Duration = Duration::from_millis(50);
 const CLAIM: Duration = Duration::from_millis(400);
 /// The same for a guest that is being started: rather than have its memory promised twice it waits.
 const GUEST: Duration = Duration::from_secs(10);
+/// For so long a daemon is asked again that has not replied about a claim, or is busy.
+const ASKED_AGAIN: Duration = Duration::from_secs(5);
+/// How long to wait before that.
+const PAUSE: Duration = Duration::from_millis(100);
 /// Root's daemon answers everybody.
 const ROOTS: &str = "/run/placer";
 
@@ -172,6 +176,15 @@ fn call_at(
     time: Duration,
 ) -> Result<Replied, String> {
     let stream = connected(path).map_err(|e| e.desc().to_owned())?;
+    call_on(stream, method, parameters, time)
+}
+
+fn call_on(
+    stream: OwnedFd,
+    method: &str,
+    parameters: &impl Serialize,
+    time: Duration,
+) -> Result<Replied, String> {
     let owner = owner_of(&stream)?;
     if owner != 0 && owner != geteuid().as_raw() {
         return Err(format!(
@@ -223,23 +236,51 @@ pub fn hosts_daemon_runs() -> bool {
     stream.is_some_and(|stream| owner_of(&stream) == Ok(0))
 }
 
-/// Claims what was decided, for this process, in the host's ledger.
+/// Claims what was decided, for this process, in the host's ledger. A daemon that has heard the request and does
+/// not reply may have made the claim: it is asked again by the same name, and then has one.
 pub fn claim_parts(parts: &Parts, nonce: Nonce) -> Committed {
     let Some(path) = hosts_socket() else { return Committed::Nobody };
     let form = PartsForm::of(parts, 0, Some(nonce));
-    let Ok(reply) = call_at(&path, "Commit", &form, GUEST) else { return Committed::Nobody };
-    match reply.error.as_deref() {
-        None => {
-            let read = serde_json::from_str::<ClaimedReply>(&reply.parameters);
-            let id = read.ok().and_then(|reply| reply.claim.parse().ok());
-            id.map_or(Committed::Nobody, Committed::Made)
+    let mut until = None;
+    loop {
+        let left = |until: &Instant| until.saturating_duration_since(Instant::now());
+        let time = until.as_ref().map_or(GUEST, |until| left(until).max(PAUSE));
+        let (committed, again) = match connected(&path) {
+            Ok(stream) => match call_on(stream, "Commit", &form, time) {
+                Ok(reply) if reply.error.as_deref() == Some("org.placer.Daemon.Busy") => {
+                    (Committed::Refused("the daemon is busy".to_owned()), true)
+                }
+                Ok(reply) => (committed(&reply), false),
+                Err(_) => (Committed::Nobody, true),
+            },
+            // Nothing was asked yet, and there is nobody: not even one that has too much to do.
+            Err(errno) => (Committed::Nobody, until.is_some() || errno == nix::Error::EAGAIN),
+        };
+        if !again || left(until.get_or_insert_with(|| Instant::now() + ASKED_AGAIN)).is_zero() {
+            return committed;
         }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+fn committed(reply: &Replied) -> Committed {
+    match reply.error.as_deref() {
+        None => match serde_json::from_str::<ClaimedReply>(&reply.parameters) {
+            Ok(ClaimedReply { claim }) => claim.parse().map_or_else(
+                |_| Committed::Refused(format!("the daemon names no claim: {claim}")),
+                Committed::Made,
+            ),
+            Err(error) => Committed::Refused(error.to_string()),
+        },
         Some("org.placer.Daemon.Changed") => Committed::Changed,
         Some("org.placer.Daemon.NotClaimed" | "org.placer.Daemon.NotAllowed") => {
             Committed::Refused(reason(&reply.parameters))
         }
         // An older daemon.
-        Some(_) => Committed::Nobody,
+        Some("org.varlink.service.MethodNotFound" | "org.varlink.service.InterfaceNotFound") => {
+            Committed::Nobody
+        }
+        Some(error) => Committed::Refused(format!("{error} {}", reply.parameters)),
     }
 }
 

@@ -9,8 +9,11 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -349,4 +352,76 @@ except TimeoutError:
     // `idle` is five minutes.
     assert_eq!(silent(false), "closed\n");
     assert_eq!(silent(true), "open\n", "one that has asked is no stranger any more");
+}
+
+/// A daemon of root's that replies to each `Commit` what `replies` says, the last one for ever; `None` closes.
+fn replying(dir: &Path, replies: Vec<Option<Value>>) -> Arc<Mutex<Vec<Value>>> {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let socket = dir.join("placer.sock");
+    let listener = UnixListener::bind(&socket).expect("a socket");
+    fs::set_permissions(&socket, PermissionsExt::from_mode(0o666)).expect("set");
+    let calls = Arc::clone(&heard);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a client");
+            let mut text = Vec::new();
+            let mut byte = [0];
+            while stream.read(&mut byte).is_ok_and(|n| n == 1) && byte[0] != 0 {
+                text.push(byte[0]);
+            }
+            let Ok(call) = serde_json::from_slice::<Value>(&text) else { continue };
+            let mut calls = calls.lock().expect("calls");
+            let at = calls.len().min(replies.len() - 1);
+            if call["method"] == PARTS {
+                calls.push(call["parameters"].clone());
+            }
+            if let Some(reply) = &replies[at] {
+                let _ = stream.write_all(format!("{reply}\0").as_bytes());
+            }
+        }
+    });
+    heard
+}
+
+/// Launches for a user beside a daemon that replies so; returns what came of it, and what the daemon heard.
+fn launched(replies: Vec<Option<Value>>, args: &[&str]) -> (Option<i32>, String, Vec<Value>) {
+    let tmp = tempfile::tempdir().expect("a directory");
+    fs::set_permissions(tmp.path(), PermissionsExt::from_mode(0o755)).expect("set");
+    let program = tmp.path().join("placer");
+    common::copy_program(env!("CARGO_BIN_EXE_placer"), &program);
+    let heard = replying(tmp.path(), replies);
+    let mut launch = Command::new(program);
+    launch.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    launch.env("PLACER_STATE_DIR", tmp.path()).uid(STRANGER).gid(STRANGER);
+    let output = run(launch.arg("launch").args(args).args(["--", "true"]));
+    let heard = heard.lock().expect("calls").clone();
+    (output.status.code(), text(&output.stderr), heard)
+}
+
+fn error(name: &str) -> Option<Value> {
+    Some(json!({"error": name, "parameters": {}}))
+}
+
+fn made() -> Option<Value> {
+    Some(json!({"parameters": {"claim": "0000abcd"}}))
+}
+
+#[needs(root)]
+#[test]
+fn a_reply_that_is_lost_is_asked_for_again_by_the_same_name() {
+    let replies = vec![error("org.placer.Daemon.Busy"), None, None, made()];
+    let (code, said, heard) = launched(replies, &["--memory", "1M"]);
+    assert_eq!((code, heard.len()), (Some(0), 4), "{said}");
+    assert!(!said.contains("no claim was made"), "{said}");
+    let same = |call: &Value| call["nonce"].is_string() && call["nonce"] == heard[0]["nonce"];
+    assert!(heard.iter().all(same), "{heard:?}");
+}
+
+#[needs(root)]
+#[test]
+fn a_daemon_that_refuses_a_claim_is_no_older_daemon() {
+    let (code, said, heard) =
+        launched(vec![error("org.varlink.service.InvalidParameter")], &["--memory", "1M"]);
+    assert_eq!((code, heard.len()), (Some(0), 1), "{said}");
+    assert!(said.contains("no claim was made: org.varlink.service.InvalidParameter"), "{said}");
 }
