@@ -68,6 +68,8 @@ pub(crate) fn run(
     let ledger = (!only_shown).then(|| Ledger::open(&root, set, nonce, notes));
     let figures = Local::new(&root, set, window).named(Some(nonce));
     let named = guest;
+    // Those of the loop are of its last round.
+    output::notes(notes);
     let (guest, snapshot, advice, held) = loop {
         let mut guest = named.clone();
         let (session, host) = match &ledger {

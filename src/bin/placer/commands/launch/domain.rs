@@ -51,6 +51,8 @@ pub(super) fn launch(
     let window = Window::Recent(args.host.window);
     let host = Local::new(root, set, window).named(Some(nonce));
     let near = near(args, domain.devices(), root, notes)?;
+    // Those of the loop are of its last round.
+    output::notes(notes);
     let (placement, held) = loop {
         let (session, counted) = match &ledger {
             Some(ledger) => ledger.begin(&host, pages, notes)?,
