@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::process::ExitCode;
 
-use placer_engine::claims::{ClaimId, Claims, LOCK_TIMEOUT, Processes};
+use placer_engine::claims::{Claim, ClaimId, Claims, LOCK_TIMEOUT, Origin, Processes};
 use placer_engine::{Bytes, SysRoot};
 use serde_json::Value;
 
@@ -36,7 +36,8 @@ pub(crate) fn run(args: &Release, set: settings::Claims) -> Result<ExitCode, Box
     Ok(ExitCode::SUCCESS)
 }
 
-/// Has the daemon change a claim of a user's that is in the host's ledger; `None` where it is in the user's own.
+/// Has the daemon change a claim of a user's that is in the host's ledger; `None` where it is in the user's own, or
+/// of a guest of the user's that was started without placer: only the user's own programs look for those.
 ///
 /// Errors: why the daemon does not.
 pub(super) fn changed_by_daemon(
@@ -49,7 +50,12 @@ pub(super) fn changed_by_daemon(
         return Ok(None);
     }
     let own = Claims::open(&counted::place(set), root);
-    if own.is_ok_and(|own| own.has(id)) {
+    let uid = nix::unistd::getuid().as_raw();
+    let observed = |claim: &Claim| {
+        claim.id == id && claim.origin == Origin::Observed && claim.caller.uid == uid
+    };
+    let found = |own: &Claims| own.view().is_ok_and(|view| view.claims.iter().any(observed));
+    if own.is_ok_and(|own| own.has(id) || found(&own)) {
         return Ok(None);
     }
     change().map(Some)
