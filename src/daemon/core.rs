@@ -150,12 +150,14 @@ impl Core {
     }
 
     /// Claims what a client has decided on, for one of its processes. `None` where it does not fit any more: what
-    /// was decided is compared with the host as it is now, under the lock of the ledger.
+    /// was decided is compared with the host as it is now, under the lock of the ledger. What is `forced` need not
+    /// fit, but takes no CPU that another owns.
     ///
     /// Errors: why nothing is claimed.
     pub(super) fn claim_parts(
         &self,
         parts: Parts,
+        forced: bool,
         process: ProcessId,
         peer: &Peer,
         gone: Gone<'_>,
@@ -185,7 +187,8 @@ impl Core {
         if let Some(why) = figures.refuses_pinned(&decision, &request, &parts.pinned, &who) {
             return Err(why);
         }
-        if !decision.room_for(&parts, &now) {
+        let fits = decision.may_own(&parts, &now) && (forced || decision.room_for(&parts, &now));
+        if !fits {
             return Ok(None);
         }
         let nodes: NodeSet = parts.promised.iter().map(|promise| promise.node).collect();

@@ -237,10 +237,11 @@ pub fn hosts_daemon_runs() -> bool {
 }
 
 /// Claims what was decided, for this process, in the host's ledger. A daemon that has heard the request and does
-/// not reply may have made the claim: it is asked again by the same name, and then has one.
-pub fn claim_parts(parts: &Parts, nonce: Nonce) -> Committed {
+/// not reply may have made the claim: it is asked again by the same name, and then has one. `forced`: the guest
+/// starts although it does not fit.
+pub fn claim_parts(parts: &Parts, forced: bool, nonce: Nonce) -> Committed {
     let Some(path) = hosts_socket() else { return Committed::Nobody };
-    let form = PartsForm::of(parts, 0, Some(nonce));
+    let form = PartsForm::of(parts, forced, 0, Some(nonce));
     let mut until = None;
     loop {
         let left = |until: &Instant| until.saturating_duration_since(Instant::now());

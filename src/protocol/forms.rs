@@ -422,6 +422,8 @@ pub(crate) struct PartsForm {
     pinned: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     roaming: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) forced: Option<bool>,
     pub(crate) pid: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) caller: Option<u32>,
@@ -430,8 +432,9 @@ pub(crate) struct PartsForm {
 }
 
 impl PartsForm {
-    /// Puts what was decided in its form, for a process of the caller's; 0 is the caller.
-    pub(crate) fn of(parts: &Parts, pid: u32, nonce: Option<Nonce>) -> Self {
+    /// Puts what was decided in its form, for a process of the caller's; 0 is the caller. `forced`: it is known
+    /// not to fit.
+    pub(crate) fn of(parts: &Parts, forced: bool, pid: u32, nonce: Option<Nonce>) -> Self {
         let list = |cpus: &CpuSet| (!cpus.is_empty()).then(|| cpus.to_string());
         let part = |promise: &Promise| PartForm {
             node: promise.node.0,
@@ -445,6 +448,7 @@ impl PartsForm {
             parts: parts.promised.iter().map(part).collect(),
             pinned: list(&parts.pinned),
             roaming: list(&parts.roaming),
+            forced: forced.then_some(true),
             pid,
             caller: None,
             nonce: nonce.map(|nonce| nonce.to_string()),

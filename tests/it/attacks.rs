@@ -390,10 +390,13 @@ fn launched(replies: Vec<Option<Value>>, args: &[&str]) -> (Option<i32>, String,
     let program = tmp.path().join("placer");
     common::copy_program(env!("CARGO_BIN_EXE_placer"), &program);
     let heard = replying(tmp.path(), replies);
+    // A command that is warned of before anything is decided.
+    let command = tmp.path().join("virt-install");
+    common::copy_program("/bin/sh", &command);
     let mut launch = Command::new(program);
     launch.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     launch.env("PLACER_STATE_DIR", tmp.path()).uid(STRANGER).gid(STRANGER);
-    let output = run(launch.arg("launch").args(args).args(["--", "true"]));
+    let output = run(launch.arg("launch").args(args).arg("--").arg(command).args(["-c", "true"]));
     let heard = heard.lock().expect("calls").clone();
     (output.status.code(), text(&output.stderr), heard)
 }
@@ -424,4 +427,47 @@ fn a_daemon_that_refuses_a_claim_is_no_older_daemon() {
         launched(vec![error("org.varlink.service.InvalidParameter")], &["--memory", "1M"]);
     assert_eq!((code, heard.len()), (Some(0), 1), "{said}");
     assert!(said.contains("no claim was made: org.varlink.service.InvalidParameter"), "{said}");
+}
+
+#[needs(root)]
+#[test]
+fn a_launch_that_others_outrun_is_unfit_or_forced() {
+    let changed = || error("org.placer.Daemon.Changed");
+    let (code, said, heard) = launched(vec![changed()], &["--memory", "1M"]);
+    assert_eq!((code, heard.len()), (Some(1), 5), "{said}");
+    assert!(said.contains("not starting: it does not fit beside what others"), "{said}");
+    assert!(said.contains("virt-install is placed"), "noted before the first decision: {said}");
+    let forced = |call: &Value| call["forced"] == true;
+    assert!(!heard.iter().any(forced), "{heard:?}");
+    let replies = vec![changed(), changed(), changed(), changed(), changed(), made()];
+    let (code, said, heard) = launched(replies, &["--memory", "1M", "--force"]);
+    assert_eq!((code, heard.len()), (Some(0), 6), "{said}");
+    assert_eq!(heard.iter().filter(|call| forced(call)).count(), 1, "{heard:?}");
+    // What is known not to fit is said to be forced at once.
+    let (code, said, heard) = launched(vec![made()], &["--memory", "900T", "--force"]);
+    assert_eq!((code, heard.len(), forced(&heard[0])), (Some(0), 1, true), "{said}");
+    assert!(!said.contains("no claim was made"), "{said}");
+}
+
+#[needs(root, python3)]
+#[test]
+fn a_forced_claim_need_not_fit_and_has_its_limits() {
+    let daemon = Daemon::start(None, "user-memory = \"100%\"\n");
+    let free = free_mib(&daemon);
+    let hold = json!({"request": request(0, free * 2 / 3), "hold_ms": 600_000});
+    let parts = |mib: u64, forced: bool| {
+        let form = json!({"cpus": 0.0, "memory": mib << 20, "pid": 0, "forced": forced,
+                          "parts": [{"node": 0, "cpus": 0.0, "memory": mib << 20}]});
+        call(PARTS, &form)
+    };
+    let roots = daemon.call(super::principals::CLAIM, hold);
+    assert!(roots["parameters"]["claim"].is_string(), "{roots}");
+    let made = [parts(free * 2, true), parts(free / 8, true)];
+    let replies = calls(&daemon, &[], STRANGER, &made);
+    assert_eq!(replies[0]["error"], "org.placer.Daemon.NotClaimed", "{replies:?}");
+    assert!(replies[1]["parameters"]["claim"].is_string(), "{replies:?}");
+    // Root has no limits: the one does not fit, and the other is forced.
+    let form = |forced| parts(free * 2, forced)["parameters"].clone();
+    assert_eq!(daemon.call(PARTS, form(false))["error"], "org.placer.Daemon.Changed");
+    assert!(daemon.call(PARTS, form(true))["parameters"]["claim"].is_string());
 }

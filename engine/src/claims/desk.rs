@@ -601,11 +601,18 @@ impl Decision<'_> {
                 && (promise.memory == Bytes::ZERO
                     || left.is_some_and(|left| promise.memory <= left))
         };
+        parts.promised.iter().all(fits) && self.may_own(parts, snapshot)
+    }
+
+    /// Returns whether this host has the nodes of what was decided, its CPUs are of these, and no other claim owns
+    /// one of those that it pins. Memory is not compared: it may be claimed beyond what there is.
+    pub fn may_own(&self, parts: &Parts, snapshot: &Snapshot) -> bool {
+        let there = |promise: &Promise| snapshot.node(promise.node).is_some();
         let nodes = parts.promised.iter().map(|promise| promise.node).collect();
-        let there = snapshot.topology().cpus_of(&nodes);
-        parts.promised.iter().all(fits)
-            && parts.pinned.is_subset(&there)
-            && parts.roaming.is_subset(&there)
+        let cpus = snapshot.topology().cpus_of(&nodes);
+        parts.promised.iter().all(there)
+            && parts.pinned.is_subset(&cpus)
+            && parts.roaming.is_subset(&cpus)
             && self.owned.intersection(&parts.pinned).is_empty()
     }
 

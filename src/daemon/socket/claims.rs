@@ -167,10 +167,11 @@ pub(super) fn claim_parts(
     gone: Gone<'_>,
 ) -> Result<Result<Claimed, String>, &'static str> {
     let (pid, caller, nonce) = (form.pid, form.caller, form.nonce.clone());
+    let forced = form.forced.unwrap_or(false);
     let parts = form.read()?;
     let peer = named(on_behalf(caller, peer), nonce.as_deref()).map_err(|_| "nonce")?;
     Ok(process(pid, &peer).and_then(|process| {
-        core.claim_parts(parts, process, &peer, &|| {
+        core.claim_parts(parts, forced, process, &peer, &|| {
             gone() || has_ended(&ClaimOwner::Process(process))
         })
         .map(|id| id.map_or(Claimed::Changed, Claimed::Made))

@@ -21,7 +21,7 @@ use placer_launcher::{Binding, MemoryMode};
 use crate::output;
 use crate::plan;
 use definition::Definition;
-use ledger::{Claimed, Ledger};
+use ledger::{Claimed, Ledger, OUTRUN};
 use placer::args::Launch;
 use placer::service::advise::shortage;
 use placer::service::host::Figures as _;
@@ -65,7 +65,7 @@ pub(crate) fn run(
     let window = Window::Recent(args.host.window);
     let nonce = Nonce::random();
     // Who only looks leaves the ledger alone, and waits for no lock.
-    let ledger = (!only_shown).then(|| Ledger::open(&root, set, nonce, notes));
+    let ledger = (!only_shown).then(|| Ledger::open(&root, set, nonce, args.force, notes));
     let figures = Local::new(&root, set, window).named(Some(nonce));
     let named = guest;
     // Those of the loop are of its last round.
@@ -96,9 +96,13 @@ pub(crate) fn run(
         let Some(ledger) = &ledger else { break (guest, snapshot, advice, None) };
         // Claimed at once, for this process: the guest's may take long to come.
         let parts = start::parts(&guest, &drafted, &request, &advice, &snapshot);
-        match ledger.claim(session, parts, notes) {
+        match ledger.claim(session, parts, advice.fits(), notes) {
             Claimed::Decided(held) => break (guest, snapshot, advice, held),
             Claimed::Again => drop(notes.take_lines()),
+            Claimed::Unfit => {
+                output::notes(notes);
+                return Ok(nothing_started(OUTRUN));
+            }
         }
     };
     let drafted = Drafted::of(&guest, &advice, &snapshot)?;

@@ -12,7 +12,7 @@ use placer_launcher::guest::{CgroupMode, ThreadPin};
 use placer_launcher::libvirt::{Libvirt, Uri, verify};
 use placer_launcher::{LaunchError, MemoryMode};
 
-use super::ledger::{Claimed, Held, Ledger};
+use super::ledger::{Claimed, Held, Ledger, OUTRUN};
 use super::near::near;
 use super::{huge_pages, nothing_started, unfit};
 use crate::{output, plan};
@@ -46,7 +46,7 @@ pub(super) fn launch(
     };
     let only_shown = args.dry_run || args.print_xml || args.define;
     let nonce = Nonce::random();
-    let ledger = (!only_shown).then(|| Ledger::open(root, set, nonce, notes));
+    let ledger = (!only_shown).then(|| Ledger::open(root, set, nonce, args.force, notes));
     let pages = huge_pages(domain.pages(), root)?;
     let window = Window::Recent(args.host.window);
     let host = Local::new(root, set, window).named(Some(nonce));
@@ -82,9 +82,13 @@ pub(super) fn launch(
         // Claimed for this process while libvirt works: nobody waits for the ledger meanwhile.
         let charged = placement.charged(&advice);
         let parts = Parts::of(&request, &charged, placement.own.clone(), placement.shared_cpus());
-        match ledger.claim(session, parts, notes) {
+        match ledger.claim(session, parts, advice.fits(), notes) {
             Claimed::Decided(held) => break (placement, held),
             Claimed::Again => drop(notes.take_lines()),
+            Claimed::Unfit => {
+                output::notes(notes);
+                return Ok(nothing_started(OUTRUN));
+            }
         }
     };
     output::notes(notes);

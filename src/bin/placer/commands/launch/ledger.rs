@@ -20,6 +20,8 @@ use placer::settings;
 
 /// A decision that others were faster with is made so many times more.
 const AGAIN: u32 = 4;
+/// What is said when others were faster each time.
+pub(super) const OUTRUN: &str = "it does not fit beside what others have claimed meanwhile";
 
 /// Where a guest is claimed.
 pub(super) struct Ledger {
@@ -28,6 +30,8 @@ pub(super) struct Ledger {
     /// Whether the host's daemon claims for this user; not any more once it does not answer.
     by_daemon: Cell<bool>,
     tries: Cell<u32>,
+    /// Whether the guest starts even where it does not fit.
+    force: bool,
 }
 
 /// A claim of this process.
@@ -43,6 +47,8 @@ pub(super) enum Claimed {
     Decided(Option<Held>),
     /// Others have claimed meanwhile: to be decided again.
     Again,
+    /// Others were faster each time.
+    Unfit,
 }
 
 impl Ledger {
@@ -50,13 +56,14 @@ impl Ledger {
         root: &SysRoot,
         set: settings::Claims,
         nonce: Nonce,
+        force: bool,
         notes: &mut Notes,
     ) -> Self {
         let by_daemon = Cell::new(root.is_live() && client::hosts_daemon_runs());
         // What is wrong with an own directory is of interest where claims are kept in there.
         let mut unused = Notes::default();
         let about = if by_daemon.get() { &mut unused } else { notes };
-        Self { desk: Desk::open(root, set, about), nonce, by_daemon, tries: Cell::new(0) }
+        Self { desk: Desk::open(root, set, about), nonce, by_daemon, tries: Cell::new(0), force }
     }
 
     /// Counts what was promised to others; in an own ledger under its lock.
@@ -72,11 +79,12 @@ impl Ledger {
         self.desk.begin(figures, pages, PATIENCE, notes)
     }
 
-    /// Claims what was decided, for this process.
+    /// Claims what was decided, for this process. `fits`: as far as was known then.
     pub(super) fn claim(
         &self,
         session: Option<Session<'_>>,
         parts: Parts,
+        fits: bool,
         notes: &mut Notes,
     ) -> Claimed {
         if !self.by_daemon.get() {
@@ -87,13 +95,18 @@ impl Ledger {
             notes.state(Impact::Unclaimed, format!("no claim was made: {why}"));
             Claimed::Decided(None)
         };
-        match client::claim_parts(&parts, self.nonce) {
+        let mut committed = client::claim_parts(&parts, !fits, self.nonce);
+        if matches!(committed, Committed::Changed) && self.tries.get() == AGAIN && self.force {
+            committed = client::claim_parts(&parts, true, self.nonce);
+        }
+        match committed {
             Committed::Made(id) => Claimed::Decided(Some(Held { id, by_daemon: true })),
             Committed::Changed if self.tries.get() < AGAIN => {
                 self.tries.set(self.tries.get() + 1);
                 Claimed::Again
             }
-            Committed::Changed => refused(notes, "it does not fit beside what others have claimed"),
+            Committed::Changed if !self.force => Claimed::Unfit,
+            Committed::Changed => refused(notes, OUTRUN),
             Committed::Refused(why) => refused(notes, &why),
             Committed::Nobody => {
                 self.by_daemon.set(false);
