@@ -471,3 +471,35 @@ fn a_forced_claim_need_not_fit_and_has_its_limits() {
     assert_eq!(daemon.call(PARTS, form(false))["error"], "org.placer.Daemon.Changed");
     assert!(daemon.call(PARTS, form(true))["parameters"]["claim"].is_string());
 }
+
+#[needs(root, private_mounts)]
+#[test]
+fn a_users_own_guest_is_released_beside_a_daemon() {
+    let tmp = tempfile::tempdir().expect("a directory");
+    fs::set_permissions(tmp.path(), PermissionsExt::from_mode(0o755)).expect("set");
+    common::copy_program(env!("CARGO_BIN_EXE_placer"), tmp.path().join("placer"));
+    common::copy_program("/bin/sh", tmp.path().join("qemu-system-test"));
+    let script = "mount -t tmpfs -o mode=755 none /run
+        printf '[daemon]\\nqueue = false\\n' >/run/placer.toml
+        export PLACER_CONFIG=/run/placer.toml XDG_RUNTIME_DIR=/run/own
+        mkdir -m 700 /run/own; chown 65534 /run/own
+        $PLACER daemon 2>/run/log & DAEMON=$!
+        until [ -S /run/placer/placer.sock ]; do sleep 0.1; done
+        user() { setpriv --reuid 65534 --regid 65534 --clear-groups \"$@\"; }
+        mkfifo /run/never; chmod 666 /run/never
+        setpriv --reuid 65534 --regid 65534 --clear-groups $DIR/qemu-system-test -c 'read x </run/never' x -m 64M & GUEST=$!
+        until [ \"$(cat /proc/$GUEST/comm)\" = qemu-system-tes ]; do sleep 0.1; done
+        sleep 0.5
+        id=$(user $PLACER ps --json | grep '\"id\"' | head -1 | cut -d '\"' -f 4)
+        user $PLACER release $id
+        echo left: $(user $PLACER ps --json | grep -c observed || :)
+        kill $DAEMON $GUEST";
+    let mut shell = Command::new("timeout");
+    shell.args(["-k", "1", "120", "unshare", "--mount", "--propagation", "private", "--pid"]);
+    shell.args(["--fork", "--mount-proc", "--kill-child", "bash", "-euc", script]);
+    shell.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    let output = run(shell.env("PLACER", tmp.path().join("placer")).env("DIR", tmp.path()));
+    let said = text(&output.stderr);
+    assert_eq!(text(&output.stdout), "left: 0\n", "{said}");
+    assert!(said.contains("placer: released "), "{said}");
+}
