@@ -417,6 +417,13 @@ impl Processes {
         Some(Cgroup { path, inode })
     }
 
+    /// Returns the user who owns the directory of a control group; `None` where it is not there any more.
+    pub fn user_of_cgroup(&self, cgroup: &Cgroup) -> Option<u32> {
+        let dir = self.cgroups.join(cgroup.path.trim_start_matches('/'));
+        let found = std::fs::metadata(dir).ok().filter(|meta| meta.ino() == cgroup.inode)?;
+        Some(found.uid())
+    }
+
     /// Returns the program of a claim's owner; `None` when it is not seen from here.
     pub fn program(&mut self, claim: &Claim) -> Option<String> {
         let pid = self.pid_here(claim.owner.process()?)?;

@@ -115,7 +115,7 @@ pub(super) fn release(id: ClaimId, peer: &Peer, core: &Core) -> Result<Claim, St
 pub(super) fn adopt(form: &AdoptForm, peer: &Peer, core: &Core) -> Result<Claim, String> {
     let id: ClaimId = form.claim.parse()?;
     let process = process(form.pid, peer)?;
-    let cgroup = form.cgroup.unwrap_or(false).then(|| cgroup(&process)).transpose()?;
+    let cgroup = form.cgroup.unwrap_or(false).then(|| cgroup(&process, peer)).transpose()?;
     let _turn = core.turn(peer, &|| false);
     let claims = claims(core)?;
     let decision = changed(&claims, id, peer)?;
@@ -124,10 +124,18 @@ pub(super) fn adopt(form: &AdoptForm, peer: &Peer, core: &Core) -> Result<Claim,
     Ok(claim)
 }
 
-fn cgroup(process: &ProcessId) -> Result<Cgroup, String> {
+fn cgroup(process: &ProcessId, peer: &Peer) -> Result<Cgroup, String> {
     let mut look = Processes::look().map_err(|error| chain(&error))?;
-    let cgroup = look.own_cgroup(process.pid);
-    cgroup.ok_or_else(|| format!("process {} is in no cgroup (v2) of its own", process.pid))
+    let (pid, cgroup) = (process.pid, look.own_cgroup(process.pid));
+    let cgroup = cgroup.ok_or_else(|| format!("process {pid} is in no cgroup (v2) of its own"))?;
+    if look.identify(pid) != Some(*process) {
+        return Err(format!("there is no process {pid}"));
+    }
+    if !may_do_all(peer) && look.user_of_cgroup(&cgroup) != Some(peer.uid) {
+        let (uid, path) = (peer.uid, &cgroup.path);
+        return Err(format!("control group {path} does not belong to user {uid}"));
+    }
+    Ok(cgroup)
 }
 
 fn claims(core: &Core) -> Result<Claims, String> {

@@ -25,9 +25,14 @@ pub(crate) fn run(args: &Adopt, set: settings::Claims) -> Result<ExitCode, Box<d
         None => {
             let owner = process(args.pid)?;
             let group = if args.cgroup {
-                let group = Processes::look()?.own_cgroup(args.pid);
+                let mut look = Processes::look()?;
+                let group = look.own_cgroup(args.pid);
                 let why = format!("process {} is in no cgroup (v2) of its own", args.pid);
-                Some(group.ok_or(why)?)
+                let group = group.ok_or(why)?;
+                if look.identify(args.pid) != Some(owner) {
+                    return Err(format!("there is no process {}", args.pid).into());
+                }
+                Some(group)
             } else {
                 None
             };
