@@ -503,3 +503,61 @@ fn a_users_own_guest_is_released_beside_a_daemon() {
     assert_eq!(text(&output.stdout), "left: 0\n", "{said}");
     assert!(said.contains("placer: released "), "{said}");
 }
+
+/// Claims 64 MiB for itself, then asks to hand that over to each process that is named.
+const LAUNCHER: &str = "import json, os, socket, time
+s = socket.socket(socket.AF_UNIX)
+s.connect('/run/placer/placer.sock')
+f = s.makefile('rb')
+def call(method, parameters):
+    s.sendall(json.dumps({'method': 'org.placer.Daemon.' + method, 'parameters': parameters}).encode() + b'\\0')
+    reply = b''
+    while not reply.endswith(b'\\0'): reply += f.read(1)
+    return json.loads(reply[:-1])
+part = {'node': 0, 'cpus': 0.0, 'memory': 64 << 20}
+made = call('Commit', {'cpus': 0.0, 'memory': 64 << 20, 'pid': 0, 'parts': [part]})
+open('/run/own/claimed', 'w').close()
+while not os.path.exists('/run/pids'): time.sleep(0.1)
+for pid in open('/run/pids').read().split():
+    reply = call('Adopt', {'claim': made['parameters']['claim'], 'pid': int(pid)})
+    print(reply.get('error', 'adopted'))
+";
+
+#[needs(root, private_mounts, python3)]
+#[test]
+fn a_users_claim_is_handed_to_the_guest_that_libvirt_made_for_it_alone() {
+    let tmp = tempfile::tempdir().expect("a directory");
+    fs::set_permissions(tmp.path(), PermissionsExt::from_mode(0o755)).expect("set");
+    common::copy_program(env!("CARGO_BIN_EXE_placer"), tmp.path().join("placer"));
+    common::copy_program("/bin/sh", tmp.path().join("qemu-system-test"));
+    let script = "mount -t tmpfs -o mode=755 none /run
+        { cat /etc/passwd; echo 'libvirt-qemu:x:65532:65532::/:/bin/false'; } >/run/passwd
+        mount --bind /run/passwd /etc/passwd
+        printf '[daemon]\\nqueue = false\\n' >/run/placer.toml
+        export PLACER_CONFIG=/run/placer.toml
+        mkdir -m 700 /run/own; chown 65534 /run/own
+        mkfifo /run/never; chmod 666 /run/never
+        guest() { setpriv --reuid 65532 --regid 65532 --clear-groups \\
+            $DIR/qemu-system-test -c 'read x </run/never' x -m $1 & PIDS=\"$PIDS $!\"; }
+        PIDS=; guest 32M; sleep 1
+        $PLACER daemon 2>/run/log & DAEMON=$!
+        until [ -S /run/placer/placer.sock ]; do sleep 0.1; done
+        setpriv --reuid 65534 --regid 65534 --clear-groups \\
+            env PATH=/usr/local/bin:/usr/bin:/bin python3 -c \"$LAUNCHER\" & USER=$!
+        until [ -e /run/own/claimed ] || [ ! -d /proc/$USER ]; do sleep 0.1; done
+        guest 128M; guest 64M
+        for pid in $PIDS; do
+            until [ \"$(cat /proc/$pid/comm)\" = qemu-system-tes ]; do sleep 0.1; done
+        done
+        echo $PIDS >/run/all; mv /run/all /run/pids; wait $USER; kill $DAEMON $PIDS";
+    let mut shell = Command::new("timeout");
+    shell.args(["-k", "1", "120", "unshare", "--mount", "--propagation", "private", "--pid"]);
+    shell.args(["--fork", "--mount-proc", "--kill-child", "bash", "-euc", script]);
+    shell.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    shell.env("LAUNCHER", LAUNCHER).env("DIR", tmp.path());
+    let output = run(shell.env("PLACER", tmp.path().join("placer")));
+    let said = text(&output.stderr);
+    let refused = "org.placer.Daemon.NotAllowed";
+    // One that ran before, one that is larger, and the one that it is for.
+    assert_eq!(text(&output.stdout), format!("{refused}\n{refused}\nadopted\n"), "{said}");
+}
