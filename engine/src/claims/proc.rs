@@ -541,7 +541,7 @@ impl Processes {
         ticks.saturating_add_signed(self.offset_ticks.saturating_neg())
     }
 
-    /// Returns when a process started at the earliest, on the clock of [`now`](Self::now): starts are told
+    /// Returns when a process started at the earliest, on the clock of [`now`](Self::now): starts are known
     /// in ticks of 10 ms, and rounded down.
     pub fn started_at(&mut self, process: &ProcessId) -> Instant {
         let (ticks, now) = self.ticks_and_clock();
