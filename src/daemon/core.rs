@@ -110,11 +110,6 @@ impl Core {
         &self.metrics
     }
 
-    /// Returns whether a user is the one under which libvirt runs guests for the host.
-    pub(super) fn is_libvirts(&self, uid: u32) -> bool {
-        uid != 0 && self.accounts.load().of(uid).is_host()
-    }
-
     /// Returns the account of one who asks. Where the uid alone would make it the host or this user, its
     /// process must not be in a container.
     pub(super) fn principal(&self, uid: u32, pid: Option<u32>) -> Principal {

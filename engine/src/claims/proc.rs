@@ -543,7 +543,7 @@ impl Processes {
 
     /// Returns when a process started at the earliest, on the clock of [`now`](Self::now): starts are known
     /// in ticks of 10 ms, and rounded down.
-    pub fn started_at(&mut self, process: &ProcessId) -> Instant {
+    pub(super) fn started_at(&mut self, process: &ProcessId) -> Instant {
         let (ticks, now) = self.ticks_and_clock();
         let age = ticks.saturating_sub(process.start).saturating_add(2);
         let ns = now.nanoseconds().saturating_sub(age.saturating_mul(10_000_000));

@@ -1,8 +1,8 @@
 //! The right to claim for a process, and to end a claim.
 
 use placer_engine::claims::{
-    Cgroup, Claim, ClaimId, ClaimOwner, Claims, Decision, LOCK_TIMEOUT, Origin, Principal,
-    ProcessId, Processes,
+    Cgroup, Claim, ClaimId, ClaimOwner, Claims, Decision, LOCK_TIMEOUT, Principal, ProcessId,
+    Processes,
 };
 
 use crate::daemon::core::{Core, Gone};
@@ -11,7 +11,6 @@ use crate::error_chain::chain;
 use crate::protocol::forms::{AdoptForm, ClaimForm, PartsForm};
 use crate::report::claims::{OthersRow, Row};
 use crate::service::counted;
-use placer_engine::Instant;
 use std::time::Duration;
 
 /// The longest that anything is held.
@@ -45,16 +44,6 @@ pub(super) fn claimant(form: &ClaimForm, peer: &Peer) -> Result<(Peer, ClaimOwne
 
 /// Returns a process that who asks may claim for.
 pub(super) fn process(pid: u32, peer: &Peer) -> Result<ProcessId, String> {
-    let (process, owner) = identified(pid, peer)?;
-    if !may_do_all(peer) && owner != peer.uid {
-        let (uid, pid) = (peer.uid, process.pid);
-        return Err(format!("process {pid} belongs to user {owner}, and the caller is user {uid}"));
-    }
-    Ok(process)
-}
-
-/// Returns a process and its user.
-fn identified(pid: u32, peer: &Peer) -> Result<(ProcessId, u32), String> {
     let mut look = Processes::look().map_err(|error| chain(&error))?;
     let own = peer.pid.ok_or("the calling process is not seen from here: ask for a hold")?;
     let here = look.standing(own).is_some_and(|standing| standing.here);
@@ -71,7 +60,11 @@ fn identified(pid: u32, peer: &Peer) -> Result<(ProcessId, u32), String> {
     if look.identify(pid) != Some(process) {
         return Err(gone());
     }
-    Ok((process, standing.uid))
+    if !may_do_all(peer) && standing.uid != peer.uid {
+        let (uid, owner) = (peer.uid, standing.uid);
+        return Err(format!("process {pid} belongs to user {owner}, and the caller is user {uid}"));
+    }
+    Ok(process)
 }
 
 /// Returns whether a claim is for a process that has ended.
@@ -116,17 +109,11 @@ pub(super) fn release(id: ClaimId, peer: &Peer, core: &Core) -> Result<Claim, St
     Ok(claim)
 }
 
-/// Makes a claim that of a process of the same user, or of its cgroup. A guest that libvirt has made for a launcher
-/// runs as libvirt's user: its claim stays the launcher's account's.
+/// Makes a claim that of a process of the same user, or of its cgroup.
 ///
 /// Errors: why not.
 pub(super) fn adopt(form: &AdoptForm, peer: &Peer, core: &Core) -> Result<Claim, String> {
     let id: ClaimId = form.claim.parse()?;
-    let (guest, owner) = identified(form.pid, peer)?;
-    let own = may_do_all(peer) || owner == peer.uid;
-    if !own && core.is_libvirts(owner) && !form.cgroup.unwrap_or(false) {
-        return adopt_for_libvirts(id, guest, peer, core);
-    }
     let process = process(form.pid, peer)?;
     let cgroup = form.cgroup.unwrap_or(false).then(|| cgroup(&process, peer)).transpose()?;
     let _turn = core.turn(peer, &|| false);
@@ -135,59 +122,6 @@ pub(super) fn adopt(form: &AdoptForm, peer: &Peer, core: &Core) -> Result<Claim,
     let claim = decision.adopt(id, process, cgroup).map_err(|error| chain(&error))?;
     core.adopted(&claim, peer);
     Ok(claim)
-}
-
-/// What was found of guests serves for 0.25 s: one that has just been made is found after that.
-const LOOKS: u32 = 3;
-const BETWEEN_LOOKS: Duration = Duration::from_millis(300);
-
-fn adopt_for_libvirts(
-    id: ClaimId,
-    process: ProcessId,
-    peer: &Peer,
-    core: &Core,
-) -> Result<Claim, String> {
-    let mut look = Processes::look().map_err(|error| chain(&error))?;
-    let started = look.started_at(&process);
-    for nth in 0..LOOKS {
-        if nth > 0 {
-            std::thread::sleep(BETWEEN_LOOKS);
-        }
-        let _turn = core.turn(peer, &|| false);
-        let claims = claims(core)?;
-        let (decision, guests) = changed_beside(&claims, id, peer)?;
-        let meant = |claim: &Claim| is_meant_for(claim, &guests, &process, started, peer.pid);
-        if decision.find(id).is_some_and(meant) {
-            let claim = decision.adopt(id, process, None).map_err(|error| chain(&error))?;
-            core.adopted(&claim, peer);
-            return Ok(claim);
-        }
-    }
-    let pid = process.pid;
-    Err(format!("process {pid} is libvirt's, and no guest that claim {id} was made for"))
-}
-
-/// Returns whether a claim was made by a launcher for this guest of libvirt's: the launcher has it still, the guest
-/// was started after it, nobody has claimed for that, and the claim is of all its memory. Other guests are none of
-/// a user's business: what they take would not count for the host any more.
-fn is_meant_for(
-    claim: &Claim,
-    guests: &[Claim],
-    process: &ProcessId,
-    started: Instant,
-    launcher: Option<u32>,
-) -> bool {
-    /// Starts are told in ticks of 10 ms, and rounded down.
-    const TICKS_NS: u64 = 20_000_000;
-    let same =
-        |owner: &ProcessId| owner.pid == process.pid && owner.start.abs_diff(process.start) <= 1;
-    let is_it =
-        |guest: &Claim| guest.origin == Origin::Observed && guest.owner.process().is_some_and(same);
-    let mut found = guests.iter().filter(|guest| is_it(guest)).peekable();
-    let held = claim.owner.process().is_some_and(|owner| Some(owner.pid) == launcher);
-    held && started.nanoseconds().saturating_add(TICKS_NS) >= claim.made.nanoseconds()
-        && found.peek().is_some()
-        && found.all(|guest| guest.memory.whole_mib() <= claim.memory.whole_mib())
 }
 
 fn cgroup(process: &ProcessId, peer: &Peer) -> Result<Cgroup, String> {
@@ -211,21 +145,12 @@ fn claims(core: &Core) -> Result<Claims, String> {
 
 /// Begins to change a claim, which only its account and root may.
 fn changed<'a>(claims: &'a Claims, id: ClaimId, peer: &Peer) -> Result<Decision<'a>, String> {
-    changed_beside(claims, id, peer).map(|(decision, _)| decision)
-}
-
-/// The same, and all claims that count beside it.
-fn changed_beside<'a>(
-    claims: &'a Claims,
-    id: ClaimId,
-    peer: &Peer,
-) -> Result<(Decision<'a>, Vec<Claim>), String> {
-    let (decision, view) = claims.begin(LOCK_TIMEOUT).map_err(|error| chain(&error))?;
+    let (decision, _) = claims.begin(LOCK_TIMEOUT).map_err(|error| chain(&error))?;
     let owner = decision.find(id).map(|claim| claim.principal);
     if !may_do_all(peer) && owner.is_some_and(|owner| !is_own(owner, peer)) {
         return Err(format!("claim {id} does not belong to user {}", peer.uid));
     }
-    Ok((decision, view.claims))
+    Ok(decision)
 }
 
 /// Returns whether a claim of some account is the peer's. Clients that cannot be told apart share nothing.
