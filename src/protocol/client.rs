@@ -281,6 +281,10 @@ fn committed(reply: &Replied) -> Committed {
         Some("org.varlink.service.MethodNotFound" | "org.varlink.service.InterfaceNotFound") => {
             Committed::Nobody
         }
+        // One that does not know `forced`.
+        Some("org.varlink.service.InvalidParameter") if reply.parameters.contains("forced") => {
+            Committed::Nobody
+        }
         Some(error) => Committed::Refused(format!("{error} {}", reply.parameters)),
     }
 }

@@ -135,10 +135,16 @@ fn a_user_owns_no_more_cpus_than_its_limit() {
         call(PARTS, &form)
     };
     let here = || json!([{"node": 0, "cpus": 0.0, "memory": 0}]);
-    // Of nodes that are not named, of one, and of others than the first.
-    let made = [pinned("0", json!([])), pinned("0", here()), pinned("1", here())];
+    // Of no host, of one, and others than the first, on a node that is named and on none.
+    let made = [
+        pinned("999999", here()),
+        pinned("0", here()),
+        pinned("1", here()),
+        pinned("1", json!([])),
+    ];
     let replies = calls(&daemon, &[], STRANGER, &made);
     assert_eq!(replies[0]["error"], "org.placer.Daemon.Changed", "{replies:?}");
+    assert_eq!(replies[3]["error"], "org.placer.Daemon.NotClaimed", "{replies:?}");
     assert!(replies[1]["parameters"]["claim"].is_string(), "{replies:?}");
     assert_eq!(replies[2]["error"], "org.placer.Daemon.NotClaimed", "{replies:?}");
     let why = replies[2]["parameters"]["reason"].as_str().unwrap_or_default();
@@ -452,8 +458,8 @@ fn a_launch_that_others_outrun_is_unfit_or_forced() {
 #[needs(root, python3)]
 #[test]
 fn a_forced_claim_need_not_fit_and_has_its_limits() {
-    let daemon = Daemon::start(None, "user-memory = \"100%\"\n");
-    let free = free_mib(&daemon);
+    let free = free_mib(&Daemon::start(None, ""));
+    let daemon = Daemon::start(None, &format!("user-memory = \"{free}M\"\n"));
     let hold = json!({"request": request(0, free * 2 / 3), "hold_ms": 600_000});
     let parts = |mib: u64, forced: bool| {
         let form = json!({"cpus": 0.0, "memory": mib << 20, "pid": 0, "forced": forced,
@@ -462,10 +468,11 @@ fn a_forced_claim_need_not_fit_and_has_its_limits() {
     };
     let roots = daemon.call(super::principals::CLAIM, hold);
     assert!(roots["parameters"]["claim"].is_string(), "{roots}");
-    let made = [parts(free * 2, true), parts(free / 8, true)];
+    let made = [parts(free * 2, true), parts(free / 2, false), parts(free / 2, true)];
     let replies = calls(&daemon, &[], STRANGER, &made);
     assert_eq!(replies[0]["error"], "org.placer.Daemon.NotClaimed", "{replies:?}");
-    assert!(replies[1]["parameters"]["claim"].is_string(), "{replies:?}");
+    assert_eq!(replies[1]["error"], "org.placer.Daemon.Changed", "{replies:?}");
+    assert!(replies[2]["parameters"]["claim"].is_string(), "{replies:?}");
     // Root has no limits: the one does not fit, and the other is forced.
     let form = |forced| parts(free * 2, forced)["parameters"].clone();
     assert_eq!(daemon.call(PARTS, form(false))["error"], "org.placer.Daemon.Changed");

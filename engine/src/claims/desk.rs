@@ -421,6 +421,27 @@ pub struct Parts {
 }
 
 impl Parts {
+    /// Returns whether each node can give its part of the memory beside what counts in `snapshot`.
+    pub fn fit(&self, snapshot: &Snapshot) -> bool {
+        let charges = snapshot.charges();
+        let huge = |page: Bytes, node: NodeId| {
+            let pool = snapshot.huge_pages().filter(|pool| pool.size == page)?;
+            let free = pool.nodes.iter().find(|there| there.node == node)?.free;
+            Some(charges.left_huge(node, page, Bytes::new(page.get().saturating_mul(free))))
+        };
+        self.promised.iter().all(|promise| {
+            let left = match self.page {
+                Some(page) => huge(page, promise.node),
+                None => snapshot
+                    .node(promise.node)
+                    .map(|node| charges.left(promise.node, node.memory_free.unwrap_or_default())),
+            };
+            snapshot.node(promise.node).is_some()
+                && (promise.memory == Bytes::ZERO
+                    || left.is_some_and(|left| promise.memory <= left))
+        })
+    }
+
     /// Returns what an advice promises. `pinned` and `roaming` are as in
     /// [`pinning`](Decision::pinning) and [`roaming_over`](Decision::roaming_over).
     pub fn of(request: &Request, advice: &Advice, pinned: CpuSet, roaming: CpuSet) -> Self {
@@ -581,36 +602,17 @@ impl Decision<'_> {
     }
 
     /// Returns whether what was decided on an earlier state of the ledger still fits: each node can give its part
-    /// beside what counts now, no other claim owns a CPU of it, and its CPUs are of these nodes. `snapshot` is this
-    /// host with the charges of this decision's view.
+    /// beside what counts now, and it may own its CPUs. `snapshot` is this host with the charges of this decision's view.
     pub fn room_for(&self, parts: &Parts, snapshot: &Snapshot) -> bool {
-        let charges = snapshot.charges();
-        let huge = |page: Bytes, node: NodeId| {
-            let pool = snapshot.huge_pages().filter(|pool| pool.size == page)?;
-            let free = pool.nodes.iter().find(|there| there.node == node)?.free;
-            Some(charges.left_huge(node, page, Bytes::new(page.get().saturating_mul(free))))
-        };
-        let fits = |promise: &Promise| {
-            let left = match parts.page {
-                Some(page) => huge(page, promise.node),
-                None => snapshot
-                    .node(promise.node)
-                    .map(|node| charges.left(promise.node, node.memory_free.unwrap_or_default())),
-            };
-            snapshot.node(promise.node).is_some()
-                && (promise.memory == Bytes::ZERO
-                    || left.is_some_and(|left| promise.memory <= left))
-        };
-        parts.promised.iter().all(fits) && self.may_own(parts, snapshot)
+        parts.fit(snapshot) && self.may_own(parts, snapshot)
     }
 
-    /// Returns whether this host has the nodes of what was decided, its CPUs are of these, and no other claim owns
-    /// one of those that it pins. Memory is not compared: it may be claimed beyond what there is.
+    /// Returns whether this host has the nodes and CPUs of what was decided, and no other claim owns a CPU that it pins.
+    /// Memory is not compared: it may be claimed beyond what there is.
     pub fn may_own(&self, parts: &Parts, snapshot: &Snapshot) -> bool {
-        let there = |promise: &Promise| snapshot.node(promise.node).is_some();
-        let nodes = parts.promised.iter().map(|promise| promise.node).collect();
-        let cpus = snapshot.topology().cpus_of(&nodes);
-        parts.promised.iter().all(there)
+        let topology = snapshot.topology();
+        let cpus = topology.cpus_of(&topology.node_set());
+        parts.promised.iter().all(|promise| snapshot.node(promise.node).is_some())
             && parts.pinned.is_subset(&cpus)
             && parts.roaming.is_subset(&cpus)
             && self.owned.intersection(&parts.pinned).is_empty()

@@ -96,7 +96,8 @@ pub(crate) fn run(
         let Some(ledger) = &ledger else { break (guest, snapshot, advice, None) };
         // Claimed at once, for this process: the guest's may take long to come.
         let parts = start::parts(&guest, &drafted, &request, &advice, &snapshot);
-        match ledger.claim(session, parts, advice.fits(), notes) {
+        let fits = advice.fits() && parts.fit(&snapshot);
+        match ledger.claim(session, parts, fits, notes) {
             Claimed::Decided(held) => break (guest, snapshot, advice, held),
             Claimed::Again => drop(notes.take_lines()),
             Claimed::Unfit => {

@@ -82,7 +82,9 @@ pub(super) fn launch(
         // Claimed for this process while libvirt works: nobody waits for the ledger meanwhile.
         let charged = placement.charged(&advice);
         let parts = Parts::of(&request, &charged, placement.own.clone(), placement.shared_cpus());
-        match ledger.claim(session, parts, advice.fits(), notes) {
+        // A node set that the definition names may not have room for its part.
+        let fits = advice.fits() && parts.fit(&snapshot);
+        match ledger.claim(session, parts, fits, notes) {
             Claimed::Decided(held) => break (placement, held),
             Claimed::Again => drop(notes.take_lines()),
             Claimed::Unfit => {

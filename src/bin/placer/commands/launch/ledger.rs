@@ -4,7 +4,7 @@
 //! guest's process is there. No lock is held while a control group is made, systemd or libvirt is waited for,
 //! or a process started.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use placer_engine::claims::{Cgroup, ClaimError, ClaimId, Nonce, Parts};
 use placer_engine::{Bytes, SourceError, SysRoot};
@@ -29,6 +29,8 @@ pub(super) struct Ledger {
     nonce: Nonce,
     /// Whether the host's daemon claims for this user; not any more once it does not answer.
     by_daemon: Cell<bool>,
+    /// What is wrong with the own directory: said once claims are kept in there.
+    about_own: RefCell<Notes>,
     tries: Cell<u32>,
     /// Whether the guest starts even where it does not fit.
     force: bool,
@@ -60,10 +62,10 @@ impl Ledger {
         notes: &mut Notes,
     ) -> Self {
         let by_daemon = Cell::new(root.is_live() && client::hosts_daemon_runs());
-        // What is wrong with an own directory is of interest where claims are kept in there.
-        let mut unused = Notes::default();
-        let about = if by_daemon.get() { &mut unused } else { notes };
-        Self { desk: Desk::open(root, set, about), nonce, by_daemon, tries: Cell::new(0), force }
+        let mut about_own = Notes::default();
+        let desk = Desk::open(root, set, if by_daemon.get() { &mut about_own } else { notes });
+        let about_own = RefCell::new(about_own);
+        Self { desk, nonce, by_daemon, about_own, tries: Cell::new(0), force }
     }
 
     /// Counts what was promised to others; in an own ledger under its lock.
@@ -76,6 +78,7 @@ impl Ledger {
         if self.by_daemon.get() {
             return Ok((None, figures.counted(pages, notes)?));
         }
+        self.about_own.borrow_mut().take_lines().iter().for_each(|line| notes.line(line));
         self.desk.begin(figures, pages, PATIENCE, notes)
     }
 
