@@ -107,7 +107,7 @@ fn bare(program: &str, args: &[&str]) -> Command {
 }
 
 #[test]
-#[cfg_attr(debug_assertions, ignore = "needs --release")]
+#[cfg_attr(debug_assertions, ignore = "measures the shipped program: make test")]
 fn an_answer_with_the_daemon_takes_little_more_than_a_start() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let daemon = Daemon::start(None, "");
@@ -132,7 +132,7 @@ fn an_answer_with_the_daemon_takes_little_more_than_a_start() {
 
 #[cfg_attr(not(debug_assertions), needs::needs(numactl))]
 #[test]
-#[cfg_attr(debug_assertions, ignore = "needs --release")]
+#[cfg_attr(debug_assertions, ignore = "measures the shipped program: make test")]
 fn an_answer_and_a_launch_take_at_most_twice_what_numactl_takes() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for args in [&["-H"][..], &["-N", "0", "-m", "0", "true"]] {
