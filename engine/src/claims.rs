@@ -28,6 +28,7 @@ mod nonce;
 mod numa_maps;
 mod observed;
 mod owners;
+mod parts;
 mod principal;
 mod proc;
 mod proc_dir;
@@ -42,7 +43,7 @@ pub use crate::charges::Overcommit;
 pub use claim::{Caller, Claim, Origin, Owner, Promise, Seen};
 pub use claim::{Cgroup, ClaimId, ProcessId};
 #[doc(hidden)]
-pub use desk::{Asker, Claims, Decision, Parts, View};
+pub use desk::{Asker, Claims, Decision, View};
 pub use desk::{ClaimDirs, ClaimOwner};
 pub use error::ClaimError;
 #[doc(hidden)]
@@ -53,6 +54,8 @@ pub use look::MOST_LOOKS;
 pub use nonce::Nonce;
 #[doc(hidden)]
 pub use owners::{OwnerProcess, owners};
+#[doc(hidden)]
+pub use parts::Parts;
 #[doc(hidden)]
 pub use principal::{Principal, Principals};
 #[doc(hidden)]
