@@ -105,7 +105,7 @@ impl Desk {
 
 /// Returns which process a pid names now.
 ///
-/// Errors: none.
+/// Errors: there is none; `/proc` cannot be read.
 pub fn process(pid: u32) -> Result<ProcessId, ClaimError> {
     let mut look = Processes::look()?;
     let gone = || ClaimError::Io {

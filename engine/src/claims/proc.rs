@@ -396,25 +396,39 @@ impl Processes {
         if let Some(placed) = self.placed.get(&process) {
             return placed.clone();
         }
-        let hosts = claim.principal.is_host();
-        let limit = if hosts { HOSTS_PLACEMENT_TIME } else { PLACEMENT_TIME };
-        let left = limit.checked_sub(self.placing[usize::from(hosts)])?;
         let pid = self.pid_here(&process)?;
-        let start = cpu_time();
-        let text = numa_maps(pid, start.and_then(|start| start.checked_add(left)));
-        let spent = cpu_time().zip(start).map(|(now, start)| now.saturating_sub(start));
-        self.placing[usize::from(hosts)] += spent.unwrap_or_default();
+        let text = self.in_time(claim, |_, until| numa_maps(pid, until))?;
         let placed = text.map(|text| super::numa_maps::parse(&text));
         self.placed.insert(process, placed.clone());
         placed
     }
 
-    /// Returns the cgroup (v2) that a process is in; `None` where it is in none, or in that of all processes.
-    pub fn own_cgroup(&mut self, pid: u32) -> Option<Cgroup> {
-        let path = self.cgroup_of(pid).filter(|path| path.len() > 1 && !path.contains(".."))?;
+    /// Looks at the mappings of a claim's guest, and counts the CPU time of that. `None` where the time for guests of
+    /// its kind is spent. The look is given the thread's CPU time at which it has to end.
+    fn in_time<T>(
+        &mut self,
+        claim: &Claim,
+        look: impl FnOnce(&mut Self, Option<Duration>) -> T,
+    ) -> Option<T> {
+        let hosts = claim.principal.is_host();
+        let limit = if hosts { HOSTS_PLACEMENT_TIME } else { PLACEMENT_TIME };
+        let left = limit.checked_sub(self.placing[usize::from(hosts)])?;
+        let start = cpu_time();
+        let seen = look(self, start.and_then(|start| start.checked_add(left)));
+        let spent = cpu_time().zip(start).map(|(now, start)| now.saturating_sub(start));
+        self.placing[usize::from(hosts)] += spent.unwrap_or_default();
+        Some(seen)
+    }
+
+    /// Returns the cgroup (v2) that a process is in; `None` where it is in none or in that of all processes, or
+    /// has ended meanwhile.
+    pub fn own_cgroup(&mut self, process: &ProcessId) -> Option<Cgroup> {
+        let path = self.cgroup_of(process.pid);
+        let path = path.filter(|path| path.len() > 1 && !path.contains(".."))?;
         let dir = self.cgroups.join(path.trim_start_matches('/'));
         let inode = std::fs::metadata(dir).ok().filter(std::fs::Metadata::is_dir)?.ino();
-        Some(Cgroup { path, inode })
+        // Its pid may have been given again before that was read.
+        (self.identify(process.pid) == Some(*process)).then_some(Cgroup { path, inode })
     }
 
     /// Returns the user who owns the directory of a control group; `None` where it is not there any more.
@@ -474,14 +488,7 @@ impl Processes {
         {
             return Some(false);
         }
-        let limit = if hosts { HOSTS_PLACEMENT_TIME } else { PLACEMENT_TIME };
-        if self.placing[usize::from(hosts)] >= limit {
-            return None;
-        }
-        let start = cpu_time();
-        let read = self.dir.read_first_maps(pid);
-        let spent = cpu_time().zip(start).map(|(now, start)| now.saturating_sub(start));
-        self.placing[usize::from(hosts)] += spent.unwrap_or_default();
+        let read = self.in_time(claim, |this, _| this.dir.read_first_maps(pid))?;
         read.then(|| super::numa_maps::is_balanced(self.dir.text())).flatten()
     }
 

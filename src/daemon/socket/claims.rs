@@ -67,9 +67,8 @@ pub(super) fn process(pid: u32, peer: &Peer) -> Result<ProcessId, String> {
     Ok(process)
 }
 
-/// Returns whether a claim is for a process that has ended.
-pub(super) fn has_ended(who: &ClaimOwner) -> bool {
-    let ClaimOwner::Process(process) = who else { return false };
+/// Returns whether a process has ended.
+pub(super) fn has_ended(process: &ProcessId) -> bool {
     let found = Processes::look().ok().and_then(|mut look| look.identify(process.pid));
     found != Some(*process)
 }
@@ -126,11 +125,8 @@ pub(super) fn adopt(form: &AdoptForm, peer: &Peer, core: &Core) -> Result<Claim,
 
 fn cgroup(process: &ProcessId, peer: &Peer) -> Result<Cgroup, String> {
     let mut look = Processes::look().map_err(|error| chain(&error))?;
-    let (pid, cgroup) = (process.pid, look.own_cgroup(process.pid));
-    let cgroup = cgroup.ok_or_else(|| format!("process {pid} is in no cgroup (v2) of its own"))?;
-    if look.identify(pid) != Some(*process) {
-        return Err(format!("there is no process {pid}"));
-    }
+    let none = || format!("process {} is in no cgroup (v2) of its own", process.pid);
+    let cgroup = look.own_cgroup(process).ok_or_else(none)?;
     if !may_do_all(peer) && look.user_of_cgroup(&cgroup) != Some(peer.uid) {
         let (uid, path) = (peer.uid, &cgroup.path);
         return Err(format!("control group {path} does not belong to user {uid}"));
@@ -179,10 +175,8 @@ pub(super) fn claim_parts(
     let parts = form.read()?;
     let peer = named(on_behalf(caller, peer), nonce.as_deref()).map_err(|_| "nonce")?;
     Ok(process(pid, &peer).and_then(|process| {
-        core.claim_parts(parts, forced, process, &peer, &|| {
-            gone() || has_ended(&ClaimOwner::Process(process))
-        })
-        .map(|id| id.map_or(Claimed::Changed, Claimed::Made))
+        core.claim_parts(parts, forced, process, &peer, &|| gone() || has_ended(&process))
+            .map(|id| id.map_or(Claimed::Changed, Claimed::Made))
     }))
 }
 

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::process::ExitCode;
 
-use placer_engine::claims::{Claims, LOCK_TIMEOUT, Processes};
+use placer_engine::claims::{Cgroup, Claims, LOCK_TIMEOUT, Processes};
 
 use crate::output;
 use crate::plan;
@@ -24,18 +24,11 @@ pub(crate) fn run(args: &Adopt, set: settings::Claims) -> Result<ExitCode, Box<d
         Some(adopted) => adopted,
         None => {
             let owner = process(args.pid)?;
-            let group = if args.cgroup {
-                let mut look = Processes::look()?;
-                let group = look.own_cgroup(args.pid);
-                let why = format!("process {} is in no cgroup (v2) of its own", args.pid);
-                let group = group.ok_or(why)?;
-                if look.identify(args.pid) != Some(owner) {
-                    return Err(format!("there is no process {}", args.pid).into());
-                }
-                Some(group)
-            } else {
-                None
+            let group = || -> Result<Cgroup, Box<dyn Error>> {
+                let none = || format!("process {} is in no cgroup (v2) of its own", args.pid);
+                Ok(Processes::look()?.own_cgroup(&owner).ok_or_else(none)?)
             };
+            let group = args.cgroup.then(group).transpose()?;
             let claims = Claims::open_to_claim(&counted::place(set), &root)?;
             let (decision, view) = claims.begin(LOCK_TIMEOUT)?;
             view.notes.iter().for_each(|note| output::warn(note));
