@@ -14,9 +14,9 @@ use std::time::Duration;
 use placer_engine::claims::Nonce;
 use placer_engine::source::{default_huge_page, device};
 use placer_engine::{Advice, Bytes, Limits, Request, SourceError, SysRoot};
+use placer_launcher::MemoryMode;
 use placer_launcher::guest::{CgroupMode, CpuPlacement, Guest, NodeChoice, Pages, Program};
 use placer_launcher::sys::may_set_memory_policy;
-use placer_launcher::{Binding, MemoryMode};
 
 use crate::output;
 use crate::plan;
@@ -70,7 +70,7 @@ pub(crate) fn run(
     let named = guest;
     // Those of the loop are of its last round.
     output::notes(notes);
-    let (guest, snapshot, advice, held) = loop {
+    let (guest, drafted, held) = loop {
         let mut guest = named.clone();
         let (session, host) = match &ledger {
             Some(ledger) => ledger.begin(&figures, request.pages, notes)?,
@@ -93,12 +93,12 @@ pub(crate) fn run(
             unbind_where_forbidden(args, &mut guest, notes);
         }
         let drafted = Drafted::of(&guest, &advice, &snapshot)?;
-        let Some(ledger) = &ledger else { break (guest, snapshot, advice, None) };
+        let Some(ledger) = &ledger else { break (guest, drafted, None) };
         // Claimed at once, for this process: the guest's may take long to come.
-        let parts = start::parts(&guest, &drafted, &request, &advice, &snapshot);
+        let parts = drafted.parts(&request, &advice);
         let fits = advice.fits() && parts.fit(&snapshot);
         match ledger.claim(session, parts, fits, notes) {
-            Claimed::Decided(held) => break (guest, snapshot, advice, held),
+            Claimed::Decided(held) => break (guest, drafted, held),
             Claimed::Again => drop(notes.take_lines()),
             Claimed::Unfit => {
                 output::notes(notes);
@@ -106,9 +106,7 @@ pub(crate) fn run(
             }
         }
     };
-    let drafted = Drafted::of(&guest, &advice, &snapshot)?;
-    let binding = Binding::of_guest(&guest, &snapshot, &advice);
-    let plan = Plan::new(&guest, drafted, &binding, &root, notes);
+    let plan = Plan::new(&guest, drafted, &root, notes);
     output::notes(notes);
     let Some(ledger) = &ledger else {
         output::answer(plan?.text().as_bytes())?;

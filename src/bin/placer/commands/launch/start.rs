@@ -40,47 +40,41 @@ pub(super) struct Claimant<'a> {
 }
 
 /// A guest as it was decided on, by its kind.
-pub(super) enum Drafted<'a> {
-    Command(&'a [OsString]),
-    Lxc(&'a Lxc),
+pub(super) enum Drafted {
+    Command(Vec<OsString>, Binding),
+    Lxc(Lxc, Binding),
     Machine(Box<Machine>),
 }
 
-impl<'a> Drafted<'a> {
-    /// Decides everything about a guest that is a virtual machine.
+impl Drafted {
+    /// Decides how a guest is bound, and everything about one that is a virtual machine.
     ///
     /// Errors: as [`Machine::new`].
     pub(super) fn of(
-        guest: &'a Guest,
+        guest: &Guest,
         advice: &Advice,
         snapshot: &Snapshot,
     ) -> Result<Self, LaunchError> {
+        let binding = || Binding::of_guest(guest, snapshot, advice);
         Ok(match &guest.program {
-            Program::Command(argv) => Self::Command(argv),
-            Program::Lxc(lxc) => Self::Lxc(lxc),
+            Program::Command(argv) => Self::Command(argv.clone(), binding()),
+            Program::Lxc(lxc) => Self::Lxc(lxc.clone(), binding()),
             Program::Qemu(_) | Program::Line(_) => {
                 Self::Machine(Box::new(Machine::new(guest, Some(advice), snapshot)?))
             }
         })
     }
-}
 
-/// Returns what is claimed for a guest.
-pub(super) fn parts(
-    guest: &Guest,
-    drafted: &Drafted<'_>,
-    request: &Request,
-    advice: &Advice,
-    snapshot: &Snapshot,
-) -> Parts {
-    match drafted {
-        Drafted::Machine(machine) => {
-            let (own, roaming) = machine.threads().claimed();
-            Parts::of(request, &machine.charged(advice), own, roaming)
-        }
-        Drafted::Command(_) | Drafted::Lxc(_) => {
-            let binding = Binding::of_guest(guest, snapshot, advice);
-            Parts::of(request, advice, CpuSet::new(), binding.cpus)
+    /// Returns what is claimed for it.
+    pub(super) fn parts(&self, request: &Request, advice: &Advice) -> Parts {
+        match self {
+            Self::Machine(machine) => {
+                let (own, roaming) = machine.threads().claimed();
+                Parts::of(request, &machine.charged(advice), own, roaming)
+            }
+            Self::Command(_, binding) | Self::Lxc(_, binding) => {
+                Parts::of(request, advice, CpuSet::new(), binding.cpus.clone())
+            }
         }
     }
 }
@@ -89,8 +83,7 @@ impl Plan {
     /// Plans the launch of a guest. Nothing is changed by it. What a person should know is warned of.
     pub(super) fn new(
         guest: &Guest,
-        drafted: Drafted<'_>,
-        binding: &Binding,
+        drafted: Drafted,
         root: &SysRoot,
         notes: &mut Notes,
     ) -> Result<Self, LaunchError> {
@@ -102,17 +95,17 @@ impl Plan {
             Ok(planned)
         };
         let way = match drafted {
-            Drafted::Command(argv) => {
-                let (planned, steps) = (group(binding, notes)?, binding.steps(argv.to_vec()));
+            Drafted::Command(argv, binding) => {
+                let (planned, steps) = (group(&binding, notes)?, binding.steps(argv));
                 if planned.steps.is_empty() {
                     Way::InPlace(steps)
                 } else {
                     Way::Child(planned.around(steps))
                 }
             }
-            Drafted::Lxc(lxc) => {
-                let planned = group(binding, notes)?;
-                let argv = lxc::argv(&guest.name, lxc, binding, &tree, &planned)?;
+            Drafted::Lxc(lxc, binding) => {
+                let planned = group(&binding, notes)?;
+                let argv = lxc::argv(&guest.name, &lxc, &binding, &tree, &planned)?;
                 Way::Child(planned.around(binding.steps(argv)))
             }
             Drafted::Machine(machine) => {
