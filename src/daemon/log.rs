@@ -50,6 +50,20 @@ struct Shared {
     others: Bucket,
 }
 
+impl Shared {
+    fn new(level: Level, levels: bool) -> Self {
+        Self {
+            level: AtomicU8::new(level as u8),
+            dropped: AtomicU64::new(0),
+            levels,
+            stamped: AtomicBool::new(false),
+            since: Instant::now(),
+            claims: Bucket::new(CLAIMS_A_SECOND),
+            others: Bucket::new(A_SECOND),
+        }
+    }
+}
+
 /// Lines that were let through, of as many as time has earned.
 #[derive(Debug)]
 struct Bucket {
@@ -103,30 +117,14 @@ impl Log {
             .name("placer-log".to_owned())
             .stack_size(super::STACK)
             .spawn(move || write(&receiver))?;
-        let shared = Shared {
-            level: AtomicU8::new(level as u8),
-            dropped: AtomicU64::new(0),
-            levels: variables::value("JOURNAL_STREAM").is_some(),
-            stamped: AtomicBool::new(false),
-            since: Instant::now(),
-            claims: Bucket::new(CLAIMS_A_SECOND),
-            others: Bucket::new(A_SECOND),
-        };
+        let shared = Shared::new(level, variables::value("JOURNAL_STREAM").is_some());
         Ok((Self { lines, shared: Arc::new(shared) }, thread))
     }
 
     /// Returns a log that nobody reads.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn silent() -> Self {
-        let shared = Shared {
-            level: AtomicU8::new(Level::Debug as u8),
-            dropped: AtomicU64::new(0),
-            levels: false,
-            stamped: AtomicBool::new(false),
-            since: Instant::now(),
-            claims: Bucket::new(CLAIMS_A_SECOND),
-            others: Bucket::new(A_SECOND),
-        };
+        let shared = Shared::new(Level::Debug, false);
         Self { lines: bounded(0).0, shared: Arc::new(shared) }
     }
 
@@ -270,15 +268,7 @@ mod tests {
     #[test]
     fn m10_a_line_has_its_fields_and_a_flood_is_counted_and_hides_no_claim() {
         let (lines, receiver) = bounded(WAITING);
-        let shared = Shared {
-            level: AtomicU8::new(Level::Info as u8),
-            dropped: AtomicU64::new(0),
-            levels: true,
-            stamped: AtomicBool::new(false),
-            since: Instant::now(),
-            claims: Bucket::new(CLAIMS_A_SECOND),
-            others: Bucket::new(A_SECOND),
-        };
+        let shared = Shared::new(Level::Info, true);
         let log = Log { lines, shared: Arc::new(shared) };
         log.tell(Level::Debug, "not told", &[]);
         log.tell(Level::Info, "advised", &[("id", &7), ("program", &"a b")]);

@@ -47,9 +47,11 @@ fn answer_all(wire: &mut Wire<UnixStream>, peer: &Peer, served: &Served) -> Resu
     let mut patience = Patience { idle: first, message: MESSAGE };
     if wire.begins(b"GET ", patience)? {
         let account = Account::of(peer);
-        let Some(_leave) = served.clients.heavy(account) else { return http::busy(wire, patience) };
-        let _turn = served.clients.turn(account);
-        return http::serve(wire, &served.core, patience, |_| true);
+        let leave = served.clients.heavy(account).zip(served.clients.turn(account));
+        return match leave {
+            Some(_leave) => http::serve(wire, &served.core, patience, |_| true),
+            None => http::busy(wire, patience),
+        };
     }
     loop {
         let message = wire.message(LONGEST_CALL, patience)?.to_vec();
