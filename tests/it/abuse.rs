@@ -111,7 +111,7 @@ fn socket_and_queue_abused_at_once() {
         // not traced: while strangers keep all receivers at work a question may lie in the queue for an instant,
         // and another real client that starts then throws it away. Without strangers none may be lost (`d16_...`
         // in tests/it/sysv.rs).
-        assert!(real.len() - answered <= 1 + real.len() / 100, "{answered} of {}", real.len());
+        assert!(real.len() - answered <= 1 + real.len() / 1000, "{answered} of {}", real.len());
         for child in slow {
             assert!(child.wait_with_output().expect("it ends").stdout.len() > 1, "a slow reader");
         }
