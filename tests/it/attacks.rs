@@ -12,7 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -151,31 +151,40 @@ fn a_user_owns_no_more_cpus_than_its_limit() {
     assert!(why.contains("with this 2 pinned; user-cpus"), "{why}");
 }
 
-#[needs(root, private_mounts)]
-#[test]
-fn h6_launches_of_users_are_claimed_in_the_hosts_ledger() {
+/// Runs a script beside a daemon of root's in a `/run` and with processes of its own. `$PLACER` and `$DIR`, copies of
+/// placer and a shell by QEMU's name, may be run by every user; `as_user UID COMMAND...` is one.
+fn beside_a_daemon(script: &str) -> Output {
     let tmp = tempfile::tempdir().expect("a directory");
     fs::set_permissions(tmp.path(), PermissionsExt::from_mode(0o755)).expect("set");
     common::copy_program(env!("CARGO_BIN_EXE_placer"), tmp.path().join("placer"));
-    let script = "mount -t tmpfs -o mode=755 none /run
+    common::copy_program("/bin/sh", tmp.path().join("qemu-system-test"));
+    let before = "mount -t tmpfs -o mode=755 none /run
         printf '[daemon]\\nqueue = false\\n' >/run/placer.toml
         export PLACER_CONFIG=/run/placer.toml
         $PLACER daemon 2>/run/log & DAEMON=$!
         until [ -S /run/placer/placer.sock ]; do sleep 0.1; done
-        for uid in 65533 65534; do
-            setpriv --reuid $uid --regid $uid --clear-groups \
-                $PLACER launch --memory 10M -- sleep 300 2>/run/user-$uid &
+        as_user() { local uid=$1; shift; setpriv --reuid $uid --regid $uid --clear-groups \"$@\"; }\n";
+    let mut shell = Command::new("timeout");
+    shell.args(["-k", "1", "120", "unshare", "--mount", "--propagation", "private", "--pid"]);
+    shell.args(["--fork", "--mount-proc", "--kill-child", "bash", "-euc"]);
+    shell.arg(format!("{before}{script}"));
+    shell.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    run(shell.env("PLACER", tmp.path().join("placer")).env("DIR", tmp.path()))
+}
+
+#[needs(root, private_mounts)]
+#[test]
+fn h6_launches_of_users_are_claimed_in_the_hosts_ledger() {
+    let output = beside_a_daemon(
+        "for uid in 65533 65534; do
+            as_user $uid $PLACER launch --memory 10M -- sleep 300 2>/run/user-$uid &
         done
         n=0; until [ $n = 2 ] || [ ! -d /proc/$DAEMON ]; do
             sleep 0.1; n=$($PLACER ps | grep -c 65533 || :); n=$((n + $($PLACER ps | grep -c 65534 || :)))
         done
         $PLACER ps --json | tr -d '\\n'; echo
-        cat /run/user-* >&2; kill $DAEMON %2 %3";
-    let mut shell = Command::new("timeout");
-    shell.args(["-k", "1", "120", "unshare", "--mount", "--propagation", "private", "--pid"]);
-    shell.args(["--fork", "--mount-proc", "--kill-child", "bash", "-euc", script]);
-    shell.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-    let output = run(shell.env("PLACER", tmp.path().join("placer")));
+        cat /run/user-* >&2; kill $DAEMON %2 %3",
+    );
     let (listed, said) = (text(&output.stdout), text(&output.stderr));
     let form: Value = serde_json::from_str(listed.trim()).unwrap_or_else(|_| panic!("{said}"));
     let mut claims: Vec<(u64, &str, &str)> = form["claims"]
@@ -482,30 +491,18 @@ fn a_forced_claim_need_not_fit_and_has_its_limits() {
 #[needs(root, private_mounts)]
 #[test]
 fn a_users_own_guest_is_released_beside_a_daemon() {
-    let tmp = tempfile::tempdir().expect("a directory");
-    fs::set_permissions(tmp.path(), PermissionsExt::from_mode(0o755)).expect("set");
-    common::copy_program(env!("CARGO_BIN_EXE_placer"), tmp.path().join("placer"));
-    common::copy_program("/bin/sh", tmp.path().join("qemu-system-test"));
-    let script = "mount -t tmpfs -o mode=755 none /run
-        printf '[daemon]\\nqueue = false\\n' >/run/placer.toml
-        export PLACER_CONFIG=/run/placer.toml XDG_RUNTIME_DIR=/run/own
+    let output = beside_a_daemon(
+        "export XDG_RUNTIME_DIR=/run/own
         mkdir -m 700 /run/own; chown 65534 /run/own
-        $PLACER daemon 2>/run/log & DAEMON=$!
-        until [ -S /run/placer/placer.sock ]; do sleep 0.1; done
-        user() { setpriv --reuid 65534 --regid 65534 --clear-groups \"$@\"; }
         mkfifo /run/never; chmod 666 /run/never
-        setpriv --reuid 65534 --regid 65534 --clear-groups $DIR/qemu-system-test -c 'read x </run/never' x -m 64M & GUEST=$!
-        until [ \"$(cat /proc/$GUEST/comm)\" = qemu-system-tes ]; do sleep 0.1; done
+        as_user 65534 $DIR/qemu-system-test -c 'read x </run/never' x -m 64M &
+        until pid=$(pgrep qemu-system-tes); do sleep 0.1; done
         sleep 0.5
-        id=$(user $PLACER ps --json | grep '\"id\"' | head -1 | cut -d '\"' -f 4)
-        user $PLACER release $id
-        echo left: $(user $PLACER ps --json | grep -c observed || :)
-        kill $DAEMON $GUEST";
-    let mut shell = Command::new("timeout");
-    shell.args(["-k", "1", "120", "unshare", "--mount", "--propagation", "private", "--pid"]);
-    shell.args(["--fork", "--mount-proc", "--kill-child", "bash", "-euc", script]);
-    shell.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-    let output = run(shell.env("PLACER", tmp.path().join("placer")).env("DIR", tmp.path()));
+        id=$(as_user 65534 $PLACER ps --json | grep '\"id\"' | head -1 | cut -d '\"' -f 4)
+        as_user 65534 $PLACER release $id
+        echo left: $(as_user 65534 $PLACER ps --json | grep -c observed || :)
+        kill $DAEMON $pid",
+    );
     let said = text(&output.stderr);
     assert_eq!(text(&output.stdout), "left: 0\n", "{said}");
     assert!(said.contains("placer: released "), "{said}");
