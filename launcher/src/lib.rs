@@ -21,6 +21,8 @@ pub mod libvirt;
 pub mod lxc;
 pub mod qemu;
 mod quote;
+#[cfg(test)]
+mod recorded;
 pub mod signals;
 mod start;
 mod step;

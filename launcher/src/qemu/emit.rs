@@ -202,18 +202,12 @@ pub fn proxmox(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use placer_engine::{SysRoot, advise};
+    use placer_engine::advise;
 
     use super::*;
 
     fn emitted(request: &str, mode: MemoryMode) -> Option<(Settings, Settings)> {
-        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../sysfs-fixtures/ring-4");
-        if !std::path::Path::new(dir).exists() {
-            return None;
-        }
-        let host = Snapshot::take(&SysRoot::at(dir), Duration::ZERO).expect("a good host");
+        let host = crate::recorded::host("ring-4")?;
         let request = request.parse().expect("a request");
         let advice = advise(&host, &request).expect("an answer");
         let cloud = cloud_hypervisor(&request, &advice, &host, mode).expect("settings");

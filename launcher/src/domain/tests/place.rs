@@ -193,16 +193,12 @@ fn dies_of_a_topology_are_read() {
 
 #[test]
 fn a_guest_pinned_over_caches_is_shown_the_topology_that_it_lacks() {
-    use placer_engine::{Request, Snapshot, SysRoot, advise};
+    use placer_engine::{Request, advise};
 
     use crate::domain::{Options, Placement};
     use crate::guest::ThreadPin;
 
-    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../sysfs-fixtures/caches-4");
-    if !std::path::Path::new(dir).exists() {
-        return;
-    }
-    let snapshot = Snapshot::take(&SysRoot::at(dir), std::time::Duration::ZERO).expect("a host");
+    let Some(snapshot) = crate::recorded::host("caches-4") else { return };
     // Four caches of two cores.
     let notes = |vcpus: u32, cpu: &str, pin| {
         let text = domain("kvm", &format!("<vcpu>{vcpus}</vcpu>{cpu}"));

@@ -1,16 +1,8 @@
-use std::path::PathBuf;
-use std::time::Duration;
-
-use placer_engine::{Advice, Bytes, NodeId, NodeSet, Request, Share, Snapshot, SysRoot, advise};
+use placer_engine::{Advice, Bytes, NodeId, NodeSet, Request, Share, Snapshot, advise};
 
 use super::*;
 use crate::guest::{MemoryMode, NodeChoice, Pages, Program};
-
-/// A recorded machine; `None` where the crate is tested without the repository.
-fn host(name: &str) -> Option<Snapshot> {
-    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../sysfs-fixtures").join(name);
-    dir.exists().then(|| Snapshot::take(&SysRoot::at(dir), Duration::ZERO).expect("a good host"))
-}
+use crate::recorded::host;
 
 fn guest(cpus: u32, mib: u64, qemu: Qemu) -> Guest {
     let mut guest = Guest::new("web".parse().unwrap(), Program::Qemu(qemu));

@@ -1,19 +1,11 @@
-use std::path::PathBuf;
-use std::time::Duration;
-
-use placer_engine::{Request, SysRoot, advise};
+use placer_engine::{Request, advise};
 use proptest::prelude::*;
 
 use super::super::Launch;
 use super::*;
 use crate::guest::Program;
+use crate::recorded::host;
 use crate::step::Step;
-
-/// A host of 4 nodes in a ring with 2 CPUs each, and 229 to 325 MiB free.
-fn host() -> Option<Snapshot> {
-    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../sysfs-fixtures/ring-4");
-    dir.exists().then(|| Snapshot::take(&SysRoot::at(dir), Duration::ZERO).expect("a good host"))
-}
 
 fn guest(words: &[OsString], mode: Option<MemoryMode>) -> Guest {
     let line = Line::parse(words).expect("a good line").expect("a guest");
@@ -51,7 +43,7 @@ fn words(line: &str) -> Vec<OsString> {
 /// What a launch runs, without the user's own words at its start and the control channel at its end.
 fn added(line: &str, mode: Option<MemoryMode>) -> Option<String> {
     let words = words(line);
-    let launch = launch(&words, mode, &host()?).expect("a plan");
+    let launch = launch(&words, mode, &host("ring-4")?).expect("a plan");
     let argv = launch.argv(3);
     let end = argv.len() - 4;
     let kept = words.iter().zip(&argv).take_while(|(own, shown)| own == shown).count();
@@ -156,7 +148,7 @@ fn what_the_user_binds_is_kept_or_completed() {
         let Some(added) = added(&backend(own), None) else { return };
         assert_eq!(added, expected, "{own}");
     }
-    let Some(host) = host() else { return };
+    let Some(host) = host("ring-4") else { return };
     for (own, mode, error) in [
         (",host-nodes=9,policy=bind", None, "host-nodes names node 9; this host has nodes 0-3"),
         (
@@ -187,7 +179,7 @@ fn modes_without_a_word_of_qemu_leave_the_line_alone() {
 /// A guest wider than a node is one cell still, and load decides nothing about what it sees.
 #[test]
 fn a_wide_guest_keeps_its_shape() {
-    let Some(host) = host() else { return };
+    let Some(host) = host("ring-4") else { return };
     let line = words("qemu-kvm -nodefaults -S -m 400M -smp 3");
     let wide = launch(&line, None, &host).expect("a plan");
     let argv = wide.argv(3).join(" ".as_ref()).into_string().expect("text");
@@ -209,7 +201,7 @@ fn a_wide_guest_keeps_its_shape() {
 
 #[test]
 fn each_cell_goes_to_a_node_with_its_vcpus_and_is_claimed_there() {
-    let Some(host) = host() else { return };
+    let Some(host) = host("ring-4") else { return };
     let line = words(
         "qemu-kvm -nodefaults -m 300M,maxmem=1G,slots=2 -smp 4 -object memory-backend-ram,id=a,size=200M -object \
          memory-backend-ram,id=b,size=100M -object memory-backend-ram,id=d,size=50M -numa \
@@ -248,7 +240,7 @@ proptest! {
         ]).prop_shuffle(),
         mode in prop::sample::select(MemoryMode::ALL.to_vec()),
     ) {
-        let Some(host) = host() else { return Ok(()) };
+        let Some(host) = host("ring-4") else { return Ok(()) };
         let words = words(&format!("qemu-system-x86_64 {}", order.join(" ")));
         let argv = launch(&words, Some(mode), &host).expect("a plan").argv(9);
         for (own, kept) in words.iter().zip(&argv) {
@@ -263,7 +255,7 @@ proptest! {
 
 #[test]
 fn vcpus_follow_host_nodes_beside_memory_of_devices() {
-    let Some(host) = host() else { return };
+    let Some(host) = host("ring-4") else { return };
     let words = words(
         "qemu-system-x86_64 -m 8M -object memory-backend-ram,id=r,size=8M,host-nodes=3,policy=bind \
          -machine memory-backend=r -object memory-backend-ram,id=shm,size=4M -device ivshmem-plain,memdev=shm",

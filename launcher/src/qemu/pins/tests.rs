@@ -1,17 +1,11 @@
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::time::Duration;
 
-use placer_engine::{Bytes, NodeId, Request, Share, SysRoot, advise};
+use placer_engine::{Bytes, NodeId, Request, Share, advise};
 use proptest::prelude::*;
 
 use super::*;
 use crate::guest::{Pins, Program, Qemu};
-
-fn host(name: &str) -> Option<Snapshot> {
-    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../sysfs-fixtures").join(name);
-    dir.exists().then(|| Snapshot::take(&SysRoot::at(dir), Duration::ZERO).expect("a good host"))
-}
+use crate::recorded::host;
 
 fn guest(cpus: u32, pin: ThreadPin) -> Guest {
     let mut guest = Guest::new("web".parse().unwrap(), Program::Qemu(Qemu::default()));
