@@ -8,14 +8,11 @@ CARGO ?= cargo
 LOCKED ?= --locked
 TOOLS = $${XDG_CACHE_HOME:-$$HOME/.cache}/placer-tools/bin
 BUILT = $${CARGO_TARGET_DIR:-target}/release
-# The program as installed: static-pie, so that no library is loaded and bound at each start, which
-# was a sixth of the time of an answer. It links no libhwloc (placer-hwloc does), draws nothing (placer-top).
-STATIC = $${CARGO_TARGET_DIR:-target}/static
 # Tests of the programs as they are shipped, by the test program of the debug build.
 INSTALLED = PLACER_INSTALLED=$$PWD/target/package/placer PLACER_TOP_INSTALLED=$$(realpath -m $(BUILT))/placer-top
 
-# `make check` compiles the engine less well: 100 CPU seconds in place of 250 after a change of it, and its unit
-# tests take as long
+# Where the engine's speed does not count it is compiled less well: 100 CPU seconds in place of 250 after a change
+# of it, and its unit tests take as long
 SOON = --config profile.test.package.placer-engine.opt-level=1 --config profile.test.package.testkit.opt-level=1
 
 # how long and how `make fuzz` works
@@ -34,7 +31,7 @@ export PREFIX DESTDIR ZSH_COMPLETIONS
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run build static check test test-best test-caches test-parity test-vm test-daemon test-storm test-claims fuzz mutants lint bench bench-peers fixtures pictures \
+.PHONY: help run build static companions check test test-best test-caches test-parity test-vm test-daemon test-storm test-claims fuzz mutants lint bench bench-peers fixtures pictures \
 	book extras install uninstall deb rpm dist pack test-deb test-rpm test-packed test-start deps deps-test \
 	deps-lint deps-deb deps-rpm deps-fuzz deps-mutants deps-book clean
 
@@ -48,10 +45,15 @@ run: build ## Builds placer and prints this host and advice for a guest of 4 CPU
 build: deps ## Builds the release binaries
 	$(CARGO) build --release $(LOCKED)
 
+# static-pie, so that no library is loaded and bound at each start, which
+# was a sixth of the time of an answer. It links no libhwloc (placer-hwloc does), draws nothing (placer-top).
 static: deps ## Builds placer as it is installed, without shared libraries: target/package/placer
 	$(CARGO) rustc --release $(LOCKED) --bin placer --no-default-features --features systemd \
-		--target-dir $(STATIC) -- -C target-feature=+crt-static
-	@mkdir -p target/package && cp $(STATIC)/release/placer target/package/placer
+		-- -C target-feature=+crt-static
+	@mkdir -p target/package && cp $(BUILT)/placer target/package/placer
+
+companions: deps
+	$(CARGO) build --release $(LOCKED) --bin placer-top --bin placer-hwloc
 
 check: deps deps-lint ## Runs unit and golden tests and the lints: before each commit (3 minutes)
 	$(CARGO) test -q --workspace --lib --bins $(LOCKED) $(SOON)
@@ -61,9 +63,9 @@ check: deps deps-lint ## Runs unit and golden tests and the lints: before each c
 
 test: deps deps-test ## Runs every test: with hwloc, without it, and in virtual machines
 	$(CARGO) test --workspace $(LOCKED)
-	$(CARGO) test --no-default-features -p placer-launcher --test it $(LOCKED) cgroup::
-	$(CARGO) test --release --test budgets $(LOCKED)
-	@$(MAKE) --no-print-directory static
+	$(CARGO) test --no-default-features -p placer-launcher --test it $(LOCKED) $(SOON) cgroup::
+	@$(MAKE) --no-print-directory static companions
+	$(INSTALLED) $(CARGO) test --test budgets $(LOCKED) -- --ignored a_picture
 	$(INSTALLED) $(CARGO) test --test it $(LOCKED) -- cli::
 	$(INSTALLED) $(CARGO) test --test it $(LOCKED) -- --include-ignored --test-threads=1 \
 		start_budgets:: a_panic_gives_the_terminal_back
@@ -93,7 +95,7 @@ test-parity: deps deps-test ## Asks both versions of the real numad 3,000 genera
 
 test-vm: deps deps-test ## Runs the tests that boot virtual machines with many nodes
 	@[ -f target/placer.deb ] || $(MAKE) --no-print-directory deb
-	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture --test-threads=1
+	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture --test-threads=2
 
 fuzz: deps deps-fuzz ## Fuzzes the daemon's socket, numad's queue, the ledger and policy best, FUZZ_SECONDS=60 each
 	@cp Cargo.lock fuzz/Cargo.lock && mkdir -p fuzz/corpus/socket fuzz/corpus/queue fuzz/corpus/best fuzz/corpus/ledger
@@ -134,15 +136,15 @@ book: deps-book ## Draws the user guide, docs/, as pages in target/book (mdbook)
 extras: deps ## Writes what lies beside the program in a package: manual pages, completions, settings
 	$(CARGO) run -q $(LOCKED) -p placer-extras -- target/package
 
-install: build static extras ## Installs below DESTDIR and PREFIX (/usr/local); what, says packaging/install
+install: companions static extras ## Installs below DESTDIR and PREFIX (/usr/local); what, says packaging/install
 	packaging/install $(BUILT) target/package
 
 uninstall: ## Removes what `make install` with the same DESTDIR and PREFIX has installed
 	packaging/install --remove
 
-deb: build static pack ## Makes a Debian package that puts placer in numad's place, target/placer.deb
+deb: companions static pack ## Makes a Debian package that puts placer in numad's place, target/placer.deb
 
-rpm: build static extras deps-rpm ## Makes the RPM packages placer and placer-numad in target/dist
+rpm: companions static extras deps-rpm ## Makes the RPM packages placer and placer-numad in target/dist
 	packaging/make-rpm $(BUILT) target/package target/dist
 
 dist: deb rpm ## Makes every package: .deb, .rpm, and an archive of the static program, in target/dist
@@ -158,7 +160,7 @@ test-deb: deps-test deb test-packed ## Installs, upgrades, removes, purges that 
 test-start: deps-test deb ## Holds that virsh start takes no longer through that package (1 to 4 minutes)
 	packaging/start-test target/placer.deb
 
-test-rpm: build static extras deps-rpm deps-test ## Installs, upgrades, removes the RPM packages in a throw-away root
+test-rpm: companions static extras deps-rpm deps-test ## Installs, upgrades, removes the RPM packages in a throw-away root
 	packaging/rpm-test $(BUILT) target/package
 
 test-packed: deps-rpm

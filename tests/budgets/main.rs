@@ -91,7 +91,6 @@ fn typical(mut measure: impl FnMut() -> f64) -> f64 {
 }
 
 #[test]
-#[cfg_attr(debug_assertions, ignore = "needs --release")]
 fn a_sample_costs_little_more_than_reading_its_files() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     // The live host: what the kernel does to write the texts is part of reading them.
@@ -191,13 +190,14 @@ const PICTURE_BUDGET: f64 = 4.0;
 
 /// What makes a picture of a large host long is reading the host: 200 ms hold both.
 #[test]
-#[cfg_attr(debug_assertions, ignore = "needs --release")]
+#[ignore = "needs the program as installed: make test"]
 fn a_picture_of_64_nodes_costs_little_more_than_its_figures() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let host = Machine { nodes: 64, cpus: 1024 }.write();
     let state = tempfile::tempdir().expect("a directory");
+    let program = std::env::var_os("PLACER_INSTALLED").expect("a program without debug code");
     let show = |form: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_placer"));
+        let mut command = Command::new(&program);
         command.arg("show").args(form).env("PLACER_STATE_DIR", state.path());
         command
             .env("PLACER_CONFIG", concat!(env!("CARGO_MANIFEST_DIR"), "/src/settings/placer.toml"));

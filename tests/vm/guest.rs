@@ -120,18 +120,20 @@ pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
 }
 
 /// A copy without debugging symbols, where `strip` is at hand: they are most of a debug build, and
-/// the guest keeps its files in the memory of node 0.
+/// the guest keeps its files in the memory of node 0. Two tests may make the same copy at once.
 pub(crate) fn stripped(program: &Path) -> Result<PathBuf, String> {
     let name = program.file_name().unwrap_or(program.as_os_str());
-    let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join("vm").join(name);
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("vm");
+    let copy = dir.join(name);
     let fail = |error| format!("cannot copy {} to {}: {error}", program.display(), copy.display());
-    if let Some(dir) = copy.parent() {
-        fs::create_dir_all(dir).map_err(fail)?;
-    }
-    let strip = Command::new("strip").arg("-o").arg(&copy).arg(program).status();
+    fs::create_dir_all(&dir).map_err(fail)?;
+    let fresh = tempfile::tempdir_in(&dir).map_err(fail)?;
+    let fresh = fresh.path().join(name);
+    let strip = Command::new("strip").arg("-o").arg(&fresh).arg(program).status();
     if !strip.is_ok_and(|status| status.success()) {
-        fs::copy(program, &copy).map_err(fail)?;
+        fs::copy(program, &fresh).map_err(fail)?;
     }
+    fs::rename(&fresh, &copy).map_err(fail)?;
     Ok(copy)
 }
 
