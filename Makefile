@@ -48,7 +48,7 @@ build: deps ## Builds the release binaries
 # static-pie, so that no library is loaded and bound at each start, which
 # was a sixth of the time of an answer. It links no libhwloc (placer-hwloc does), draws nothing (placer-top).
 static: deps ## Builds placer as it is installed, without shared libraries: target/package/placer
-	$(CARGO) rustc --release $(LOCKED) --bin placer --no-default-features --features systemd \
+	$(CARGO) rustc --release $(LOCKED) --bin placer --no-default-features \
 		-- -C target-feature=+crt-static
 	@mkdir -p target/package && cp $(BUILT)/placer target/package/placer
 

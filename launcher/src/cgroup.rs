@@ -29,5 +29,6 @@ mod tree;
 pub use crate::step::GroupStep;
 pub use group::Group;
 pub use kernel::{Kernel, Live};
+pub(crate) use plan::without;
 pub use plan::{Planned, may_be_wanted, plan};
 pub use tree::{Cpuset, Tree};

@@ -60,14 +60,18 @@ pub struct Running {
     child: Child,
 }
 
-/// A way to ask a guest to shut down by itself.
-pub(crate) trait Shutdown: std::fmt::Debug {
+/// A channel to a guest that runs.
+pub(crate) trait Control: std::fmt::Debug {
     /// Returns what can be read when the guest has said something.
     fn fd(&self) -> BorrowedFd<'_>;
-    /// Reads what the guest has said. Returns whether it can still be asked.
-    fn drain(&mut self) -> bool;
-    /// Asks it. Returns whether that was possible.
-    fn ask(&mut self) -> bool;
+    /// Reads what the guest has said, and acts on it. Returns whether the channel can still be used.
+    fn hear(&mut self) -> bool;
+    /// Asks the guest to shut down by itself. Returns whether that was possible.
+    fn power_down(&mut self) -> bool;
+    /// Returns how long until [`look`](Self::look) is to be called. `None`: never.
+    fn look_in(&self) -> Option<Duration>;
+    /// Asks the guest what has changed about it. Returns whether the channel can still be used.
+    fn look(&mut self) -> bool;
 }
 
 /// How a guest ended.
@@ -162,6 +166,17 @@ impl Gated {
         self.pid.as_raw().unsigned_abs()
     }
 
+    /// Returns a signal that ends a launch, if one has come. Others that have come are dropped.
+    pub(crate) fn ending(&self) -> Option<Signal> {
+        const ENDING: [Signal; 4] =
+            [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
+        let (_, child) = self.waiting.as_ref()?;
+        let signals = std::iter::from_fn(|| child.next_signal().ok().flatten());
+        let number = |info: libc::signalfd_siginfo| i32::try_from(info.ssi_signo).ok();
+        let signals = signals.filter_map(|info| Signal::try_from(number(info)?).ok());
+        signals.filter(|signal| ENDING.contains(signal)).next()
+    }
+
     /// Lets the child begin, and returns when it has become the guest.
     ///
     /// Errors: the step that was refused; the child has ended then.
@@ -204,28 +219,21 @@ impl Running {
     ///
     /// What a terminal sends it sends to the guest too, and is not sent twice.
     /// Errors: the guest cannot be waited for.
-    pub fn wait(mut self) -> Result<Ended, LaunchError> {
-        let error = |errno| LaunchError::new("wait for the guest", errno);
-        loop {
-            if let Some(ended) = self.look().map_err(error)? {
-                return Ok(ended);
-            }
-            self.child.pause(None, None).map_err(error)?;
-            self.child.pass_one().map_err(error)?;
-        }
+    pub fn wait(self) -> Result<Ended, LaunchError> {
+        self.wait_with(None, Duration::ZERO)
     }
 
-    /// As [`wait`](Self::wait), but the first SIGTERM asks the guest to shut down; it is ended when it has
-    /// not done so within `limit`, and at a second one.
+    /// As [`wait`](Self::wait), with a channel to the guest. The first SIGTERM asks it to shut down, unless `limit` is
+    /// zero; it is ended when it has not done so within that time, and at a second one.
     ///
     /// Errors: as there.
-    pub(crate) fn wait_or_shut_down(
+    pub(crate) fn wait_with(
         mut self,
-        mut shutdown: Box<dyn Shutdown>,
+        mut control: Option<Box<dyn Control>>,
         limit: Duration,
     ) -> Result<Ended, LaunchError> {
         let error = |errno| LaunchError::new("wait for the guest", errno);
-        let (mut open, mut asked, mut end) = (true, false, None);
+        let (mut asked, mut end) = (limit.is_zero(), None);
         loop {
             if let Some(ended) = self.look().map_err(error)? {
                 return Ok(ended);
@@ -236,11 +244,17 @@ impl Running {
                 end = None;
                 continue;
             }
-            self.child.pause(left, open.then(|| shutdown.fd())).map_err(error)?;
-            open = open && shutdown.drain();
+            let look = control.as_ref().and_then(|control| control.look_in());
+            let pause = left.into_iter().chain(look).min();
+            self.child.pause(pause, control.as_ref().map(|control| control.fd())).map_err(error)?;
+            control = control.take_if(|control| control.hear()).and_then(|mut control| {
+                let due = control.look_in().is_some_and(|left| left.is_zero());
+                (!due || control.look()).then_some(control)
+            });
             while let Some(info) = self.child.next_signal().map_err(error)? {
                 let term = info.ssi_signo == (Signal::SIGTERM as i32).unsigned_abs();
-                if term && open && !asked && shutdown.ask() {
+                let ask = |control: &mut Box<dyn Control>| control.power_down();
+                if term && !asked && control.as_mut().is_some_and(ask) {
                     asked = true;
                     end = Some(Instant::now() + limit);
                 } else {

@@ -29,6 +29,7 @@ mod lifeline;
 mod line;
 mod memory;
 pub mod pins;
+mod plugged;
 mod qmp;
 pub mod shape;
 mod split;
@@ -45,6 +46,7 @@ pub use start::Waiting;
 use crate::Binding;
 use crate::error::LaunchError;
 use crate::guest::{Guest, Program};
+use crate::guest_lock;
 use crate::step::{Step, Thread};
 use line::Placed;
 use pins::ThreadCpus;
@@ -146,21 +148,29 @@ impl Launch {
         }
     }
 
-    /// Returns what is done, in order. The numbers of the two descriptors are those of a process
+    /// Returns what is done, in order. The numbers of the descriptors are those of a process
     /// that has no others; a launch takes what is free.
     pub fn steps(&self) -> Vec<Step> {
-        let mut steps = self.own_steps(3, 4);
+        let locks = (5..).zip(guest_lock::names(&self.guest)).map(|(fd, _)| fd);
+        let mut steps = self.own_steps(3, 4, locks);
         steps.extend(self.outer_steps());
         steps
     }
 
     /// What the process does that becomes QEMU.
-    fn own_steps(&self, channel: i32, lifeline: i32) -> Vec<Step> {
+    fn own_steps(
+        &self,
+        channel: i32,
+        lifeline: i32,
+        locks: impl Iterator<Item = i32>,
+    ) -> Vec<Step> {
         let binding = Binding { cpus: self.threads.process.clone(), ..self.binding() };
         let mut steps = binding.steps(self.argv(channel));
         let exec = steps.pop();
         steps.push(Step::Keep { fd: channel, what: "QEMU's control channel" });
         steps.push(Step::Keep { fd: lifeline, what: "ends QEMU with the launcher until it runs" });
+        let what = "keeps the guest from being started twice";
+        steps.extend(locks.map(|fd| Step::Keep { fd, what }));
         steps.extend(exec);
         steps
     }

@@ -20,9 +20,9 @@ use std::time::Duration;
 use nix::errno::Errno;
 use placer_engine::claims;
 
-use crate::cgroup::{Group, GroupStep, Kernel, Tree};
+use crate::cgroup::{self, Group, GroupStep, Kernel, Planned, Tree};
 use crate::error::LaunchError;
-use crate::gate::{Ended, Gated, Running, Shutdown};
+use crate::gate::{Control, Ended, Gated, Running};
 use crate::step::Step;
 use crate::systemd::Scope;
 
@@ -33,6 +33,7 @@ pub struct Waiting<'k> {
     gated: Gated,
     group: Option<Group<'k>>,
     scope: Option<Scope>,
+    note: Option<String>,
 }
 
 /// A guest that has begun, and the group that is removed when it has ended.
@@ -41,8 +42,8 @@ pub struct Started<'k> {
     pub(crate) running: Running,
     pub(crate) group: Option<Group<'k>>,
     pub(crate) scope: Option<Scope>,
-    /// How a guest that knows that is asked to shut down.
-    pub(crate) shutdown: Option<Box<dyn Shutdown>>,
+    /// The channel to a virtual machine.
+    pub(crate) control: Option<Box<dyn Control>>,
 }
 
 /// The end of a guest.
@@ -72,10 +73,36 @@ impl<'k> Waiting<'k> {
         let gated = Gated::fork(&child, group.as_ref().and_then(Group::as_fd))?;
         // What is refused here ends the child, and a scope ends with it.
         let scope = groups.iter().find_map(|step| match step {
-            GroupStep::Scope(scope) => Some(kernel.make_scope(scope, gated.pid())),
+            GroupStep::Scope(scope) => {
+                Some(kernel.make_scope(scope, gated.pid(), &|| gated.ending()))
+            }
             _ => None,
         });
-        Ok(Self { scope: scope.transpose()?, gated, group })
+        Ok(Self { scope: scope.transpose()?, gated, group, note: None })
+    }
+
+    /// As [`prepare`](Self::prepare), in the group that was planned; without it, and with a note, where it cannot
+    /// be made and need not be.
+    ///
+    /// Errors: as there, and a signal that came meanwhile.
+    pub fn prepare_in(
+        kernel: &'k dyn Kernel,
+        planned: Planned,
+        guest: Vec<Step>,
+    ) -> Result<Self, LaunchError> {
+        let optional = planned.optional;
+        match Self::prepare(kernel, &planned.around(guest.clone())) {
+            Err(error) if optional && error.errno() != Errno::EINTR => {
+                let note = Some(cgroup::without(&error.to_string()));
+                Ok(Self { note, ..Self::prepare(kernel, &guest)? })
+            }
+            prepared => prepared,
+        }
+    }
+
+    /// Returns what a person should know about how it was started.
+    pub fn note(&self) -> Option<&str> {
+        self.note.as_deref()
     }
 
     /// Returns the pid of its process, to be claimed for.
@@ -99,10 +126,10 @@ impl<'k> Waiting<'k> {
     ///
     /// Errors: the step that was refused; nothing of the guest is left then.
     pub fn open(self) -> Result<Started<'k>, LaunchError> {
-        let Self { gated, group, scope } = self;
+        let Self { gated, group, scope, .. } = self;
         // On an error the child has ended already, and the group is dropped after it.
         let running = gated.open()?;
-        Ok(Started { running, group, scope, shutdown: None })
+        Ok(Started { running, group, scope, control: None })
     }
 }
 
@@ -125,15 +152,9 @@ impl Started<'_> {
     ///
     /// Errors: as there.
     pub fn wait_or_shut_down(self, limit: Duration) -> Result<End, LaunchError> {
-        let ended = match self.shutdown {
-            Some(shutdown) if !limit.is_zero() => {
-                self.running.wait_or_shut_down(shutdown, limit)?
-            }
-            shutdown => {
-                drop(shutdown);
-                self.running.wait()?
-            }
-        };
+        // A channel that has no use is closed.
+        let used = |control: &Box<dyn Control>| !limit.is_zero() || control.look_in().is_some();
+        let ended = self.running.wait_with(self.control.filter(used), limit)?;
         let removed = self.group.map_or(Ok(()), Group::remove);
         let drained = self.scope.map_or(Ok(()), |scope| scope.drained());
         let left = removed.and(drained).err();

@@ -1,10 +1,7 @@
 //! A control group that systemd makes: a transient scope around a process that has not begun.
 //!
-//! # Why not a crate
-//!
-//! Two calls and a signal are spoken, over a socket with a time limit. The crate `zbus` brings some
-//! sixty crates and a runtime for that; `rustbus`, the small one, brings an old `nix` beside ours and
-//! had its last release in 2023; `dbus` is one more shared library to load at every start.
+//! systemd is asked through its own `busctl`, by argument lists and without a shell, as libvirt is through virsh.
+//! A client of our own took 800 lines; the crate `zbus` brings some sixty others and a runtime.
 //!
 //! # Whose the group is
 //!
@@ -25,39 +22,16 @@ use std::time::Duration;
 use nix::errno::Errno;
 use placer_engine::{CpuSet, NodeSet, claims};
 
-#[cfg(feature = "systemd")]
-mod bus;
-#[cfg(feature = "systemd")]
 mod make;
-#[cfg(feature = "systemd")]
-mod wire;
 
-#[cfg(feature = "systemd")]
 pub(crate) use make::make;
-
-/// As it is without the feature.
-#[cfg(not(feature = "systemd"))]
-pub(crate) fn make(step: &ScopeStep, _pid: u32) -> Result<Scope, LaunchError> {
-    Err(not_built_in(format!("make the systemd scope {}", step.unit)))
-}
 
 use crate::error::LaunchError;
 use crate::guest::GuestName;
 
 /// How long systemd may take. A busy one answers within a second, one that is being loaded anew within
-/// some; on a host with far more work than CPUs each takes longer. Meanwhile the launcher has the ledger:
-/// who waits for that (`placer launch`, 30 s) has to wait longer, or would go on without a claim.
+/// some; on a host with far more work than CPUs each takes longer.
 pub(crate) const LIMIT: Duration = Duration::from_secs(25);
-
-/// Whether this build can speak to systemd.
-pub const BUILT_IN: bool = cfg!(feature = "systemd");
-
-/// Returns the error where this build cannot speak to systemd.
-pub(crate) fn not_built_in(attempted: impl Into<String>) -> LaunchError {
-    let seen = "this placer was built without the feature systemd";
-    LaunchError::seen(attempted, Errno::ENOSYS, seen)
-        .hint("start it with systemd-run --scope -p Delegate=yes and with --cgroup own")
-}
 
 /// A scope that systemd made. It is removed by systemd when the last process in it has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,8 +83,10 @@ pub struct ScopeStep {
     /// Whether the guest starts in a group of its own within the scope, for a program that makes
     /// groups beside its own.
     pub inner: bool,
-    /// The socket of the bus that systemd is on.
-    pub bus: PathBuf,
+    /// The program that speaks to systemd: `busctl`.
+    pub busctl: PathBuf,
+    /// Whether it is the host's systemd that is asked, and not the user's own.
+    pub system: bool,
     /// Where control groups are.
     pub mount: PathBuf,
     /// How long all of it may take.
@@ -162,41 +138,6 @@ pub(crate) fn is_slice(name: &str) -> bool {
     !stem.is_empty() && !dashes && name.len() < 256 && name.bytes().all(allowed)
 }
 
-/// Returns the socket of the bus that the systemd is on that makes scopes for a user: the system's
-/// for root, else the user's own. `addresses` is what `DBUS_SYSTEM_BUS_ADDRESS` or
-/// `DBUS_SESSION_BUS_ADDRESS` says, `runtime` the user's run-time directory.
-pub fn bus(root: bool, addresses: Option<&str>, runtime: Option<&Path>) -> Option<PathBuf> {
-    // As in unix:path=/run/user/1000/bus,guid=...;unix:abstract=...
-    let socket = |address: &str| {
-        let pairs = address.strip_prefix("unix:")?.split(',');
-        pairs.filter_map(|pair| pair.strip_prefix("path=")).map(unescaped).next()?
-    };
-    if let Some(found) = addresses.and_then(|all| all.split(';').find_map(socket)) {
-        return Some(found);
-    }
-    match (root, runtime) {
-        (true, _) => Some(PathBuf::from("/run/dbus/system_bus_socket")),
-        (false, Some(runtime)) => Some(runtime.join("bus")),
-        (false, None) => None,
-    }
-}
-
-/// Undoes `%2f` and the like. `None` where it is no such text.
-fn unescaped(text: &str) -> Option<PathBuf> {
-    let mut bytes = Vec::new();
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'%' => {
-                let hex = [rest.next()?, rest.next()?];
-                u8::from_str_radix(std::str::from_utf8(&hex).ok()?, 16).ok()?
-            }
-            _ => byte,
-        });
-    }
-    Some(PathBuf::from(std::ffi::OsString::from(String::from_utf8(bytes).ok()?)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,22 +165,6 @@ mod tests {
             ["", ".slice", "a", "/a.slice", "a/b.slice", "-a.slice", "a--b.slice", "a\n.slice"]
         {
             assert!(!is_slice(bad), "{bad}");
-        }
-    }
-
-    #[test]
-    fn the_bus_is_found_where_it_is_said_to_be() {
-        let runtime = Some(Path::new("/run/user/7"));
-        for (root, addresses, runtime, found) in [
-            (true, None, None, Some("/run/dbus/system_bus_socket")),
-            (true, None, runtime, Some("/run/dbus/system_bus_socket")),
-            (false, None, runtime, Some("/run/user/7/bus")),
-            (false, None, None, None),
-            (false, Some("tcp:host=a;unix:path=/a%20b,guid=0"), runtime, Some("/a b")),
-            (false, Some("unix:abstract=/tmp/x"), runtime, Some("/run/user/7/bus")),
-            (true, Some("unix:path=/a%2"), None, Some("/run/dbus/system_bus_socket")),
-        ] {
-            assert_eq!(bus(root, addresses, runtime), found.map(PathBuf::from), "{addresses:?}");
         }
     }
 }

@@ -68,8 +68,7 @@ pub struct Launch {
     /// Control group of the guest [default: auto].
     ///
     /// none: no group of its own. own: placer creates and removes the group. systemd: systemd creates a scope. auto: none for
-    /// commands and virtual machines, whose threads and memory are bound one by one; for
-    /// containers own if possible, otherwise systemd.
+    /// commands; for virtual machines and containers own if possible, otherwise systemd if possible.
     #[arg(long, value_name = "MODE")]
     #[arg(env = "PLACER_CGROUP", hide_env = true)]
     pub cgroup: Option<CgroupMode>,

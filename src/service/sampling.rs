@@ -20,7 +20,7 @@ pub(crate) struct Saved {
 }
 
 /// Returns where state is kept between runs: root's place, or the user's own, if there is one.
-pub(crate) fn state_dir() -> Option<PathBuf> {
+pub fn state_dir() -> Option<PathBuf> {
     if let Some(dir) = variables::value("PLACER_STATE_DIR") {
         return Some(PathBuf::from(dir));
     }

@@ -7,6 +7,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::sys::signal::Signal;
 use placer_engine::{Limits, NodeSet, SysRoot};
 use placer_launcher::cgroup::{Cpuset, Kernel, Live, Tree};
 use placer_launcher::guest::{Cgroup, CgroupMode, Guest, Program};
@@ -65,7 +66,7 @@ impl Fake {
     /// The tree as a process in `own` sees it.
     pub fn tree(&self, own: &str, systemd: bool) -> Tree {
         let mount = Some(self.root().to_owned());
-        Tree { mount, own: own.to_owned(), cpuset: Cpuset::V2, systemd, bus: None, root: true }
+        Tree { mount, own: own.to_owned(), cpuset: Cpuset::V2, systemd, root: true }
     }
 
     /// All groups below the first, sorted.
@@ -188,9 +189,14 @@ impl Kernel for Fake {
         Live.read(file)
     }
 
-    fn make_scope(&self, step: &ScopeStep, pid: u32) -> Result<Scope, LaunchError> {
+    fn make_scope(
+        &self,
+        step: &ScopeStep,
+        pid: u32,
+        stopped: &dyn Fn() -> Option<Signal>,
+    ) -> Result<Scope, LaunchError> {
         let made = self.scope.borrow().clone();
-        made.map_or_else(|| Live.make_scope(step, pid), Ok)
+        made.map_or_else(|| Live.make_scope(step, pid, stopped), Ok)
     }
 
     fn may_change(&self, dir: &Path) -> bool {

@@ -1,4 +1,4 @@
-//! What the tests and benchmarks of all crates share: made-up hosts, stand-ins for the kernel, a bus and a
+//! What the tests and benchmarks of all crates share: made-up hosts, stand-ins for the kernel and a
 //! browser, checks against schemas.
 
 #![allow(missing_docs, clippy::panic, clippy::unwrap_used, clippy::cast_possible_truncation)]
@@ -6,7 +6,6 @@
 
 pub mod abuse;
 pub mod best;
-pub mod bus;
 pub mod caches;
 pub mod chromium;
 pub mod command;

@@ -365,11 +365,7 @@ fn sigterm_asks_a_guest_to_shut_down_and_ends_it_when_it_does_not() {
         let program = program.to_str().expect("a plain name");
         let args = ["--stop-timeout", limit, "--", program, "-m", "10M"];
         let mut launcher = launching(&state, &args).spawn().expect("the program starts");
-        let since = Instant::now();
-        while !tmp.path().join("runs").exists() {
-            assert!(since.elapsed() < Duration::from_secs(60), "it does not run");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        wait_until("it runs", || tmp.path().join("runs").exists());
         let pid = Pid::from_raw(i32::try_from(launcher.id()).expect("a pid"));
         for _ in 0..signals {
             kill(pid, Signal::SIGTERM).expect("a process");
@@ -383,4 +379,73 @@ fn sigterm_asks_a_guest_to_shut_down_and_ends_it_when_it_does_not() {
         assert_eq!(ended.code(), status, "{then} {limit}");
         assert_eq!(claimed(&state), 0);
     }
+}
+
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !holds() {
+        assert!(since.elapsed() < Duration::from_secs(60), "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A launcher of the guest "web 1"; its program is at `program`.
+fn launch_web(state: &Path, program: &Path) -> std::process::Child {
+    let program = program.to_str().expect("a plain name");
+    let args = ["--stop-timeout", "0", "--", program, "-m", "10M", "-name", "guest=web 1"];
+    launching(state, &args).stderr(Stdio::piped()).spawn().expect("the program starts")
+}
+
+/// Returns the process that a refused launcher names.
+fn refused_for(launcher: std::process::Child) -> u32 {
+    let output = launcher.wait_with_output().expect("a child of ours");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    let named = said.strip_prefix("placer: cannot start guest web 1: it runs already, as process ");
+    let pid = named.and_then(|rest| rest.split(' ').next()?.parse().ok());
+    pid.unwrap_or_else(|| panic!("{said}"))
+}
+
+#[needs(bash)]
+#[test]
+fn a_guest_that_runs_is_not_started_again() {
+    let (tmp, state) = state();
+    let program = speaks_as_qemu(tmp.path(), "", "exec sleep 600");
+    let runs = || wait_until("it runs", || tmp.path().join("runs").exists());
+    // Of those that come at once one starts it.
+    let mut all: Vec<_> = (0..6).map(|_| launch_web(&state, &program)).collect();
+    runs();
+    wait_until("the others end", || {
+        all.iter_mut().filter_map(|one| one.try_wait().expect("a child of ours")).count() == 5
+    });
+    let at = all.iter_mut().position(|one| one.try_wait().is_ok_and(|ended| ended.is_none()));
+    let mut first = all.swap_remove(at.expect("one runs"));
+    for other in all {
+        let output = other.wait_with_output().expect("a child of ours");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.starts_with("placer: cannot start guest web 1: "), "{said}");
+    }
+    assert_eq!(claimed(&state), 1);
+    // The guest outlives its launcher, and keeps its name.
+    let guest = refused_for(launch_web(&state, &program));
+    first.kill().expect("a child of ours");
+    first.wait().expect("a child of ours");
+    assert_eq!(refused_for(launch_web(&state, &program)), guest);
+    // What is left of it keeps no other from starting.
+    let pid = Pid::from_raw(i32::try_from(guest).expect("a pid"));
+    kill(pid, Signal::SIGKILL).expect("a process");
+    wait_until("it is gone", || {
+        let status = fs::read_to_string(format!("/proc/{guest}/status"));
+        !status.is_ok_and(|text| !text.contains("State:\tZ"))
+    });
+    fs::remove_file(tmp.path().join("runs")).expect("written by the first");
+    let mut next = launch_web(&state, &program);
+    runs();
+    let launcher = Pid::from_raw(i32::try_from(next.id()).expect("a pid"));
+    kill(launcher, Signal::SIGTERM).expect("a process");
+    wait_until("it ends", || next.try_wait().is_ok_and(|ended| ended.is_some()));
+    let left = fs::read_dir(&state).expect("a directory").flatten();
+    let left: Vec<_> = left.map(|entry| entry.file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().starts_with("guest-")), "{left:?}");
 }

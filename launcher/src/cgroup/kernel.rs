@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
+use nix::sys::signal::Signal;
 use nix::unistd::{AccessFlags, faccessat};
 
 use crate::error::LaunchError;
@@ -33,9 +34,14 @@ pub trait Kernel {
     fn read(&self, file: &Path) -> Result<String, Errno>;
     /// Returns whether this process may make and remove things in a directory.
     fn may_change(&self, dir: &Path) -> bool;
-    /// Has systemd put a process into a scope.
-    fn make_scope(&self, step: &ScopeStep, pid: u32) -> Result<Scope, LaunchError> {
-        systemd::make(step, pid)
+    /// Has systemd put a process into a scope, unless `stopped` returns a signal that has come.
+    fn make_scope(
+        &self,
+        step: &ScopeStep,
+        pid: u32,
+        stopped: &dyn Fn() -> Option<Signal>,
+    ) -> Result<Scope, LaunchError> {
+        systemd::make(step, pid, stopped)
     }
     /// Returns whether a directory's extended attribute of this name is `1`.
     fn is_marked(&self, dir: &Path, attribute: &CStr) -> bool;

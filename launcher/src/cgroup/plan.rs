@@ -20,6 +20,8 @@ use crate::systemd::{self, ScopeStep};
 pub struct Planned {
     /// The steps, in order; none when the guest has no group of its own.
     pub steps: Vec<GroupStep>,
+    /// Whether the guest starts without the group where it cannot be made.
+    pub optional: bool,
     /// What was wanted and is not done, and why.
     pub notes: Vec<String>,
 }
@@ -34,23 +36,30 @@ impl Planned {
     }
 }
 
-/// Returns whether [`plan`] has to know the host's groups for a guest: not for a command or a machine
-/// that stays in the launcher's.
+/// Returns whether [`plan`] has to know the host's groups for a guest: not for a command that stays in the
+/// launcher's.
 pub fn may_be_wanted(guest: &Guest) -> bool {
-    let lxc = matches!(guest.program, Program::Lxc(_));
+    let command = matches!(guest.program, Program::Command(_));
     match guest.cgroup.mode {
         CgroupMode::Own | CgroupMode::Systemd => true,
-        CgroupMode::Auto => lxc || guest.cgroup.parent.is_some(),
-        CgroupMode::None => lxc,
+        CgroupMode::Auto => !command || guest.cgroup.parent.is_some(),
+        CgroupMode::None => matches!(guest.program, Program::Lxc(_)),
     }
+}
+
+/// Returns what is said where a guest has no group, and why.
+pub(crate) fn without(why: &str) -> String {
+    format!("the guest gets no control group, only affinity and policy: {why}")
 }
 
 /// Decides whether a guest has a group of its own, and where. Changes nothing.
 ///
-/// `own`, `systemd` or a named parent: a group or an error. `auto`: for containers a group where one
-/// can be had, since their memory is not that of one process: placer's own where one was delegated,
-/// else a scope of systemd's. None for commands and machines, whose threads and memory are bound one
-/// by one: a group would hold them no better, and cost a start 10 ms. Where the host has no cpuset
+/// `own`, `systemd` or a named parent: a group or an error. `auto`: for machines and containers a group where
+/// one can be had: placer's own where one was delegated, else a scope of systemd's. The kernel's threads that
+/// work for a machine (vhost) and its helpers are in there, and a container's memory is not that of one process. A
+/// machine that a service of systemd's starts stays in that, where `systemctl stop` and its limits reach it. None for
+/// commands, whose own threads inherit what binds them: a group would hold them no better, and cost a start 10 ms.
+/// Where the host has no cpuset
 /// controller in cgroup v2: none, with a note. `binding` is that of all threads together.
 /// Errors: no group that was delegated or named can hold it; there is no systemd to ask.
 pub fn plan(
@@ -60,48 +69,46 @@ pub fn plan(
     binding: &Binding,
 ) -> Result<Planned, LaunchError> {
     let named = guest.cgroup.parent.as_deref();
-    let required = match (guest.cgroup.mode, named, &guest.program) {
+    let machine = guest.program.is_machine();
+    let auto = match (guest.cgroup.mode, named, &guest.program) {
         (CgroupMode::None, _, _) => return Ok(Planned::default()),
-        (CgroupMode::Own | CgroupMode::Systemd, _, _) | (CgroupMode::Auto, Some(_), _) => true,
-        (CgroupMode::Auto, None, Program::Lxc(_)) => false,
-        (CgroupMode::Auto, None, _) => return Ok(Planned::default()),
+        (CgroupMode::Own | CgroupMode::Systemd, _, _) | (CgroupMode::Auto, Some(_), _) => false,
+        (CgroupMode::Auto, None, Program::Command(_)) => return Ok(Planned::default()),
+        (CgroupMode::Auto, None, _) => true,
+    };
+    // A container's command line depends on its group.
+    let planned = |steps| Planned { steps, optional: auto && machine, notes: Vec::new() };
+    let none = |why: &str| {
+        let notes = if auto && !machine { Vec::new() } else { vec![without(why)] };
+        Planned { notes, ..Planned::default() }
     };
     let mount = match (tree.cpuset, &tree.mount) {
         (Cpuset::V2, Some(mount)) => mount,
-        (cpuset, _) => {
-            let why = match cpuset {
-                Cpuset::V1 => "this host has its cpusets in cgroup v1",
-                _ => "this host has no cpuset controller in cgroup v2",
-            };
-            let note = format!("{why}: the guest gets no control group, only affinity and policy");
-            return Ok(Planned {
-                steps: Vec::new(),
-                notes: required.then_some(note).into_iter().collect(),
-            });
-        }
+        (Cpuset::V1, _) => return Ok(none("this host has its cpusets in cgroup v1")),
+        _ => return Ok(none("this host has no cpuset controller in cgroup v2")),
     };
     if guest.cgroup.mode == CgroupMode::Systemd {
-        return Ok(Planned { steps: vec![scope(tree, mount, guest, binding)?], notes: Vec::new() });
+        return Ok(planned(vec![scope(tree, mount, guest, binding)?]));
     }
     let place = match named {
         Some(named) => below_named(kernel, tree, mount, named),
         None => below_delegated(kernel, tree, mount),
     };
+    // The tree is systemd's, and it gives a group to root.
+    let may_ask = tree.root && tree.systemd;
     match place {
-        Ok((parent, steps)) => {
-            Ok(Planned { steps: steps_in(&parent, steps, guest, binding), notes: Vec::new() })
+        Ok((parent, steps)) => Ok(planned(steps_in(&parent, steps, guest, binding))),
+        Err(error) if !auto => Err(error),
+        Err(_) if may_ask && !(machine && in_service(&tree.own)) => {
+            Ok(planned(vec![scope(tree, mount, guest, binding)?]))
         }
-        Err(error) if required => Err(error),
-        // The tree is systemd's, and it gives a group to whoever may ask.
-        Err(_) if tree.root && has_bus(tree) => {
-            Ok(Planned { steps: vec![scope(tree, mount, guest, binding)?], notes: Vec::new() })
-        }
-        Err(_) => Ok(Planned::default()),
+        Err(error) => Ok(none(&error.to_string())),
     }
 }
 
-fn has_bus(tree: &Tree) -> bool {
-    systemd::BUILT_IN && tree.systemd && tree.bus.as_ref().is_some_and(|bus| bus.exists())
+/// Returns whether a group is that of a service, or in it; a user's session is none.
+fn in_service(own: &str) -> bool {
+    own.split('/').any(|name| name.ends_with(".service") && !name.starts_with("user@"))
 }
 
 /// Returns the step by which systemd makes the guest's group. A named parent is a slice then.
@@ -113,18 +120,10 @@ fn scope(
 ) -> Result<GroupStep, LaunchError> {
     let unit = systemd::unit(&guest.name, std::process::id());
     let attempted = || format!("make the systemd scope {unit}");
-    if !systemd::BUILT_IN {
-        return Err(systemd::not_built_in(attempted()));
-    }
     if !tree.systemd {
         let seen = "systemd does not run this host (no /run/systemd/system)";
         return Err(LaunchError::seen(attempted(), Errno::ENOENT, seen).hint("try --cgroup own"));
     }
-    let Some(bus) = tree.bus.clone() else {
-        let seen = "the D-Bus address of this user's systemd is not known";
-        return Err(LaunchError::seen(attempted(), Errno::ENOENT, seen)
-            .hint("set DBUS_SESSION_BUS_ADDRESS or XDG_RUNTIME_DIR"));
-    };
     let slice = guest.cgroup.parent.clone();
     if let Some(name) = slice.as_deref().filter(|name| !systemd::is_slice(name)) {
         let seen = format!("its parent has to be a slice, as in machine.slice, found {name:?}");
@@ -136,7 +135,8 @@ fn scope(
         cpus: binding.cpus.clone(),
         nodes: if emit::holds_memory(binding) { binding.memory.clone() } else { NodeSet::new() },
         inner: matches!(guest.program, Program::Lxc(_)),
-        bus,
+        busctl: PathBuf::from("busctl"),
+        system: tree.root,
         mount: mount.to_owned(),
         limit: systemd::LIMIT,
         unit,

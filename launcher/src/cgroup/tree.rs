@@ -32,9 +32,6 @@ pub struct Tree {
     pub cpuset: Cpuset,
     /// Whether systemd runs this host, and so owns all groups that it did not delegate.
     pub systemd: bool,
-    /// The socket of the bus that the systemd is on that makes groups for this process' user, where
-    /// that is known; see [`systemd::bus`](crate::systemd::bus).
-    pub bus: Option<PathBuf>,
     /// Whether this process is root, and may change groups that were not delegated to it.
     pub root: bool,
 }
@@ -43,7 +40,7 @@ impl Tree {
     /// Returns a tree of which nothing is known, for a guest that has no group of its own.
     pub fn none() -> Self {
         let (mount, own, cpuset) = (None, "/".to_owned(), Cpuset::Missing);
-        Self { mount, own, cpuset, systemd: false, bus: None, root: false }
+        Self { mount, own, cpuset, systemd: false, root: false }
     }
 
     /// Reads the tree of the host whose root directory is `root`.
@@ -77,7 +74,7 @@ impl Tree {
             Cpuset::Missing
         };
         let systemd = root.join("run/systemd/system").is_dir();
-        Self { mount, own, cpuset, systemd, bus: None, root: nix::unistd::geteuid().is_root() }
+        Self { mount, own, cpuset, systemd, root: nix::unistd::geteuid().is_root() }
     }
 }
 
@@ -128,7 +125,7 @@ mod tests {
         let tmp = host(HYBRID, &files);
         let mount = Some(tmp.path().join("sys/fs/cgroup/unified"));
         let own = "/a/b".to_owned();
-        let tree = Tree { mount, own, cpuset: Cpuset::V1, systemd: false, bus: None, root };
+        let tree = Tree { mount, own, cpuset: Cpuset::V1, systemd: false, root };
         assert_eq!(Tree::read(tmp.path()), tree);
 
         let files = [
@@ -137,8 +134,7 @@ mod tests {
         ];
         let tmp = host(UNIFIED, &files);
         let mount = Some(tmp.path().join("sys/fs/cgroup"));
-        let tree =
-            Tree { mount, own: "/".to_owned(), cpuset: Cpuset::V2, systemd: true, bus: None, root };
+        let tree = Tree { mount, own: "/".to_owned(), cpuset: Cpuset::V2, systemd: true, root };
         assert_eq!(Tree::read(tmp.path()), tree);
 
         let tmp = host("", &[]);
@@ -147,7 +143,6 @@ mod tests {
             own: "/".to_owned(),
             cpuset: Cpuset::Missing,
             systemd: false,
-            bus: None,
             root,
         };
         assert_eq!(Tree::read(tmp.path()), tree);

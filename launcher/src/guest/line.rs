@@ -31,6 +31,8 @@ pub struct Line {
     pub argv: Vec<OsString>,
     /// What `-name` says.
     pub name: Option<String>,
+    /// What `-uuid` says, in lower case.
+    pub uuid: Option<String>,
     /// Its vCPUs: at the start, and with those that can be plugged in.
     pub cpus: CpuCount,
     /// How many of them share a last-level cache, where `-smp` has several dies or sockets.
@@ -225,6 +227,7 @@ struct Parts {
     /// CPUs that are devices of their own.
     plugged: u32,
     name: Option<String>,
+    uuid: Option<String>,
     paused: bool,
     file_ram: Option<PathBuf>,
     xen: bool,
@@ -275,6 +278,12 @@ impl Parts {
             "name" => {
                 let said = Properties::parse(text, "guest")?;
                 self.name = said.last("guest").map(str::to_owned).or(self.name.take());
+            }
+            // QEMU refuses any other text.
+            "uuid"
+                if text.len() == 36 && text.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit()) =>
+            {
+                self.uuid = Some(text.to_ascii_lowercase());
             }
             "mem-path" => self.file_ram = Some(PathBuf::from(text)),
             "S" => self.paused = true,
@@ -359,6 +368,7 @@ impl Parts {
         Ok(Line {
             argv: argv.to_vec(),
             name: self.name,
+            uuid: self.uuid,
             cpus: CpuCount { maximum, current },
             die: topology.die(),
             memory,

@@ -6,12 +6,12 @@ use crate::emit::samples::binding;
 use crate::guest::MemoryMode;
 
 fn tree(cpuset: Cpuset) -> Tree {
-    Tree { mount: None, own: "/".to_owned(), cpuset, systemd: false, bus: None, root: true }
+    Tree { mount: None, own: "/".to_owned(), cpuset, systemd: false, root: true }
 }
 
 fn grouped() -> Planned {
     let steps = vec![GroupStep::Make { dir: PathBuf::from("/g") }];
-    Planned { steps, notes: Vec::new() }
+    Planned { steps, ..Planned::default() }
 }
 
 fn shell(root: LxcRoot) -> Lxc {

@@ -9,6 +9,7 @@ use placer_engine::CpuSet;
 use serde::{Deserialize, Serialize};
 
 use super::Launch;
+use super::plugged::CpuThread;
 use super::qmp::{Client, QmpError};
 use crate::error::LaunchError;
 use crate::gate::{Ended, Running};
@@ -38,21 +39,6 @@ impl From<LaunchError> for Fault {
     fn from(error: LaunchError) -> Self {
         Self { error, channel_works: true, quit: false }
     }
-}
-
-#[derive(Deserialize)]
-struct CpuThread {
-    #[serde(rename = "cpu-index")]
-    index: u32,
-    #[serde(rename = "thread-id")]
-    thread: i32,
-    props: Option<CpuProperties>,
-}
-
-#[derive(Deserialize)]
-struct CpuProperties {
-    #[serde(rename = "node-id")]
-    node: Option<u32>,
 }
 
 #[derive(Deserialize)]

@@ -9,10 +9,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use super::plugged::{CpuThread, Plugged};
 use crate::error::words;
-use crate::gate::Shutdown;
+use crate::gate::Control;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use placer_engine::CpuSet;
 use placer_engine::parse::excerpt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -168,9 +170,10 @@ impl<'a> Client<'a> {
         answer.map(drop)
     }
 
-    /// Keeps the channel to ask the machine to shut down.
-    pub(super) fn into_powerdown(self) -> Powerdown {
-        Powerdown { stream: self.stream, next: self.next }
+    /// Keeps the channel of a machine that runs. `vcpus`: the CPUs of each vCPU, if more can be plugged in.
+    pub(super) fn into_control(self, pid: u32, vcpus: Option<Vec<CpuSet>>) -> Channel {
+        let plugged = vcpus.map(|vcpus| Plugged::new(pid, vcpus));
+        Channel { stream: self.stream, next: self.next, buffer: self.buffer, plugged }
     }
 
     fn ask_until<T: DeserializeOwned, A: Serialize>(
@@ -267,39 +270,71 @@ impl<'a> Client<'a> {
     }
 }
 
-/// A channel by which a machine that runs is asked to shut down. What QEMU says over it is read, so that it
-/// does not pile up there, and dropped.
+/// The channel to a machine that runs. What QEMU says over it is read, so that it does not pile up there.
 #[derive(Debug)]
-pub(super) struct Powerdown {
+pub(super) struct Channel {
     stream: UnixStream,
     next: u64,
+    buffer: Vec<u8>,
+    /// Where vCPUs can be plugged in.
+    plugged: Option<Plugged>,
 }
 
-impl Shutdown for Powerdown {
+impl Channel {
+    fn say(&mut self, command: &str) -> bool {
+        let question: Question<'_, ()> =
+            Question { execute: command, arguments: None, id: self.next };
+        self.next += 1;
+        let Ok(mut text) = serde_json::to_vec(&question) else { return false };
+        text.push(b'\n');
+        self.stream.write_all(&text).is_ok()
+    }
+
+    /// Acts on what was read. Lines that are no answer about vCPUs are dropped.
+    fn understand(&mut self) {
+        let Some(end) = self.buffer.iter().rposition(|&byte| byte == b'\n') else { return };
+        let rest = self.buffer.split_off(end + 1);
+        let lines = std::mem::replace(&mut self.buffer, rest);
+        let Some(plugged) = &mut self.plugged else { return };
+        for line in lines.split(|&byte| byte == b'\n') {
+            let answer = serde_json::from_slice::<Line<'_>>(line).ok().and_then(|line| line.answer);
+            let threads = answer.and_then(|answer| serde_json::from_str(answer.get()).ok());
+            threads.into_iter().for_each(|threads: Vec<CpuThread>| plugged.answered(&threads));
+        }
+    }
+}
+
+impl Control for Channel {
     fn fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
     }
 
-    fn drain(&mut self) -> bool {
+    fn hear(&mut self) -> bool {
         let mut chunk = [0; 4 << 10];
         // So much at a time that a peer that never stops talking delays no signal.
         for _ in 0..16 {
             match self.stream.read(&mut chunk) {
                 Ok(0) => return false,
-                Ok(_) => {}
+                Ok(read) => self.buffer.extend_from_slice(&chunk[..read]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return error.kind() == ErrorKind::WouldBlock,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => return false,
             }
         }
-        true
+        self.understand();
+        self.buffer.len() <= MAX_LINE
     }
 
-    fn ask(&mut self) -> bool {
-        let question: Question<'_, ()> =
-            Question { execute: "system_powerdown", arguments: None, id: self.next };
-        let Ok(mut text) = serde_json::to_vec(&question) else { return false };
-        text.push(b'\n');
-        self.stream.write_all(&text).is_ok()
+    fn power_down(&mut self) -> bool {
+        self.say("system_powerdown")
+    }
+
+    fn look_in(&self) -> Option<Duration> {
+        self.plugged.as_ref().map(Plugged::look_in)
+    }
+
+    fn look(&mut self) -> bool {
+        self.plugged.as_mut().is_none_or(|plugged| !plugged.ask()) || self.say("query-cpus-fast")
     }
 }
 

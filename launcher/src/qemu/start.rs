@@ -15,6 +15,7 @@ use crate::cgroup::{Group, Kernel, Planned, Tree};
 use crate::error::LaunchError;
 use crate::gate::Running;
 use crate::guest::Program;
+use crate::guest_lock::GuestLock;
 use crate::start::{self, Started};
 
 /// A process that waits at the gate, and will become QEMU. Dropped, it ends.
@@ -27,7 +28,8 @@ pub struct Waiting<'k> {
 }
 
 impl Launch {
-    /// Starts a process that waits at the gate, in the control group that was planned.
+    /// Starts a process that waits at the gate, in the control group that was planned. It has the locks as long
+    /// as it runs.
     ///
     /// From here on the launcher's signals are the guest's.
     /// Errors: as [`Waiting::prepare`](crate::Waiting::prepare).
@@ -35,6 +37,7 @@ impl Launch {
         &self,
         kernel: &'k dyn Kernel,
         group: Planned,
+        locks: &[GuestLock],
     ) -> Result<Waiting<'k>, LaunchError> {
         if let Program::Qemu(qemu) = &self.guest.program {
             args::check_firmware(&self.guest, qemu)?;
@@ -46,8 +49,10 @@ impl Launch {
             error("a control channel")(e.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
         })?;
         let lifeline = Lifeline::new().map_err(error("a pipe"))?;
-        let steps = group.around(self.own_steps(theirs.as_raw_fd(), lifeline.fd()));
-        let process = start::Waiting::prepare(kernel, &steps)?;
+        let kept = locks.iter().map(GuestLock::fd);
+        let steps = self.own_steps(theirs.as_raw_fd(), lifeline.fd(), kept);
+        let process = start::Waiting::prepare_in(kernel, group, steps)?;
+        locks.iter().for_each(|lock| lock.sign(process.pid()));
         Ok(Waiting { launch: self.clone(), process, channel, lifeline })
     }
 
@@ -81,6 +86,11 @@ impl<'k> Waiting<'k> {
         self.process.claimed(tree)
     }
 
+    /// Returns what a person should know about how it was started.
+    pub fn note(&self) -> Option<&str> {
+        self.process.note()
+    }
+
     /// Opens the gate, binds the machine, and returns when it runs.
     ///
     /// Errors: the step that failed; QEMU has been ended then, and nothing is left of it. What QEMU
@@ -103,9 +113,12 @@ impl<'k> Waiting<'k> {
                 match machine.bind(&mut client).and_then(|()| machine.go(&mut client)) {
                     Ok(()) => {
                         // It runs, and is on its own.
-                        let shutdown = Some(Box::new(client.into_powerdown()) as _);
+                        let cpus = launch.guest.cpus;
+                        let more = cpus.current < cpus.maximum;
+                        let vcpus = more.then(|| launch.threads.vcpus.clone());
+                        let control = Some(Box::new(client.into_control(machine.pid, vcpus)) as _);
                         let _ = lifeline.release();
-                        return Ok(Started { running, group, scope, shutdown });
+                        return Ok(Started { running, group, scope, control });
                     }
                     Err(mut fault) => {
                         fault.quit =

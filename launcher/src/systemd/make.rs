@@ -1,167 +1,196 @@
 //! Has systemd make a scope, and looks that it did.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use placer_engine::{CpuSet, NodeSet};
+use nix::sys::signal::Signal;
 
-use super::bus::{Bus, BusError};
-use super::wire::{Call, Message, Writer};
 use super::{Scope, ScopeStep};
-use crate::error::LaunchError;
+use crate::error::{LaunchError, words};
 use crate::sys::Mask;
 
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+const JOB: &str = "org.freedesktop.systemd1.Job";
 const OBJECT: &str = "/org/freedesktop/systemd1";
 
-/// Has systemd put a process that waits into a scope, and returns when it is in there and held.
-///
-/// Errors: there is no bus, systemd does not want to, it does not answer in time, or the scope is not
-/// held as was asked for. The process is to be ended then, and the scope ends with it.
-pub(crate) fn make(step: &ScopeStep, pid: u32) -> Result<Scope, LaunchError> {
-    start(step, pid).map_err(|error| refused(step, &error))?;
-    let dir = dir_of(step, pid)?;
-    hold(step, &dir, pid)?;
-    let inode = dir.metadata().map_or(0, |meta| meta.ino());
-    Ok(Scope { dir, inode })
-}
+/// How often is looked whether something has happened.
+const PAUSE: Duration = Duration::from_millis(1);
+/// How often systemd is asked whether it still has the job.
+const ASKED_AGAIN: Duration = Duration::from_millis(200);
+/// The most of busctl's words that are kept.
+const MOST_WORDS: u64 = 4096;
 
-fn start(step: &ScopeStep, pid: u32) -> Result<(), BusError> {
-    let mut bus = Bus::connect(&step.bus, step.limit)?;
-    // Before the scope is asked for: it may be made before anything else is heard.
-    bus.call(&listen())?;
-    let answer = bus.call(&transient(step, pid))?;
-    let job = answer.texts().first().map(|&job| job.to_owned());
-    let job = job.ok_or(BusError::Strange("the name of a job"))?;
-    // Anybody on the bus may send a signal that looks like this one.
-    let result =
-        bus.signal(|signal| result_of(signal, &job).filter(|_| signal.sender == answer.sender))?;
-    match result.as_str() {
-        "done" => Ok(()),
-        other => {
-            let words = format!("that its job ended as {other:?}");
-            Err(BusError::Refused("job".to_owned(), words))
+/// Has systemd put a process that waits into a scope, and returns when it is in there and held. `stopped`: the
+/// signal that ends the launch, if one has come.
+///
+/// Errors: busctl cannot be run, systemd does not want to, it does not answer in time, a signal, or the scope is
+/// not held as was asked for. The process is to be ended then, and the scope ends with it.
+pub(crate) fn make(
+    step: &ScopeStep,
+    pid: u32,
+    stopped: &dyn Fn() -> Option<Signal>,
+) -> Result<Scope, LaunchError> {
+    let asking = Asking { step, end: Instant::now() + step.limit, stopped };
+    let said = asking.busctl("call", &transient(step, pid))?;
+    // As in o "/org/freedesktop/systemd1/job/7".
+    let job = said.split('"').nth(1).unwrap_or_default().to_owned();
+    let mut ask = Instant::now() + ASKED_AGAIN;
+    let mut runs = true;
+    loop {
+        let made = dir_of(step, pid).and_then(|dir| hold(step, &dir).map(|()| dir));
+        match made {
+            Ok(dir) => {
+                if step.inner {
+                    enter_inner(step, &dir, pid)?;
+                }
+                let inode = dir.metadata().map_or(0, |meta| meta.ino());
+                return Ok(Scope { dir, inode });
+            }
+            Err(error) if !runs => return Err(error),
+            Err(_) => asking.pause()?,
+        }
+        if Instant::now() >= ask {
+            let state = [SYSTEMD, &job, JOB, "State"].map(str::to_owned);
+            runs = match asking.busctl("get-property", &state) {
+                Ok(_) => true,
+                // A job that is not known any more is done, or has failed.
+                Err(error) if error.errno() == Errno::EIO => false,
+                Err(error) => return Err(error),
+            };
+            ask = Instant::now() + ASKED_AGAIN;
         }
     }
 }
 
-fn listen() -> Call<'static> {
-    let mut body = Writer::default();
-    body.text(
-        "type='signal',sender='org.freedesktop.systemd1',path='/org/freedesktop/systemd1',\
-         interface='org.freedesktop.systemd1.Manager',member='JobRemoved'",
-    );
-    Call {
-        destination: "org.freedesktop.DBus",
-        path: "/org/freedesktop/DBus",
-        interface: "org.freedesktop.DBus",
-        member: "AddMatch",
-        signature: "s",
-        body: body.end(),
+/// A conversation with systemd.
+struct Asking<'a> {
+    step: &'a ScopeStep,
+    end: Instant,
+    stopped: &'a dyn Fn() -> Option<Signal>,
+}
+
+impl Asking<'_> {
+    /// Asks over the bus, and returns the answer.
+    fn busctl(&self, verb: &str, arguments: &[String]) -> Result<String, LaunchError> {
+        let error = |error: io::Error| {
+            let errno = error.raw_os_error().map_or(Errno::ENOEXEC, Errno::from_raw);
+            let program = self.step.busctl.display();
+            LaunchError::new(format!("{}: run {program}", attempted(self.step)), errno)
+                .hint("busctl is part of systemd; --cgroup none needs no systemd")
+        };
+        let bus = if self.step.system { "--system" } else { "--user" };
+        let mut command = Command::new(&self.step.busctl);
+        command.args([bus, "--allow-interactive-authorization=no", "--no-pager", verb, "--"]);
+        // Its words are read, so they are in one language. Its own group: what a terminal sends ends the launch here.
+        command.args(arguments).env("LC_ALL", "C").env("LANGUAGE", "C").process_group(0);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(error)?;
+        let status = loop {
+            if let Some(status) = child.try_wait().map_err(error)? {
+                break status;
+            }
+            if let Err(late) = self.pause() {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(late);
+            }
+        };
+        let (stdout, stderr) = (child.stdout.as_mut(), child.stderr.as_mut());
+        let text = |from: Option<&mut dyn Read>| {
+            let mut text = Vec::new();
+            // It has ended: what it said is there.
+            let read = from.map_or(Ok(0), |from| from.take(MOST_WORDS).read_to_end(&mut text));
+            read.map(|_| String::from_utf8_lossy(&text).into_owned())
+        };
+        let said = text(stdout.map(|out| out as &mut dyn Read)).map_err(error)?;
+        if status.success() {
+            return Ok(said);
+        }
+        let said = text(stderr.map(|out| out as &mut dyn Read)).map_err(error)?;
+        Err(refused(self.step, said.trim()))
+    }
+
+    /// Waits a little.
+    ///
+    /// Errors: there is no more time, or a signal has come.
+    fn pause(&self) -> Result<(), LaunchError> {
+        let what = attempted(self.step);
+        if let Some(signal) = (self.stopped)() {
+            return Err(LaunchError::seen(what, Errno::EINTR, format!("{signal} came before")));
+        }
+        if Instant::now() >= self.end {
+            let seen = format!("no answer within {} s", self.step.limit.as_secs_f32());
+            let late = LaunchError::seen(what, Errno::ETIMEDOUT, seen);
+            return Err(late.hint("systemd or the host does not respond"));
+        }
+        std::thread::sleep(PAUSE);
+        Ok(())
     }
 }
 
-/// The call that makes the scope.
+fn attempted(step: &ScopeStep) -> String {
+    format!("make the systemd scope {}", step.unit)
+}
+
+/// The call that makes the scope, as busctl takes it.
 ///
 /// Source: org.freedesktop.systemd1(5); StartTransientUnit(in s name, in s mode, in a(sv) properties,
 /// in a(sa(sv)) aux, out o job). Sets of CPUs and nodes are bytes, lowest first, since systemd 244.
-fn transient(step: &ScopeStep, pid: u32) -> Call<'static> {
-    let mut body = Writer::default();
-    body.text(&step.unit);
+fn transient(step: &ScopeStep, pid: u32) -> Vec<String> {
+    let mut properties: Vec<(&str, &str, Vec<String>)> = vec![
+        ("Description", "s", vec![step.description.clone()]),
+        ("PIDs", "au", vec!["1".to_owned(), pid.to_string()]),
+        ("Delegate", "b", vec!["true".to_owned()]),
+        ("CollectMode", "s", vec!["inactive-or-failed".to_owned()]),
+    ];
+    properties.extend(step.slice.iter().map(|slice| ("Slice", "s", vec![slice.clone()])));
+    let masks = [
+        ("AllowedCPUs", !step.cpus.is_empty(), Mask::of_cpus(&step.cpus)),
+        ("AllowedMemoryNodes", !step.nodes.is_empty(), Mask::of_nodes(&step.nodes)),
+    ];
+    for (name, _, mask) in masks.into_iter().filter(|(_, held, _)| *held) {
+        let bytes: Vec<u8> = mask.words().iter().flat_map(|word| word.to_le_bytes()).collect();
+        let count = std::iter::once(bytes.len().to_string());
+        properties.push((name, "ay", count.chain(bytes.iter().map(u8::to_string)).collect()));
+    }
+    let call = [SYSTEMD, OBJECT, MANAGER, "StartTransientUnit", "ssa(sv)a(sa(sv))"];
+    let mut words: Vec<String> = call.map(str::to_owned).into();
     // Never in place of another.
-    body.text("fail");
-    body.array(8, |all| {
-        property(all, "Description", "s", |value| value.text(&step.description));
-        property(all, "PIDs", "au", |value| value.array(4, |pids| pids.number(pid)));
-        property(all, "Delegate", "b", |value| value.number(1));
-        property(all, "CollectMode", "s", |value| value.text("inactive-or-failed"));
-        if let Some(slice) = &step.slice {
-            property(all, "Slice", "s", |value| value.text(slice));
-        }
-        for (name, mask) in masks(&step.cpus, &step.nodes) {
-            let bytes: Vec<u8> = mask.words().iter().flat_map(|word| word.to_le_bytes()).collect();
-            let bytes = bytes.into_iter();
-            property(all, name, "ay", |value| {
-                value.array(1, |list| bytes.for_each(|byte| list.byte(byte)));
-            });
-        }
-    });
-    body.array(8, |_| {});
-    Call {
-        destination: SYSTEMD,
-        path: OBJECT,
-        interface: MANAGER,
-        member: "StartTransientUnit",
-        signature: "ssa(sv)a(sa(sv))",
-        body: body.end(),
+    words.extend([step.unit.clone(), "fail".to_owned(), properties.len().to_string()]);
+    for (name, kind, value) in properties {
+        words.extend([name.to_owned(), kind.to_owned()]);
+        words.extend(value);
     }
+    words.push("0".to_owned());
+    words
 }
 
-fn property(all: &mut Writer, name: &str, kind: &str, value: impl FnOnce(&mut Writer)) {
-    all.structure();
-    all.text(name);
-    all.signature(kind);
-    value(all);
-}
-
-fn masks(cpus: &CpuSet, nodes: &NodeSet) -> Vec<(&'static str, Mask)> {
-    let mut masks = Vec::new();
-    if !cpus.is_empty() {
-        masks.push(("AllowedCPUs", Mask::of_cpus(cpus)));
-    }
-    if !nodes.is_empty() {
-        masks.push(("AllowedMemoryNodes", Mask::of_nodes(nodes)));
-    }
-    masks
-}
-
-/// Returns how a job ended, if a signal tells of it: JobRemoved(u id, o job, s unit, s result).
-fn result_of(signal: &Message, job: &str) -> Option<String> {
-    match signal.texts()[..] {
-        [of, _, result] if signal.member == "JobRemoved" && of == job => Some(result.to_owned()),
-        _ => None,
-    }
-}
-
-fn refused(step: &ScopeStep, error: &BusError) -> LaunchError {
-    let errno = match error {
-        BusError::NoBus(errno) | BusError::Failed(errno) => *errno,
-        BusError::Rejected(_) => Errno::EACCES,
-        BusError::Closed => Errno::ECONNRESET,
-        BusError::Late(_) => Errno::ETIMEDOUT,
-        BusError::Strange(_) => Errno::EPROTO,
-        BusError::Refused(..) => Errno::EINVAL,
-    };
-    // Where it is was said by a variable, which may hold anything.
-    let bus = crate::quote::quoted(step.bus.as_os_str());
-    let attempted = format!("make the systemd scope {} over {bus}", step.unit);
-    let told = LaunchError::seen(attempted, errno, error.to_string());
-    let BusError::Refused(name, words) = error else {
-        return match error {
-            BusError::NoBus(_) => told.hint("is D-Bus running? --cgroup none needs no systemd"),
-            BusError::Late(_) => told.hint("systemd or the host does not respond"),
-            _ => told,
-        };
-    };
-    match name.as_str() {
-        "org.freedesktop.systemd1.UnitExists" => told.hint(
+/// Returns the error for words of busctl's.
+fn refused(step: &ScopeStep, said: &str) -> LaunchError {
+    let hints = [
+        (
+            "already exists",
             "processes of an earlier guest of this name run there: systemctl stop ends them; \
              start this one again to get another name",
         ),
-        "org.freedesktop.DBus.Error.PropertyReadOnly" if words.contains("Allowed") => {
-            told.hint("AllowedCPUs and AllowedMemoryNodes need systemd 244")
-        }
-        "org.freedesktop.DBus.Error.ServiceUnknown" => told.hint("systemd is not on this bus"),
-        "org.freedesktop.DBus.Error.AccessDenied"
-        | "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired" => told.hint(
-            "only root may create scopes of the system; a user's own systemd is reached \
-                over the user's bus",
-        ),
-        _ => told,
+        ("property Allowed", "AllowedCPUs and AllowedMemoryNodes need systemd 244"),
+        ("connect to bus", "is D-Bus running? --cgroup none needs no systemd"),
+        ("set bus address", "is D-Bus running? --cgroup none needs no systemd"),
+        ("not provided by any", "systemd is not on this bus"),
+        ("denied", "only root may create scopes of the system"),
+        ("uthentication required", "only root may create scopes of the system"),
+    ];
+    let error = LaunchError::seen(attempted(step), Errno::EIO, words(said));
+    match hints.iter().find(|(part, _)| said.contains(part)) {
+        Some((_, hint)) => error.hint(*hint),
+        None => error,
     }
 }
 
@@ -172,19 +201,15 @@ fn dir_of(step: &ScopeStep, pid: u32) -> Result<PathBuf, LaunchError> {
     let own = text.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
     let name = Path::new(own).file_name().and_then(|name| name.to_str());
     if name != Some(step.unit.as_str()) {
-        let attempted = format!("make the systemd scope {}", step.unit);
-        let seen = format!("systemd created it and left the guest in /{own}");
-        return Err(LaunchError::seen(attempted, Errno::ESRCH, seen));
+        let seen = format!("systemd left the guest in /{own}");
+        return Err(LaunchError::seen(attempted(step), Errno::ESRCH, seen));
     }
     Ok(step.mount.join(own))
 }
 
-/// Looks that the scope is as it was asked for, and lets the process enter what is inside of it.
-fn hold(step: &ScopeStep, dir: &Path, pid: u32) -> Result<(), LaunchError> {
-    for (file, wanted) in held(step) {
-        look(step, dir, file, &wanted)?;
-    }
-    if step.inner { enter_inner(step, dir, pid) } else { Ok(()) }
+/// Looks that the scope is as it was asked for.
+fn hold(step: &ScopeStep, dir: &Path) -> Result<(), LaunchError> {
+    held(step).iter().try_for_each(|(file, wanted)| look(step, dir, file, wanted))
 }
 
 /// Returns what of the group is held to what.

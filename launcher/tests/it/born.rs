@@ -64,7 +64,7 @@ fn named(name: &str, parent: &Parent, binding: &Binding, tree: &Tree, script: &s
             GroupStep::Enter { dir: dir.clone() },
             GroupStep::Remove { dir },
         ];
-        placer_launcher::cgroup::Planned { steps, notes: Vec::new() }
+        placer_launcher::cgroup::Planned { steps, ..Default::default() }
     };
     planned.around(binding.steps(argv))
 }

@@ -8,7 +8,7 @@ use fake::{Fake, get, guest, put};
 use nix::errno::Errno;
 use placer_engine::{CpuId, NodeId};
 use placer_launcher::cgroup::{Cpuset, Group, Kernel, Planned, Tree, plan};
-use placer_launcher::guest::{CgroupMode, Lxc, Program};
+use placer_launcher::guest::{CgroupMode, Guest, Lxc, Program, Qemu};
 use placer_launcher::{Binding, LaunchError, MemoryMode, Step};
 
 /// A binding to CPUs 0 and 1 and node 0.
@@ -199,7 +199,8 @@ fn auto_is_none_but_for_containers_that_can_have_one() {
         ]
     );
     // No error, no note: nobody asked for it.
-    assert_eq!(of(&fake.tree("/user.slice", true)), Ok(Planned::default()));
+    let user = Tree { root: false, ..fake.tree("/user.slice", true) };
+    assert_eq!(of(&user), Ok(Planned::default()));
 }
 
 #[test]
@@ -210,16 +211,17 @@ fn hosts_with_cpusets_in_cgroup_v1_get_none_and_a_note() {
     assert!(planned.steps.is_empty());
     assert_eq!(
         planned.notes,
-        ["this host has its cpusets in cgroup v1: the guest gets no control group, only affinity \
-          and policy"]
+        [
+            "the guest gets no control group, only affinity and policy: this host has its cpusets in \
+          cgroup v1"
+        ]
     );
 }
 
 #[test]
-#[cfg(feature = "systemd")]
 fn systemd_is_asked_for_what_a_group_of_our_own_would_have() {
     let fake = Fake::new("cpuset");
-    let tree = Tree { bus: Some("/run/bus".into()), ..fake.tree("/", true) };
+    let tree = fake.tree("/user.slice/session-1.scope", true);
     let lines = shown(&fake, &planned(&fake, &tree, CgroupMode::Systemd, Some("machine.slice")));
     let scope = "group   systemd placer-g-PID.scope in machine.slice\n\
                  group   AllowedCPUs=0-1\ngroup   AllowedMemoryNodes=0";
@@ -231,15 +233,27 @@ fn systemd_is_asked_for_what_a_group_of_our_own_would_have() {
         let held = shown(&fake, &planned).iter().any(|line| line.contains("AllowedMemoryNodes"));
         assert_eq!(held, mode == MemoryMode::Strict, "{mode}");
     }
-    // By itself for a container alone, where no group was delegated and there is a bus.
-    let mut guest = guest(CgroupMode::Auto, None);
-    let auto = |guest: &_, tree: &Tree| {
-        plan(&fake, tree, guest, &binding(MemoryMode::Strict)).expect("a plan").steps.len()
+    // By itself for containers and machines, where no group was delegated and root asks; not for a machine in a
+    // service of systemd's, and for no command.
+    let auto = |program: &Program, tree: &Tree| {
+        let guest = Guest { program: program.clone(), ..guest(CgroupMode::Auto, None) };
+        let planned = plan(&fake, tree, &guest, &binding(MemoryMode::Strict)).expect("a plan");
+        (planned.steps.len(), planned.optional, planned.notes.len())
     };
-    let with_bus = Tree { bus: Some(fake.root().to_owned()), ..fake.tree("/", true) };
-    assert_eq!(auto(&guest, &with_bus), 0);
-    guest.program = Program::Lxc(Lxc::default());
-    assert_eq!((auto(&guest, &with_bus), auto(&guest, &tree)), (1, 0));
+    let (lxc, qemu) = (Program::Lxc(Lxc::default()), Program::Qemu(Qemu::default()));
+    let service = fake.tree("/system.slice/vm.service", true);
+    let user = Tree { root: false, ..tree.clone() };
+    for (program, tree, wanted) in [
+        (&Program::Command(Vec::new()), &tree, (0, false, 0)),
+        (&lxc, &tree, (1, false, 0)),
+        (&lxc, &service, (1, false, 0)),
+        (&lxc, &user, (0, false, 0)),
+        (&qemu, &tree, (1, true, 0)),
+        (&qemu, &service, (0, false, 1)),
+        (&qemu, &user, (0, false, 1)),
+    ] {
+        assert_eq!(auto(program, tree), wanted, "{program:?} in {}", tree.own);
+    }
     // Where the host has its cpusets elsewhere: none, and a note.
     let planned = planned(&fake, &Tree { cpuset: Cpuset::V1, ..tree }, CgroupMode::Systemd, None);
     assert_eq!((planned.steps.len(), planned.notes.len()), (0, 1));
@@ -248,19 +262,12 @@ fn systemd_is_asked_for_what_a_group_of_our_own_would_have() {
 #[test]
 fn systemd_that_cannot_be_asked_is_told() {
     let fake = Fake::new("cpuset");
-    let bus = Some("/run/bus".into());
-    let built_in = cfg!(feature = "systemd");
-    for (tree, parent, why) in [
-        (
-            Tree { bus: bus.clone(), ..fake.tree("/", false) },
-            None,
-            "systemd does not run this host",
-        ),
-        (fake.tree("/", true), None, "the D-Bus address of this user's systemd is not known"),
-        (Tree { bus, ..fake.tree("/", true) }, Some("/vms"), "its parent has to be a slice"),
+    for (systemd, parent, why) in [
+        (false, None, "systemd does not run this host"),
+        (true, Some("/vms"), "its parent has to be a slice"),
     ] {
+        let tree = fake.tree("/", systemd);
         let error = refused(&fake, &tree, CgroupMode::Systemd, parent).to_string();
-        let why = if built_in { why } else { "this placer was built without the feature systemd" };
         assert!(error.contains(why), "{error}");
         assert!(error.starts_with("cannot make the systemd scope placer-g-"), "{error}");
     }

@@ -75,7 +75,7 @@ fn launch(guest: &Guest) -> Launch {
 }
 
 pub(crate) fn prepared(launch: &Launch) -> Result<Waiting<'static>, LaunchError> {
-    launch.prepare(&Live, Planned::default())
+    launch.prepare(&Live, Planned::default(), &[])
 }
 
 pub(crate) fn waited(started: Started<'_>) -> Result<Ended, LaunchError> {
@@ -235,6 +235,7 @@ fn a_machine_in_a_group_of_its_own_leaves_none() {
             Cpuset::V2 => plan(&Live, &tree, &guest, &launch.binding()).expect("a plan"),
             // The same without the cpuset.
             _ => Planned {
+                optional: false,
                 steps: vec![
                     GroupStep::Make { dir: dir.clone() },
                     GroupStep::Enter { dir: dir.clone() },
@@ -243,7 +244,7 @@ fn a_machine_in_a_group_of_its_own_leaves_none() {
                 notes: Vec::new(),
             },
         };
-        let waiting = launch.prepare(&Live, planned).expect("a child");
+        let waiting = launch.prepare(&Live, planned, &[]).expect("a child");
         assert!(waiting.group().is_some());
         let result = waiting.start_within(LONG).and_then(waited);
         assert_eq!(result.ok(), ended, "{end}");
@@ -652,11 +653,11 @@ fn what_is_bound_is_what_a_dry_run_shows() {
     assert_eq!(
         kinds,
         [
-            "cpus", "memory", "keep", "keep", "exec", "vcpu", "vcpu", "io", "emulator", "balloon",
-            "run"
+            "cpus", "memory", "keep", "keep", "keep", "exec", "vcpu", "vcpu", "io", "emulator",
+            "balloon", "run"
         ]
     );
-    let shown: Vec<String> = steps.iter().skip(5).map(ToString::to_string).collect();
+    let shown: Vec<String> = steps.iter().skip(6).map(ToString::to_string).collect();
     let cpus = &launch.threads().process;
     assert_eq!(
         shown,

@@ -65,6 +65,10 @@ fn rom(dir: &Path) -> String {
 }
 
 fn launch(line: &str, dir: &Path) -> Launch {
+    launch_as(line, dir, |guest| guest.pin = ThreadPin::Cores)
+}
+
+fn launch_as(line: &str, dir: &Path, change: impl FnOnce(&mut Guest)) -> Launch {
     let line = line.replace("DIR", &dir.display().to_string());
     let socket = dir.join("own").display().to_string();
     let own = format!("-accel tcg -bios {} -qmp unix:{socket},server=on,wait=off", rom(dir));
@@ -77,7 +81,7 @@ fn launch(line: &str, dir: &Path) -> Launch {
     guest.memory.current = line.memory;
     // This host may have one node only, where nothing is bound unless it is asked for.
     (guest.mode, guest.mode_given) = (MemoryMode::Strict, true);
-    guest.pin = ThreadPin::Cores;
+    change(&mut guest);
     guest.program = Program::Line(Box::new(line));
     let (snapshot, advice) = here();
     Launch::new(&guest, Some(&advice), &snapshot).expect("a plan")
@@ -163,4 +167,78 @@ fn options_have_values_where_qemu_says_so() {
         seen += 1;
     }
     assert!(seen > 80, "{seen} options");
+}
+
+/// A conversation over the user's own socket, one line at a time.
+struct Own(BufReader<UnixStream>);
+
+impl Own {
+    fn connect(dir: &Path) -> Self {
+        let socket = UnixStream::connect(dir.join("own")).expect("the user's socket");
+        socket.set_read_timeout(Some(LONG)).expect("a limit");
+        let mut own = Self(BufReader::new(socket));
+        assert!(own.line().contains("\"QMP\""));
+        own.ask("{\"execute\":\"qmp_capabilities\"}");
+        own
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.0.read_line(&mut line).expect("an answer");
+        line
+    }
+
+    fn ask(&mut self, question: &str) -> serde_json::Value {
+        self.0.get_mut().write_all(question.as_bytes()).expect("asked");
+        loop {
+            let answer: serde_json::Value = serde_json::from_str(&self.line()).expect("JSON");
+            assert!(answer.get("error").is_none(), "{question}: {answer}");
+            if answer.get("return").is_some() {
+                return answer["return"].clone();
+            }
+        }
+    }
+}
+
+/// The user plugs a vCPU in over a control channel of the user's own, beside placer's, and ends the guest over it.
+#[needs(qemu)]
+#[test]
+fn a_vcpu_that_is_plugged_in_later_is_pinned() {
+    let (snapshot, _) = here();
+    let host = snapshot.topology().cpus_of(&snapshot.topology().node_set());
+    let own = placer_launcher::sys::affinity(0).expect("a process").intersection(&host);
+    let [first, second] = own.iter().take(2).collect::<Vec<_>>()[..] else {
+        return testkit::require::does_not_apply("this process has one CPU");
+    };
+    let tmp = tempfile::tempdir().expect("a directory");
+    let line = "-M pc -m 32M -smp 1,sockets=2,cores=1,threads=1,maxcpus=2 -display none";
+    let one = |cpu| std::iter::once(cpu).collect::<placer_engine::CpuSet>();
+    let launch = launch_as(line, tmp.path(), |guest| {
+        guest.pins.vcpus = [(0, one(first)), (1, one(second))].into();
+        // What a new thread inherits.
+        guest.pins.emulator = Some(one(first));
+    });
+    let running = prepared(&launch).expect("a child").start_within(LONG).expect("a machine");
+    let (pid, dir) = (running.pid(), tmp.path().to_owned());
+    let user = std::thread::spawn(move || {
+        let mut own = Own::connect(&dir);
+        own.ask(
+            "{\"execute\":\"device_add\",\"arguments\":{\"driver\":\"qemu64-x86_64-cpu\",\"id\":\"late\",\
+             \"socket-id\":1,\"core-id\":0,\"thread-id\":0}}",
+        );
+        let vcpus = own.ask("{\"execute\":\"query-cpus-fast\"}");
+        let late = vcpus.as_array().expect("a list").iter().find(|vcpu| vcpu["cpu-index"] == 1);
+        let thread = late.expect("two vCPUs")["thread-id"].as_u64().expect("a number");
+        let thread = u32::try_from(thread).expect("a thread");
+        let since = std::time::Instant::now();
+        let mut cpus = affinities(pid).remove(&thread);
+        while cpus != Some(second.to_string()) && since.elapsed() < LONG {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            cpus = affinities(pid).remove(&thread);
+        }
+        own.ask("{\"execute\":\"quit\"}");
+        cpus
+    });
+    assert_eq!(waited(running), Ok(Ended::Exited(0)));
+    assert_eq!(user.join().expect("a thread"), Some(second.to_string()));
 }

@@ -11,23 +11,26 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use placer_engine::claims::Nonce;
 use placer_engine::source::{default_huge_page, device};
+use placer_engine::store::StateDir;
 use placer_engine::{Advice, Bytes, Limits, Request, SourceError, SysRoot};
-use placer_launcher::MemoryMode;
 use placer_launcher::guest::{CgroupMode, CpuPlacement, Guest, NodeChoice, Pages, Program};
 use placer_launcher::sys::may_set_memory_policy;
+use placer_launcher::{GuestLock, LaunchError, MemoryMode};
 
 use crate::output;
 use crate::plan;
 use definition::Definition;
 use ledger::{Claimed, Ledger, OUTRUN};
 use placer::args::Launch;
+use placer::error_chain::chain;
 use placer::service::advise::shortage;
 use placer::service::host::Figures as _;
 use placer::service::local::Local;
 use placer::service::notes::Notes;
-use placer::service::sampling::Window;
+use placer::service::sampling::{Window, state_dir};
 use placer::settings;
 use start::{Claimant, Drafted, Plan};
 
@@ -61,6 +64,7 @@ pub(crate) fn run(
     if let Some(instead) = clients::instead(&args.command) {
         notes.warn(&instead);
     }
+    let locks = if only_shown { Vec::new() } else { locks(&guest, notes)? };
     let request = request(args, &guest, &root, notes)?;
     let window = Window::Recent(args.host.window);
     let nonce = Nonce::random();
@@ -112,9 +116,29 @@ pub(crate) fn run(
         output::answer(plan?.text().as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     };
-    let claimant = Claimant { ledger, held, notes };
+    let claimant = Claimant { ledger, held, notes, locks };
     let plan = plan.inspect_err(|_| ledger.release(held))?;
     plan.perform(claimant, args.stop_timeout.unwrap_or(STOP_TIMEOUT))
+}
+
+/// Takes what keeps a guest from being started twice, before it is decided on.
+///
+/// Errors: it runs already.
+fn locks(guest: &Guest, notes: &mut Notes) -> Result<Vec<GuestLock>, LaunchError> {
+    let Some(dir) = state_dir() else { return Ok(Vec::new()) };
+    let mut may_start_twice = |why: &dyn Error| {
+        notes.warn(&format!("{}: not kept from being started twice: {}", guest.name, chain(why)));
+        Ok(Vec::new())
+    };
+    if !guest.program.is_machine() {
+        return Ok(Vec::new());
+    }
+    match StateDir::open(&dir).map(|dir| GuestLock::take(&dir, guest)) {
+        Ok(Ok(locks)) => Ok(locks),
+        Ok(Err(error)) if error.errno() == Errno::EBUSY => Err(error),
+        Ok(Err(error)) => may_start_twice(&error),
+        Err(error) => may_start_twice(&error),
+    }
 }
 
 /// Returns what the guest may use. A command has the launcher's own limits. A guest's definition may

@@ -1,22 +1,20 @@
 //! From what was decided to a guest that runs, by the way that suits its kind.
 
 use std::error::Error;
-use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use placer_engine::claims::{Cgroup, Parts};
 use placer_engine::{Advice, CpuSet, Request, Snapshot, SysRoot};
 use placer_launcher::cgroup::{self, Live, Planned, Tree};
-use placer_launcher::guest::{Guest, Lxc, Program};
+use placer_launcher::guest::{CgroupMode, Guest, Lxc, Program};
 use placer_launcher::qemu::Launch as Machine;
-use placer_launcher::{Binding, End, LaunchError, Step, Waiting, exec_in_place, lxc, systemd};
+use placer_launcher::{Binding, End, GuestLock, LaunchError, Step, Waiting, exec_in_place, lxc};
 
 use super::ledger::{Held, Ledger};
 use crate::output;
 use placer::service::notes::Notes;
-use placer::settings::variables;
 
 /// All that will be done. A value: it is shown by a dry run, or performed.
 pub(super) struct Plan {
@@ -28,7 +26,7 @@ enum Way {
     /// This very process becomes the guest, as with numactl.
     InPlace(Vec<Step>),
     /// A child becomes the guest, in a group of its own or because the guest needs one to wait.
-    Child(Vec<Step>),
+    Child(Planned, Vec<Step>),
     Machine(Box<Machine>, Planned),
 }
 
@@ -37,6 +35,8 @@ pub(super) struct Claimant<'a> {
     pub(super) ledger: &'a Ledger,
     pub(super) held: Option<Held>,
     pub(super) notes: &'a mut Notes,
+    /// What keeps the guest from being started twice.
+    pub(super) locks: Vec<GuestLock>,
 }
 
 /// A guest as it was decided on, by its kind.
@@ -88,10 +88,13 @@ impl Plan {
         notes: &mut Notes,
     ) -> Result<Self, LaunchError> {
         // Hosts of many containers have mounts by the thousand: they are read only where it matters.
-        let tree = if cgroup::may_be_wanted(guest) { read_tree(root) } else { Tree::none() };
+        let tree = if cgroup::may_be_wanted(guest) { Tree::read(root.dir()) } else { Tree::none() };
         let group = |binding: &Binding, notes: &mut Notes| {
             let planned = cgroup::plan(&Live, &tree, guest, binding)?;
-            planned.notes.iter().for_each(|note| notes.warn(note));
+            // A recorded host has no groups, and starts nothing.
+            if root.is_live() || guest.cgroup.mode != CgroupMode::Auto {
+                planned.notes.iter().for_each(|note| notes.warn(note));
+            }
             Ok(planned)
         };
         let way = match drafted {
@@ -100,13 +103,13 @@ impl Plan {
                 if planned.steps.is_empty() {
                     Way::InPlace(steps)
                 } else {
-                    Way::Child(planned.around(steps))
+                    Way::Child(planned, steps)
                 }
             }
             Drafted::Lxc(lxc, binding) => {
                 let planned = group(&binding, notes)?;
                 let argv = lxc::argv(&guest.name, &lxc, &binding, &tree, &planned)?;
-                Way::Child(planned.around(binding.steps(argv)))
+                Way::Child(planned, binding.steps(argv))
             }
             Drafted::Machine(machine) => {
                 machine.notes().for_each(|note| notes.warn(note));
@@ -121,7 +124,8 @@ impl Plan {
     /// Returns what is done, a line each.
     pub(super) fn text(&self) -> String {
         let steps = match &self.way {
-            Way::InPlace(steps) | Way::Child(steps) => steps.clone(),
+            Way::InPlace(steps) => steps.clone(),
+            Way::Child(planned, steps) => planned.clone().around(steps.clone()),
             Way::Machine(machine, planned) => planned.clone().around(machine.steps()),
         };
         steps.iter().map(|step| format!("{step}\n")).collect()
@@ -135,9 +139,10 @@ impl Plan {
         stop: Duration,
     ) -> Result<ExitCode, Box<dyn Error>> {
         let Self { way, tree } = self;
-        let Claimant { ledger, held, notes } = claimant;
+        let Claimant { ledger, held, notes, locks } = claimant;
         // Before the guest begins: from then on stderr is the guest's.
-        let mut adopt = |pid: u32, group: Option<Cgroup>| {
+        let mut adopt = |pid: u32, group: Option<Cgroup>, note: Option<&str>| {
+            note.into_iter().for_each(|note| notes.warn(note));
             ledger.adopt(held, pid, group, notes);
             output::last_notes(notes);
         };
@@ -148,14 +153,18 @@ impl Plan {
                     .map(|never| match never {})
                     .map(|ended| End { ended, left: None })
             }
-            Way::Child(steps) => Waiting::prepare(&Live, &steps).and_then(|waiting| {
-                adopt(waiting.pid(), waiting.claimed(&tree));
-                waiting.open().and_then(placer_launcher::Started::wait)
-            }),
-            Way::Machine(machine, planned) => machine.prepare(&Live, planned).and_then(|waiting| {
-                adopt(waiting.pid(), waiting.claimed(&tree));
-                waiting.start().and_then(|started| started.wait_or_shut_down(stop))
-            }),
+            Way::Child(planned, steps) => {
+                Waiting::prepare_in(&Live, planned, steps).and_then(|waiting| {
+                    adopt(waiting.pid(), waiting.claimed(&tree), waiting.note());
+                    waiting.open().and_then(placer_launcher::Started::wait)
+                })
+            }
+            Way::Machine(machine, planned) => {
+                machine.prepare(&Live, planned, &locks).and_then(|waiting| {
+                    adopt(waiting.pid(), waiting.claimed(&tree), waiting.note());
+                    waiting.start().and_then(|started| started.wait_or_shut_down(stop))
+                })
+            }
         };
         let left = started.as_ref().ok().and_then(|end| end.left.as_ref());
         match left {
@@ -165,15 +174,4 @@ impl Plan {
         }
         Ok(ExitCode::from(started?.ended.status()))
     }
-}
-
-/// Reads the host's groups, and where its systemd can be spoken to.
-fn read_tree(root: &SysRoot) -> Tree {
-    let is_root = nix::unistd::geteuid().is_root();
-    let name = if is_root { "DBUS_SYSTEM_BUS_ADDRESS" } else { "DBUS_SESSION_BUS_ADDRESS" };
-    let addresses = variables::value(name);
-    let runtime = variables::value("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let addresses = addresses.as_deref().and_then(OsStr::to_str);
-    let bus = systemd::bus(is_root, addresses, runtime.as_deref());
-    Tree { bus, ..Tree::read(root.dir()) }
 }
