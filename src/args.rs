@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use placer_engine::{Bytes, NodeSet};
 
 use crate::settings::{
@@ -32,7 +32,7 @@ pub use claims::{Adopt, Ps, Release};
 pub use daemon::Daemon;
 pub use doctor::Doctor;
 pub use idle::refuse as refuse_idle;
-pub use launch::Launch;
+pub use launch::{Launch, Place};
 use lazily::Lazily;
 pub use lazily::without_empty;
 pub use record::Record;
@@ -49,7 +49,7 @@ pub fn command() -> clap::Command {
 
 /// Choose the NUMA nodes a guest should run on, and start it there.
 #[derive(Debug, Parser)]
-#[command(name = "placer", version, max_term_width = 80)]
+#[command(name = "placer", version, disable_version_flag = true, max_term_width = 80)]
 #[command(long_about = "\
 Choose the NUMA nodes a guest should run on, and start it there
 
@@ -70,6 +70,10 @@ pub struct Args {
     #[arg(long, value_name = "FILE", env = "PLACER_CONFIG", hide_env = true, global = true)]
     #[arg(display_order = 900, hide_short_help = true)]
     pub config: Option<PathBuf>,
+    /// Print version.
+    #[arg(short = 'V', long, action = ArgAction::Version, hide_short_help = true)]
+    #[arg(display_order = 901)]
+    version: Option<bool>,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -82,6 +86,8 @@ pub enum Command {
     Advise(Lazily<Advise>),
     /// Start a guest on the nodes placer chooses, bound from the start.
     Launch(Lazily<Launch>),
+    /// Place a domain that libvirt has, from its next start on.
+    Place(Lazily<Place>),
     /// Print the host: nodes, CPUs, memory, claims, distances, load.
     Show(Lazily<Show>),
     /// Show the host live, and where a guest would run.
@@ -222,6 +228,7 @@ mod tests {
                     long,
                     "help"
                         | "json"
+                        | "version"
                         | "cpus"
                         | "devices"
                         | "explain"

@@ -93,6 +93,17 @@ impl FromStr for Uri {
     }
 }
 
+/// A domain as libvirt keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its persistent definition.
+    pub text: Vec<u8>,
+    /// Whether the guest runs, or is paused.
+    pub running: bool,
+    /// Whether its next start restores a state that was saved, and the definition with it.
+    pub saved: bool,
+}
+
 /// A libvirt that can be spoken to.
 #[derive(Debug)]
 pub struct Libvirt {
@@ -153,7 +164,29 @@ impl Libvirt {
     pub fn define(&self, domain: &Domain, placement: &Placement) -> Result<(), LaunchError> {
         let what = format!("define guest {} through {}", domain.name(), self.uri);
         let text = domain.for_define(placement);
-        self.virsh.run(&what, &["define", "/dev/stdin"], Some(&text))
+        self.virsh.run(&what, &["define", "/dev/stdin"], Some(&text)).map(drop)
+    }
+
+    /// Reads the persistent definition of a domain, by its name or uuid, with its passwords.
+    ///
+    /// Errors: libvirt's own words; it has none, since the domain ends with its guest.
+    pub fn stored(&self, name: &str) -> Result<Stored, LaunchError> {
+        let what = format!("read the definition of guest {name} from {}", self.uri);
+        let about = self.virsh.run(&what, &["dominfo", "--domain", name], None)?;
+        let about = String::from_utf8_lossy(&about).into_owned();
+        let says = |key: &str| {
+            let line = about.lines().find_map(|line| line.strip_prefix(key));
+            line.and_then(|rest| rest.strip_prefix(':')).map(str::trim).unwrap_or_default()
+        };
+        if says("Persistent") != "yes" {
+            let seen = "it is transient: libvirt keeps no definition of it";
+            let error = LaunchError::seen(what, Errno::ENOENT, seen);
+            return Err(error.hint("define it first: virsh dumpxml, then virsh define"));
+        }
+        let arguments = ["dumpxml", "--inactive", "--security-info", "--domain", name];
+        let text = self.virsh.run(&what, &arguments, None)?;
+        let running = !matches!(says("State"), "shut off" | "crashed");
+        Ok(Stored { text, running, saved: says("Managed save") == "yes" })
     }
 
     /// Returns what a launch does with a domain, a line each; `define`: it is defined and not started.

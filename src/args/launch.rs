@@ -123,6 +123,96 @@ pub struct Launch {
     pub command: Vec<OsString>,
 }
 
+#[derive(Debug, clap::Args)]
+#[command(override_usage = "placer place [OPTIONS] NAME")]
+#[command(long_about = "\
+Place a domain that libvirt has, from its next start on
+
+Examples:
+  placer place web
+  placer place --pin cores --dry-run web
+  placer place --connect qemu:///session --print-xml web")]
+#[command(after_long_help = "\
+The persistent definition is read from libvirt, and defined anew with the
+placement filled in. Nothing is started, and nothing is claimed. A running
+guest keeps its place until it is shut down and started again.
+Exit status: 0 success; 1 the guest does not fit and is left as it is; 2 usage
+error or failure.")]
+pub struct Place {
+    /// Name or uuid of the domain.
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Memory policy [default: strict].
+    ///
+    /// One of strict, preferred, interleave.
+    #[arg(long, value_name = "MODE")]
+    #[arg(env = "PLACER_MODE", hide_env = true)]
+    pub mode: Option<MemoryMode>,
+    /// Pin vCPU threads to nodes or cores [default: nodes].
+    ///
+    /// With cores, each vCPU thread has a core of its own.
+    #[arg(long, value_name = "HOW")]
+    #[arg(env = "PLACER_PIN", hide_env = true)]
+    pub pin: Option<ThreadPin>,
+    /// Print the placement without changing anything.
+    #[arg(long, value_name = "yes|no", env = "PLACER_DRY_RUN", hide_env = true)]
+    #[arg(default_value = "no", default_missing_value = "yes", hide_default_value = true)]
+    #[arg(num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    pub dry_run: bool,
+    /// Print the definition with the placement filled in, and change nothing.
+    #[arg(long)]
+    pub print_xml: bool,
+    /// Place the guest even if it does not fit.
+    ///
+    /// Memory policy strict is replaced by preferred in that case.
+    #[arg(long, value_name = "yes|no", env = "PLACER_FORCE", hide_env = true)]
+    #[arg(default_value = "no", default_missing_value = "yes", hide_default_value = true)]
+    #[arg(num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    pub force: bool,
+    /// libvirt that has the domain.
+    #[arg(long, value_name = "URI", env = "PLACER_CONNECT", hide_env = true)]
+    #[arg(default_value = "qemu:///system")]
+    pub connect: Uri,
+    #[command(flatten)]
+    pub choice: Choice,
+    #[command(flatten)]
+    pub host: HostArgs,
+    /// Use isolated CPUs (isolcpus) for vCPUs, with --pin cores.
+    #[arg(long, value_name = "yes|no", env = "PLACER_ISOLATED", hide_env = true)]
+    #[arg(hide_short_help = true)]
+    #[arg(default_value = "no", default_missing_value = "yes", hide_default_value = true)]
+    #[arg(num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    pub isolated: bool,
+}
+
+impl From<Place> for Launch {
+    /// Returns the launch that defines the domain and starts nothing.
+    fn from(place: Place) -> Self {
+        Self {
+            guest: None,
+            cpus: None,
+            memory: None,
+            mode: place.mode,
+            pin: place.pin,
+            cgroup: None,
+            dry_run: place.dry_run,
+            force: place.force,
+            choice: place.choice,
+            host: place.host,
+            stop_timeout: None,
+            print_xml: place.print_xml,
+            define: !place.print_xml,
+            connect: Some(place.connect),
+            cgroup_parent: None,
+            isolated: place.isolated,
+            command: Vec::new(),
+        }
+    }
+}
+
 fn cpus(text: &str) -> Result<CpuShare, String> {
     if text.contains(':') {
         return Err("expected a number of CPUs; the memory goes to --memory".to_owned());

@@ -10,6 +10,13 @@ use clap::{Arg, ArgMatches, Args, Command, Error, FromArgMatches};
 #[derive(Debug)]
 pub struct Lazily<T>(Box<T>);
 
+impl<T> Lazily<T> {
+    /// Returns the flags.
+    pub fn into_inner(self) -> T {
+        *self.0
+    }
+}
+
 impl<T: Args> Args for Lazily<T> {
     fn augment_args(command: Command) -> Command {
         command.defer(|command| without_empty(T::augment_args(command)))

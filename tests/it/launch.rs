@@ -449,3 +449,64 @@ fn a_guest_that_runs_is_not_started_again() {
     let left: Vec<_> = left.map(|entry| entry.file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().starts_with("guest-")), "{left:?}");
 }
+
+/// A virsh that has the domain "web", in the state that is named, and writes down what it is asked.
+fn virsh_has_web(dir: &Path, state: &str) {
+    let definition = "<domain type='kvm'>\n  <name>web</name> <!-- kept -->\n  <uuid>5f9a0f5c-0a69-4b8c-9b3c-\
+                      5d3c1d5f3f0e</uuid>\n  <memory>65536</memory>\n  <vcpu>1</vcpu>\n</domain>\n";
+    fs::write(dir.join("web.xml"), definition).expect("a definition");
+    let script = format!(
+        "#!/bin/sh\ncd '{}' || exit 1\necho \"$*\" >>asked\n\
+         case $* in *dominfo*) echo 'State:          {state}'; echo 'Persistent:     yes';; \
+         *dumpxml*) cat web.xml;; *define*) cat /dev/stdin >defined;; esac\n",
+        dir.display()
+    );
+    let draft = dir.join("draft");
+    fs::write(&draft, script).expect("a script");
+    let copied = Command::new("cp").args([&draft, &dir.join("virsh")]).status().expect("cp");
+    assert!(copied.success());
+    let mode = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(dir.join("virsh"), mode).expect("a program");
+}
+
+#[test]
+fn a_domain_that_libvirt_has_is_placed_in_its_own_definition() {
+    let (host, tmp) = (host(), tempfile::tempdir().expect("a directory"));
+    virsh_has_web(tmp.path(), "shut off");
+    let path = format!("{}:/usr/bin:/bin", tmp.path().display());
+    let place = |args: &[&str]| {
+        let output = run(placer()
+            .env("PATH", &path)
+            .env("PLACER_STATE_DIR", tmp.path().join("state"))
+            .env("XDG_RUNTIME_DIR", tmp.path())
+            .args(args));
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let asked = || fs::read_to_string(tmp.path().join("asked")).unwrap_or_default();
+    // What is printed goes where the recorded host has room.
+    let root = host.path().to_str().expect("a plain path");
+    let recorded = ["place", "--root", root, "web"];
+    let printed = place(&[&recorded[..], &["--print-xml"]].concat());
+    let definition = fs::read_to_string(tmp.path().join("web.xml")).expect("a definition");
+    let placed = definition.replace(
+        "<vcpu>1</vcpu>\n",
+        "<vcpu cpuset='4-7'>1</vcpu>\n  <numatune>\n    <memory mode='strict' nodeset='1'/>\n  </numatune>\n",
+    );
+    assert_eq!(printed, (Some(0), placed, String::new()));
+    let (status, steps, _) = place(&[&recorded[..], &["--dry-run"]].concat());
+    assert_eq!(status, Some(0));
+    assert!(steps.contains("memory  strict on 1"), "{steps}");
+    let (status, _, said) = place(&recorded);
+    assert_eq!(status, Some(2), "{said}");
+    assert!(!asked().contains(" define "), "{}", asked());
+    // On this host it is defined.
+    virsh_has_web(tmp.path(), "running");
+    let (status, stdout, said) = place(&["place", "--connect", "qemu:///session", "web"]);
+    assert_eq!((status, stdout.as_str()), (Some(0), ""), "{said}");
+    let note = "guest web runs: it keeps its place until it is shut down and started again";
+    assert!(said.contains(note), "{said}");
+    let defined = fs::read_to_string(tmp.path().join("defined")).expect("a definition");
+    assert!(defined.contains("<vcpu cpuset='") && defined.contains("<!-- kept -->"), "{defined}");
+    let last = asked().lines().last().map(str::to_owned);
+    assert_eq!(last.as_deref(), Some("-q -k 0 -c qemu:///session define /dev/stdin"));
+}

@@ -1,7 +1,7 @@
 //! Runs virsh.
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::{Read as _, Seek as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,8 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use crate::definition::read_at_most;
+use crate::domain::MAX_BYTES;
 use crate::error::{LaunchError, words};
 
 /// What ends a launch before its guest runs.
@@ -65,13 +67,14 @@ impl Virsh {
         command
     }
 
-    /// Asks a question, and waits for its end. `input` is what it reads as its standard input.
+    /// Asks a question, waits for its end, and returns what it printed. `input` is what it reads as its standard
+    /// input.
     pub(super) fn run(
         &self,
         what: &str,
         arguments: &[&str],
         input: Option<&[u8]>,
-    ) -> Result<(), LaunchError> {
+    ) -> Result<Vec<u8>, LaunchError> {
         let error = |error: std::io::Error| {
             let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
             LaunchError::new(format!("{what}: run virsh"), errno)
@@ -80,8 +83,9 @@ impl Virsh {
         if let Some(input) = input {
             command.stdin(unnamed_file(input).map_err(error)?);
         }
-        let mut child =
-            command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(error)?;
+        let mut printed = unnamed_file(b"").map_err(error)?;
+        command.stdout(printed.try_clone().map_err(error)?).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(error)?;
         let mut said = Vec::new();
         if let Some(mut stderr) = child.stderr.take() {
             // It has ended its words when it has ended.
@@ -90,7 +94,8 @@ impl Virsh {
         }
         let status = child.wait().map_err(error)?;
         if status.success() {
-            return Ok(());
+            printed.rewind().map_err(error)?;
+            return read_at_most(printed, MAX_BYTES).map_err(error);
         }
         let said = String::from_utf8_lossy(&said);
         let lines = said.lines().map(|line| line.trim().trim_start_matches("error: "));

@@ -79,6 +79,35 @@ fn a_domain_is_defined_by_its_placed_text_and_not_started() {
 }
 
 #[test]
+fn the_definition_that_libvirt_keeps_is_read_with_its_passwords() {
+    let dir = tempfile::tempdir().unwrap();
+    let about = |state: &str, persistent: &str, saved: &str| {
+        format!(
+            "case $* in *dominfo*) echo 'Name:           web'; echo 'State:          {state}'; \
+             echo 'Persistent:     {persistent}'; echo 'Managed save:   {saved}';; \
+             *--inactive*--security-info*) printf '<domain/>';; *) exit 1;; esac"
+        )
+    };
+    for (state, saved, wanted) in [
+        ("shut off", "no", (false, false)),
+        ("shut off", "yes", (false, true)),
+        ("running", "no", (true, false)),
+        ("paused", "no", (true, false)),
+    ] {
+        let libvirt = libvirt(dir.path(), &about(state, "yes", saved));
+        let stored = libvirt.stored("web").unwrap();
+        assert_eq!((stored.running, stored.saved), wanted, "{state} {saved}");
+        assert_eq!(stored.text, b"<domain/>");
+    }
+    let libvirt = libvirt(dir.path(), &about("running", "no", "no"));
+    assert_eq!(
+        libvirt.stored("web").unwrap_err().to_string(),
+        "cannot read the definition of guest web from qemu:///system: it is transient: libvirt \
+         keeps no definition of it (define it first: virsh dumpxml, then virsh define)"
+    );
+}
+
+#[test]
 fn a_domain_is_created_paused_from_its_placed_text_then_resumed() {
     let dir = tempfile::tempdir().unwrap();
     let libvirt = libvirt(dir.path(), CREATES);

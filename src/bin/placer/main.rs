@@ -73,6 +73,7 @@ fn obey(
         Command::Status(args) => cmd::status::run(&args, set.claims, notes),
         Command::Advise(args) => cmd::advise::run(&args, &set, notes),
         Command::Launch(args) => cmd::launch::run(&args, set.claims, notes),
+        Command::Place(args) => cmd::launch::place(args.into_inner(), set.claims, notes),
         Command::Show(args) => cmd::show::run(&args, set.claims, notes),
         Command::Top(args) => cmd::top::run(&args, set.claims),
         Command::Record(args) => cmd::record::run(&args),

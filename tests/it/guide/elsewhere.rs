@@ -23,6 +23,11 @@ pub(crate) const TRIED: &[(&str, &str, &str)] = &[
         "launcher/tests/it/libvirt.rs",
         "a_domain_is_created_paused_from_its_placed_text_then_resumed",
     ),
+    (
+        "placer place web",
+        "tests/it/launch.rs",
+        "a_domain_that_libvirt_has_is_placed_in_its_own_definition",
+    ),
     ("virsh numatune web", "tests/vm/libvirt", "start_at_once"),
     ("virsh vcpupin web", "tests/vm/libvirt", "start_at_once"),
     (

@@ -16,6 +16,7 @@ use placer_engine::claims::Nonce;
 use placer_engine::source::{default_huge_page, device};
 use placer_engine::store::StateDir;
 use placer_engine::{Advice, Bytes, Limits, Request, SourceError, SysRoot};
+use placer_launcher::domain::Domain;
 use placer_launcher::guest::{CgroupMode, CpuPlacement, Guest, NodeChoice, Pages, Program};
 use placer_launcher::sys::may_set_memory_policy;
 use placer_launcher::{GuestLock, LaunchError, MemoryMode};
@@ -24,7 +25,7 @@ use crate::output;
 use crate::plan;
 use definition::Definition;
 use ledger::{Claimed, Ledger, OUTRUN};
-use placer::args::Launch;
+use placer::args::{Launch, Place};
 use placer::error_chain::chain;
 use placer::service::advise::shortage;
 use placer::service::host::Figures as _;
@@ -119,6 +120,36 @@ pub(crate) fn run(
     let claimant = Claimant { ledger, held, notes, locks };
     let plan = plan.inspect_err(|_| ledger.release(held))?;
     plan.perform(claimant, args.stop_timeout.unwrap_or(STOP_TIMEOUT))
+}
+
+/// Places a domain that libvirt has, in its persistent definition.
+pub(crate) fn place(
+    args: Place,
+    set: settings::Claims,
+    notes: &mut Notes,
+) -> Result<ExitCode, Box<dyn Error>> {
+    if args.host.root.is_some() && !args.dry_run && !args.print_xml {
+        return Err(
+            "--root needs --dry-run or --print-xml: libvirt's guests run on this machine".into()
+        );
+    }
+    let stored = domain::libvirt(&args.connect)?.stored(&args.name)?;
+    let read = Domain::parse(&args.name, &stored.text)?;
+    read.notes.iter().for_each(|note| notes.warn(note));
+    let name = read.value.name();
+    if stored.saved {
+        notes.warn(&format!(
+            "guest {name} has a saved state, which virsh start restores where it was: \
+             virsh start --force-boot uses the new placement"
+        ));
+    } else if stored.running {
+        notes.warn(&format!(
+            "guest {name} runs: it keeps its place until it is shut down and started again"
+        ));
+    }
+    let args = Launch::from(args);
+    let root = plan::root(&args.host);
+    domain::launch(&args, &read.value, &root, set, notes)
 }
 
 /// Takes what keeps a guest from being started twice, before it is decided on.

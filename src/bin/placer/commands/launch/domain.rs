@@ -185,7 +185,8 @@ fn decide(
     first.ok_or_else(|| "nothing was asked".into())
 }
 
-fn libvirt(uri: &Uri) -> Result<Libvirt, LaunchError> {
+/// Finds a libvirt of this host.
+pub(super) fn libvirt(uri: &Uri) -> Result<Libvirt, LaunchError> {
     let session = variables::value("XDG_RUNTIME_DIR").map(std::path::PathBuf::from);
     Libvirt::new(uri.clone(), session.as_deref())
 }
