@@ -152,7 +152,8 @@ dist: deb rpm ## Makes every package: .deb, .rpm, and an archive of the static p
 	cp target/placer.deb target/dist/
 
 pack: extras deps-deb
-	sed 's|@bindir@|/usr/bin|' packaging/systemd/placer.service >target/package/placer.service
+	for unit in placer.service placer@.service; do \
+	    sed 's|@bindir@|/usr/bin|' packaging/systemd/$$unit >target/package/$$unit; done
 	$(TOOLS)/cargo-deb deb --no-build --quiet $(LOCKED) --output target/placer.deb
 
 test-deb: deps-test deb test-packed ## Installs, upgrades, removes, purges that package in throw-away roots

@@ -69,6 +69,27 @@ fn systemd_knows_each_directive() {
 
 #[needs(systemd_analyze)]
 #[test]
+fn systemd_knows_each_directive_of_the_units() {
+    let tmp = tempfile::tempdir().expect("a directory");
+    let units = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/systemd/");
+    for (file, name) in
+        [("placer.service", "placer.service"), ("placer@.service", "placer@db.service")]
+    {
+        let text = std::fs::read_to_string(format!("{units}{file}")).expect("a unit");
+        let unit = tmp.path().join(name);
+        // The program is not installed here.
+        std::fs::write(&unit, text.replace("@bindir@/placer", "/bin/true")).expect("a unit");
+        let mut command = Command::new("systemd-analyze");
+        let output = command.args(["verify", "--man=no"]).arg(&unit).output();
+        let output = output.expect("systemd-analyze");
+        let said = String::from_utf8_lossy(&output.stderr);
+        let ours: Vec<&str> = said.lines().filter(|line| line.contains(name)).collect();
+        assert!(ours.is_empty(), "{ours:?}");
+    }
+}
+
+#[needs(systemd_analyze)]
+#[test]
 fn systemd_is_asked_in_a_way_that_tells_unknown_directives() {
     let tmp = tempfile::tempdir().expect("a directory");
     let unit = tmp.path().join("bad.service");

@@ -28,6 +28,10 @@ pub(crate) const TRIED: &[(&str, &str, &str)] = &[
         "tests/it/launch.rs",
         "a_domain_that_libvirt_has_is_placed_in_its_own_definition",
     ),
+    ("mkdir -p /etc/placer/guests", "tests/vm/scopes", "service"),
+    ("cp db.toml /etc/placer/guests/db.toml", "tests/vm/scopes", "service"),
+    ("systemctl enable --now placer@db", "tests/vm/scopes", "service"),
+    ("systemctl stop placer@db", "tests/vm/scopes", "service"),
     ("virsh numatune web", "tests/vm/libvirt", "start_at_once"),
     ("virsh vcpupin web", "tests/vm/libvirt", "start_at_once"),
     (
