@@ -1,46 +1,47 @@
-//! The [`Engine`]: a thread that keeps the newest [`Snapshot`] where readers take it without a lock.
+//! The [`Engine`]: answers on the newest [`Snapshot`] of a thread that samples, or reads the host at each question.
 
 mod error;
 
-use std::collections::VecDeque;
+mod reader;
+mod thread;
+
 use std::fmt;
-use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
-use crossbeam_channel::{
-    Receiver, Sender, TrySendError, after, bounded, never, select, tick, unbounded,
-};
-
-use nix::sys::signal::{SigSet, SigmaskHow};
+use crossbeam_channel::Receiver;
 
 use crate::advice::Advice;
-use crate::advise::{advise, prepare};
+use crate::advise::advise;
 use crate::charges::Charges;
-use crate::claims::{Asker, ClaimDirs, ClaimId, ClaimOwner, Claims, LOCK_TIMEOUT, View};
+use crate::claims::{
+    Asker, ClaimDirs, ClaimId, ClaimOwner, Claims, Decision, LOCK_TIMEOUT, Parts, View,
+};
 use crate::error::SourceError;
-use crate::host::Host;
+use crate::idset::CpuSet;
 use crate::request::Request;
-use crate::sample::{CpuTimes, Sample};
+use crate::sample::CpuTimes;
 use crate::snapshot::Snapshot;
-use crate::source::{HostReader, Moment, SnapshotReader, SysRoot};
+use crate::source::SysRoot;
 
 pub use error::EngineError;
+use reader::QuestionReader;
+use thread::SamplerThread;
 
-const SHORTEST: Duration = Duration::from_millis(10);
-/// When the second reading comes at the latest: until then nothing is known of the load.
-const SECOND: Duration = Duration::from_millis(250);
-/// Readings that are kept to measure load from, however long the window.
-const MOST_KEPT: usize = 64;
+/// How long the load is measured by default: by a thread beside the program, and while a question waits.
+const WINDOW: Duration = Duration::from_secs(1);
+const SHORT_WINDOW: Duration = Duration::from_millis(100);
 
-/// Samples a host in a thread of its own and answers from any thread.
+/// Samples a host in a thread of its own and answers from any thread; or reads the host at each question, see
+/// [`EngineBuilder::without_thread`].
 ///
 /// Without claims an answer takes microseconds, takes no lock and reads nothing. With claims, see
 /// [`EngineBuilder::claims`], each answer counts those of this moment. Plugged CPUs, nodes and memory are
-/// noticed and read anew. Dropping the engine joins the thread. The thread blocks all signals. In a forked
-/// child the engine does not sample.
+/// noticed and read anew.
+///
+/// Inside another program: the thread blocks all signals, and dropping the engine joins it. No file stays open
+/// between two readings, so the program may close all its descriptors. In a forked child an engine with a thread
+/// answers with [`EngineError::Forked`] and can be dropped; one without a thread works there.
 ///
 /// ```
 /// use placer_engine::claims::{ClaimDirs, ClaimOwner};
@@ -62,19 +63,22 @@ const MOST_KEPT: usize = 64;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Engine {
-    newest: Arc<ArcSwap<Snapshot>>,
-    last_error: Arc<ArcSwapOption<SourceError>>,
-    control: Sender<Control>,
-    thread: Option<JoinHandle<()>>,
-    /// The process that has the thread.
-    process: u32,
+    figures: Figures,
     counted: Option<Counted>,
 }
 
-/// Claims, and a reader for the memory that is read after them.
+/// Where the load of the host comes from, and without claims the memory too.
+enum Figures {
+    Thread(SamplerThread),
+    Question(Arc<Mutex<QuestionReader>>),
+}
+
+/// Where the claims are. They are opened at each question: no descriptor stays open.
 struct Counted {
-    claims: Claims,
-    reader: Mutex<SnapshotReader>,
+    dirs: ClaimDirs,
+    root: SysRoot,
+    /// For the memory, which is read after the claims.
+    reader: Arc<Mutex<QuestionReader>>,
     /// Threads of this process take turns here, and not at the lock of the ledger, which is polled.
     turn: Mutex<()>,
 }
@@ -85,8 +89,9 @@ struct Counted {
 pub struct EngineBuilder {
     root: SysRoot,
     interval: Duration,
-    window: Duration,
+    window: Option<Duration>,
     claims: Option<ClaimDirs>,
+    threadless: bool,
 }
 
 impl EngineBuilder {
@@ -97,9 +102,16 @@ impl EngineBuilder {
         self
     }
 
-    /// Sets the time over which CPU load is measured: a few intervals. [default: 1 s]
+    /// Sets the time over which CPU load is measured: a few intervals. [default: 1 s; without a thread 100 ms]
     pub fn window(mut self, window: Duration) -> Self {
-        self.window = window;
+        self.window = Some(window);
+        self
+    }
+
+    /// Starts no thread: each question reads the host, some tens of microseconds. The load is that since an
+    /// earlier question, at most a minute ago; where there is none, the question blocks for the window.
+    pub fn without_thread(mut self) -> Self {
+        self.threadless = true;
         self
     }
 
@@ -114,31 +126,30 @@ impl EngineBuilder {
     /// Reads the host once and starts the thread. The load is unknown until the second reading, one
     /// interval later and after 250 ms at most.
     ///
-    /// Errors: the host cannot be read, the directory of claims cannot be used, no thread can be started.
+    /// Errors: the host cannot be read, no thread can be started. The directory of claims is opened by questions.
     pub fn start(self) -> Result<Engine, EngineError> {
-        let counted =
-            self.claims.as_ref().map(|dirs| Counted::open(dirs, &self.root)).transpose()?;
-        let mut sampler = Sampler::open(self.root, self.interval.max(SHORTEST), self.window)?;
-        let newest = Arc::new(ArcSwap::from_pointee(sampler.snapshot()?));
-        let last_error = Arc::new(ArcSwapOption::empty());
-        let (control, orders) = unbounded();
-        let run = {
-            let (newest, last_error) = (Arc::clone(&newest), Arc::clone(&last_error));
-            move || sampler.run(&orders, &newest, &last_error)
+        let Self { root, interval, window, claims, threadless } = self;
+        let reader = || -> Result<_, EngineError> {
+            let window = window.unwrap_or(SHORT_WINDOW);
+            Ok(Arc::new(Mutex::new(QuestionReader::open(&root, window)?)))
         };
-        let thread = spawn_without_signals(run).map_err(EngineError::Thread)?;
-        let process = std::process::id();
-        Ok(Engine { newest, last_error, control, thread: Some(thread), process, counted })
+        let figures = match threadless {
+            true => Figures::Question(reader()?),
+            false => {
+                let window = window.unwrap_or(WINDOW);
+                Figures::Thread(SamplerThread::start(root.clone(), interval, window)?)
+            }
+        };
+        let reader = match (&figures, &claims) {
+            (Figures::Question(reader), _) => Some(Arc::clone(reader)),
+            (Figures::Thread(_), Some(_)) => Some(reader()?),
+            (Figures::Thread(_), None) => None,
+        };
+        let counted = claims.zip(reader);
+        let counted =
+            counted.map(|(dirs, reader)| Counted { dirs, root, reader, turn: Mutex::new(()) });
+        Ok(Engine { figures, counted })
     }
-}
-
-/// Starts the thread with every signal blocked: it inherits the mask. A program that waits for signals in a
-/// thread of its own (sigwait) would otherwise lose them to this one, or end.
-fn spawn_without_signals(run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
-    let thread = std::thread::Builder::new().name("placer-sampler".to_owned()).spawn(run);
-    before.thread_set_mask()?;
-    thread
 }
 
 /// What was chosen for a guest and claimed for it.
@@ -157,26 +168,58 @@ pub struct Placement {
 impl Engine {
     /// Returns a builder of an engine for a host: [`SysRoot::live`] or a recorded one.
     pub fn builder(root: SysRoot) -> EngineBuilder {
-        let (interval, window) = (Duration::from_millis(250), Duration::from_secs(1));
-        EngineBuilder { root, interval, window, claims: None }
+        let interval = Duration::from_millis(250);
+        EngineBuilder { root, interval, window: None, claims: None, threadless: false }
     }
 
-    /// Returns the newest snapshot, without claims. Takes no lock.
+    /// Returns the newest snapshot, without claims: of the thread, or of the last question. Takes no lock where
+    /// there is a thread.
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.newest.load_full()
+        match &self.figures {
+            Figures::Thread(thread) => thread.newest_full(),
+            Figures::Question(reader) => Arc::clone(locked(reader).newest()),
+        }
+    }
+
+    /// Returns how long ago the newest snapshot was taken: less than two intervals, unless readings fail
+    /// ([`last_error`](Self::last_error)) or this is a forked child; without a thread since the last question.
+    pub fn age(&self) -> Duration {
+        match &self.figures {
+            Figures::Thread(thread) => thread.age(),
+            Figures::Question(reader) => locked(reader).age(),
+        }
     }
 
     /// Advises where a guest should run: the newest load, and where claims are counted the memory and the
-    /// claims of this moment. Nothing is claimed.
+    /// claims of this moment. Nothing is claimed. The notes of the advice begin with those of the host; if the
+    /// thread cannot read it any more, the first one says how old the figures are.
     ///
-    /// Errors: as [`advise`]; with claims, the ledger, the processes or the memory cannot be read, or not all
-    /// claims of the host.
+    /// Errors: as [`advise`]; this is a forked child without the thread; with claims, the ledger, the processes
+    /// or the memory cannot be read, or not all claims of the host.
     pub fn advise(&self, request: &Request) -> Result<Advice, EngineError> {
-        let Some(counted) = &self.counted else {
-            return Ok(advise(&self.newest.load(), request)?);
+        let mut advice = match (&self.counted, &self.figures) {
+            (None, Figures::Thread(thread)) => {
+                not_forked(thread)?;
+                noted(&thread.newest(), request)?
+            }
+            (None, Figures::Question(reader)) => {
+                let mut reader = locked(reader);
+                let since = reader.since()?;
+                noted(&reader.read(since, request.pages, Charges::default())?, request)?
+            }
+            (Some(counted), _) => {
+                let since = self.since()?;
+                let charges = all_of(Claims::open(&counted.dirs, &counted.root)?.view()?)?;
+                let mut reader = locked(&counted.reader);
+                noted(&reader.read(since, request.pages, charges)?, request)?
+            }
         };
-        let charges = all_of(counted.claims.view()?)?;
-        Ok(advise(&counted.snapshot(&self.newest.load(), charges, request)?, request)?)
+        if let Some(error) = self.last_error() {
+            let age = self.age().as_secs_f64();
+            let note = format!("the figures of this host are {age:.1} s old: {error}");
+            advice.notes.insert(0, note);
+        }
+        Ok(advice)
     }
 
     /// Chooses and claims in one step: no other process claims anything in between. A request that does not
@@ -189,29 +232,52 @@ impl Engine {
     /// the lock of the ledger ([`LOCK_TIMEOUT`] for each of them, 5 s in all): in async code call it where
     /// blocking is allowed. Safe to call from several threads.
     ///
-    /// Errors: the engine counts no claims; not all claims of the host can be read; the request does not fit;
-    /// no advice; the lock is held for too long; the owner has exited; the ledger is full or cannot be written.
+    /// Errors: the engine counts no claims; this is a forked child without the thread; not all claims of the host
+    /// can be read; the request does not fit; no advice; the lock is held for too long; the owner has exited; the
+    /// ledger is full or cannot be written.
     pub fn place(&self, request: &Request, owner: ClaimOwner) -> Result<Placement, EngineError> {
-        let counted = self.counted.as_ref().ok_or(EngineError::WithoutClaims)?;
-        let _turn = counted.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let (pid, uid) = (std::process::id(), nix::unistd::getuid().as_raw());
-        let asker = Asker::new(pid, uid);
-        let (mut decision, mut view) = counted.claims.begin_for(Some(&asker), LOCK_TIMEOUT)?;
-        let without_users = view.host_charges.take().filter(|_| asker.principal().is_host());
-        let charges = all_of(view)?;
-        let snapshot = counted.snapshot(&self.newest.load(), charges, request)?;
-        let mut advice = advise(&snapshot, request)?;
-        if let Some(charges) = without_users.filter(|_| !advice.fits()) {
-            // What users have claimed never makes a request of the host's fail.
-            advice = advise(&snapshot.with_charges(charges), request)?;
-        }
+        self.decide(request, |mut decision, snapshot, without_users| {
+            let mut advice = noted(snapshot, request)?;
+            if let Some(charges) = without_users.filter(|_| !advice.fits()) {
+                // What users have claimed never makes a request of the host's fail.
+                advice = noted(&snapshot.clone().with_charges(charges), request)?;
+            }
+            if let Some(short) = advice.shortfall {
+                return Err(EngineError::DoesNotFit(short));
+            }
+            let asker = this_process();
+            let caller = decision.caller_of(&asker);
+            let decision = decision.roaming_over(advice.cpus.clone());
+            let claim = decision.claim(request, &advice, owner, caller, request.pages)?;
+            Ok(Placement { advice, claim })
+        })
+    }
+
+    /// Claims what was advised before for this request, if it still fits. To choose anew where it does not, use
+    /// [`place`](Self::place), which blocks in the same way.
+    ///
+    /// Errors: as `place`; [`EngineError::Changed`] if what was advised has been claimed or used since.
+    pub fn claim(
+        &self,
+        request: &Request,
+        advice: &Advice,
+        owner: ClaimOwner,
+    ) -> Result<ClaimId, EngineError> {
         if let Some(short) = advice.shortfall {
             return Err(EngineError::DoesNotFit(short));
         }
-        let caller = decision.caller(pid, uid);
-        let decision = decision.roaming_over(advice.cpus.clone());
-        let claim = decision.claim(request, &advice, owner, caller, request.pages)?;
-        Ok(Placement { advice, claim })
+        self.decide(request, |mut decision, snapshot, without_users| {
+            let parts = Parts::of(request, advice, CpuSet::new(), advice.cpus.clone());
+            let has_room = decision.room_for(&parts, snapshot)
+                || without_users.is_some_and(|charges| {
+                    decision.room_for(&parts, &snapshot.clone().with_charges(charges))
+                });
+            if !has_room {
+                return Err(EngineError::Changed);
+            }
+            let caller = decision.caller_of(&this_process());
+            Ok(decision.claim_parts(parts, owner, caller)?)
+        })
     }
 
     /// Makes a claim, mostly a hold, that of a guest's process or of all that runs in its cgroup: it then ends with
@@ -220,9 +286,8 @@ impl Engine {
     /// Errors: the engine counts no claims; there is no claim of this id; the lock is held for too long; the
     /// ledger cannot be written.
     pub fn adopt(&self, claim: ClaimId, owner: ClaimOwner) -> Result<(), EngineError> {
-        let counted = self.counted.as_ref().ok_or(EngineError::WithoutClaims)?;
-        let _turn = counted.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        counted.claims.begin(LOCK_TIMEOUT)?.0.adopt_as(claim, owner)?;
+        let (counted, _turn) = self.counted()?;
+        counted.open()?.begin(LOCK_TIMEOUT)?.0.adopt_as(claim, owner)?;
         Ok(())
     }
 
@@ -231,30 +296,67 @@ impl Engine {
     /// Errors: the engine counts no claims; there is no claim of this id; the lock is held for too long; the
     /// ledger cannot be written.
     pub fn release(&self, claim: ClaimId) -> Result<(), EngineError> {
-        let counted = self.counted.as_ref().ok_or(EngineError::WithoutClaims)?;
-        let _turn = counted.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        counted.claims.begin(LOCK_TIMEOUT)?.0.release(claim)?;
+        let (counted, _turn) = self.counted()?;
+        counted.open()?.begin(LOCK_TIMEOUT)?.0.release(claim)?;
         Ok(())
     }
 
-    /// Returns why the last reading failed; `None` when it succeeded. The newest snapshot is then an
-    /// earlier one.
+    /// Returns why the last reading of the thread failed; `None` when it succeeded. The newest snapshot is then
+    /// an earlier one.
     pub fn last_error(&self) -> Option<Arc<SourceError>> {
-        self.last_error.load_full()
+        match &self.figures {
+            Figures::Thread(thread) => thread.last_error(),
+            Figures::Question(_) => None,
+        }
     }
 
-    /// Returns an iterator over the snapshots to come. A reader that does not keep up misses some, and never
-    /// delays the sampling.
+    /// Returns an iterator over the snapshots to come: none without a thread. A reader that does not keep up
+    /// misses some, and never delays the sampling.
     pub fn subscribe(&self) -> Subscription {
-        let (sender, receiver) = bounded(1);
-        // If the thread is gone the sender is dropped here, and the channel has ended.
-        let _ = self.control.send(Control::Subscribe(sender));
-        Subscription(receiver)
+        Subscription(match &self.figures {
+            Figures::Thread(thread) => thread.subscribe(),
+            Figures::Question(_) => crossbeam_channel::bounded(1).1,
+        })
     }
 
     /// Ends the sampling and joins the thread.
     pub fn stop(self) {
         drop(self);
+    }
+
+    /// Reads the host under the lock of the ledger, and lets `decide` claim. The load is measured before, so that
+    /// no other process waits for the lock meanwhile. Charges that leave users out are passed if they differ and
+    /// this process is the host's.
+    fn decide<T>(
+        &self,
+        request: &Request,
+        decide: impl FnOnce(Decision<'_>, &Snapshot, Option<Charges>) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        let (counted, _turn) = self.counted()?;
+        let since = self.since()?;
+        let claims = counted.open()?;
+        let asker = this_process();
+        let (decision, mut view) = claims.begin_for(Some(&asker), LOCK_TIMEOUT)?;
+        let without_users = view.host_charges.take().filter(|_| asker.principal().is_host());
+        // Memory that is touched since the claims were counted is counted twice and never missed.
+        let snapshot = locked(&counted.reader).read(since, request.pages, all_of(view)?)?;
+        decide(decision, &snapshot, without_users)
+    }
+
+    /// Returns the CPU counters that the load is measured from.
+    fn since(&self) -> Result<Option<CpuTimes>, EngineError> {
+        match &self.figures {
+            Figures::Thread(thread) => {
+                not_forked(thread)?;
+                Ok(thread.newest().before().cloned())
+            }
+            Figures::Question(reader) => Ok(locked(reader).since()?),
+        }
+    }
+
+    fn counted(&self) -> Result<(&Counted, MutexGuard<'_, ()>), EngineError> {
+        let counted = self.counted.as_ref().ok_or(EngineError::WithoutClaims)?;
+        Ok((counted, locked(&counted.turn)))
     }
 }
 
@@ -285,28 +387,30 @@ impl Iterator for Subscription {
 }
 
 impl Counted {
-    fn open(dirs: &ClaimDirs, root: &SysRoot) -> Result<Self, EngineError> {
-        let claims = Claims::open_to_claim(dirs, root)?;
-        Ok(Self {
-            claims,
-            reader: Mutex::new(SnapshotReader::open(root, None)?),
-            turn: Mutex::new(()),
-        })
+    fn open(&self) -> Result<Claims, EngineError> {
+        Ok(Claims::open_to_claim(&self.dirs, &self.root)?)
     }
+}
 
-    /// Reads the memory again, now that the claims are known: memory that is touched in between is counted
-    /// twice and never missed.
-    fn snapshot(
-        &self,
-        earlier: &Snapshot,
-        charges: Charges,
-        request: &Request,
-    ) -> Result<Snapshot, SourceError> {
-        // A reader that panicked has left nothing half done: each reading starts anew.
-        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        reader.set_pages(request.pages);
-        reader.again(earlier, charges)
-    }
+/// Returns the content of a lock. A thread that panicked has left nothing half done: each reading starts anew.
+fn locked<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn not_forked(thread: &SamplerThread) -> Result<(), EngineError> {
+    if thread.is_elsewhere() { Err(EngineError::Forked) } else { Ok(()) }
+}
+
+/// Advises, with what a person should know about the host in front of the notes about the answer.
+fn noted(snapshot: &Snapshot, request: &Request) -> Result<Advice, EngineError> {
+    let mut advice = advise(snapshot, request)?;
+    advice.notes.splice(0..0, snapshot.notes().iter().cloned());
+    Ok(advice)
+}
+
+/// Returns this process as the one that asks for claims.
+fn this_process() -> Asker {
+    Asker::new(std::process::id(), nix::unistd::getuid().as_raw())
 }
 
 /// Returns what all claims of the host take.
@@ -314,167 +418,9 @@ fn all_of(view: View) -> Result<Charges, EngineError> {
     if view.complete { Ok(view.charges) } else { Err(EngineError::UnreadClaims(view.notes)) }
 }
 
-enum Control {
-    Stop,
-    Subscribe(Sender<Arc<Snapshot>>),
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        // A forked child has no such thread: std's join panics there.
-        if std::process::id() != self.process {
-            // Nor is the channel closed, whose lock the thread may have held at the fork.
-            std::mem::forget(self.control.clone());
-            return;
-        }
-        let _ = self.control.send(Control::Stop);
-        if let Some(thread) = self.thread.take() {
-            // A panic of the thread has been reported by the hook, and has nothing to clean up.
-            let _ = thread.join();
-        }
-    }
-}
-
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let generation = self.newest.load().generation();
+        let generation = self.snapshot().generation();
         f.debug_struct("Engine").field("generation", &generation).finish_non_exhaustive()
-    }
-}
-
-/// What the thread owns.
-struct Sampler {
-    root: SysRoot,
-    interval: Duration,
-    window: Duration,
-    reader: HostReader,
-    host: Arc<Host>,
-    notes: Vec<String>,
-    /// Oldest first; their buffers are used again.
-    earlier: VecDeque<CpuTimes>,
-    generation: u64,
-}
-
-impl Sampler {
-    fn open(root: SysRoot, interval: Duration, window: Duration) -> Result<Self, SourceError> {
-        let reader = HostReader::open_whole(&root)?;
-        let host = Host::from_files(reader.files())?;
-        Ok(Self {
-            root,
-            interval,
-            window,
-            reader,
-            host: Arc::new(host.value),
-            notes: host.notes,
-            earlier: VecDeque::new(),
-            generation: 0,
-        })
-    }
-
-    fn run(
-        mut self,
-        orders: &Receiver<Control>,
-        newest: &ArcSwap<Snapshot>,
-        last_error: &ArcSwapOption<SourceError>,
-    ) {
-        let mut subscribers: Vec<Sender<Arc<Snapshot>>> = Vec::new();
-        let ticks = tick(self.interval);
-        let early = if self.interval > SECOND { after(SECOND) } else { never() };
-        loop {
-            select! {
-                recv(orders) -> order => {
-                    match order {
-                        Ok(Control::Subscribe(sender)) => subscribers.push(sender),
-                        Ok(Control::Stop) | Err(_) => return,
-                    }
-                    continue;
-                },
-                recv(early) -> _ => {},
-                recv(ticks) -> _ => {},
-            }
-            match self.snapshot() {
-                Ok(snapshot) => {
-                    let snapshot = Arc::new(snapshot);
-                    newest.store(Arc::clone(&snapshot));
-                    last_error.store(None);
-                    subscribers.retain(|to| {
-                        let sent = to.try_send(Arc::clone(&snapshot));
-                        !matches!(sent, Err(TrySendError::Disconnected(_)))
-                    });
-                }
-                Err(error) => last_error.store(Some(Arc::new(error))),
-            }
-        }
-    }
-
-    /// Takes the next snapshot, on a host that may have changed since the last one.
-    fn snapshot(&mut self) -> Result<Snapshot, SourceError> {
-        let mut now = Sample::default();
-        if self.root.is_live() {
-            self.reader.sample(&mut now)?;
-            // Looked for after the reading, so that no sample is half of before and half of after.
-            if self.reader.has_changed()? {
-                self.reopen()?;
-                self.reader.sample(&mut now)?;
-            }
-        } else if self.earlier.is_empty() {
-            self.read_recorded(&mut now)?;
-        } else {
-            self.reader.sample(&mut now)?;
-        }
-        let before = self.before(&now.cpu).cloned();
-        self.generation += 1;
-        let snapshot = Snapshot::new(Arc::clone(&self.host), before, now)
-            .with_generation(self.generation)
-            .with_notes(self.notes.iter().cloned());
-        // Before anyone can ask, so that no reader makes it, or waits for one that does.
-        prepare(&snapshot);
-        if self.root.is_live() {
-            self.keep(&snapshot.sample().cpu);
-        }
-        Ok(snapshot)
-    }
-
-    /// A recorded machine has two moments: the load is always that between them.
-    fn read_recorded(&mut self, now: &mut Sample) -> Result<(), SourceError> {
-        let mut before = CpuTimes::default();
-        self.reader.cpu_times(&mut before)?;
-        if self.reader.has_second_moment() {
-            self.earlier.push_back(before);
-        }
-        self.reader.set_moment(Moment::Second);
-        self.reader.sample(now)
-    }
-
-    fn reopen(&mut self) -> Result<(), SourceError> {
-        self.reader = HostReader::open_whole(&self.root)?;
-        let host = Host::from_files(self.reader.files())?;
-        self.host = Arc::new(host.value);
-        self.notes = host.notes;
-        Ok(())
-    }
-
-    /// Returns the youngest kept reading that is a window old, else the oldest.
-    fn before(&self, now: &CpuTimes) -> Option<&CpuTimes> {
-        let old_enough = |times: &&CpuTimes| {
-            let age = now.at().since(times.at());
-            age.is_some_and(|ns| Duration::from_nanos(ns) >= self.window)
-        };
-        self.earlier.iter().rev().find(old_enough).or_else(|| self.earlier.front())
-    }
-
-    fn keep(&mut self, now: &CpuTimes) {
-        let window = self.window;
-        let old = |times: &CpuTimes| {
-            now.at().since(times.at()).is_none_or(|ns| Duration::from_nanos(ns) >= window)
-        };
-        let mut spare = None;
-        // One that is a window old is needed, those before it are not.
-        while self.earlier.len() > MOST_KEPT || self.earlier.get(1).is_some_and(old) {
-            spare = self.earlier.pop_front();
-        }
-        let mut kept = spare.unwrap_or_default();
-        kept.clone_from(now);
-        self.earlier.push_back(kept);
     }
 }

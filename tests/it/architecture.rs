@@ -60,8 +60,8 @@ const ENGINE: &[(&str, &[&str])] = &[
     (
         "sampler",
         &[
-            "advice", "advise", "charges", "claims", "error", "host", "request", "sample",
-            "snapshot", "source",
+            "advice", "advise", "charges", "claims", "error", "host", "idset", "request", "sample",
+            "snapshot", "source", "store", "units",
         ],
     ),
 ];

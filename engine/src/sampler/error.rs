@@ -8,7 +8,7 @@ use crate::advise::AdviseError;
 use crate::claims::ClaimError;
 use crate::error::SourceError;
 
-/// Why an [`Engine`](crate::Engine) could not start, advise, place or release.
+/// Why an [`Engine`](crate::Engine) could not start, advise, place, claim or release.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum EngineError {
@@ -22,8 +22,12 @@ pub enum EngineError {
     DoesNotFit(Shortfall),
     /// Not all claims of the host could be read, so memory would be promised again: why, a sentence each.
     UnreadClaims(Vec<String>),
+    /// What was advised has been claimed or used since, so nothing was claimed.
+    Changed,
     /// The engine was started without claims.
     WithoutClaims,
+    /// This process was forked after the engine had started, and the thread is the parent's.
+    Forked,
     /// The sampling thread could not be started.
     Thread(io::Error),
 }
@@ -43,6 +47,10 @@ impl fmt::Display for EngineError {
             Self::WithoutClaims => {
                 f.write_str("the engine counts no claims: start it with EngineBuilder::claims")
             }
+            Self::Changed => f.write_str("what was advised does not fit any more: it was claimed or used since"),
+            Self::Forked => f.write_str(
+                "the engine was started before this process was forked: its thread is the parent's; start another",
+            ),
             Self::Thread(_) => f.write_str("cannot start the sampling thread"),
         }
     }
@@ -54,7 +62,11 @@ impl std::error::Error for EngineError {
             Self::Source(error) => error.source(),
             Self::Advise(error) => error.source(),
             Self::Claims(error) => error.source(),
-            Self::DoesNotFit(_) | Self::UnreadClaims(_) | Self::WithoutClaims => None,
+            Self::DoesNotFit(_)
+            | Self::UnreadClaims(_)
+            | Self::Changed
+            | Self::WithoutClaims
+            | Self::Forked => None,
             Self::Thread(error) => Some(error),
         }
     }

@@ -138,6 +138,22 @@ impl HostReader {
         })
     }
 
+    /// Opens files anew at each reading, right after [`open`](Self::open): a program that closes all its
+    /// descriptors loses none of its own then, and the reader none of its files.
+    #[must_use]
+    pub(crate) fn without_kept_files(mut self) -> Self {
+        self.kept_below = 0;
+        self
+    }
+
+    /// Opens the host anew, which is built otherwise now. Files are kept open as by this reader.
+    ///
+    /// Errors: as [`open`](Self::open).
+    pub(crate) fn opened_anew(&self) -> Result<Self, SourceError> {
+        let anew = Self::open_whole(&self.root)?;
+        Ok(if self.kept_below == 0 { anew.without_kept_files() } else { anew })
+    }
+
     /// Returns the texts that tell how the host is built.
     pub fn files(&self) -> &HostFiles {
         &self.files

@@ -94,6 +94,12 @@ impl SnapshotReader {
         Ok(Self { reader, host: Arc::new(host.value), notes: host.notes, pages })
     }
 
+    /// Opens files anew at each reading, see [`HostReader::without_kept_files`].
+    pub(crate) fn without_kept_files(mut self) -> Self {
+        self.reader = self.reader.without_kept_files();
+        self
+    }
+
     /// Returns the root that is read.
     pub fn root(&self) -> &SysRoot {
         self.reader.root()
@@ -124,7 +130,9 @@ impl SnapshotReader {
         let (mut before, mut now) = two_samples(&mut self.reader, saved, window)?;
         if self.reader.has_changed()? {
             // Plugged while it was measured: once more, and whatever it is now is the answer.
-            *self = Self::open(self.root(), self.pages)?;
+            self.reader = self.reader.opened_anew()?;
+            let host = Host::from_files(self.reader.files())?;
+            (self.host, self.notes) = (Arc::new(host.value), host.notes);
             (before, now) = two_samples(&mut self.reader, None, window)?;
         }
         let notes = self.notes.iter().cloned();

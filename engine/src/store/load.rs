@@ -72,8 +72,13 @@ impl SavedLoad {
     pub fn usable(&self, now: Instant) -> Option<&CpuTimes> {
         self.readings.iter().rev().find(|reading| {
             let age = now.since(reading.at());
-            age.is_some_and(|ns| (YOUNGEST_NS..=OLDEST_NS).contains(&ns))
+            age.is_some_and(|ns| ns >= YOUNGEST_NS) && Self::is_recent(reading, now)
         })
+    }
+
+    /// Returns whether a reading is of the last minute: the load since then is that of now.
+    pub(crate) fn is_recent(reading: &CpuTimes, now: Instant) -> bool {
+        now.since(reading.at()).is_some_and(|ns| ns <= OLDEST_NS)
     }
 
     /// Takes a new reading in, if the last one is old enough. Returns whether anything changed and

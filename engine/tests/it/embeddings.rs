@@ -108,20 +108,38 @@ fn a_claim_is_counted_by_the_next_advice_and_ends_with_release() {
     let (dir, state) = (tempfile::tempdir().expect("a host"), tempfile::tempdir().expect("claims"));
     Machine::new().node(0, 0..4, 8 * GIB, 6 * GIB).write(dir.path());
     let builder = Engine::builder(SysRoot::at(dir.path())).claims(ClaimDirs::at(state.path()));
-    let engine = builder.start().expect("an engine");
     let request: Request = "1:4G".parse().expect("a request");
-    let placement =
-        engine.place(&request, ClaimOwner::Hold(Duration::from_secs(60))).expect("room");
-    assert!(!engine.advise(&request).expect("an advice").fits());
-    let refused = engine.place(&request, ClaimOwner::Hold(Duration::from_secs(60)));
-    assert!(matches!(refused, Err(EngineError::DoesNotFit(_))), "{refused:?}");
-    engine.release(placement.claim).expect("our claim");
-    assert!(engine.advise(&request).expect("an advice").fits());
-    assert!(engine.release(placement.claim).is_err());
+    let hold = || ClaimOwner::Hold(Duration::from_secs(60));
+    for engine in [builder.clone().start(), builder.without_thread().start()] {
+        let engine = engine.expect("an engine");
+        let placement = engine.place(&request, hold()).expect("room");
+        assert!(!engine.advise(&request).expect("an advice").fits());
+        let refused = engine.place(&request, hold());
+        assert!(matches!(refused, Err(EngineError::DoesNotFit(_))), "{refused:?}");
+        engine.release(placement.claim).expect("our claim");
+        assert!(engine.advise(&request).expect("an advice").fits());
+        assert!(engine.release(placement.claim).is_err());
+    }
+    let engine = Engine::builder(SysRoot::at(dir.path())).claims(ClaimDirs::at(state.path()));
+    an_advice_is_claimed_while_it_fits(&engine.start().expect("an engine"), &request);
 
     let without = Engine::builder(SysRoot::at(dir.path())).start().expect("an engine");
     let refused = without.place(&request, ClaimOwner::Hold(Duration::from_secs(60)));
     assert!(matches!(refused, Err(EngineError::WithoutClaims)), "{refused:?}");
+}
+
+fn an_advice_is_claimed_while_it_fits(engine: &Engine, request: &Request) {
+    let hold = || ClaimOwner::Hold(Duration::from_secs(60));
+    let advice = engine.advise(request).expect("an advice");
+    let claim = engine.claim(request, &advice, hold()).expect("room");
+    let late = engine.claim(request, &advice, hold());
+    assert!(matches!(late, Err(EngineError::Changed)), "{late:?}");
+    let full = engine.advise(request).expect("an advice");
+    let refused = engine.claim(request, &full, hold());
+    assert!(matches!(refused, Err(EngineError::DoesNotFit(_))), "{refused:?}");
+    engine.release(claim).expect("our claim");
+    let claim = engine.claim(request, &advice, hold()).expect("room again");
+    engine.release(claim).expect("our claim");
 }
 
 /// An embedder's own rule: a guest on one node, or none.
