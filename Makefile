@@ -31,7 +31,7 @@ export PREFIX DESTDIR ZSH_COMPLETIONS
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run build static companions check test test-best test-caches test-parity test-vm test-daemon test-storm test-claims fuzz mutants lint bench bench-peers fixtures pictures \
+.PHONY: help run build static capi companions check test test-best test-caches test-parity test-vm test-daemon test-storm test-claims fuzz mutants lint bench bench-peers fixtures pictures \
 	book extras install uninstall deb rpm dist pack test-deb test-rpm test-packed test-start deps deps-test \
 	deps-lint deps-deb deps-rpm deps-fuzz deps-mutants deps-book clean
 
@@ -54,6 +54,10 @@ static: deps ## Builds placer as it is installed, without shared libraries: targ
 
 companions: deps
 	$(CARGO) build --release $(LOCKED) --bin placer-top --bin placer-hwloc
+
+capi: deps ## Builds libplacer, the engine for programs in C, with its header: target/package/capi
+	$(CARGO) build --profile capi $(LOCKED) -p placer-capi
+	STRIP=yes bindings/c/link $${CARGO_TARGET_DIR:-target}/capi/libplacer_c.a target/package/capi
 
 check: deps deps-lint ## Runs unit and golden tests and the lints: before each commit (3 minutes)
 	$(CARGO) test -q --workspace --lib --bins $(LOCKED) $(SOON)
@@ -136,20 +140,23 @@ book: deps-book ## Draws the user guide, docs/, as pages in target/book (mdbook)
 extras: deps ## Writes what lies beside the program in a package: manual pages, completions, settings
 	$(CARGO) run -q $(LOCKED) -p placer-extras -- target/package
 
-install: companions static extras ## Installs below DESTDIR and PREFIX (/usr/local); what, says packaging/install
+install: companions static extras capi ## Installs below DESTDIR and PREFIX (/usr/local); what, says packaging/install
 	packaging/install $(BUILT) target/package
+	packaging/install-lib target/package/capi
 
 uninstall: ## Removes what `make install` with the same DESTDIR and PREFIX has installed
 	packaging/install --remove
+	packaging/install-lib --remove
 
-deb: companions static pack ## Makes a Debian package that puts placer in numad's place, target/placer.deb
+deb: companions static capi pack ## Makes the Debian packages placer, which takes numad's place, libplacer0 and libplacer-dev
+	packaging/make-lib-debs target/package/capi target
 
-rpm: companions static extras deps-rpm ## Makes the RPM packages placer and placer-numad in target/dist
+rpm: companions static extras capi deps-rpm ## Makes the RPM packages placer, placer-numad, placer-libs, placer-devel in target/dist
 	packaging/make-rpm $(BUILT) target/package target/dist
 
 dist: deb rpm ## Makes every package: .deb, .rpm, and an archive of the static program, in target/dist
 	packaging/make-archive target/package target/dist
-	cp target/placer.deb target/dist/
+	cp target/placer.deb target/libplacer*.deb target/dist/
 
 pack: extras deps-deb
 	for unit in placer.service placer@.service; do \

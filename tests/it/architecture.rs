@@ -181,6 +181,7 @@ fn crates_depend_one_way() {
     assert_eq!(ours("engine/Cargo.toml"), [""; 0]);
     assert_eq!(ours("launcher/Cargo.toml"), ["placer-engine"]);
     assert_eq!(ours("Cargo.toml"), ["placer-engine", "placer-launcher"]);
+    assert_eq!(ours("bindings/c/Cargo.toml"), ["placer-engine"]);
     // `cargo package` finds no crate that is not published where another one depends on it.
     assert_eq!(ours("packaging/extras/Cargo.toml"), ["placer"]);
     assert_eq!(ours("testkit/Cargo.toml"), ["placer-engine", "placer-launcher"]);
@@ -188,7 +189,7 @@ fn crates_depend_one_way() {
 
 #[test]
 fn no_crate_has_a_circle_of_modules() {
-    for root in ["engine/src", "launcher/src", "src"] {
+    for root in ["engine/src", "launcher/src", "src", "bindings/c/src"] {
         let graph = Graph::read(&common::project().join(root));
         println!("{root}: {} modules, {} uses", graph.modules.len(), graph.edges.len());
         assert!(graph.edges.len() > graph.modules.len(), "{root}: the check has found them");
@@ -215,7 +216,18 @@ fn only_the_programs_print() {
 #[test]
 fn no_file_is_taken_in_by_its_path() {
     let attribute = concat!("#[pa", "th");
-    for root in ["engine", "launcher", "src", "tests", "testkit", "benches", "packaging", "fuzz"] {
+    let roots = [
+        "engine",
+        "launcher",
+        "src",
+        "tests",
+        "testkit",
+        "benches",
+        "bindings",
+        "packaging",
+        "fuzz",
+    ];
+    for root in roots {
         for file in every_rust_file(&common::project().join(root)) {
             let text = std::fs::read_to_string(&file).expect("a source file");
             assert!(!text.contains(attribute), "{}", file.display());

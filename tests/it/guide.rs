@@ -135,6 +135,11 @@ fn everything_else_is_read_by_who_reads_it() {
                 }
                 "toml" => run(placer.args(["launch", "--dry-run"]).arg(file("guest.toml"))),
                 "xml" => run(placer.args(["launch", "--dry-run"]).arg(file("domain.xml"))),
+                "c" => {
+                    let mut cc = Command::new("cc");
+                    cc.args(["-fsyntax-only", "-Wall", "-Wextra", "-x", "c", "-", "-I"]);
+                    fed(cc.arg(project().join("bindings/c")), &block.text)
+                }
                 "sh" => fed(Command::new("sh").arg("-n"), &block.text),
                 "python" => {
                     let parse = "import ast, sys; ast.parse(sys.stdin.read())";

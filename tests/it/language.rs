@@ -36,7 +36,9 @@ const ALLOWED: [(&str, &str); 0] = [];
 
 /// The texts: each file of the guide, the README, the help of each command, and the schemas.
 fn texts() -> Vec<PathBuf> {
-    let mut paths = vec![project().join("README.md")];
+    let mut paths = ["README.md", "bindings/c/placer.h", "bindings/c/libplacer.3"]
+        .map(|path| project().join(path))
+        .to_vec();
     for (dir, extension) in
         [("docs/src", "md"), ("tests/help", "txt"), ("src/report/schema", "json")]
     {
@@ -116,7 +118,8 @@ fn public_docs(text: &str) -> Vec<(usize, &str)> {
 #[test]
 fn public_rustdoc_has_no_forbidden_words() {
     let (mut found, mut lines) = (Vec::new(), 0);
-    let roots = ["engine/src", "launcher/src", "src"].map(|root| project().join(root));
+    let roots = ["engine/src", "launcher/src", "src", "bindings/c/src"];
+    let roots = roots.map(|root| project().join(root));
     for file in roots.iter().flat_map(|root| rust_files(root)) {
         let text = std::fs::read_to_string(&file).expect("a source file");
         let docs = public_docs(&text);

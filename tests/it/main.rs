@@ -22,6 +22,7 @@ mod help;
 mod killed;
 mod language;
 mod launch;
+mod libplacer;
 mod limits;
 mod machines;
 mod odd;

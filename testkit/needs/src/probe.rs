@@ -60,6 +60,8 @@ pub(crate) static NEEDS: &[Need] = &[
     need("busybox", "a static busybox", InstalledBy(static_busybox)),
     need("cc", "cc", Program(&["cc"])),
     need("chromium", "chromium", Program(CHROMIUM)),
+    need("cxx", "c++", Program(&["c++"])),
+    need("dpkg_shlibdeps", "dpkg-shlibdeps", Program(&["dpkg-shlibdeps"])),
     need("fish", "fish", Program(&["fish"])),
     need("groff", "groff", Program(&["groff"])),
     need("init_lxc_static", "init.lxc.static", File("/usr/sbin/init.lxc.static")),
@@ -100,6 +102,11 @@ pub(crate) static NEEDS: &[Need] = &[
     ),
     need("qemu", "qemu-system-x86_64", Program(&["qemu-system-x86_64"])),
     need("root", "root", RightBy(is_root)),
+    need(
+        "sanitizers",
+        "cc with the address and undefined-behaviour sanitizers",
+        InstalledBy(sanitizers),
+    ),
     need("setpriv", "setpriv", Program(&["setpriv"])),
     need("systemd_analyze", "systemd-analyze", Program(&["systemd-analyze"])),
     need("taskset", "taskset", Program(&["taskset"])),
@@ -111,6 +118,7 @@ pub(crate) static NEEDS: &[Need] = &[
         "the right to mount in a user namespace",
         Right(&["unshare", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"]),
     ),
+    need("valgrind", "valgrind", Program(&["valgrind"])),
     need("virsh", "virsh", Program(&["virsh"])),
     need("xmllint", "xmllint", Program(&["xmllint"])),
     need("zsh", "zsh", Program(&["zsh"])),
@@ -183,6 +191,16 @@ fn static_busybox() -> bool {
     ["/bin/busybox", "/usr/bin/busybox"]
         .iter()
         .any(|path| Path::new(path).is_file() && !succeeds(&["ldd", path]))
+}
+
+/// Their libraries come with gcc, or in packages of their own.
+fn sanitizers() -> bool {
+    let library = |name: &str| {
+        let found = Command::new("cc").arg(format!("-print-file-name={name}")).output();
+        // The bare name where there is none.
+        found.is_ok_and(|found| found.stdout.starts_with(b"/"))
+    };
+    library("libasan.so") && library("libubsan.so")
 }
 
 /// The environment that `ci/deps test` makes.

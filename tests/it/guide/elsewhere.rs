@@ -14,6 +14,11 @@ pub(crate) const TRIED: &[(&str, &str, &str)] = &[
         "packaging/rpm-test",
         "one_of_the_two",
     ),
+    (
+        "cc guest.c $(pkg-config --cflags --libs placer) -o guest",
+        "tests/it/libplacer.rs",
+        "the_guides_program_runs",
+    ),
     ("systemctl enable --now placer.service", "tests/vm/libvirt", "the_package"),
     ("PLACER_REPLACE_NUMAD=1 apt install ./target/placer.deb", "tests/vm/libvirt", "the_package"),
     ("apt remove placer", "packaging/deb-test", "case_install_and_remove"),
