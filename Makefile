@@ -67,7 +67,6 @@ check: deps deps-lint ## Runs unit and golden tests and the lints: before each c
 
 test: deps deps-test ## Runs every test: with hwloc, without it, and in virtual machines
 	$(CARGO) test --workspace $(LOCKED)
-	$(CARGO) test --no-default-features -p placer-launcher --test it $(LOCKED) $(SOON) cgroup::
 	@$(MAKE) --no-print-directory static companions
 	$(INSTALLED) $(CARGO) test --test budgets $(LOCKED) -- --ignored a_picture
 	$(INSTALLED) $(CARGO) test --test it $(LOCKED) -- cli::
