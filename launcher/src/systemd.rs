@@ -31,7 +31,7 @@ use crate::guest::GuestName;
 
 /// How long systemd may take. A busy one answers within a second, one that is being loaded anew within
 /// some; on a host with far more work than CPUs each takes longer.
-pub(crate) const LIMIT: Duration = Duration::from_secs(25);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// A scope that systemd made. It is removed by systemd when the last process in it has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

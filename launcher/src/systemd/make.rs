@@ -20,10 +20,13 @@ const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const JOB: &str = "org.freedesktop.systemd1.Job";
 const OBJECT: &str = "/org/freedesktop/systemd1";
 
-/// How often is looked whether something has happened.
-const PAUSE: Duration = Duration::from_millis(1);
-/// How often systemd is asked whether it still has the job.
-const ASKED_AGAIN: Duration = Duration::from_millis(200);
+/// How long between two looks whether something has happened: a part of the time waited so far, so that many
+/// launchers on a busy host leave its CPUs to systemd.
+const PAUSE_PART: u32 = 16;
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+const PAUSE_MAX: Duration = Duration::from_millis(100);
+/// After which time systemd is asked whether it still has the job; then after twice that, and so on.
+const ASKED_AGAIN: Duration = Duration::from_secs(1);
 /// The most of busctl's words that are kept.
 const MOST_WORDS: u64 = 4096;
 
@@ -37,11 +40,11 @@ pub(crate) fn make(
     pid: u32,
     stopped: &dyn Fn() -> Option<Signal>,
 ) -> Result<Scope, LaunchError> {
-    let asking = Asking { step, end: Instant::now() + step.limit, stopped };
+    let asking = Asking { step, begun: Instant::now(), stopped };
     let said = asking.busctl("call", &transient(step, pid))?;
     // As in o "/org/freedesktop/systemd1/job/7".
     let job = said.split('"').nth(1).unwrap_or_default().to_owned();
-    let mut ask = Instant::now() + ASKED_AGAIN;
+    let mut ask = ASKED_AGAIN;
     let mut runs = true;
     loop {
         let made = dir_of(step, pid).and_then(|dir| hold(step, &dir).map(|()| dir));
@@ -56,7 +59,7 @@ pub(crate) fn make(
             Err(error) if !runs => return Err(error),
             Err(_) => asking.pause()?,
         }
-        if Instant::now() >= ask {
+        if asking.begun.elapsed() >= ask {
             let state = [SYSTEMD, &job, JOB, "State"].map(str::to_owned);
             runs = match asking.busctl("get-property", &state) {
                 Ok(_) => true,
@@ -64,7 +67,7 @@ pub(crate) fn make(
                 Err(error) if error.errno() == Errno::EIO => false,
                 Err(error) => return Err(error),
             };
-            ask = Instant::now() + ASKED_AGAIN;
+            ask = asking.begun.elapsed() * 2;
         }
     }
 }
@@ -72,7 +75,7 @@ pub(crate) fn make(
 /// A conversation with systemd.
 struct Asking<'a> {
     step: &'a ScopeStep,
-    end: Instant,
+    begun: Instant,
     stopped: &'a dyn Fn() -> Option<Signal>,
 }
 
@@ -87,7 +90,9 @@ impl Asking<'_> {
         };
         let bus = if self.step.system { "--system" } else { "--user" };
         let mut command = Command::new(&self.step.busctl);
-        command.args([bus, "--allow-interactive-authorization=no", "--no-pager", verb, "--"]);
+        // This process has the time limit.
+        command.args([bus, "--timeout=1h", "--no-pager"]);
+        command.args(["--allow-interactive-authorization=no", verb, "--"]);
         // Its words are read, so they are in one language. Its own group: what a terminal sends ends the launch here.
         command.args(arguments).env("LC_ALL", "C").env("LANGUAGE", "C").process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -125,12 +130,13 @@ impl Asking<'_> {
         if let Some(signal) = (self.stopped)() {
             return Err(LaunchError::seen(what, Errno::EINTR, format!("{signal} came before")));
         }
-        if Instant::now() >= self.end {
+        let waited = self.begun.elapsed();
+        if waited >= self.step.limit {
             let seen = format!("no answer within {} s", self.step.limit.as_secs_f32());
             let late = LaunchError::seen(what, Errno::ETIMEDOUT, seen);
             return Err(late.hint("systemd or the host does not respond"));
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep((waited / PAUSE_PART).clamp(PAUSE_MIN, PAUSE_MAX));
         Ok(())
     }
 }
