@@ -97,6 +97,17 @@ pub struct Launch {
     #[arg(long, value_name = "DURATION", env = "PLACER_STOP_TIMEOUT", hide_env = true)]
     #[arg(value_parser = duration::parse_hold_or_zero, hide_short_help = true)]
     pub stop_timeout: Option<Duration>,
+    /// Print why these nodes were chosen, the steps, and the claim.
+    ///
+    /// On standard output with --dry-run and for libvirt domains; otherwise on standard error, since standard output is
+    /// the guest's.
+    #[arg(long, hide_short_help = true, conflicts_with_all = ["json", "print_xml"])]
+    pub explain: bool,
+    /// Print the advice, the steps and the claim as JSON, before the guest runs.
+    ///
+    /// One line, and printed where --explain prints. placer schema launch describes it.
+    #[arg(long, hide_short_help = true, conflicts_with = "print_xml")]
+    pub json: bool,
     /// Print the libvirt domain with the placement filled in, and start nothing.
     #[arg(long, hide_short_help = true)]
     pub print_xml: bool,
@@ -203,6 +214,8 @@ impl From<Place> for Launch {
             choice: place.choice,
             host: place.host,
             stop_timeout: None,
+            explain: false,
+            json: false,
             print_xml: place.print_xml,
             define: !place.print_xml,
             connect: Some(place.connect),

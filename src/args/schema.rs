@@ -8,6 +8,7 @@ Print the JSON Schema of a command's --json output
 
 Examples:
   placer schema advise
+  placer schema launch
   placer schema show
   placer schema replay")]
 pub struct Schema {
@@ -19,6 +20,8 @@ pub struct Schema {
 pub enum Form {
     /// placer advise --json.
     Advise,
+    /// placer launch --json.
+    Launch,
     /// placer show --json.
     Show,
     /// placer replay --json.

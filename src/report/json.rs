@@ -1,6 +1,6 @@
 //! The JSON forms that other programs rely on. Memory is in bytes; lists of nodes and CPUs are text.
 
-use placer_engine::claims::ClaimId;
+use placer_engine::claims::{ClaimId, Parts};
 use placer_engine::policy::best::Proof;
 use placer_engine::{Advice, Bytes, CacheShare, Candidate, CpuSet, Explanation, Request};
 use serde::Serialize;
@@ -67,6 +67,75 @@ pub struct AdviceForm<'a> {
     claim: Option<String>,
     /// What a person should know: what was assumed, left out or is unknown.
     notes: Vec<String>,
+}
+
+/// What `placer launch --json` prints before its guest runs.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Launch"))]
+pub struct LaunchForm<'a> {
+    /// Of this form; more fields may come without a new one.
+    #[cfg_attr(test, schemars(extend("const" = 1)))]
+    version: u32,
+    /// The name of the guest.
+    guest: &'a str,
+    /// As `placer advise --json` has it.
+    advice: AdviceForm<'a>,
+    /// What is done to start the guest, in order; as `--dry-run` shows it.
+    steps: Vec<&'a str>,
+    /// What is claimed; not there when nothing is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    claim: Option<ClaimedForm>,
+}
+
+/// What is claimed for a guest.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Claimed"))]
+struct ClaimedForm {
+    /// What `placer release` takes.
+    id: String,
+    /// What is promised on each node, in ascending order of nodes.
+    promised: Vec<ShareForm>,
+    /// The size of its huge pages in bytes; null for ordinary memory.
+    page: Option<u64>,
+    /// CPUs that single threads have for themselves.
+    pinned: IdList,
+    /// CPUs that its threads share, where those are not all of its nodes.
+    roaming: IdList,
+}
+
+impl<'a> LaunchForm<'a> {
+    /// Describes a launch: what was decided, the steps a line each, and what was claimed.
+    pub fn new(
+        guest: &'a str,
+        (request, advice): (&Request, &'a Advice),
+        notes: &[String],
+        why: Option<&Explanation>,
+        steps: &'a str,
+        claim: Option<(ClaimId, &Parts)>,
+    ) -> Self {
+        let claimed = |(id, parts): (ClaimId, &Parts)| ClaimedForm {
+            id: id.to_string(),
+            promised: parts
+                .promised
+                .iter()
+                .map(|promise| ShareForm {
+                    node: promise.node.0,
+                    cpus: promise.cpus.as_cpus(),
+                    memory: promise.memory.get(),
+                })
+                .collect(),
+            page: parts.page.map(Bytes::get),
+            pinned: IdList(parts.pinned.to_string()),
+            roaming: IdList(parts.roaming.to_string()),
+        };
+        Self {
+            version: 1,
+            guest,
+            advice: AdviceForm::new(request, advice, notes, claim.map(|(id, _)| id), why),
+            steps: steps.lines().collect(),
+            claim: claim.map(claimed),
+        }
+    }
 }
 
 /// Ids as the kernel writes them: ascending, runs joined, as in `0-3,8`; empty for none.
@@ -490,6 +559,7 @@ mod tests {
     #[test]
     fn the_shipped_schemas_are_those_of_the_types() {
         check::<AdviceForm<'_>>("advise.json", crate::report::schema::ADVISE);
+        check::<LaunchForm<'_>>("launch.json", crate::report::schema::LAUNCH);
         check::<HostForm<'_>>("show.json", crate::report::schema::SHOW);
         check::<crate::replay::report::ReplayForm<'_>>(
             "replay.json",

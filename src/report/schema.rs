@@ -2,6 +2,8 @@
 
 /// Of `placer advise --json`.
 pub const ADVISE: &str = include_str!("schema/advise.json");
+/// Of `placer launch --json`.
+pub const LAUNCH: &str = include_str!("schema/launch.json");
 /// Of `placer show --json`.
 pub const SHOW: &str = include_str!("schema/show.json");
 /// Of `placer replay --json`.

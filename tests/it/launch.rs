@@ -510,3 +510,34 @@ fn a_domain_that_libvirt_has_is_placed_in_its_own_definition() {
     let last = asked().lines().last().map(str::to_owned);
     assert_eq!(last.as_deref(), Some("-q -k 0 -c qemu:///session define /dev/stdin"));
 }
+
+/// What was decided is on stderr, since stdout is the guest's.
+#[test]
+fn a_launch_says_what_was_decided_and_claimed() {
+    let (_tmp, state) = state();
+    let output = launch(&state, &["--json", "--memory", "10M", "--", "sh", "-c", "echo mine"]);
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(0), "mine\n"));
+    let said = text(&output.stderr);
+    let line = said.lines().find(|line| line.starts_with('{')).expect("a document");
+    let document: Value = serde_json::from_str(line).expect("JSON");
+    let schema = common::json(&run(placer().args(["schema", "launch"])));
+    assert_eq!(testkit::schema::broken(&schema, &document), [""; 0]);
+    assert_eq!((&document["guest"], &document["advice"]["fits"]), (&"sh".into(), &true.into()));
+    assert_eq!(document["advice"]["claim"], document["claim"]["id"]);
+    assert_eq!(document["claim"]["promised"][0]["memory"], 10 << 20);
+    let steps = document["steps"].as_array().expect("a list");
+    assert_eq!(steps.last(), Some(&"exec    sh -c 'echo mine'".into()));
+
+    let output = launch(&state, &["--explain", "--", "echo", "mine"]);
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(0), "mine\n"));
+    let said = text(&output.stderr);
+    assert!(said.contains("exec    echo mine\nclaim   "), "{said}");
+
+    let host = host();
+    let (status, stdout, said) = dry(host.path(), &["--explain", "--cpus", "2", "--", "true"]);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(stdout.ends_with("cpus    4-7\nmemory  strict on 1\nexec    true\n"), "{stdout}");
+    let (status, _, said) = dry(host.path(), &["--explain", "--policy", "numad", "--", "true"]);
+    assert_eq!(status, Some(2));
+    assert!(said.contains("--explain needs --policy best"), "{said}");
+}

@@ -19,7 +19,7 @@ fn of(command: &str) -> Value {
 
 #[test]
 fn the_program_prints_the_schemas_that_lie_in_the_source() {
-    for command in ["advise", "show", "replay"] {
+    for command in ["advise", "launch", "show", "replay"] {
         let shipped = common::project().join(format!("src/report/schema/{command}.json"));
         let shipped = std::fs::read_to_string(shipped).expect("a schema");
         assert_eq!(text(&run(placer().args(["schema", command])).stdout), shipped);
@@ -44,6 +44,15 @@ fn every_answer_about_every_fixture_is_as_the_schemas_say() {
                 look(&advise, &[&["advise", "--json", "--machine-wide", request], more].concat());
             }
         }
+    }
+    let launch = of("launch");
+    let root = fixture("ring-4");
+    for guest in ["docs/examples/db.toml", "launcher/examples/web.xml"] {
+        let guest = common::project().join(guest);
+        let guest = guest.to_str().expect("a plain path");
+        let shown = json(&placer_on(&root, &["launch", "--dry-run", "--json", guest]));
+        assert_eq!(broken(&launch, &shown), [""; 0]);
+        assert_eq!(broken(&advise, &shown["advice"]), [""; 0]);
     }
     let root = fixture("hugepages-4");
     let pages = placer_on(&root, &["advise", "--json", "--pages", "2M", "1:200"]);

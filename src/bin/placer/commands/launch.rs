@@ -5,6 +5,7 @@ mod definition;
 mod domain;
 mod ledger;
 mod near;
+mod shown;
 mod start;
 
 use std::error::Error;
@@ -33,6 +34,7 @@ use placer::service::local::Local;
 use placer::service::notes::Notes;
 use placer::service::sampling::{Window, state_dir};
 use placer::settings;
+use shown::Decision;
 use start::{Claimant, Drafted, Plan};
 
 /// How long any one other launcher may have the ledger. An answer has no time to lose, see
@@ -52,6 +54,7 @@ pub(crate) fn run(
     if args.host.root.is_some() && !only_shown {
         return Err("--root needs --dry-run or --print-xml: a guest runs on this machine".into());
     }
+    shown::check(args)?;
     let root = plan::root(&args.host);
     let guest = match definition::read(args, notes)? {
         Definition::Guest(guest) => guest,
@@ -75,7 +78,7 @@ pub(crate) fn run(
     let named = guest;
     // Those of the loop are of its last round.
     output::notes(notes);
-    let (guest, drafted, held) = loop {
+    let (guest, drafted, held, advice, snapshot, parts) = loop {
         let mut guest = named.clone();
         let (session, host) = match &ledger {
             Some(ledger) => ledger.begin(&figures, request.pages, notes)?,
@@ -98,12 +101,12 @@ pub(crate) fn run(
             unbind_where_forbidden(args, &mut guest, notes);
         }
         let drafted = Drafted::of(&guest, &advice, &snapshot)?;
-        let Some(ledger) = &ledger else { break (guest, drafted, None) };
-        // Claimed at once, for this process: the guest's may take long to come.
         let parts = drafted.parts(&request, &advice);
+        let Some(ledger) = &ledger else { break (guest, drafted, None, advice, snapshot, parts) };
+        // Claimed at once, for this process: the guest's may take long to come.
         let fits = advice.fits() && parts.fit(&snapshot);
-        match ledger.claim(session, parts, fits, notes) {
-            Claimed::Decided(held) => break (guest, drafted, held),
+        match ledger.claim(session, parts.clone(), fits, notes) {
+            Claimed::Decided(held) => break (guest, drafted, held, advice, snapshot, parts),
             Claimed::Again => drop(notes.take_lines()),
             Claimed::Unfit => {
                 output::notes(notes);
@@ -113,12 +116,23 @@ pub(crate) fn run(
     };
     let plan = Plan::new(&guest, drafted, &root, notes);
     output::notes(notes);
+    let shown = |plan: &Plan| {
+        let (name, steps) = (guest.name.as_str(), plan.text());
+        let claim = held.map(|held| (held.id(), &parts));
+        let (request, advice, snapshot) = (&request, &advice, &*snapshot);
+        Decision { guest: name, request, advice, snapshot, steps: &steps, claim }
+            .print(args, ledger.is_some())
+    };
     let Some(ledger) = &ledger else {
-        output::answer(plan?.text().as_bytes())?;
+        let plan = plan?;
+        if !shown(&plan)? {
+            output::answer(plan.text().as_bytes())?;
+        }
         return Ok(ExitCode::SUCCESS);
     };
-    let claimant = Claimant { ledger, held, notes, locks };
     let plan = plan.inspect_err(|_| ledger.release(held))?;
+    shown(&plan).inspect_err(|_| ledger.release(held))?;
+    let claimant = Claimant { ledger, held, notes, locks };
     plan.perform(claimant, args.stop_timeout.unwrap_or(STOP_TIMEOUT))
 }
 

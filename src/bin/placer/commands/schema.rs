@@ -5,11 +5,12 @@ use std::process::ExitCode;
 
 use crate::output;
 use placer::args::{Form, Schema};
-use placer::report::schema::{ADVISE, REPLAY, SHOW};
+use placer::report::schema::{ADVISE, LAUNCH, REPLAY, SHOW};
 
 pub(crate) fn run(args: &Schema) -> Result<ExitCode, Box<dyn Error>> {
     let text = match args.of {
         Form::Advise => ADVISE,
+        Form::Launch => LAUNCH,
         Form::Show => SHOW,
         Form::Replay => REPLAY,
     };

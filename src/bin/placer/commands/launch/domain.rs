@@ -14,6 +14,7 @@ use placer_launcher::{LaunchError, MemoryMode};
 
 use super::ledger::{Claimed, Held, Ledger, OUTRUN};
 use super::near::near;
+use super::shown::Decision;
 use super::{huge_pages, nothing_started, unfit};
 use crate::{output, plan};
 use placer::args::Launch;
@@ -53,16 +54,16 @@ pub(super) fn launch(
     let near = near(args, domain.devices(), root, notes)?;
     // Those of the loop are of its last round.
     output::notes(notes);
-    let (placement, held) = loop {
+    let (placement, held, decided, parts) = loop {
         let (session, counted) = match &ledger {
             Some(ledger) => ledger.begin(&host, pages, notes)?,
             None => (None, host.counted(pages, notes)?),
         };
-        let Decided { request, advice, snapshot } =
-            decide(args, domain, &host, &counted, near, pages, notes)?;
+        let decided = decide(args, domain, &host, &counted, near, pages, notes)?;
+        let Decided { request, advice, snapshot } = &decided;
         snapshot.notes().iter().chain(&advice.notes).for_each(|note| notes.warn(note));
         let mut mode = args.mode;
-        if let Some(what) = unfit(&request, &advice) {
+        if let Some(what) = unfit(request, advice) {
             if !args.force {
                 output::notes(notes);
                 return Ok(nothing_started(&what));
@@ -76,16 +77,16 @@ pub(super) fn launch(
         }
         let pin = args.pin.unwrap_or_default();
         let options = Options { mode, pin, isolated: args.isolated };
-        let placement = Placement::of(domain, &snapshot, &advice, &options)?;
+        let placement = Placement::of(domain, snapshot, advice, &options)?;
         placement.notes.iter().for_each(|note| notes.warn(note));
-        let Some(ledger) = &ledger else { break (placement, None) };
+        let charged = placement.charged(advice);
+        let parts = Parts::of(request, &charged, placement.own.clone(), placement.shared_cpus());
+        let Some(ledger) = &ledger else { break (placement, None, decided, parts) };
         // Claimed for this process while libvirt works: nobody waits for the ledger meanwhile.
-        let charged = placement.charged(&advice);
-        let parts = Parts::of(&request, &charged, placement.own.clone(), placement.shared_cpus());
         // A node set that the definition names may not have room for its part.
-        let fits = advice.fits() && parts.fit(&snapshot);
-        match ledger.claim(session, parts, fits, notes) {
-            Claimed::Decided(held) => break (placement, held),
+        let fits = advice.fits() && parts.fit(snapshot);
+        match ledger.claim(session, parts.clone(), fits, notes) {
+            Claimed::Decided(held) => break (placement, held, decided, parts),
             Claimed::Again => drop(notes.take_lines()),
             Claimed::Unfit => {
                 output::notes(notes);
@@ -99,15 +100,22 @@ pub(super) fn launch(
         return Ok(ExitCode::SUCCESS);
     }
     let Some(uri) = uri else { return Ok(ExitCode::SUCCESS) };
+    let lines = Libvirt::steps(&uri, domain, &placement, args.define);
+    let steps: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let Decided { request, advice, snapshot } = &decided;
+    let claim = held.map(|held| (held.id(), &parts));
+    let name = domain.name().as_str();
+    let shown = Decision { guest: name, request, advice, snapshot, steps: &steps, claim };
+    let release = |held| ledger.iter().for_each(|ledger| ledger.release(held));
+    let shown = shown.print(args, false).inspect_err(|_| release(held))?;
     if args.define && !args.dry_run {
         libvirt(&uri)?.define(domain, &placement)?;
         return Ok(ExitCode::SUCCESS);
     }
     let Some(ledger) = &ledger else {
-        let lines = Libvirt::steps(&uri, domain, &placement, args.define);
-        output::answer(
-            lines.iter().map(|line| format!("{line}\n")).collect::<String>().as_bytes(),
-        )?;
+        if !shown {
+            output::answer(steps.as_bytes())?;
+        }
         return Ok(ExitCode::SUCCESS);
     };
     output::last_notes(notes);

@@ -43,6 +43,13 @@ pub(super) struct Held {
     by_daemon: bool,
 }
 
+impl Held {
+    /// Returns the id of the claim.
+    pub(super) fn id(self) -> ClaimId {
+        self.id
+    }
+}
+
 /// What came of a claim.
 pub(super) enum Claimed {
     /// The claim, if there could be one: the notes say why not.
