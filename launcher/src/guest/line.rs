@@ -224,8 +224,9 @@ struct Parts {
     devices: Vec<String>,
     /// Memory devices.
     dimms: Vec<Dimm>,
-    /// CPUs that are devices of their own.
-    plugged: u32,
+    /// CPUs that are devices of their own, and cores that are.
+    plugged_cpus: u32,
+    plugged_cores: u32,
     name: Option<String>,
     uuid: Option<String>,
     paused: bool,
@@ -263,20 +264,20 @@ impl Parts {
         if let Some(why) = machine::refused(name, text) {
             return Err(why.to_owned());
         }
-        self.console.see(name, text);
+        self.console.see(name);
         match name {
-            "m" => self.memory.merge(Properties::parse(text, "size")?),
-            "smp" => self.smp.merge(Properties::parse(text, "cpus")?),
-            "machine" | "M" => self.machine(Properties::parse(text, "type")?),
+            "m" => self.memory.merge(Properties::parse(text, "size")),
+            "smp" => self.smp.merge(Properties::parse(text, "cpus")),
+            "machine" | "M" => self.machine(Properties::parse(text, "type")),
             "accel" => {
-                let accelerator = Properties::parse(text, "accel")?;
+                let accelerator = Properties::parse(text, "accel");
                 self.xen |= accelerator.last("accel") == Some("xen");
             }
-            "numa" => self.numa.push(Properties::parse(text, "type")?),
-            "object" => self.object(&Properties::parse(text, "qom-type")?, text, at)?,
-            "device" => self.device(&Properties::parse(text, "driver")?)?,
+            "numa" => self.numa.push(Properties::parse(text, "type")),
+            "object" => self.object(&Properties::parse_or_json(text, "qom-type")?, text, at)?,
+            "device" => self.device(&Properties::parse_or_json(text, "driver")?)?,
             "name" => {
-                let said = Properties::parse(text, "guest")?;
+                let said = Properties::parse(text, "guest");
                 self.name = said.last("guest").map(str::to_owned).or(self.name.take());
             }
             // QEMU refuses any other text.
@@ -284,6 +285,12 @@ impl Parts {
                 if text.len() == 36 && text.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit()) =>
             {
                 self.uuid = Some(text.to_ascii_lowercase());
+            }
+            "global" => {
+                // `DRIVER.PROPERTY=VALUE`, or with the driver as a property itself.
+                let said = Properties::parse(text, "driver");
+                let driver = text.split(['.', '=']).next().unwrap_or_default();
+                self.console.has_device(said.last("driver").unwrap_or(driver));
             }
             "mem-path" => self.file_ram = Some(PathBuf::from(text)),
             "S" => self.paused = true,
@@ -325,6 +332,7 @@ impl Parts {
 
     fn device(&mut self, device: &Properties) -> Result<(), String> {
         let driver = device.last("driver").unwrap_or_default();
+        self.console.has_device(driver);
         if driver.starts_with("vfio-pci") {
             let sysfs = device.last("sysfsdev").and_then(|path| path.rsplit('/').next());
             self.devices.extend(device.last("host").or(sysfs).map(str::to_owned));
@@ -337,16 +345,16 @@ impl Parts {
             });
             self.dimms.push(Dimm { backend: backend.to_owned(), node, used: used.transpose()? });
         }
-        if driver.ends_with("-cpu") || driver.ends_with("-spapr-cpu-core") {
-            self.plugged = self.plugged.saturating_add(1);
-        }
+        self.plugged_cpus += u32::from(driver.ends_with("-cpu"));
+        self.plugged_cores += u32::from(driver.ends_with("-spapr-cpu-core"));
         Ok(())
     }
 
     fn line(mut self, argv: &[OsString]) -> Result<Line, String> {
-        let topology = topology::Topology::of(&self.smp)?;
+        let topology = topology::Topology::of(&self.smp, &self.arch)?;
         let maximum = topology.maximum;
-        let current = topology.current.saturating_add(self.plugged).min(maximum);
+        let plugged = topology.threads().saturating_mul(self.plugged_cores) + self.plugged_cpus;
+        let current = topology.current.saturating_add(plugged).min(maximum);
         for dimm in &self.dimms {
             if let Some(found) = self.backends.iter_mut().find(|known| known.id == dimm.backend) {
                 found.cell = dimm.node;

@@ -291,6 +291,9 @@ impl Added {
             let json =
                 text.starts_with(",\"").then(|| bytes.iter().rposition(|&byte| byte == b'}'));
             let end = json.flatten().unwrap_or(bytes.len());
+            // A comma at the end is a separator already, two are one in a value.
+            let commas = bytes[..end].iter().rev().take_while(|&&byte| byte == b',').count();
+            let text = if commas % 2 == 1 { &text[1..] } else { text };
             bytes.splice(end..end, text.as_bytes().iter().copied());
             *word = OsString::from_vec(bytes);
         }

@@ -12,3 +12,4 @@ mod lxc;
 mod proposal;
 mod qemu;
 mod qemu_line;
+mod qemu_reads;

@@ -62,17 +62,18 @@ pub(super) struct Console {
 }
 
 impl Console {
-    pub(super) fn see(&mut self, name: &str, value: &str) {
+    pub(super) fn see(&mut self, name: &str) {
         match name {
             "nographic" => self.nographic = true,
             "monitor" | "mon" | "qmp" | "qmp-pretty" | "nodefaults" => self.has_monitor = true,
             "serial" => self.has_serial = true,
-            "device" => {
-                let driver = value.split(',').next().unwrap_or_default();
-                self.has_serial |= matches!(driver, "isa-serial" | "sclpconsole" | "sclplmconsole");
-            }
             _ => {}
         }
+    }
+
+    /// Notes a device: this one takes the place of the serial port that QEMU would make. Consoles of s390x do not.
+    pub(super) fn has_device(&mut self, driver: &str) {
+        self.has_serial |= driver == "isa-serial";
     }
 
     /// Returns the options for the monitor that QEMU would have without ours.

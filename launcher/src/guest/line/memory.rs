@@ -4,9 +4,8 @@ use std::path::PathBuf;
 
 use placer_engine::{Bytes, NodeSet};
 
-use super::values::{Properties, size};
+use super::values::{Properties, range, size};
 use super::{Backend, LineCell, Parts, Ram, machine};
-use crate::definition::parse_list;
 use crate::guest::Pages;
 
 const MIB: u64 = 1 << 20;
@@ -22,9 +21,13 @@ pub(super) fn backend(
 ) -> Result<Backend, String> {
     let size = size(object.last("size").ok_or("expected size=")?, 1)?;
     let mut host_nodes = NodeSet::new();
+    let mut none = false;
     for nodes in object.list("host-nodes") {
-        host_nodes =
-            host_nodes.union(&parse_list(nodes).map_err(|why| format!("host-nodes: {why}"))?);
+        none = json && nodes.is_empty();
+        if !none {
+            let nodes = range(nodes).map_err(|why| format!("host-nodes: {why}"))?;
+            host_nodes = host_nodes.union(&nodes);
+        }
     }
     let pages = match (object.is_on("hugetlb"), object.last("hugetlbsize")) {
         (false, _) => Pages::Ordinary,
@@ -32,7 +35,8 @@ pub(super) fn backend(
         (true, None) => Pages::HugeDefault,
     };
     let path = object.last("mem-path").map(PathBuf::from);
-    let policy = object.last("policy").map(str::to_owned);
+    // Memory that is on no node by its own word is bound by none.
+    let policy = object.last("policy").or(none.then_some("default")).map(str::to_owned);
     Ok(Backend { at, json, id, size, host_nodes, policy, pages, path, cell: None })
 }
 

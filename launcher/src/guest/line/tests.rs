@@ -29,6 +29,8 @@ fn memory_is_read_as_qemu_reads_it() {
         ("-m 0", 128 << 20),
         ("-m 4097K", 4104 << 10),
         ("-m 0x100", 256 << 20),
+        ("-m 010", 10 << 20),
+        ("-m +32,", 32 << 20),
         ("-M q35,memory.size=1G", 1 << 30),
         ("-machine memory-backend=a -object memory-backend-ram,id=a,size=3M", 3 << 20),
         ("-m 1G -object memory-backend-ram,id=d,size=1G -device pc-dimm,memdev=d", 2 << 30),
@@ -69,7 +71,10 @@ fn vcpus_are_counted_as_qemu_counts_them() {
         ("-smp sockets=2,cores=3,threads=2", 12, 12),
         ("-smp sockets=2,dies=2,cores=2,maxcpus=8", 8, 8),
         ("-machine smp.cpus=3", 3, 3),
+        ("-smp 010", 8, 8),
+        ("-smp 0x4,", 4, 4),
         ("-smp 1,maxcpus=4 -device qemu64-x86_64-cpu,id=c,socket-id=2", 2, 4),
+        ("-smp 2,maxcpus=8,threads=4 -device host-spapr-cpu-core,core-id=4", 6, 8),
     ] {
         let cpus = read(line).cpus;
         assert_eq!((cpus.current, cpus.maximum), (current, maximum), "{line}");
@@ -126,6 +131,69 @@ fn vcpus_belong_to_the_nodes_that_qemu_puts_them_in() {
     ] {
         assert!(refused(line).contains(error), "{line}: {}", refused(line));
     }
+}
+
+#[test]
+fn vcpus_of_other_architectures_are_named_and_put_as_their_machines_do() {
+    let ram = "-m 512 -object memory-backend-ram,id=a,size=256M -object memory-backend-ram,id=b,size=256M";
+    let two = "-numa node,memdev=a -numa node,memdev=b";
+    for (line, expected) in [
+        // pseries: a core has the number of its first thread, and is in one node.
+        (
+            format!("ppc64 -smp 8,sockets=2,cores=2,threads=2 {ram} {two} -numa cpu,node-id=1,core-id=2"),
+            "0-1,4-7 2-3",
+        ),
+        (
+            format!(
+                "ppc64 -smp 8,threads=2 {ram} -numa node,memdev=a,cpus=1 -numa node,memdev=b,cpus=3-7"
+            ),
+            "0-1 2-7",
+        ),
+        (format!("ppc64 -smp 8,sockets=2 {ram} {two}"), "0-3 4-7"),
+        // No sockets: equal parts.
+        (format!("riscv64 -M virt -smp 6 {ram} {two}"), "0-2 3-5"),
+        (
+            format!("riscv64 -M virt -smp 8,sockets=2,cores=2,threads=2 {ram} {two} -numa cpu,node-id=1,core-id=5"),
+            "0-4,6-7 5",
+        ),
+        (
+            format!("aarch64 -M virt -smp 8,sockets=2,clusters=2 {ram} {two} -numa cpu,node-id=1,cluster-id=1"),
+            "0-1,4-5 2-3,6-7",
+        ),
+    ] {
+        let line = Line::parse(&words(&format!("qemu-system-{line}"))).expect("a good line");
+        let cells = line.expect("a guest").cells;
+        let found: Vec<String> = cells.iter().map(|cell| cell.vcpus.to_string()).collect();
+        assert_eq!(found.join(" "), expected);
+    }
+}
+
+#[test]
+fn json_is_qemus() {
+    let object = |json: &str| {
+        let words = ["qemu-kvm".into(), "-object".into(), json.into()];
+        Line::parse(&words).map(|line| line.expect("a guest").backends.remove(0))
+    };
+    // Strings in single quotes, and an escape that JSON itself has not.
+    let odd = r#"{'qom-type':'memory-backend-file','id':"a",'size':4096,'mem-path':'/a"b\'c\\d'}"#;
+    let odd = odd.replace(r"\\", r"\").replace(r"\'", r"'");
+    let read = object(&odd).expect("good");
+    assert_eq!((read.id.as_str(), read.json), ("a", true));
+    assert_eq!(read.path.as_deref(), Some(Path::new(r#"/a"b'c\d"#)));
+    // On no node, in so many words.
+    let none = r#"{"qom-type":"memory-backend-ram","id":"a","size":4096,"host-nodes":[]}"#;
+    let none = object(none).expect("good");
+    assert_eq!((none.host_nodes.is_empty(), none.policy.as_deref()), (true, Some("default")));
+    for bad in ["{'id':'a}", r#"{"id":"a",}"#, "{", "{'a':1}}", r#"{"id":"\x"}"#] {
+        let error = object(bad).expect_err("bad").to_string();
+        assert!(error.contains("no JSON"), "{bad}: {error}");
+    }
+    // Options that take none have a brace in their text.
+    assert_eq!(read_name("{web}"), Some("{web}".to_owned()));
+}
+
+fn read_name(name: &str) -> Option<String> {
+    read(&format!("-name {name}")).name
 }
 
 #[test]
@@ -259,6 +327,9 @@ fn the_monitor_that_qemu_has_by_default_is_kept() {
         ("", "-monitor vc:80Cx24C"),
         ("-nographic", "-serial mon:stdio"),
         ("-nographic -serial none", "-monitor stdio"),
+        ("-nographic -device {\"driver\":\"isa-serial\"}", "-monitor stdio"),
+        ("-nographic -global isa-serial.wakeup=1", "-monitor stdio"),
+        ("-nographic -device sclplmconsole,chardev=c", "-serial mon:stdio"),
         ("-nodefaults", ""),
         ("-qmp unix:/a,server=on", ""),
         ("-monitor none", ""),

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use placer_engine::{Bytes, CpuId, CpuSet};
 
-use super::values::{Properties, number, size};
+use super::values::{Properties, number, range, size};
 use super::{Backend, LineCell, MOST_CELLS};
-use crate::definition::parse_list;
 use crate::guest::MOST_CPUS;
 
 /// What contains a vCPU, the widest first, and the property of `-numa cpu` that names it.
@@ -35,13 +34,30 @@ pub(super) struct Topology {
     pub(super) maximum: u32,
     /// How many of each level one of the level above has.
     counts: [u32; LEVELS.len()],
+    naming: Naming,
+}
+
+/// How machines of an architecture number vCPUs, and put those into NUMA nodes that no option names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Naming {
+    /// On each level from 0 in what is around it; by sockets.
+    Levels,
+    /// A core by its first thread, counted over the machine; by sockets.
+    Cores,
+    /// A vCPU by its number, called core-id; nodes have equally many that follow one another.
+    Numbers,
 }
 
 impl Topology {
     /// Reads `-smp`, and fills in what it leaves out as QEMU does since 6.2: cores before sockets.
     ///
     /// Errors: numbers that are none, 0, or more vCPUs than [`MOST_CPUS`].
-    pub(super) fn of(smp: &Properties) -> Result<Self, String> {
+    pub(super) fn of(smp: &Properties, arch: &str) -> Result<Self, String> {
+        let naming = match arch {
+            "ppc64" | "ppc64le" => Naming::Cores,
+            "riscv32" | "riscv64" | "s390x" => Naming::Numbers,
+            _ => Naming::Levels,
+        };
         let read = |key: &str| match smp.last(key).map(number).transpose() {
             Ok(Some(0)) => Err(format!("-smp: expected {key} of at least 1, found 0")),
             Ok(Some(many)) if many > MOST_CPUS => {
@@ -77,7 +93,7 @@ impl Topology {
                 maximum.min(MOST_CPUS)
             ));
         }
-        Ok(Self { current, maximum, counts })
+        Ok(Self { current, maximum, counts, naming })
     }
 
     /// Returns how many vCPUs share a last-level cache, where the guest has several.
@@ -95,7 +111,40 @@ impl Topology {
             place[level] = rest % self.counts[level];
             rest /= self.counts[level];
         }
+        match self.naming {
+            Naming::Levels => {}
+            Naming::Cores => place[CORES] = vcpu - place[THREADS],
+            Naming::Numbers => place[CORES] = vcpu,
+        }
         place
+    }
+
+    /// Returns the vCPUs that are in a NUMA node when some are: a core is in one altogether where it has a number.
+    fn slots(&self, vcpus: CpuSet) -> CpuSet {
+        if self.naming != Naming::Cores {
+            return vcpus;
+        }
+        let mut all = CpuSet::new();
+        for (first, last) in vcpus.ranges() {
+            let end = last.0 - last.0 % self.threads() + self.threads() - 1;
+            all.insert_range(CpuId(first.0 - first.0 % self.threads()), CpuId(end));
+        }
+        all
+    }
+
+    /// Returns how many vCPUs a core has.
+    pub(super) fn threads(&self) -> u32 {
+        self.counts[THREADS]
+    }
+
+    /// Returns which of some NUMA nodes a vCPU is in when no option names any.
+    fn node_of(&self, vcpu: u32, nodes: u32) -> u32 {
+        let below = self.counts[SOCKETS + 1..].iter();
+        let below = below.fold(1_u32, |all, &count| all.saturating_mul(count));
+        match self.naming {
+            Naming::Levels | Naming::Cores => vcpu / below % nodes,
+            Naming::Numbers => (vcpu / (self.current / nodes).max(1)).min(nodes - 1),
+        }
     }
 }
 
@@ -117,7 +166,7 @@ pub(super) fn cells(
         }
         let mut cell = LineCell { id, ..LineCell::default() };
         for list in node.list("cpus") {
-            cell.vcpus = cell.vcpus.union(&parse_list(list).map_err(error)?);
+            cell.vcpus = cell.vcpus.union(&topology.slots(range(list).map_err(error)?));
         }
         if let Some(beyond) = cell.vcpus.iter().find(|vcpu| vcpu.0 >= topology.maximum) {
             return Err(error(format!("the guest has no vCPU {beyond}")));
@@ -163,16 +212,15 @@ pub(super) fn cells(
     Ok(cells.into_values().collect())
 }
 
-/// Puts vCPUs that no option names where QEMU puts them: by their sockets where none is named, else into node 0.
+/// Puts vCPUs that no option names where QEMU puts them: as the machine does where none is named, else into node 0.
 fn assign_the_rest(cells: &mut BTreeMap<u32, LineCell>, topology: &Topology) {
     let named = cells.values().fold(CpuSet::new(), |all, cell| all.union(&cell.vcpus));
     let ids: Vec<u32> = cells.keys().copied().collect();
     let Some(first) = ids.first().copied() else { return };
-    let counts = &topology.counts[SOCKETS + 1..];
-    let below = counts.iter().fold(1_u32, |all, &count| all.saturating_mul(count));
+    let nodes = u32::try_from(ids.len()).unwrap_or(u32::MAX);
     for vcpu in (0..topology.maximum).filter(|&vcpu| !named.contains(CpuId(vcpu))) {
-        let socket = usize::try_from(vcpu / below).unwrap_or(0);
-        let id = if named.is_empty() { ids[socket % ids.len()] } else { first };
+        let own = usize::try_from(topology.node_of(vcpu, nodes)).unwrap_or(0);
+        let id = if named.is_empty() { ids[own] } else { first };
         cells.entry(id).or_default().vcpus.insert(CpuId(vcpu));
     }
 }

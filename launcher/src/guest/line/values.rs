@@ -1,6 +1,9 @@
 //! The value of an option: properties as `key=value,...` or as JSON.
 
-use placer_engine::Bytes;
+use std::borrow::Cow;
+
+use placer_engine::parse::list::MAX_ID;
+use placer_engine::{Bytes, Id, IdSet};
 use serde_json::Value;
 
 /// Properties in the order they are written. Of several with one key the last counts, unless a key makes a list.
@@ -8,16 +11,23 @@ use serde_json::Value;
 pub(super) struct Properties(Vec<(String, String)>);
 
 impl Properties {
-    /// Reads a value. `implied` is the key of a first property that has none.
+    /// Reads the value of an option that takes JSON too. `implied` is as for [`parse`](Self::parse).
     ///
     /// Errors: what begins like JSON and is none.
-    pub(super) fn parse(text: &str, implied: &str) -> Result<Self, String> {
-        let mut properties = Self::default();
-        if text.starts_with('{') {
-            let json: Value = serde_json::from_str(text).map_err(|e| format!("no JSON: {e}"))?;
-            properties.flatten("", &json);
-            return Ok(properties);
+    pub(super) fn parse_or_json(text: &str, implied: &str) -> Result<Self, String> {
+        if !text.starts_with('{') {
+            return Ok(Self::parse(text, implied));
         }
+        let mut properties = Self::default();
+        let json: Value =
+            serde_json::from_str(&in_double_quotes(text)).map_err(|e| format!("no JSON: {e}"))?;
+        properties.flatten("", &json);
+        Ok(properties)
+    }
+
+    /// Reads a value. `implied` is the key of a first property that has none.
+    pub(super) fn parse(text: &str, implied: &str) -> Self {
+        let mut properties = Self::default();
         let mut rest = text;
         let mut first = true;
         while !rest.is_empty() {
@@ -44,7 +54,7 @@ impl Properties {
             }
             first = false;
         }
-        Ok(properties)
+        properties
     }
 
     fn flatten(&mut self, key: &str, value: &Value) {
@@ -55,6 +65,8 @@ impl Properties {
                     self.flatten(&format!("{key}{dot}{name}"), value);
                 }
             }
+            // A list that is empty is said all the same.
+            Value::Array(items) if items.is_empty() => self.push(key, ""),
             Value::Array(items) => items.iter().for_each(|item| self.flatten(key, item)),
             Value::String(text) => self.push(key, text),
             Value::Bool(yes) => self.push(key, if *yes { "on" } else { "off" }),
@@ -112,19 +124,65 @@ fn value(text: &str) -> (String, &str) {
     }
 }
 
-/// Reads a number, decimal or with `0x`.
+/// Returns QEMU's JSON, whose strings may be in single quotes, as everybody else's.
+fn in_double_quotes(text: &str) -> Cow<'_, str> {
+    if !text.contains('\'') {
+        return Cow::Borrowed(text);
+    }
+    let mut json = String::with_capacity(text.len());
+    let mut inside = None;
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        match (inside, c) {
+            (None, '"' | '\'') => {
+                inside = Some(c);
+                json.push('"');
+            }
+            (Some(quote), _) if c == quote => {
+                inside = None;
+                json.push('"');
+            }
+            (Some('\''), '"') => json.push_str("\\\""),
+            // JSON itself has no such escape.
+            (Some(_), '\\') => match rest.next() {
+                Some('\'') => json.push('\''),
+                escaped => json.extend(['\\'].into_iter().chain(escaped)),
+            },
+            _ => json.push(c),
+        }
+    }
+    Cow::Owned(json)
+}
+
+/// Reads a number: decimal, octal behind a `0`, hexadecimal behind `0x`.
 pub(super) fn number(text: &str) -> Result<u32, String> {
-    let read = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
-        Some(hex) if !hex.starts_with('+') => u32::from_str_radix(hex, 16).ok(),
-        Some(_) => None,
-        None => text.parse().ok().filter(|_| !text.starts_with('+')),
+    let (digits, radix) = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(hex) => (hex, 16),
+        None if text.starts_with('0') => (text, 8),
+        None => (text, 10),
     };
+    // A sign is no part of a number.
+    let plain = digits.starts_with(|first: char| first.is_ascii_hexdigit());
+    let read = u32::from_str_radix(digits, radix).ok().filter(|_| plain);
     read.ok_or_else(|| format!("expected a number, found {text:?}"))
+}
+
+/// Reads a number or a range of numbers, of CPUs or nodes.
+pub(super) fn range<T: Id>(text: &str) -> Result<IdSet<T>, String> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last) = (number(first)?, number(last)?);
+    if first > last || last > MAX_ID {
+        return Err(format!("expected a range that ascends up to {MAX_ID}, found {text:?}"));
+    }
+    let mut ids = IdSet::new();
+    ids.insert_range(T::from_number(first), T::from_number(last));
+    Ok(ids)
 }
 
 /// Reads a size: a number, maybe with a fraction, and a suffix from B to E; `unit` bytes without one.
 pub(super) fn size(text: &str, unit: u64) -> Result<Bytes, String> {
     let bad = || format!("expected a size such as 4G, found {text:?}");
+    let text = text.strip_prefix('+').unwrap_or(text);
     if text.starts_with("0x") || text.starts_with("0X") {
         let bytes = u64::from_str_radix(&text[2..], 16).map_err(|_| bad())?;
         return bytes.checked_mul(unit).map(Bytes::new).ok_or_else(bad);

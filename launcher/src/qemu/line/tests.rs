@@ -144,6 +144,12 @@ fn what_the_user_binds_is_kept_or_completed() {
         (",policy=default", ""),
         (",host-nodes=2", "memory-backend-ram,id=a,size=64M,host-nodes=2,policy=bind"),
         (",policy=preferred", "memory-backend-ram,id=a,size=64M,policy=preferred,host-nodes=0"),
+        // One comma at the end separates, two are one in the value before.
+        (",", "memory-backend-ram,id=a,size=64M,host-nodes=0,policy=bind"),
+        (
+            ",x-use-canonical-path-for-ramblock-id=a,,",
+            "memory-backend-ram,id=a,size=64M,x-use-canonical-path-for-ramblock-id=a,,,host-nodes=0,policy=bind",
+        ),
     ] {
         let Some(added) = added(&backend(own), None) else { return };
         assert_eq!(added, expected, "{own}");
