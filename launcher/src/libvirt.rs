@@ -3,11 +3,12 @@
 //! placer speaks to libvirt through `virsh`, one process a question, by argument lists and without a shell.
 //! The definition goes to it as an open file that has no name. A guest that was created is destroyed
 //! when anything fails before it is resumed ([`Created`] is dropped), also when placer is sent SIGINT,
-//! SIGTERM or SIGHUP meanwhile.
+//! SIGTERM or SIGHUP meanwhile, or is killed, and when libvirtd is killed and comes back (`guard.rs`).
 //!
 //! libvirt's LXC driver creates no paused guests: a container runs from the start, is looked at then, and
 //! destroyed if it is not where it should be.
 
+mod guard;
 mod verify;
 mod virsh;
 
@@ -20,6 +21,7 @@ use nix::errno::Errno;
 
 use crate::domain::{Domain, Placement};
 use crate::error::LaunchError;
+use guard::Guard;
 use virsh::Virsh;
 
 pub use verify::verify;
@@ -151,8 +153,21 @@ impl Libvirt {
         }
         arguments.push("/dev/stdin");
         let what = format!("create guest {} through {}", domain.name(), self.uri);
-        self.virsh.run(&what, &arguments, Some(&text))?;
-        let mut created = Created { libvirt: self, domain, uuid, pid: 0, kept: false };
+        let guard = Guard::start(self.virsh.program(), &self.uri.to_string(), &uuid);
+        // Without one a guest is started all the same.
+        let guard = guard.inspect_err(|error| eprintln!("placer: {error}")).ok();
+        let output = guard.as_ref().and_then(Guard::output);
+        let ran = self.virsh.run(&what, &arguments, Some(&text), output);
+        if let Err(error) = ran {
+            // A libvirtd that ended meanwhile may have begun; one that has refused has not.
+            if let Some(guard) = guard
+                && !virsh::lost(&error)
+            {
+                guard.keep();
+            }
+            return Err(error);
+        }
+        let mut created = Created { libvirt: self, domain, uuid, pid: 0, guard, kept: false };
         self.virsh.interrupted(&what)?;
         created.pid = created.read_pid()?;
         Ok(created)
@@ -164,7 +179,7 @@ impl Libvirt {
     pub fn define(&self, domain: &Domain, placement: &Placement) -> Result<(), LaunchError> {
         let what = format!("define guest {} through {}", domain.name(), self.uri);
         let text = domain.for_define(placement);
-        self.virsh.run(&what, &["define", "/dev/stdin"], Some(&text)).map(drop)
+        self.virsh.run(&what, &["define", "/dev/stdin"], Some(&text), None).map(drop)
     }
 
     /// Reads the persistent definition of a domain, by its name or uuid, with its passwords.
@@ -172,7 +187,7 @@ impl Libvirt {
     /// Errors: libvirt's own words; it has none, since the domain ends with its guest.
     pub fn stored(&self, name: &str) -> Result<Stored, LaunchError> {
         let what = format!("read the definition of guest {name} from {}", self.uri);
-        let about = self.virsh.run(&what, &["dominfo", "--domain", name], None)?;
+        let about = self.virsh.run(&what, &["dominfo", "--domain", name], None, None)?;
         let about = String::from_utf8_lossy(&about).into_owned();
         let says = |key: &str| {
             let line = about.lines().find_map(|line| line.strip_prefix(key));
@@ -184,7 +199,7 @@ impl Libvirt {
             return Err(error.hint("define it first: virsh dumpxml, then virsh define"));
         }
         let arguments = ["dumpxml", "--inactive", "--security-info", "--domain", name];
-        let text = self.virsh.run(&what, &arguments, None)?;
+        let text = self.virsh.run(&what, &arguments, None, None)?;
         let running = !matches!(says("State"), "shut off" | "crashed");
         Ok(Stored { text, running, saved: says("Managed save") == "yes" })
     }
@@ -225,6 +240,7 @@ pub struct Created<'a> {
     domain: &'a Domain,
     uuid: String,
     pid: u32,
+    guard: Option<Guard>,
     kept: bool,
 }
 
@@ -241,9 +257,12 @@ impl Created<'_> {
         let what = format!("resume guest {}", self.domain.name());
         self.libvirt.virsh.interrupted(&what)?;
         if self.libvirt.uri.driver == Driver::Qemu {
-            self.libvirt.virsh.run(&what, &["resume", &self.uuid], None)?;
+            self.libvirt.virsh.run(&what, &["resume", &self.uuid], None, None)?;
         }
         self.kept = true;
+        if let Some(guard) = self.guard.take() {
+            guard.keep();
+        }
         Ok(())
     }
 
@@ -266,8 +285,16 @@ impl Drop for Created<'_> {
     fn drop(&mut self) {
         if !self.kept {
             let what = format!("destroy guest {}", self.domain.name());
-            if let Err(error) = self.libvirt.virsh.run(&what, &["destroy", &self.uuid], None) {
-                eprintln!("placer: {error}");
+            let gone = match self.guard.take() {
+                Some(guard) => guard.destroy().then_some(()).ok_or(what + ": libvirt does not"),
+                None => {
+                    let destroy = ["destroy", self.uuid.as_str()];
+                    let ran = self.libvirt.virsh.run(&what, &destroy, None, None);
+                    ran.map_err(|error| error.to_string())
+                }
+            };
+            if let Err(error) = gone {
+                eprintln!("placer: {error}; virsh list --all shows whether it is left");
             }
         }
     }

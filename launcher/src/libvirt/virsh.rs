@@ -1,13 +1,15 @@
 //! Runs virsh.
 
-use std::fs::File;
-use std::io::{Read as _, Seek as _, Write as _};
+use std::fs::{File, OpenOptions};
+use std::io::Read as _;
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
@@ -31,7 +33,8 @@ const MOST_WORDS: u64 = 4096;
 pub(super) struct Virsh {
     program: PathBuf,
     uri: String,
-    signals: SignalFd,
+    /// `None`: this kernel or a filter of system calls has none, and signals wait until the guest runs.
+    signals: Option<SignalFd>,
     before: SigSet,
 }
 
@@ -40,7 +43,7 @@ impl Virsh {
         let signals = ENDING.into_iter().collect();
         let error = |errno| LaunchError::new("start virsh: prepare for signals", errno);
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        let fd = SignalFd::with_flags(&signals, flags).map_err(error)?;
+        let fd = SignalFd::with_flags(&signals, flags).ok();
         let mut before = SigSet::empty();
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&signals), Some(&mut before)).map_err(error)?;
         let virsh = Self { program: program.to_owned(), uri, signals: fd, before };
@@ -67,13 +70,14 @@ impl Virsh {
         command
     }
 
-    /// Asks a question, waits for its end, and returns what it printed. `input` is what it reads as its standard
-    /// input.
+    /// Asks a question, waits for its end, and returns what it printed, unless that goes to `output`. `input` is what
+    /// it reads as its standard input.
     pub(super) fn run(
         &self,
         what: &str,
         arguments: &[&str],
         input: Option<&[u8]>,
+        output: Option<Stdio>,
     ) -> Result<Vec<u8>, LaunchError> {
         let error = |error: std::io::Error| {
             let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
@@ -83,9 +87,12 @@ impl Virsh {
         if let Some(input) = input {
             command.stdin(unnamed_file(input).map_err(error)?);
         }
-        let mut printed = unnamed_file(b"").map_err(error)?;
-        command.stdout(printed.try_clone().map_err(error)?).stderr(Stdio::piped());
+        let printed = unnamed_file(b"").map_err(error)?;
+        let output = output.map_or_else(|| printed.try_clone().map(Stdio::from), Ok);
+        command.stdout(output.map_err(error)?).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(error)?;
+        // Its output stays open here as long as the command does.
+        drop(command);
         let mut said = Vec::new();
         if let Some(mut stderr) = child.stderr.take() {
             // It has ended its words when it has ended.
@@ -94,8 +101,7 @@ impl Virsh {
         }
         let status = child.wait().map_err(error)?;
         if status.success() {
-            printed.rewind().map_err(error)?;
-            return read_at_most(printed, MAX_BYTES).map_err(error);
+            return read_from_start(&printed).map_err(error);
         }
         let said = String::from_utf8_lossy(&said);
         let lines = said.lines().map(|line| line.trim().trim_start_matches("error: "));
@@ -107,11 +113,17 @@ impl Virsh {
         Err(LaunchError::seen(what, Errno::EIO, seen))
     }
 
+    /// Returns virsh itself.
+    pub(super) fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// Errors: a signal has come that ends the launch.
     pub(super) fn interrupted(&self, what: &str) -> Result<(), LaunchError> {
-        let mut fds = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        let Some(signals) = &self.signals else { return Ok(()) };
+        let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         if poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
-            && let Ok(Some(info)) = self.signals.read_signal()
+            && let Ok(Some(info)) = signals.read_signal()
         {
             let name = i32::try_from(info.ssi_signo).ok().and_then(|n| Signal::try_from(n).ok());
             let name = name.map_or("a signal", Signal::as_str);
@@ -127,11 +139,48 @@ impl Drop for Virsh {
     }
 }
 
+/// Returns whether an error says that virsh or libvirtd ended before its answer, in virsh's words.
+pub(super) fn lost(error: &LaunchError) -> bool {
+    let words = [
+        "End of file",
+        "end of file",
+        "Connection reset",
+        "Broken pipe",
+        "socket is closed",
+        "virsh ended with signal",
+    ];
+    let said = error.to_string();
+    words.iter().any(|words| said.contains(words))
+}
+
+/// Reads a file that another process has written to, up to one byte more than a definition may have.
+fn read_from_start(file: &File) -> Result<Vec<u8>, std::io::Error> {
+    let mut bytes = vec![0; MAX_BYTES + 1];
+    let mut length = 0;
+    loop {
+        match file.read_at(&mut bytes[length..], u64::try_from(length).unwrap_or(u64::MAX))? {
+            0 => break,
+            read => length += read,
+        }
+    }
+    bytes.truncate(length);
+    Ok(bytes)
+}
+
 /// Returns a file with a text in it, at its start, that no other process can name.
 fn unnamed_file(text: &[u8]) -> Result<File, std::io::Error> {
-    let mut file = File::from(memfd_create(c"placer-domain", MFdFlags::MFD_CLOEXEC)?);
-    file.write_all(text)?;
-    // virsh opens it anew by the name of its descriptor.
-    nix::unistd::lseek(file.as_fd(), 0, nix::unistd::Whence::SeekSet)?;
+    let file = memfd_create(c"placer-domain", MFdFlags::MFD_CLOEXEC).map(File::from);
+    let in_a_directory = |_| {
+        let flags = OFlag::O_TMPFILE.bits();
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(flags)
+            .mode(0o600)
+            .open(std::env::temp_dir())
+    };
+    let file = file.or_else(in_a_directory)?;
+    // Its position stays at the start.
+    file.write_all_at(text, 0)?;
     Ok(file)
 }

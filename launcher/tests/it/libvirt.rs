@@ -150,6 +150,93 @@ fn what_was_created_and_not_resumed_is_destroyed() {
     assert_eq!(asked(dir.path(), &uuid(dir.path())), expected);
 }
 
+/// What a fake virsh does that has created a guest, which is paused.
+const PAUSED: &str = "case $* in
+*create*) until [ -e \"$DIR/go\" ]; do sleep 0.01; done
+    cat /dev/stdin >\"$DIR/definition\"; echo 4242 >\"$DIR/web 1.pid\"; echo created;;
+*domstate*) echo paused;;
+esac";
+
+/// Not a test: a launcher that creates a guest and is killed before it lets it run.
+#[test]
+#[ignore = "runs until it is killed"]
+fn a_launcher_that_waits() {
+    let Some(dir) = std::env::var_os("PLACER_TEST_DIR").map(PathBuf::from) else { return };
+    let libvirt = libvirt(&dir, PAUSED);
+    let (domain, placement) = placed();
+    let _created = libvirt.create(&domain, &placement).unwrap();
+    fs::write(dir.join("created"), "").unwrap();
+    std::thread::sleep(Duration::from_secs(60));
+}
+
+fn wait_until(what: &str, holds: impl Fn() -> bool) {
+    let since = std::time::Instant::now();
+    while !holds() {
+        assert!(since.elapsed() < Duration::from_secs(30), "30 s have passed, and not: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_launcher_that_is_killed_leaves_no_paused_guest() {
+    // Killed once the guest is there, and while virsh creates it.
+    for created in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut launcher = std::process::Command::new(std::env::current_exe().unwrap());
+        launcher.args(["--ignored", "--exact", "libvirt::a_launcher_that_waits", "--nocapture"]);
+        launcher.env("PLACER_TEST_DIR", dir.path()).stdout(std::process::Stdio::null());
+        let mut launcher = launcher.spawn().unwrap();
+        wait_until("virsh creates", || dir.path().join("asked").exists());
+        if created {
+            fs::write(dir.path().join("go"), "").unwrap();
+            wait_until("the guest is there", || dir.path().join("created").exists());
+        }
+        launcher.kill().unwrap();
+        launcher.wait().unwrap();
+        fs::write(dir.path().join("go"), "").unwrap();
+        let ended =
+            || asked(dir.path(), "").last().is_some_and(|last| last.starts_with("destroy "));
+        wait_until("the guest is destroyed", ended);
+        let expected = ["create --paused /dev/stdin", "domstate UUID", "destroy UUID"];
+        assert_eq!(asked(dir.path(), &uuid(dir.path())), expected, "created: {created}");
+    }
+}
+
+#[test]
+fn a_libvirtd_that_is_killed_leaves_no_paused_guest() {
+    let dir = tempfile::tempdir().unwrap();
+    // It ends while it creates the guest, and is back at the second question.
+    let does = "case $* in
+*create*) cat /dev/stdin >\"$DIR/definition\"; echo 'error: End of file while reading data' >&2; exit 1;;
+*domstate*) [ -e \"$DIR/back\" ] && echo 'paused'; touch \"$DIR/back\";;
+esac";
+    let libvirt = libvirt(dir.path(), does);
+    let (domain, placement) = placed();
+    let error = libvirt.create(&domain, &placement).unwrap_err().to_string();
+    assert!(error.contains("End of file while reading data"), "{error}");
+    let expected = ["create --paused /dev/stdin", "domstate UUID", "domstate UUID", "destroy UUID"];
+    assert_eq!(asked(dir.path(), &uuid(dir.path())), expected);
+    // It ends before the guest runs, and is back at the second question.
+    let dir = tempfile::tempdir().unwrap();
+    let does = format!(
+        "{CREATES}\ncase $* in *resume*) exit 1;; *destroy*) [ -e \"$DIR/back\" ] || {{ touch \"$DIR/back\"; exit 1; }};; esac"
+    );
+    let libvirt = self::libvirt(dir.path(), &does);
+    libvirt.create(&domain, &placement).unwrap().resume().unwrap_err();
+    let expected = ["create --paused /dev/stdin", "resume UUID", "destroy UUID", "destroy UUID"];
+    assert_eq!(asked(dir.path(), &uuid(dir.path())), expected);
+    // A guest that runs is another one of that name.
+    let dir = tempfile::tempdir().unwrap();
+    let does = "case $* in
+*create*) echo 'error: Disconnected due to end of file' >&2; exit 1;;
+*domstate*) echo running;;
+esac";
+    let libvirt = self::libvirt(dir.path(), does);
+    libvirt.create(&domain, &placement).unwrap_err();
+    let asked = asked(dir.path(), "");
+    assert_eq!(asked.len(), 2, "{asked:?}");
+}
+
 #[test]
 fn what_libvirt_refuses_is_told_in_its_words_and_destroys_nothing() {
     let dir = tempfile::tempdir().unwrap();
