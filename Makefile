@@ -31,7 +31,7 @@ export PREFIX DESTDIR ZSH_COMPLETIONS
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run build static capi companions check test test-best test-caches test-parity test-vm test-daemon test-storm test-claims fuzz mutants lint bench bench-peers fixtures pictures \
+.PHONY: help run build static capi companions check test test-best test-caches test-parity test-vm test-xml test-launches test-daemon test-storm test-claims fuzz mutants lint bench bench-peers fixtures pictures \
 	book extras install uninstall deb rpm dist pack test-deb test-rpm test-packed test-start deps deps-test \
 	deps-lint deps-deb deps-rpm deps-fuzz deps-mutants deps-book clean
 
@@ -95,6 +95,13 @@ test-caches: deps ## Counts guests across caches on STRADDLE_HOSTS=10000 made-up
 
 test-parity: deps deps-test ## Asks both versions of the real numad 3,000 generated questions each (5 minutes)
 	$(CARGO) test --release --test it $(LOCKED) -- --ignored --nocapture parity::three_thousand
+
+test-launches: deps deps-test ## Starts 200 guests under faults of system calls, each of which libvirt alone starts
+	$(CARGO) test --test it $(LOCKED) -- --ignored --nocapture launch_faults::
+
+test-xml: deps deps-test ## Places the 1,057 definitions of libvirt's own tests (9 MB to fetch), and prints the counts
+	ci/libvirt-source
+	$(CARGO) test --test it $(LOCKED) -- --ignored --nocapture libvirt_corpus::
 
 test-vm: deps deps-test ## Runs the tests that boot virtual machines with many nodes
 	@[ -f target/placer.deb ] || $(MAKE) --no-print-directory deb

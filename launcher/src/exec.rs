@@ -29,8 +29,18 @@ pub fn exec_in_place(steps: &[Step]) -> Result<Infallible, LaunchError> {
 pub(crate) enum Prepared {
     Affinity(Mask),
     Memory(Policy),
+    CloseOthers,
     Keep(RawFd),
+    User(Account),
     Exec(Program),
+}
+
+/// A user with its groups.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Account {
+    uid: u32,
+    gid: u32,
+    groups: Vec<u32>,
 }
 
 /// A program and its arguments as the kernel takes them.
@@ -46,7 +56,13 @@ pub(crate) fn prepare(steps: &[Step]) -> Result<Vec<Prepared>, LaunchError> {
     let one = |step: &Step| match step {
         Step::Affinity { cpus } => Ok(Prepared::Affinity(Mask::of_cpus(cpus))),
         Step::Memory { mode, nodes } => Ok(Prepared::Memory(Policy::new(*mode, nodes))),
+        Step::CloseOthers => Ok(Prepared::CloseOthers),
         Step::Keep { fd, .. } => Ok(Prepared::Keep(*fd)),
+        Step::User { name } => {
+            let text = |file| std::fs::read_to_string(file).unwrap_or_default();
+            let account = Account::find(name, &text("/etc/passwd"), &text("/etc/group"));
+            account.map(Prepared::User).ok_or_else(|| step.refused(Errno::ENOENT))
+        }
         // Nothing that a process does to itself.
         Step::Group(_) | Step::Pin { .. } | Step::Balloon { .. } | Step::Continue => {
             Err(step.refused(Errno::EINVAL))
@@ -75,12 +91,33 @@ pub(crate) fn perform(steps: &[Prepared]) -> Result<(), (usize, Errno)> {
         let result = match step {
             Prepared::Affinity(mask) => sys::set_affinity(0, mask),
             Prepared::Memory(policy) => sys::set_memory_policy(policy),
+            Prepared::CloseOthers => sys::close_on_exec_from(3),
             Prepared::Keep(fd) => sys::keep_on_exec(*fd),
+            Prepared::User(Account { uid, gid, groups }) => sys::become_user(*uid, *gid, groups),
             Prepared::Exec(program) => Err(program.exec()),
         };
         result.map_err(|errno| (at, errno))?;
     }
     Ok(())
+}
+
+impl Account {
+    /// Finds a user by name or number, in texts of the form of `/etc/passwd` and `/etc/group`: a static program
+    /// cannot ask the C library.
+    fn find(name: &str, passwd: &str, group: &str) -> Option<Self> {
+        let mut users = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
+        let user =
+            users.find(|fields| fields.len() > 3 && (fields[0] == name || fields[2] == name))?;
+        let (uid, gid) = (user[2].parse().ok()?, user[3].parse().ok()?);
+        let of = |line: &str| {
+            let fields: Vec<&str> = line.split(':').collect();
+            let member = fields.get(3)?.split(',').any(|member| member == user[0]);
+            fields[2].parse().ok().filter(|_| member)
+        };
+        let mut groups: Vec<u32> = group.lines().filter_map(of).collect();
+        groups.push(gid);
+        Some(Self { uid, gid, groups })
+    }
 }
 
 impl Program {
@@ -117,4 +154,22 @@ fn find(name: &OsStr) -> Result<PathBuf, Errno> {
         }
     }
     Err(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Account;
+
+    #[test]
+    fn users_are_found_by_name_or_number_with_their_groups() {
+        let passwd =
+            "root:x:0:0:root:/root:/bin/sh\nbad\nqemu:x:107:36:,:/:/bin/false\n9:x:12:1::/:\n";
+        let group = "root:x:0:\nkvm:x:36:qemu\ndisk:x:6:web,qemu\nbad:x\nqemus:x:7:aqemu\n";
+        let qemu = Some(Account { uid: 107, gid: 36, groups: vec![36, 6, 36] });
+        assert_eq!(Account::find("qemu", passwd, group), qemu);
+        assert_eq!(Account::find("107", passwd, group), qemu);
+        for name in ["web", "", "36", "bad", "x"] {
+            assert_eq!(Account::find(name, passwd, group), None, "{name}");
+        }
+    }
 }

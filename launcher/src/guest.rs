@@ -14,7 +14,8 @@ use placer_engine::{Bytes, CpuSet, CpuShare, NodeSet};
 pub use modes::{CgroupMode, MemoryMode, ThreadPin, UnknownWord};
 pub use name::{BadName, GuestName};
 pub use program::{
-    Accelerator, Disk, DiskBus, DiskDevice, Firmware, Lxc, LxcRoot, Network, Program, Qemu, Serial,
+    Accelerator, Disk, DiskBus, DiskDevice, Firmware, Lxc, LxcRoot, Network, Program, Qemu,
+    Sandbox, Serial,
 };
 
 /// A guest: what is started, how large it is, and what its definition says about its place.

@@ -289,7 +289,7 @@ impl Drop for Created<'_> {
                 Some(guard) => guard.destroy().then_some(()).ok_or(what + ": libvirt does not"),
                 None => {
                     let destroy = ["destroy", self.uuid.as_str()];
-                    let ran = self.libvirt.virsh.run(&what, &destroy, None, None);
+                    let ran = self.libvirt.virsh.run(&what, &destroy, None, None).map(drop);
                     ran.map_err(|error| error.to_string())
                 }
             };

@@ -22,7 +22,7 @@
 //! there is no third process that could itself be killed. A launcher that dies just after `cont`
 //! and before taking it back takes the machine along: it had not been reported as started.
 
-pub mod args;
+mod args;
 mod bind;
 mod emit;
 mod lifeline;
@@ -38,13 +38,14 @@ mod start;
 use std::ffi::OsString;
 
 use nix::errno::Errno;
-use placer_engine::{Advice, Bytes, CpuSet, Distances, Snapshot};
+use placer_engine::{Advice, Bytes, CpuSet, Snapshot};
 
 pub use emit::{cloud_hypervisor, emit, proxmox};
 pub use start::Waiting;
 
 use crate::Binding;
 use crate::error::LaunchError;
+use crate::guest::line::Line;
 use crate::guest::{Guest, Program};
 use crate::guest_lock;
 use crate::step::{Step, Thread};
@@ -71,21 +72,21 @@ use shape::Shape;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Launch {
     guest: Guest,
+    /// Its command line: the user's own, or that of its definition.
+    line: Line,
+    /// What is added to that.
+    added: line::Added,
+    /// What is claimed.
+    advice: Advice,
     shape: Shape,
     threads: ThreadCpus,
-    distances: Option<Distances>,
-    /// The names of its I/O threads.
-    iothreads: Vec<String>,
-    /// What is added to the user's own command line, and claimed for it.
-    line: Option<(line::Added, Advice)>,
 }
 
 impl Launch {
-    /// Decides everything about a machine. Advice is needed for what its definition leaves to it;
-    /// without advice that is not bound.
+    /// Decides everything about a machine. The advice says where it goes, and nothing about what it is.
     ///
-    /// Errors: the guest is no machine; memory that its huge pages cannot make; CPUs named by hand
-    /// that this host does not have; an argument under which it could not be followed.
+    /// Errors: the guest is no machine; a size that does not divide into its parts; CPUs named by hand
+    /// that this host does not have; arguments under which it could not be followed.
     pub fn new(
         guest: &Guest,
         advice: Option<&Advice>,
@@ -95,30 +96,21 @@ impl Launch {
             let what = format!("start guest {} with QEMU", guest.name);
             Err(LaunchError::seen(what, Errno::EINVAL, seen))
         };
-        let (shape, iothreads, line) = match (&guest.program, advice) {
-            (Program::Qemu(qemu), _) => {
-                args::check(guest, qemu)?;
-                let iothreads = (1..=qemu.iothreads).map(args::iothread).collect();
-                (Shape::of(guest, advice, snapshot)?, iothreads, None)
-            }
-            (Program::Line(line), Some(advice)) => {
-                let placed = Placed::of(guest, line, advice, snapshot)?;
-                let Placed { shape, advice, added } = placed;
-                (shape, line.iothreads.clone(), Some((added, advice)))
-            }
-            (Program::Line(_), None) => return refuse("there is no advice for it"),
+        let line = match &guest.program {
+            Program::Qemu(qemu) => args::line(guest, qemu)?,
+            Program::Line(line) => (**line).clone(),
             _ => return refuse("it is not a virtual machine"),
         };
-        let advice = line.as_ref().map(|(_, advice)| advice).or(advice);
-        let count = u32::try_from(iothreads.len()).unwrap_or(u32::MAX);
-        let threads = ThreadCpus::of(guest, count, advice, snapshot, &shape)?;
-        let distances = snapshot.topology().distances().cloned();
-        Ok(Self { guest: guest.clone(), shape, threads, distances, iothreads, line })
+        let Some(advice) = advice else { return refuse("there is no advice for it") };
+        let Placed { shape, advice, added } = Placed::of(guest, &line, advice, snapshot)?;
+        let count = u32::try_from(line.iothreads.len()).unwrap_or(u32::MAX);
+        let threads = ThreadCpus::of(guest, count, Some(&advice), snapshot, &shape)?;
+        Ok(Self { guest: guest.clone(), line, shape, threads, added, advice })
     }
 
     /// Returns the advice with what the machine is expected to carry on each node: that is what is claimed.
-    pub fn charged(&self, advice: &Advice) -> Advice {
-        self.line.as_ref().map_or(advice, |(_, advice)| advice).clone()
+    pub fn charged(&self) -> &Advice {
+        &self.advice
     }
 
     /// Returns the machine's shape.
@@ -167,37 +159,34 @@ impl Launch {
         let binding = Binding { cpus: self.threads.process.clone(), ..self.binding() };
         let mut steps = binding.steps(self.argv(channel));
         let exec = steps.pop();
+        if let Program::Qemu(qemu) = &self.guest.program {
+            steps.push(Step::CloseOthers);
+            let named = args::named_descriptors(&qemu.args).into_iter();
+            steps.extend(named.map(|fd| Step::Keep { fd, what: "named in args" }));
+        }
         steps.push(Step::Keep { fd: channel, what: "QEMU's control channel" });
         steps.push(Step::Keep { fd: lifeline, what: "ends QEMU with the launcher until it runs" });
         let what = "keeps the guest from being started twice";
         steps.extend(locks.map(|fd| Step::Keep { fd, what }));
+        if let Program::Qemu(qemu) = &self.guest.program {
+            steps.extend(qemu.user.clone().map(|name| Step::User { name }));
+        }
         steps.extend(exec);
         steps
     }
 
     fn argv(&self, channel: i32) -> Vec<OsString> {
-        let distances = self.distances.as_ref();
-        match (&self.guest.program, &self.line) {
-            (Program::Qemu(qemu), _) => {
-                args::argv(&self.guest, qemu, &self.shape, distances, channel)
-            }
-            (Program::Line(line), Some((added, _))) => added.argv(line, channel),
-            // Made by `new`, it is one of the two.
-            _ => Vec::new(),
-        }
+        self.added.argv(&self.line, channel)
     }
 
     /// Returns the number that a cell of its shape has in the machine.
     fn cell_id(&self, at: usize) -> u32 {
-        match &self.guest.program {
-            Program::Line(line) => line.cells.get(at).map_or(0, |cell| cell.id),
-            _ => u32::try_from(at).unwrap_or(u32::MAX),
-        }
+        self.line.cells.get(at).map_or(0, |cell| cell.id)
     }
 
     /// Returns whether the user wants the machine paused.
     fn stays_paused(&self) -> bool {
-        matches!(&self.guest.program, Program::Line(line) if line.paused)
+        self.line.paused
     }
 
     /// What is done to it from outside.

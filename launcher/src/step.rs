@@ -32,12 +32,20 @@ pub enum Step {
         /// The nodes; for [`MemoryMode::None`] they do not matter.
         nodes: NodeSet,
     },
+    /// Keep all descriptors past standard error from the program, those that a caller of the launcher left open
+    /// too. [`Keep`](Self::Keep) behind it takes single ones out.
+    CloseOthers,
     /// Keep this descriptor open in the program, against close-on-exec.
     Keep {
         /// The descriptor.
         fd: i32,
         /// What it is, for people.
         what: &'static str,
+    },
+    /// Be this user, with the user's groups, from here on.
+    User {
+        /// The name in `/etc/passwd`, or the number there.
+        name: String,
     },
     /// Become this program.
     Exec {
@@ -89,7 +97,9 @@ impl fmt::Display for Step {
             Self::Memory { mode: MemoryMode::None, .. } => write!(f, "memory  not bound"),
             Self::Memory { mode, nodes } => write!(f, "memory  {mode} on {nodes}"),
             Self::Exec { argv } => exec_line(f, argv),
+            Self::CloseOthers => f.write_str("close   inherited descriptors"),
             Self::Keep { fd, what } => write!(f, "keep    descriptor {fd} ({what})"),
+            Self::User { name } => write!(f, "user    {name}"),
             Self::Pin { thread, cpus } => write!(f, "pin     {thread} to CPUs {cpus}"),
             Self::Balloon { size } => write!(f, "balloon {} MiB left", size.mib_rounded_up()),
             Self::Continue => f.write_str("run     the machine, stopped until here"),
@@ -147,8 +157,17 @@ impl Step {
                     _ => error,
                 }
             }
+            Self::CloseOthers => LaunchError::new("close inherited descriptors", errno),
             Self::Keep { fd, what } => {
                 LaunchError::new(format!("keep descriptor {fd} open ({what})"), errno)
+            }
+            Self::User { name } => {
+                let error = LaunchError::new(format!("run as user {name:?}"), errno);
+                match errno {
+                    Errno::ENOENT => error.hint("/etc/passwd has no such user"),
+                    Errno::EPERM => error.hint("only root can start a guest as another user"),
+                    _ => error,
+                }
             }
             Self::Pin { thread, cpus } => {
                 let error = LaunchError::new(format!("run {thread} on CPUs {cpus}"), errno);

@@ -92,6 +92,55 @@ pub(crate) fn keep_on_exec(fd: RawFd) -> Result<(), Errno> {
     Errno::result(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }).map(drop)
 }
 
+/// Sets close-on-exec on all descriptors from one on. System calls and nothing else.
+///
+/// Source: close_range(2), Linux 5.11 for the flag; before that each descriptor up to the limit is asked.
+pub(crate) fn close_on_exec_from(first: u32) -> Result<(), Errno> {
+    const CLOSE_RANGE_CLOEXEC: c_long = 1 << 2;
+    // SAFETY: no memory is passed.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            c_long::from(first),
+            c_long::from(u32::MAX),
+            CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    if result == 0 {
+        return Ok(());
+    }
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes to a struct that outlives the call.
+    Errno::result(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+    let end = u32::try_from(limit.rlim_cur).unwrap_or(u32::MAX).min(1 << 20);
+    for fd in (first..end).filter_map(|fd| RawFd::try_from(fd).ok()) {
+        // SAFETY: no memory is passed. One that is not open needs nothing.
+        unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+    Ok(())
+}
+
+/// Makes the calling thread another user's, which has to be its process's only one. Nothing is changed for the user
+/// that it is already. System calls and nothing else.
+///
+/// Source: setgroups(2), setresgid(2), setresuid(2), not the C library's own, which stop other threads.
+/// Errors: EPERM.
+pub(crate) fn become_user(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Errno> {
+    // SAFETY: no memory is passed.
+    if unsafe { libc::getuid() == uid && libc::geteuid() == uid } {
+        return Ok(());
+    }
+    // SAFETY: the kernel reads as many numbers as there are.
+    let result = unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) };
+    Errno::result(result)?;
+    let id = c_long::from;
+    // SAFETY: no memory is passed.
+    Errno::result(unsafe { libc::syscall(libc::SYS_setresgid, id(gid), id(gid), id(gid)) })?;
+    // SAFETY: no memory is passed.
+    Errno::result(unsafe { libc::syscall(libc::SYS_setresuid, id(uid), id(uid), id(uid)) })
+        .map(drop)
+}
+
 /// Lets the kernel kill a process when the other end of this pipe is closed by its last holder.
 ///
 /// Source: fcntl(2): the owner of a descriptor is sent a signal when it becomes readable, as the

@@ -10,10 +10,10 @@ use std::process::{Command, Output};
 use needs::needs;
 use testkit::machine::{self, Machine, put_file};
 
-use crate::common::{placer, run, text};
+use crate::common::{placer, project, run, text};
 
 /// Returns the definitions, by name.
-fn domains() -> Vec<(String, String)> {
+pub(crate) fn domains() -> Vec<(String, String)> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("launcher/tests/it/domains");
     let mut found: Vec<(String, String)> = fs::read_dir(dir)
         .expect("a directory")
@@ -29,7 +29,7 @@ fn domains() -> Vec<(String, String)> {
 }
 
 /// Four nodes of eight CPUs and 512 GiB, with huge pages of both sizes, and a GPU on node 3.
-fn host(dir: &Path) {
+pub(crate) fn host(dir: &Path) {
     let mut machine = Machine::new();
     for node in 0..4 {
         machine = machine.node(node, node * 8..node * 8 + 8, 512 << 20, 500 << 20);
@@ -48,7 +48,7 @@ fn host(dir: &Path) {
     put_file(dir, "sys/bus/pci/devices/0000:81:00.0/numa_node", "3\n");
 }
 
-fn print(host: &Path, definition: &str, flags: &[&str]) -> Output {
+pub(crate) fn print(host: &Path, definition: &str, flags: &[&str]) -> Output {
     let file = host.join("domain.xml");
     fs::write(&file, definition).expect("written");
     let args = ["launch", "--print-xml", "--root"];
@@ -68,7 +68,7 @@ fn refused(host: &Path, definition: &str, flags: &[&str]) -> String {
 }
 
 /// Returns a text without the three elements that may change, and without blanks between elements.
-fn rest(definition: &str) -> String {
+pub(crate) fn rest(definition: &str) -> String {
     let mut rest = definition.to_owned();
     for name in ["vcpu", "numatune", "cputune"] {
         while let Some(start) = rest.find(&format!("<{name} ")).or(rest.find(&format!("<{name}>")))
@@ -98,6 +98,31 @@ fn nothing_but_vcpu_numatune_and_cputune_changes_in_any_definition() {
         // The result is placed: printed again it is the same.
         let flags: &[&str] = if definition.contains("type='lxc'") { &[] } else { &["--force"] };
         assert_eq!(self::printed(host_dir.path(), &printed, flags), printed, "{name}");
+    }
+}
+
+/// What the guest sees does not depend on where it goes.
+#[test]
+fn a_definition_is_one_machine_on_five_hosts() {
+    let lines = "  <memory unit='MiB'>300</memory>\n  <vcpu>4</vcpu>\n  <cpu><topology sockets='2' cores='2' threads='1'/>\
+                 <numa><cell id='0' cpus='0-1' memory='150' unit='MiB'/><cell id='1' cpus='2-3' memory='150' unit='MiB'/></numa></cpu>";
+    let cells = domain(lines).replace("  <memory unit='GiB'>8</memory>\n", "");
+    let one =
+        domain("  <vcpu>4</vcpu>").replace("<memory unit='GiB'>8<", "<memory unit='MiB'>300<");
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("domain.xml");
+    for definition in [cells, one] {
+        fs::write(&file, &definition).expect("written");
+        let mut places = std::collections::BTreeSet::new();
+        for host in ["two-nodes", "ring-4", "uneven-8", "cpuless", "sixteen"] {
+            let root = project().join("sysfs-fixtures").join(host);
+            let args = ["launch", "--print-xml", "--root"];
+            let output = run(placer().args(args).arg(root).arg(&file));
+            let printed = text(&output.stdout);
+            assert_eq!(rest(&printed), rest(&definition), "{host}: {}", text(&output.stderr));
+            places.insert(printed);
+        }
+        assert!(places.len() > 1, "they are placed alike: {places:?}");
     }
 }
 

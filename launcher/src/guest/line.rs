@@ -112,6 +112,13 @@ pub fn is_qemu(program: &OsStr) -> bool {
     name.is_some_and(|name| matches!(name, "qemu-kvm" | "kvm") || name.starts_with("qemu-system-"))
 }
 
+/// Returns the names of the options among some words, without their hyphens.
+pub(crate) fn option_names(words: &[String]) -> Vec<String> {
+    let argv: Vec<OsString> =
+        [OsString::new()].into_iter().chain(words.iter().map(Into::into)).collect();
+    Words::of(&argv).filter_map(|option| Some(option.ok()?.name)).collect()
+}
+
 impl Line {
     /// Reads a command line. `None`: it is not QEMU's, or only prints something (`-version`, `-cpu help`).
     ///
@@ -128,9 +135,13 @@ impl Line {
     /// ```
     pub fn parse(argv: &[OsString]) -> Result<Option<Self>, LaunchError> {
         match argv.first() {
-            Some(program) if is_qemu(program) => {}
-            _ => return Ok(None),
+            Some(program) if is_qemu(program) => Self::read(argv),
+            _ => Ok(None),
         }
+    }
+
+    /// As [`parse`](Self::parse), whatever the program is called.
+    pub(crate) fn read(argv: &[OsString]) -> Result<Option<Self>, LaunchError> {
         Parts::read(argv)
             .and_then(|parts| parts.map(|parts| parts.line(argv)).transpose())
             .map_err(|why| LaunchError::seen("place this command line of QEMU", Errno::EINVAL, why))

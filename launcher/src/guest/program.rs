@@ -55,8 +55,26 @@ pub struct Qemu {
     pub network: Network,
     /// How many I/O threads there are, numbered from 1.
     pub iothreads: u32,
+    /// How many NUMA nodes the guest has, of equal size. 0 is 1.
+    pub cells: u32,
+    /// How many last-level caches the guest sees, each of equally many vCPUs. 0 is 1.
+    pub dies: u32,
     /// Arguments that are put behind all others, as they are.
     pub args: Vec<String>,
+    /// The user that it runs as, by name or number. `None`: the launcher's own.
+    pub user: Option<String>,
+    /// Whether it may do what no machine needs.
+    pub sandbox: Sandbox,
+}
+
+/// Whether QEMU keeps its own filter of system calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sandbox {
+    /// It starts no programs, takes no other user's rights and changes no scheduling.
+    #[default]
+    On,
+    /// It may, as some arguments need it.
+    Off,
 }
 
 /// What runs the guest's instructions.

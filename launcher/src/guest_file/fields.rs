@@ -64,7 +64,7 @@ macro_rules! scalar {
     )+};
 }
 
-scalar!(Cpus, Memory, PageSize, Argument, Line, Token, {T: FromStr} Word<T>, {T: Id} List<T>);
+scalar!(Cpus, Memory, PageSize, Parts, Argument, Line, Token, {T: FromStr} Word<T>, {T: Id} List<T>);
 
 fn unexpected(wanted: &str, text: &str) -> String {
     format!("expected {wanted}, found {}", quoted(text))
@@ -166,6 +166,23 @@ impl Scalar for PageSize {
             }
             _ => Err(unexpected(Self::WANTED, text)),
         }
+    }
+}
+
+/// Into how many parts something is divided.
+#[derive(Clone, Copy)]
+pub(super) struct Parts(pub(super) u32);
+
+impl Scalar for Parts {
+    const WANTED: &'static str = "a number from 1 to 128";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        Err(unexpected(Self::WANTED, text))
+    }
+
+    fn from_number(number: &str) -> Result<Self, String> {
+        let read = number.parse().ok().filter(|parts| (1..=128).contains(parts));
+        read.map(Self).ok_or_else(|| format!("expected {}, found {number}", Self::WANTED))
     }
 }
 

@@ -9,10 +9,12 @@ use serde::Deserialize;
 use serde::de::Deserializer;
 use toml::Spanned;
 
-use super::fields::{Argument, Cpus, Line, List, Memory, PageSize, Scalar as _, Token, Word};
+use super::fields::{
+    Argument, Cpus, Line, List, Memory, PageSize, Parts, Scalar as _, Token, Word,
+};
 use crate::guest::{
     Accelerator, CgroupMode, Disk, DiskBus, DiskDevice, Firmware, GuestName, Lxc, LxcRoot,
-    MemoryMode, Network, Qemu, Serial, ThreadPin,
+    MemoryMode, Network, Qemu, Sandbox, Serial, ThreadPin,
 };
 
 /// A guest that placer launches.
@@ -108,9 +110,28 @@ pub(super) struct QemuTable {
     #[serde(default)]
     #[cfg_attr(test, schemars(schema_with = "super::tests::iothreads"))]
     iothreads: u16,
+    /// How many NUMA nodes the guest has, of equal size; a guest that is wider than a node of the host is faster with several.
+    #[serde(default = "one")]
+    cells: Parts,
+    /// How many last-level caches the guest sees, of equal size: on x86, and with pin = "cores", each is in one cache of the host.
+    #[serde(default = "one")]
+    dies: Parts,
     /// Arguments put behind all others.
     #[serde(default)]
     args: Vec<Argument>,
+    /// The user that QEMU runs as, by name or number; the launcher's own by default.
+    user: Option<Token>,
+    /// Whether QEMU's filter of system calls is on: it then starts no programs, for which some arguments ask.
+    #[serde(default = "on")]
+    sandbox: bool,
+}
+
+fn one() -> Parts {
+    Parts(1)
+}
+
+fn on() -> bool {
+    true
 }
 
 impl From<QemuTable> for Qemu {
@@ -136,7 +157,11 @@ impl From<QemuTable> for Qemu {
                 NetworkWord::User => Network::User { model: None, mac: None },
             },
             iothreads: table.iothreads.into(),
+            cells: table.cells.0,
+            dies: table.dies.0,
             args: table.args.into_iter().map(|argument| argument.0).collect(),
+            user: table.user.map(|user| user.0),
+            sandbox: if table.sandbox { Sandbox::On } else { Sandbox::Off },
         }
     }
 }

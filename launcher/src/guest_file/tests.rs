@@ -71,7 +71,11 @@ fn a_machine_with_every_key() {
         serial = { file = "vm.log" }
         network = "user"
         iothreads = 2
+        cells = 2
+        dies = 4
         args = ["-device", "virtio-rng-pci"]
+        user = "libvirt-qemu"
+        sandbox = false
         [[qemu.disks]]
         file = "a,b.qcow2"
         format = "qcow2"
@@ -105,7 +109,11 @@ fn a_machine_with_every_key() {
         serials: vec![Serial::File("vm.log".to_owned())],
         network: Network::User { model: None, mac: None },
         iothreads: 2,
+        cells: 2,
+        dies: 4,
         args: vec!["-device".to_owned(), "virtio-rng-pci".to_owned()],
+        user: some("libvirt-qemu"),
+        sandbox: Sandbox::Off,
     };
     let mut guest = Guest::new("vm".parse().unwrap(), Program::Qemu(qemu));
     guest.cpus = CpuCount { maximum: 4, current: 4 };
@@ -149,6 +157,20 @@ fn errors_say_where_what_and_what_to_do() {
     for (tail, error) in [
         ("memry = 4", "g.toml:3:1: unknown key \"memry\"; did you mean \"memory\"?"),
         ("[qemu]\nbois = 1", "g.toml:4:1: unknown key \"bois\"; did you mean \"bios\"?"),
+        (
+            "[qemu]\nsandbox = \"off\"",
+            "g.toml:4:11: invalid type: string \"off\", expected a boolean",
+        ),
+        (
+            "[qemu]\nuser = \"a b\"",
+            "g.toml:4:8: expected a word of letters, digits, '.', '-' and '_', found \"a b\"",
+        ),
+        ("[qemu]\ncells = 0", "g.toml:4:9: expected a number from 1 to 128, found 0"),
+        ("[qemu]\ndies = \"4\"", "g.toml:4:8: expected a number from 1 to 128, found \"4\""),
+        (
+            "[qemu]\nnetwork = \"bridge\"",
+            "g.toml:4:11: unknown variant `bridge`, expected `none` or `user`",
+        ),
         (
             "[[qemu.disks]]\nsize = 1",
             "g.toml:4:1: unknown key \"size\"; known here: file, format, device, bus, readonly",

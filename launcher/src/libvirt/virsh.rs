@@ -15,7 +15,6 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use crate::definition::read_at_most;
 use crate::domain::MAX_BYTES;
 use crate::error::{LaunchError, words};
 

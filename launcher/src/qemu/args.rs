@@ -1,29 +1,109 @@
-//! The command line of QEMU.
+//! The command line of QEMU for a guest file. The definition alone decides it, so that the guest is the same machine
+//! on every host and at every start: what binds it is added as to a user's own line.
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read as _;
 
 use nix::errno::Errno;
-use placer_engine::Distances;
+use placer_engine::Bytes;
 
-use super::memory;
-use super::shape::Shape;
+use super::memory::{object, smp};
+use super::shape::MIB;
 use crate::error::LaunchError;
+use crate::guest::line::{Line, option_names};
 use crate::guest::{
-    Accelerator, Disk, DiskBus, DiskDevice, Firmware, Guest, Network, Qemu, Serial,
+    Accelerator, Disk, DiskBus, DiskDevice, Firmware, Guest, Network, Pages, Qemu, Sandbox, Serial,
 };
 
-/// Refuses arguments under which the machine could not be followed.
-pub(super) fn check(guest: &Guest, qemu: &Qemu) -> Result<(), LaunchError> {
-    let Some(arg) = qemu.args.iter().find(|arg| arg.trim_start_matches('-') == "daemonize") else {
-        return Ok(());
+/// Returns the line of a guest, as placer reads it.
+///
+/// Errors: a size that does not divide into the parts that the definition names; arguments that change the size, or
+/// under which QEMU could not be followed.
+pub(super) fn line(guest: &Guest, qemu: &Qemu) -> Result<Line, LaunchError> {
+    let refuse = |seen: String| {
+        LaunchError::seen(format!("start guest {} with QEMU", guest.name), Errno::EINVAL, seen)
     };
-    Err(LaunchError::seen(
-        format!("start guest {} with {arg}", guest.name),
-        Errno::EINVAL,
-        "QEMU would leave the process that placer binds and waits for; remove it",
-    ))
+    let parts = Parts::of(guest, qemu).map_err(refuse)?;
+    let words = words(guest, qemu, &parts);
+    let size = ["m", "smp", "numa", "mem-path"];
+    if let Some(option) =
+        option_names(&qemu.args).into_iter().find(|name| size.contains(&name.as_str()))
+    {
+        let what = format!(
+            "-{option} in its args: cpus, memory, pages and cells of the definition say that"
+        );
+        return Err(refuse(what));
+    }
+    let Some(line) = Line::read(&words)? else {
+        return Err(refuse("its args only print something".to_owned()));
+    };
+    let memory = parts.memory.iter().fold(Bytes::ZERO, |sum, &part| sum.saturating_add(part));
+    if (line.cpus, line.memory, line.cells.len()) != (guest.cpus, memory, parts.cells()) {
+        let what = "its args change how many vCPUs, how much memory or which NUMA nodes it has: cpus, memory and \
+                    cells of the definition say that";
+        return Err(refuse(what.to_owned()));
+    }
+    Ok(line)
+}
+
+/// The parts of a guest.
+#[derive(Debug)]
+struct Parts {
+    /// Of each NUMA node: its memory. One: the guest has no NUMA nodes.
+    memory: Vec<Bytes>,
+    /// vCPUs of a NUMA node.
+    vcpus: u32,
+    /// vCPUs of a die, where there are several.
+    die: Option<u32>,
+}
+
+impl Parts {
+    /// Divides a guest into equal parts. Memory is divided into GiB where it is whole ones, else into pieces of 2 MiB: a
+    /// part that began in between would cost the guest behind it the host's huge pages.
+    fn of(guest: &Guest, qemu: &Qemu) -> Result<Self, String> {
+        const GIB: u64 = 1 << 30;
+        let (cells, dies) = (qemu.cells.max(1), qemu.dies.max(1));
+        let vcpus = guest.cpus.maximum;
+        let all = guest.memory.maximum.mib_rounded_up().saturating_mul(MIB);
+        let page = match guest.pages {
+            Pages::Huge(size) => size.get().max(MIB),
+            Pages::Ordinary | Pages::HugeDefault => MIB,
+        };
+        let unit = match cells {
+            1 => page,
+            _ if all.is_multiple_of(GIB) && all / GIB >= cells.into() => page.max(GIB),
+            _ => page.max(2 * MIB),
+        };
+        if !all.is_multiple_of(unit) || (cells > 1 && all / unit < cells.into()) {
+            let (have, unit_mib) = (all / MIB, unit / MIB);
+            let up = all.div_ceil(unit).max(cells.into()).saturating_mul(unit) / MIB;
+            let nodes = if cells > 1 { format!(" in {cells} NUMA nodes") } else { String::new() };
+            return Err(format!(
+                "memory: {have} MiB are no multiple of {unit_mib} MiB{nodes}; write {up}"
+            ));
+        }
+        if !vcpus.is_multiple_of(cells) {
+            return Err(format!("cells = {cells}: {vcpus} vCPUs are no multiple of it"));
+        }
+        if dies > 1 && (!vcpus.is_multiple_of(dies) || !dies.is_multiple_of(cells)) {
+            return Err(format!(
+                "dies = {dies}: expected a multiple of {cells} (cells) that divides {vcpus} vCPUs"
+            ));
+        }
+        let units = all / unit;
+        let part = |cell: u32| {
+            let more = u64::from(u64::from(cell) < units % u64::from(cells));
+            Bytes::new((units / u64::from(cells) + more).saturating_mul(unit))
+        };
+        let memory = (0..cells).map(part).collect();
+        Ok(Self { memory, vcpus: vcpus / cells, die: (dies > 1).then(|| vcpus / dies) })
+    }
+
+    /// Returns how many NUMA nodes the guest has of its own.
+    fn cells(&self) -> usize {
+        if self.memory.len() > 1 { self.memory.len() } else { 0 }
+    }
 }
 
 /// Refuses firmware in another format than raw, which is the only one that it is opened in: the guest's
@@ -51,27 +131,25 @@ pub(super) fn check_firmware(guest: &Guest, qemu: &Qemu) -> Result<(), LaunchErr
 
 /// Returns the program and its arguments.
 ///
-/// The machine starts stopped, and is spoken to over the descriptor `channel`. It has the devices
-/// that its definition names and none besides: no display, no monitor, nothing that a configuration
-/// of this host adds. The definition's own arguments come last.
-pub fn argv(
-    guest: &Guest,
-    qemu: &Qemu,
-    shape: &Shape,
-    distances: Option<&Distances>,
-    channel: i32,
-) -> Vec<OsString> {
+/// The machine has the devices that its definition names and none besides: no display, no monitor, nothing that a
+/// configuration of this host adds. The definition's own arguments come last.
+fn words(guest: &Guest, qemu: &Qemu, parts: &Parts) -> Vec<OsString> {
     let mut argv = vec![emulator(qemu)];
     let mut add = |option: &str, value: Option<String>| {
         argv.push(option.to_owned());
         argv.extend(value);
     };
     add("-name", Some(format!("guest={},debug-threads=on", doubled(guest.name.as_str()))));
-    for option in ["-S", "-no-user-config", "-nodefaults"] {
+    for option in ["-no-user-config", "-nodefaults"] {
         add(option, None);
     }
     add("-display", Some("none".to_owned()));
-    let backend = memory::machine(shape);
+    if qemu.sandbox == Sandbox::On {
+        let denied = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+        add("-sandbox", Some(denied.to_owned()));
+    }
+    let memory = guest.memory.maximum > Bytes::ZERO;
+    let backend = (memory && parts.cells() == 0).then_some("memory-backend=ram0");
     let machine: Vec<&str> = qemu.machine.as_deref().into_iter().chain(backend).collect();
     if !machine.is_empty() {
         add("-machine", Some(machine.join(",")));
@@ -79,8 +157,26 @@ pub fn argv(
     for accelerator in accelerators(qemu) {
         add("-accel", Some((*accelerator).to_owned()));
     }
-    for (option, value) in memory::options(guest.cpus, shape, distances) {
-        add(option, value);
+    let sockets = u32::try_from(parts.memory.len()).unwrap_or(1);
+    add("-smp", Some(smp(guest.cpus, sockets, parts.die)));
+    if memory {
+        let all = parts.memory.iter().map(|part| part.whole_mib()).sum::<u64>();
+        add("-m", Some(format!("{all}M")));
+    }
+    let pages = match guest.pages {
+        Pages::Ordinary => None,
+        Pages::HugeDefault => Some(None),
+        Pages::Huge(size) => Some(Some(size)),
+    };
+    for (id, &part) in parts.memory.iter().enumerate().filter(|_| memory) {
+        add("-object", Some(object(id, part, pages)));
+    }
+    for (id, first) in
+        (0..parts.cells()).zip((0_u32..).step_by(parts.vcpus.max(1).try_into().unwrap_or(1)))
+    {
+        let last = first + parts.vcpus - 1;
+        let cpus = if first == last { first.to_string() } else { format!("{first}-{last}") };
+        add("-numa", Some(format!("node,nodeid={id},cpus={cpus},memdev=ram{id}")));
     }
     for (option, value) in firmware(qemu) {
         add(option, Some(value));
@@ -112,9 +208,21 @@ pub fn argv(
     if guest.memory.current < guest.memory.maximum {
         add("-device", Some("virtio-balloon,id=balloon0".to_owned()));
     }
-    argv.extend(control(channel));
     argv.extend(qemu.args.iter().cloned());
     argv.into_iter().map(OsString::from).collect()
+}
+
+/// Returns the descriptors that arguments name (`fd=3`, `vhostfds=3:4`, `fd:3`): they are not closed.
+pub(super) fn named_descriptors(args: &[String]) -> Vec<i32> {
+    let words = args.iter().flat_map(|arg| arg.split(',')).filter_map(|property| {
+        let (key, value) = property.split_once(['=', ':'])?;
+        (key.ends_with("fd") || key.ends_with("fds")).then_some(value)
+    });
+    words
+        .flat_map(|list| list.split(':'))
+        .filter_map(|fd| fd.parse().ok())
+        .filter(|&fd| fd > 2)
+        .collect()
 }
 
 /// Returns the options by which QEMU is spoken to over a descriptor.

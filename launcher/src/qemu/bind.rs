@@ -107,7 +107,7 @@ impl Machine<'_> {
     fn named(&self, client: &mut Client<'_>) -> Result<BTreeMap<i32, (Thread, CpuSet)>, Fault> {
         let cpus: Vec<CpuThread> = self.ask(client, "query-cpus-fast")?;
         let launch = self.launch;
-        let io: Vec<IoThread> = match launch.iothreads.is_empty() {
+        let io: Vec<IoThread> = match launch.line.iothreads.is_empty() {
             true => Vec::new(),
             false => self.ask(client, "query-iothreads")?,
         };
@@ -131,7 +131,7 @@ impl Machine<'_> {
             );
         }
         for (number, (name, own)) in
-            (1..).zip(launch.iothreads.iter().zip(&launch.threads.iothreads))
+            (1..).zip(launch.line.iothreads.iter().zip(&launch.threads.iothreads))
         {
             let found = io.iter().find(|thread| thread.id == *name).map(|thread| thread.thread);
             wanted.push((Thread::Io(number), found, own.clone()));

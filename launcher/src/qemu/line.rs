@@ -13,7 +13,7 @@ use super::shape::{self, Shape};
 use crate::cells::{Cell, Homes, Loads, Shares, has_room, homes};
 use crate::error::LaunchError;
 use crate::guest::line::{Backend, Line, Ram};
-use crate::guest::{Guest, MemoryMode, NodeChoice, Pages};
+use crate::guest::{Guest, MemoryMode, NodeChoice, Pages, Program};
 
 /// Where a guest goes.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,9 +68,13 @@ impl Placed {
                 mode = MemoryMode::Interleave;
             }
             let how = if wide { "interleaved over" } else { "bound to all of" };
+            let remedy = match guest.program {
+                Program::Qemu(_) => "cells in [qemu] of its definition",
+                _ => "-numa in its command line",
+            };
             notes.push(format!(
                 "the guest is wider than a node and has no NUMA nodes of its own: its memory is {how} \
-                 nodes {memory}; -numa in its command line would keep each part on one node"
+                 nodes {memory}; {remedy} would keep each part on one node"
             ));
         }
         if line.paused {
@@ -155,7 +159,11 @@ fn cell_homes(guest: &Guest, line: &Line, advice: &Advice, snapshot: &Snapshot) 
         let nodes = &backend(said.backend.as_ref())?.host_nodes;
         (!nodes.is_empty()).then(|| nodes.clone())
     };
-    homes(&all, fixed, None, snapshot, advice)
+    let only = match &guest.nodes {
+        NodeChoice::Fixed(nodes) => Some(nodes),
+        NodeChoice::Advised => None,
+    };
+    homes(&all, fixed, only, snapshot, advice)
 }
 
 /// Returns whether each node has room for an equal part of a guest's memory.

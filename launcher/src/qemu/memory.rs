@@ -20,7 +20,7 @@ pub(super) fn options(
     shape: &Shape,
     distances: Option<&Distances>,
 ) -> Vec<Option_> {
-    let mut options = vec![("-smp", Some(smp(cpus, shape)))];
+    let mut options = vec![("-smp", Some(smp(cpus, sockets(cpus, shape), None)))];
     let total = shape.total();
     if total > Bytes::ZERO {
         options.push(("-m", Some(format!("{}M", total.whole_mib()))));
@@ -47,33 +47,45 @@ pub(super) fn options(
     options
 }
 
-/// vCPUs of different nodes never share a socket: guests take what a socket holds to share caches
-/// and memory.
-fn smp(cpus: CpuCount, shape: &Shape) -> String {
+/// Returns how many sockets a shape has: one for each node where the nodes are alike, for each two or more vCPUs that
+/// they are multiples of, else one. A socket of one vCPU would hide all caches that are shared.
+fn sockets(cpus: CpuCount, shape: &Shape) -> u32 {
+    let count = |cell: &Cell| match cell.vcpus[..] {
+        [] => Some(0),
+        [(first, last)] => Some(last - first + 1),
+        _ => None,
+    };
+    let counts: Option<Vec<u32>> = shape.cells.iter().map(count).collect();
+    let divisor = |a: u32, b: u32| {
+        let (mut a, mut b) = (a, b);
+        while b > 0 {
+            (a, b) = (b, a % b);
+        }
+        a
+    };
+    let cores = counts.map_or(0, |counts| counts.into_iter().fold(0, divisor));
+    let alone = shape.cells.iter().filter(|cell| !cell.vcpus.is_empty()).count() < 2;
+    let each_one = u32::try_from(shape.cells.len()).is_ok_and(|cells| cells == cpus.maximum);
+    match cores {
+        _ if alone => 1,
+        2.. => cpus.maximum / cores,
+        1 if each_one => cpus.maximum,
+        _ => 1,
+    }
+}
+
+/// Returns `-smp`: vCPUs as cores of so many sockets, and of dies of `die` vCPUs.
+pub(super) fn smp(cpus: CpuCount, sockets: u32, die: Option<u32>) -> String {
     let mut smp = format!("cpus={}", cpus.current);
     if cpus.maximum > cpus.current {
         smp.push_str(&format!(",maxcpus={}", cpus.maximum));
     }
-    let nodes: Vec<&Cell> = shape.cells.iter().filter(|cell| !cell.vcpus.is_empty()).collect();
-    if nodes.len() < 2 {
-        if let Some(cores) = shape.die.filter(|&cores| cores > 0) {
-            let dies = cpus.maximum / cores;
-            smp.push_str(&format!(",sockets=1,dies={dies},cores={cores},threads=1"));
-        }
-        return smp;
+    let of_socket = cpus.maximum / sockets.max(1);
+    smp.push_str(&format!(",sockets={sockets}"));
+    if let Some(cores) = die.filter(|&cores| cores > 0) {
+        smp.push_str(&format!(",dies={}", of_socket / cores));
     }
-    // Where the nodes are alike, each is a socket. Else every vCPU is one.
-    let alike = |cell: &&Cell| match cell.vcpus[..] {
-        [(first, last)] => Some(last - first + 1),
-        _ => None,
-    };
-    let cores = alike(&nodes[0]).filter(|&cores| nodes.iter().all(|n| alike(n) == Some(cores)));
-    let (sockets, cores) = match cores {
-        Some(cores) => (cpus.maximum / cores, cores),
-        None => (cpus.maximum, 1),
-    };
-    smp.push_str(&format!(",sockets={sockets},cores={cores},threads=1"));
-    smp
+    smp + &format!(",cores={},threads=1", die.unwrap_or(of_socket))
 }
 
 /// Returns the backend of a cell's memory; `None` where QEMU's own is as good, or there is none.
@@ -83,22 +95,29 @@ fn backend(shape: &Shape, id: usize, cell: &Cell) -> Option<String> {
     if cell.memory == Bytes::ZERO || !needed {
         return None;
     }
-    let kind = if shape.pages.is_some() { "memfd" } else { "ram" };
-    let mut object = format!("memory-backend-{kind},id=ram{id},size={}M", cell.memory.whole_mib());
-    if let Some(size) = shape.pages {
-        object.push_str(",hugetlb=on");
-        if let Some(size) = size {
-            object.push_str(&format!(",hugetlbsize={}", page_size(size)));
-        }
-        // What a node lacks of huge pages is told here, and not by killing the guest at its first
-        // touch.
-        object.push_str(",prealloc=on");
-    }
+    let mut object = object(id, cell.memory, shape.pages);
     if let Some(policy) = policy {
         object.push_str(&host_nodes(&cell.memory_nodes));
         object.push_str(&format!(",policy={policy}"));
     }
     Some(object)
+}
+
+/// Returns a memory backend that is bound to no node. `pages`: the size of its huge pages; `Some(None)` is the host's
+/// default.
+pub(super) fn object(id: usize, memory: Bytes, pages: Option<Option<Bytes>>) -> String {
+    let kind = if pages.is_some() { "memfd" } else { "ram" };
+    let mut object = format!("memory-backend-{kind},id=ram{id},size={}M", memory.whole_mib());
+    if let Some(size) = pages {
+        object.push_str(",hugetlb=on");
+        if let Some(size) = size {
+            object.push_str(&format!(",hugetlbsize={}", page_size(size)));
+        }
+        // What a node lacks of huge pages is found out here, and not by killing the guest at its first
+        // touch.
+        object.push_str(",prealloc=on");
+    }
+    object
 }
 
 /// Returns QEMU's word for a mode. Without one the memory takes the policy of the process.

@@ -1,13 +1,11 @@
 //! What the guest's own NUMA nodes are: which vCPUs and how much memory belong to which host nodes.
 
-use std::collections::BTreeMap;
-
 use nix::errno::Errno;
 use placer_engine::{Advice, Bytes, NodeId, NodeSet, Share, Snapshot, split_by_weight};
 
 use super::split;
 use crate::error::LaunchError;
-use crate::guest::{Guest, MemoryMode, NodeChoice, Pages, Program, ThreadPin};
+use crate::guest::{Guest, MemoryMode, NodeChoice, Pages};
 
 /// The shape of a machine. Pure: the same guest, advice and snapshot make the same shape.
 ///
@@ -52,15 +50,12 @@ impl Cell {
 }
 
 impl Shape {
-    /// Shapes a machine as it is advised.
+    /// Shapes a machine as it is advised, for another launcher that is given this shape once.
     ///
     /// A machine that is wider than a node gets nodes of its own where memory is bound node by node
     /// (strict, preferred). Where its pages go round (interleave) or anywhere (preferred-many), its
     /// pages have no fixed node, so it is one cell over all host nodes; so is one whose nodes were
     /// named by hand, for which the share of each is not known.
-    ///
-    /// A machine of one cell with a core for each vCPU has a die for each last-level cache that it fills, of
-    /// the size that most caches of the host have: that follows from the host and the guest's size, never from the load.
     ///
     /// Errors: memory that its huge pages cannot make.
     pub fn of(
@@ -111,9 +106,8 @@ impl Shape {
                 "QEMU has no memory policy {mode}: its memory takes that of its process"
             ));
         }
-        let die = if cells.len() == 1 { die(guest, snapshot) } else { None };
         let preferred = preferred.into_iter().collect();
-        Ok(Self { cells, mode, memory, preferred, die, pages, notes })
+        Ok(Self { cells, mode, memory, preferred, die: None, pages, notes })
     }
 
     /// Returns whether the machine has NUMA nodes of its own.
@@ -127,35 +121,8 @@ impl Shape {
     }
 }
 
-/// Returns how many vCPUs make a die: as many as most caches of the host have cores (of two counts, the higher), where
-/// the guest fills several. So a core that is offline changes no machine. QEMU's machines for x86 alone have dies.
-fn die(guest: &Guest, snapshot: &Snapshot) -> Option<u32> {
-    let Program::Qemu(qemu) = &guest.program else { return None };
-    let machine = qemu.machine.as_deref().unwrap_or("pc");
-    let has_dies = cfg!(target_arch = "x86_64")
-        && ["pc", "q35"].iter().any(|name| machine.starts_with(name) || machine.contains("-q35"));
-    let count = guest.cpus;
-    if guest.pin != ThreadPin::Cores || !has_dies || count.current != count.maximum {
-        return None;
-    }
-    let nodes = snapshot.topology().nodes().iter();
-    let all = nodes.flat_map(|node| node.caches.iter().map(move |cache| (node, &cache.cpus)));
-    let sizes = all.map(|(node, cpus)| {
-        let cores = node.cores.iter().filter(|core| !core.intersection(cpus).is_empty());
-        let (cores, threads) = cores.fold((0, 0), |(cores, threads), core| {
-            (cores + 1, threads + core.intersection(cpus).len())
-        });
-        // CPUs of no core are cores of one thread.
-        cores + cpus.len().saturating_sub(threads)
-    });
-    let mut counts = BTreeMap::<u64, usize>::new();
-    sizes.for_each(|cores| *counts.entry(cores).or_default() += 1);
-    let (cores, _) = counts.into_iter().max_by_key(|&(cores, caches)| (caches, cores))?;
-    let cores = u32::try_from(cores).ok().filter(|&cores| cores > 1)?;
-    (count.maximum > cores && count.maximum.is_multiple_of(cores)).then_some(cores)
-}
-
-const MIB: u64 = 1 << 20;
+/// What memory is divided into at least.
+pub(super) const MIB: u64 = 1 << 20;
 
 pub(super) fn has_memory(snapshot: &Snapshot, id: NodeId) -> bool {
     let total = snapshot.node(id).and_then(|state| state.memory_total);
@@ -193,7 +160,13 @@ fn cells(guest: &Guest, split: &[Share], snapshot: &Snapshot, total: u64, unit: 
         .iter()
         .map(|share| if has_memory(snapshot, share.node) { share.memory.get() } else { 0 })
         .collect();
-    let memory = split_by_weight(total, &shares);
+    // A part that began between two huge pages of the host would cost the guest those behind it.
+    let whole = if unit < 2 * MIB { 2 } else { 1 };
+    let mut memory: Vec<u64> =
+        split_by_weight(total / whole, &shares).into_iter().map(|part| part * whole).collect();
+    if let Some(last) = memory.iter_mut().rev().find(|part| **part > 0) {
+        *last += total % whole;
+    }
     let places: Vec<split::Place> = split
         .iter()
         .map(|share| split::Place {

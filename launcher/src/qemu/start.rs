@@ -66,7 +66,11 @@ impl Launch {
     /// Returns how long QEMU may take for its greeting: a command line of the user's may have it wait for a
     /// peer first (`-chardev socket,server=on`), or load a snapshot. Its end and signals still end the wait.
     pub(super) fn greeting(&self, limit: Duration) -> Duration {
-        if self.line.is_some() { Duration::from_secs(24 * 60 * 60) } else { limit }
+        if matches!(self.guest.program, Program::Line(_)) {
+            Duration::from_secs(24 * 60 * 60)
+        } else {
+            limit
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Machines of the real QEMU, and peers that only look like it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -13,9 +13,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use placer_engine::{Advice, Bytes, CpuId, CpuSet, Limits, Request, Snapshot, SysRoot, advise};
 use placer_launcher::cgroup::{Cpuset, GroupStep, Live, Planned, Tree, plan};
+use placer_launcher::guest::line::Line;
 use placer_launcher::guest::{
-    Accelerator, CgroupMode, CpuPlacement, Disk, DiskBus, DiskDevice, Firmware, Guest, Program,
-    Qemu, Serial, ThreadPin,
+    Accelerator, CgroupMode, CpuPlacement, Disk, DiskBus, DiskDevice, Firmware, Guest, MemoryMode,
+    Program, Qemu, Sandbox, Serial, ThreadPin,
 };
 use placer_launcher::qemu::{Launch, Waiting};
 use placer_launcher::{Ended, LaunchError, Started, Step, Thread};
@@ -123,6 +124,8 @@ fn a_real_machine_is_bound_thread_by_thread_before_it_runs() {
     let mut guest = machine(2, qemu);
     guest.pin = ThreadPin::Cores;
     guest.memory.current = Bytes::new(48 << 20);
+    // On a host of one node nothing is bound unless it is asked for.
+    guest.mode_given = true;
     let launch = launch(&guest);
     let waiting = prepared(&launch).expect("a child");
     let pid = waiting.pid();
@@ -487,43 +490,100 @@ fn a_launcher_that_is_killed_leaves_a_machine_that_runs() {
     wait_until_gone(pid);
 }
 
-/// Starts it from the arguments alone, on node 0 instead of the nodes of the recorded host, and
-/// returns what it says to these questions.
-fn asked(launch: &Launch, questions: &[&str]) -> Vec<serde_json::Value> {
-    let argv = launch.steps().into_iter().find_map(|step| match step {
+/// The arguments that a launch starts QEMU with.
+fn words(launch: &Launch) -> Vec<String> {
+    let steps = launch.steps().into_iter();
+    let argv = steps.filter_map(|step| match step {
         Step::Exec { argv } => Some(argv),
         _ => None,
     });
-    let argv: Vec<String> =
-        argv.expect("a program").iter().map(|arg| arg.to_str().expect("text").to_owned()).collect();
-    let host_nodes = regex::Regex::new("host-nodes=[0-9-]+").expect("a pattern");
-    let args = argv.iter().skip(1).map(|arg| match arg.as_str() {
-        "socket,id=placer-qmp,fd=3" => "stdio,id=placer-qmp".to_owned(),
-        other => host_nodes.replace_all(other, "host-nodes=0").into_owned(),
-    });
-    let mut qemu = Command::new(&argv[0]);
-    qemu.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut qemu = qemu.spawn().expect("QEMU");
-    let mut input = qemu.stdin.take().expect("its input");
-    for question in ["qmp_capabilities"].iter().chain(questions).chain(&["quit"]) {
-        writeln!(input, "{{\"execute\": \"{question}\", \"id\": \"{question}\"}}").expect("asked");
-    }
-    let output = qemu.wait_with_output().expect("its end");
-    drop(input);
-    assert!(output.status.success(), "{argv:?}: {}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let mut answers: Vec<serde_json::Value> =
-        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    let find = |question: &&str| {
-        let at = answers.iter().position(|answer| answer["id"] == **question).expect("answered");
-        answers.swap_remove(at)["return"].take()
-    };
-    questions.iter().map(find).collect()
+    argv.flatten().map(|arg| arg.into_string().expect("text")).collect()
 }
 
+/// The same without what binds it.
+fn unbound(words: &[String]) -> Vec<String> {
+    let bound =
+        ",host-nodes=[0-9-]+|,policy=[a-z]+|,\"host-nodes\":\\[[0-9,]+\\]|,\"policy\":\"[a-z]+\"";
+    let bound = regex::Regex::new(bound).expect("a pattern");
+    words.iter().map(|word| bound.replace_all(word, "").into_owned()).collect()
+}
+
+/// A QEMU that is started from the arguments of a launch alone, on node 0 instead of the nodes of the recorded host.
+struct Spoken {
+    qemu: std::process::Child,
+    answers: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl Spoken {
+    fn start(launch: &Launch, more: &[&str]) -> Self {
+        let argv = words(launch);
+        let plain = regex::Regex::new("host-nodes=[0-9-]+").expect("a pattern");
+        let json = regex::Regex::new("\"host-nodes\":\\[[0-9,]+\\]").expect("a pattern");
+        let args = argv.iter().skip(1).map(|arg| match arg.as_str() {
+            "socket,id=placer-qmp,fd=3" => "stdio,id=placer-qmp".to_owned(),
+            other => {
+                let other = plain.replace_all(other, "host-nodes=0");
+                json.replace_all(&other, "\"host-nodes\":[0]").into_owned()
+            }
+        });
+        let mut qemu = Command::new(&argv[0]);
+        qemu.args(args).args(more).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut qemu = qemu.spawn().expect("QEMU");
+        let answers = BufReader::new(qemu.stdout.take().expect("its words")).lines();
+        let mut spoken = Self { qemu, answers };
+        spoken.ask("qmp_capabilities", serde_json::json!({}));
+        spoken
+    }
+
+    fn ask(&mut self, question: &str, arguments: serde_json::Value) -> serde_json::Value {
+        let input = self.qemu.stdin.as_mut().expect("its input");
+        let text =
+            serde_json::json!({ "execute": question, "arguments": arguments, "id": question });
+        writeln!(input, "{text}").expect("asked");
+        loop {
+            let line = self.answers.next().expect("QEMU is there").expect("text");
+            let mut answer: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+            assert!(answer.get("error").is_none(), "{answer}");
+            if answer["id"] == question {
+                return answer["return"].take();
+            }
+        }
+    }
+
+    /// Asks until the status is one of these.
+    fn wait(&mut self, question: &str, statuses: &[&str]) -> String {
+        let since = Instant::now();
+        loop {
+            let found = self.ask(question, serde_json::json!({}))["status"].clone();
+            let found = found.as_str().unwrap_or_default();
+            if statuses.contains(&found) {
+                return found.to_owned();
+            }
+            assert!(since.elapsed() < LONG, "{question}: {found}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn quit(mut self) {
+        self.ask("quit", serde_json::json!({}));
+        assert!(self.qemu.wait().expect("its end").success());
+    }
+}
+
+/// What the guests of this test have in common: 4 vCPUs and 300 MiB.
+fn guest_of_300_mib(program: Program) -> Guest {
+    let mut guest = machine(4, Qemu::default());
+    guest.program = program;
+    guest.memory.maximum = Bytes::new(300 << 20);
+    guest.memory.current = guest.memory.maximum;
+    guest
+}
+
+/// One definition is one machine, on five hosts that are not alike: a guest file with and without NUMA nodes, and
+/// command lines. Its state, saved where memory is bound, is loaded where it is placed otherwise.
 #[needs(qemu)]
 #[test]
-fn qemu_builds_every_shape_as_it_was_meant() {
+fn a_definition_is_one_machine_on_five_hosts_and_its_saved_state_loads() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sysfs-fixtures");
     if !fixtures.exists() {
         let all = std::env::var_os("PLACER_REQUIRE").is_some_and(|value| value == "all");
@@ -532,51 +592,71 @@ fn qemu_builds_every_shape_as_it_was_meant() {
         return;
     }
     let tmp = tempfile::tempdir().expect("a directory");
-    for (host, ask, more) in [
-        ("two-nodes", "8:700", 0),
-        ("two-nodes", "7:600", 3),
-        ("uneven-8", "9:600", 0),
-        ("cpuless", "4:700", 1),
-    ] {
-        let root = SysRoot::at(fixtures.join(host));
-        let snapshot = Snapshot::take(&root, Duration::ZERO).expect("a recorded host");
-        let request: Request = ask.parse().expect("a request");
-        let advice = advise(&snapshot, &request).expect("an answer");
-        let cpus = u32::try_from(request.cpus.hundredths() / 100).expect("a few");
-        let mut guest = machine(cpus, emulated(tmp.path()));
-        guest.cpus.maximum = cpus + more;
-        guest.memory.maximum = request.memory;
-        let launch = Launch::new(&guest, Some(&advice), &snapshot).expect("a plan");
-        let cells = &launch.shape().cells;
-        assert!(cells.len() > 1, "{host} {ask}: {advice:?}");
-        let questions = ["query-hotpluggable-cpus", "query-memdev"];
-        let [vcpus, backends] = &asked(&launch, &questions)[..] else { unreachable!("two") };
-        let number = |value: &serde_json::Value| value.as_u64().expect("a number");
-        let of_node = |node: usize| {
-            let is_its = |vcpu: &&serde_json::Value| vcpu["props"]["node-id"] == node;
-            vcpus.as_array().expect("vCPUs").iter().filter(is_its).count()
+    // Its state goes through a program.
+    let file = |cells| Program::Qemu(Qemu { cells, sandbox: Sandbox::Off, ..emulated(tmp.path()) });
+    let line = |text: &str| {
+        let own = format!(
+            "qemu-system-x86_64 -nodefaults -display none -accel tcg -bios {}",
+            rom(tmp.path())
+        );
+        let words: Vec<std::ffi::OsString> =
+            own.split(' ').chain(text.split(' ')).map(Into::into).collect();
+        Program::Line(Box::new(Line::parse(&words).expect("a good line").expect("a guest")))
+    };
+    let programs = [
+        file(1),
+        file(2),
+        line("-m 300M -smp 4"),
+        line(
+            "-m 300M -smp 4,sockets=2 -object memory-backend-ram,id=a,size=150M -numa node,memdev=a \
+             -object {'qom-type':'memory-backend-ram','id':'b','size':157286400} -numa node,memdev=b",
+        ),
+    ];
+    for program in programs {
+        let guest = guest_of_300_mib(program);
+        let launch_on = |host: &str, mode| {
+            let root = SysRoot::at(fixtures.join(host));
+            let snapshot = Snapshot::take(&root, Duration::ZERO).expect("a recorded host");
+            let advice =
+                advise(&snapshot, &"4:300".parse().expect("a request")).expect("an answer");
+            assert!(advice.fits(), "{host}");
+            let mut guest = guest.clone();
+            (guest.mode, guest.mode_given) = (mode, true);
+            Launch::new(&guest, Some(&advice), &snapshot).expect("a plan")
         };
-        let mut wanted: Vec<u64> = Vec::new();
-        for (id, cell) in cells.iter().enumerate() {
+        let hosts = ["two-nodes", "ring-4", "uneven-8", "cpuless", "sixteen"];
+        let all = hosts.map(|host| launch_on(host, MemoryMode::Strict));
+        let shapes: Vec<_> = all.iter().map(|launch| unbound(&words(launch))).collect();
+        assert!(shapes.iter().all(|shape| *shape == shapes[0]), "{shapes:#?}");
+        let places: BTreeSet<_> = all.iter().map(words).collect();
+        assert!(places.len() > 1, "they are placed alike: {places:?}");
+
+        let mut saved = Spoken::start(&all[0], &[]);
+        let vcpus = saved.ask("query-hotpluggable-cpus", serde_json::json!({}));
+        for (id, cell) in
+            all[0].shape().cells.iter().enumerate().filter(|_| all[0].shape().is_numa())
+        {
+            let is_its = |vcpu: &&serde_json::Value| vcpu["props"]["node-id"] == id;
             let has: u32 = cell.vcpus.iter().map(|(first, last)| last - first + 1).sum();
-            assert_eq!(
-                of_node(id),
-                usize::try_from(has).expect("a few"),
-                "{host} {ask}, node {id}"
-            );
-            wanted.extend(Some(cell.memory.get()).filter(|&size| size > 0));
+            let found = vcpus.as_array().expect("vCPUs").iter().filter(is_its).count();
+            assert_eq!(u32::try_from(found), Ok(has), "node {id}");
         }
-        let mut sizes: Vec<u64> = Vec::new();
+        let backends = saved.ask("query-memdev", serde_json::json!({}));
         for backend in backends.as_array().expect("backends") {
-            assert_eq!(
-                (&backend["policy"], &backend["host-nodes"][0]),
-                (&"bind".into(), &0.into())
-            );
-            sizes.push(number(&backend["size"]));
+            let bound = (&backend["policy"], &backend["host-nodes"][0]);
+            assert_eq!(bound, (&"bind".into(), &0.into()));
         }
-        wanted.sort_unstable();
-        sizes.sort_unstable();
-        assert_eq!(sizes, wanted, "{host} {ask}");
+        let state = tmp.path().join("state");
+        let uri = format!("exec:cat >'{}'", state.display());
+        saved.ask("migrate", serde_json::json!({ "uri": uri }));
+        saved.wait("query-migrate", &["completed"]);
+        saved.quit();
+        let uri = format!("exec:cat '{}'", state.display());
+        let mut loaded =
+            Spoken::start(&launch_on("sixteen", MemoryMode::None), &["-incoming", &uri]);
+        let status = loaded.wait("query-status", &["prelaunch", "paused", "running"]);
+        assert_ne!(status, "running", "it stays paused");
+        loaded.quit();
     }
 }
 
@@ -639,7 +719,9 @@ fn what_is_bound_is_what_a_dry_run_shows() {
         .map(|step| match step {
             Step::Affinity { .. } => "cpus",
             Step::Memory { .. } => "memory",
+            Step::CloseOthers => "close",
             Step::Keep { .. } => "keep",
+            Step::User { .. } => "user",
             Step::Exec { .. } => "exec",
             Step::Pin { thread: Thread::Vcpu(_), .. } => "vcpu",
             Step::Pin { thread: Thread::Io(_), .. } => "io",
@@ -653,11 +735,11 @@ fn what_is_bound_is_what_a_dry_run_shows() {
     assert_eq!(
         kinds,
         [
-            "cpus", "memory", "keep", "keep", "keep", "exec", "vcpu", "vcpu", "io", "emulator",
-            "balloon", "run"
+            "cpus", "memory", "close", "keep", "keep", "keep", "exec", "vcpu", "vcpu", "io",
+            "emulator", "balloon", "run"
         ]
     );
-    let shown: Vec<String> = steps.iter().skip(6).map(ToString::to_string).collect();
+    let shown: Vec<String> = steps.iter().skip(7).map(ToString::to_string).collect();
     let cpus = &launch.threads().process;
     assert_eq!(
         shown,

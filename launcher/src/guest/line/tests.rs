@@ -140,7 +140,9 @@ fn vcpus_of_other_architectures_are_named_and_put_as_their_machines_do() {
     for (line, expected) in [
         // pseries: a core has the number of its first thread, and is in one node.
         (
-            format!("ppc64 -smp 8,sockets=2,cores=2,threads=2 {ram} {two} -numa cpu,node-id=1,core-id=2"),
+            format!(
+                "ppc64 -smp 8,sockets=2,cores=2,threads=2 {ram} {two} -numa cpu,node-id=1,core-id=2"
+            ),
             "0-1,4-7 2-3",
         ),
         (
@@ -153,11 +155,15 @@ fn vcpus_of_other_architectures_are_named_and_put_as_their_machines_do() {
         // No sockets: equal parts.
         (format!("riscv64 -M virt -smp 6 {ram} {two}"), "0-2 3-5"),
         (
-            format!("riscv64 -M virt -smp 8,sockets=2,cores=2,threads=2 {ram} {two} -numa cpu,node-id=1,core-id=5"),
+            format!(
+                "riscv64 -M virt -smp 8,sockets=2,cores=2,threads=2 {ram} {two} -numa cpu,node-id=1,core-id=5"
+            ),
             "0-4,6-7 5",
         ),
         (
-            format!("aarch64 -M virt -smp 8,sockets=2,clusters=2 {ram} {two} -numa cpu,node-id=1,cluster-id=1"),
+            format!(
+                "aarch64 -M virt -smp 8,sockets=2,clusters=2 {ram} {two} -numa cpu,node-id=1,cluster-id=1"
+            ),
             "0-1,4-5 2-3,6-7",
         ),
     ] {
@@ -176,8 +182,7 @@ fn json_is_qemus() {
     };
     // Strings in single quotes, and an escape that JSON itself has not.
     let odd = r#"{'qom-type':'memory-backend-file','id':"a",'size':4096,'mem-path':'/a"b\'c\\d'}"#;
-    let odd = odd.replace(r"\\", r"\").replace(r"\'", r"'");
-    let read = object(&odd).expect("good");
+    let read = object(odd).expect("good");
     assert_eq!((read.id.as_str(), read.json), ("a", true));
     assert_eq!(read.path.as_deref(), Some(Path::new(r#"/a"b'c\d"#)));
     // On no node, in so many words.

@@ -8,7 +8,7 @@ use placer_engine::Id;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
-use super::super::fields::{Argument, Cpus, Line, List, Memory, PageSize, Token, Word};
+use super::super::fields::{Argument, Cpus, Line, List, Memory, PageSize, Parts, Token, Word};
 use super::super::tables::{Cpuset, File};
 use super::{mini_schema, read, samples};
 use crate::guest::{CgroupMode, GuestName, MemoryMode, ThreadPin};
@@ -44,6 +44,7 @@ schema! {
     ]};
     PageSize, "PageSize",
         {"type": "string", "pattern": "^(default|(1|2|4|8|16|32|64|128|256|512)[KMG])$"};
+    Parts, "Parts", {"type": "integer", "minimum": 1, "maximum": 128};
     Argument, "Argument", {"type": "string", "pattern": r"^[^\u0000]*$"};
     Line, "Line", {"type": "string", "pattern": r"^[^\u0000-\u001f\u007f-\u009f]+$"};
     Token, "Token", {"type": "string", "pattern": TOKEN};

@@ -192,9 +192,8 @@ fn a_wide_guest_keeps_its_shape() {
     assert!(argv.contains(",size=400M,host-nodes=0-1,policy=interleave "), "{argv}");
     assert!(!argv.contains("-numa") && argv.matches("-smp").count() == 1, "{argv}");
     assert_eq!(wide.notes().count(), 2, "{:?}", wide.notes().collect::<Vec<_>>());
-    let advice = advise(&host, &"3:400".parse().expect("a request")).expect("an answer");
     let parts: Vec<u64> =
-        wide.charged(&advice).split.iter().map(|share| share.memory.whole_mib()).collect();
+        wide.charged().split.iter().map(|share| share.memory.whole_mib()).collect();
     assert_eq!(parts, [200, 200]);
     // Where one node lacks room for its half, pages go where there is room.
     let uneven =
@@ -228,8 +227,7 @@ fn each_cell_goes_to_a_node_with_its_vcpus_and_is_claimed_there() {
     ] {
         assert!(argv.contains(bound), "{bound}: {argv}");
     }
-    let advice = advise(&host, &"4:350".parse().expect("a request")).expect("an answer");
-    let split = launch.charged(&advice).split;
+    let split = &launch.charged().split;
     let shares = split.iter().map(|share| (share.node.0, share.cpus, share.memory.whole_mib()));
     assert_eq!(shares.collect::<Vec<_>>(), [(0, 2.0, 200), (1, 2.0, 150)]);
 }
@@ -267,7 +265,7 @@ fn vcpus_follow_host_nodes_beside_memory_of_devices() {
          -machine memory-backend=r -object memory-backend-ram,id=shm,size=4M -device ivshmem-plain,memdev=shm",
     );
     let launch = launch(&words, None, &host).expect("a plan");
-    let (_, advice) = launch.line.as_ref().expect("a line");
+    let advice = launch.charged();
     assert_eq!(advice.nodes.to_string(), "3");
 
     // A module on another node: what is claimed there is what is there.
@@ -276,7 +274,7 @@ fn vcpus_follow_host_nodes_beside_memory_of_devices() {
          -device pc-dimm,memdev=d",
     );
     let launch = self::launch(&words, None, &host).expect("a plan");
-    let (_, advice) = launch.line.as_ref().expect("a line");
+    let advice = launch.charged();
     let there = advice.split.iter().find(|share| share.node.0 == 3);
     assert_eq!(there.map(|share| share.memory.whole_mib()), Some(8));
     assert!(launch.binding().memory.contains(placer_engine::NodeId(3)), "a cpuset has to allow it");

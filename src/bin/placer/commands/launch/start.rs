@@ -70,7 +70,7 @@ impl Drafted {
         match self {
             Self::Machine(machine) => {
                 let (own, roaming) = machine.threads().claimed();
-                Parts::of(request, &machine.charged(advice), own, roaming)
+                Parts::of(request, machine.charged(), own, roaming)
             }
             Self::Command(_, binding) | Self::Lxc(_, binding) => {
                 Parts::of(request, advice, CpuSet::new(), binding.cpus.clone())
@@ -109,7 +109,9 @@ impl Plan {
             Drafted::Lxc(lxc, binding) => {
                 let planned = group(&binding, notes)?;
                 let argv = lxc::argv(&guest.name, &lxc, &binding, &tree, &planned)?;
-                Way::Child(planned, binding.steps(argv))
+                let mut steps = binding.steps(argv);
+                steps.insert(steps.len() - 1, Step::CloseOthers);
+                Way::Child(planned, steps)
             }
             Drafted::Machine(machine) => {
                 machine.notes().for_each(|note| notes.warn(note));
