@@ -186,6 +186,31 @@ fn by_nodes_all_threads_run_on_all_cpus_of_the_advice() {
     assert_eq!(waited(running), Ok(Ended::Killed(Signal::SIGKILL as i32)));
 }
 
+#[needs(qemu, root)]
+#[test]
+fn a_machine_runs_as_its_user_in_a_sandbox_without_descriptors_of_ours() {
+    use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+    let tmp = tempfile::tempdir().expect("a directory");
+    fs::set_permissions(tmp.path(), fs::Permissions::from_mode(0o755)).expect("open to all");
+    let open = tmp.path().join("open");
+    let file = fs::File::create(&open).expect("a file");
+    fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty())).expect("handed down");
+    let mut qemu = emulated(tmp.path());
+    qemu.user = Some("nobody".to_owned());
+    let running = prepared(&launch(&machine(1, qemu))).expect("a child");
+    let running = running.start_within(LONG).expect("a machine");
+    let pid = running.pid();
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
+    for line in ["Uid:\t65534\t65534\t65534\t65534", "CapEff:\t0000000000000000", "Seccomp:\t2"] {
+        assert!(status.contains(line), "{line}: {status}");
+    }
+    let fds = fs::read_dir(format!("/proc/{pid}/fd")).expect("descriptors");
+    let fds: Vec<_> = fds.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok()).collect();
+    assert!(!fds.contains(&open), "{fds:?}");
+    end(pid, Signal::SIGTERM);
+    assert_eq!(waited(running), Ok(Ended::Exited(0)));
+}
+
 #[needs(qemu)]
 #[test]
 fn vcpus_that_share_a_thread_share_its_cpus() {
@@ -539,7 +564,8 @@ impl Spoken {
         let input = self.qemu.stdin.as_mut().expect("its input");
         let text =
             serde_json::json!({ "execute": question, "arguments": arguments, "id": question });
-        writeln!(input, "{text}").expect("asked");
+        // In one piece: the last question ends QEMU at its brace.
+        input.write_all(format!("{text}\n").as_bytes()).expect("asked");
         loop {
             let line = self.answers.next().expect("QEMU is there").expect("text");
             let mut answer: serde_json::Value = serde_json::from_str(&line).expect("JSON");
