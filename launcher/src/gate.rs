@@ -417,6 +417,23 @@ fn pidfd(pid: Pid) -> Option<OwnedFd> {
     Some(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// `struct clone_args` of clone3(2), which the crate libc does not have on every architecture (s390x).
+#[derive(Default)]
+#[repr(C)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
 /// Forks; into a cgroup where one is given, so that the child never ran outside.
 ///
 /// # Safety
@@ -427,11 +444,12 @@ unsafe fn fork_into(cgroup: Option<BorrowedFd<'_>>) -> Result<i32, Errno> {
         // SAFETY: by this function's own condition.
         return Errno::result(unsafe { libc::fork() });
     };
-    // SAFETY: a struct of numbers, all of which may be zero.
-    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = CLONE_INTO_CGROUP;
-    args.exit_signal = libc::SIGCHLD.unsigned_abs().into();
-    args.cgroup = cgroup.as_raw_fd().unsigned_abs().into();
+    let args = CloneArgs {
+        flags: CLONE_INTO_CGROUP,
+        exit_signal: libc::SIGCHLD.unsigned_abs().into(),
+        cgroup: cgroup.as_raw_fd().unsigned_abs().into(),
+        ..CloneArgs::default()
+    };
     // SAFETY: the kernel reads a struct of the size it is told; without CLONE_VM the child has
     // memory of its own, as after a fork.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of_val(&args)) };
