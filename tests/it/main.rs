@@ -21,6 +21,7 @@ mod hardships;
 mod help;
 mod killed;
 mod language;
+mod languages;
 mod launch;
 mod launch_faults;
 mod libplacer;

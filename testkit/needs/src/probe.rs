@@ -63,6 +63,7 @@ pub(crate) static NEEDS: &[Need] = &[
     need("cxx", "c++", Program(&["c++"])),
     need("dpkg_shlibdeps", "dpkg-shlibdeps", Program(&["dpkg-shlibdeps"])),
     need("fish", "fish", Program(&["fish"])),
+    need("gccgo", "gccgo", Program(&["gccgo"])),
     need("groff", "groff", Program(&["groff"])),
     need("init_lxc_static", "init.lxc.static", File("/usr/sbin/init.lxc.static")),
     need(
@@ -73,6 +74,7 @@ pub(crate) static NEEDS: &[Need] = &[
                 || succeeds(&["unshare", "--user", "--mount", "--ipc", "true"])
         }),
     ),
+    need("jq", "jq", Program(&["jq"])),
     need("libvirt_schemas", "libvirt's schemas", File("/usr/share/libvirt/schemas/domain.rng")),
     need("lxc_execute", "lxc-execute", Program(&["lxc-execute"])),
     need(
@@ -83,6 +85,11 @@ pub(crate) static NEEDS: &[Need] = &[
     need("numactl", "numactl", Program(&["numactl"])),
     need("numad", "numad", Program(&["numad"])),
     need("numad_2025", "numad 20251104", FetchedBy(&[NUMAD_2025, "--root"])),
+    need(
+        "own_kernel",
+        "a kernel of its own (ci/arch emulates the processor alone)",
+        RightBy(|| std::env::var_os("PLACER_EMULATED").is_none()),
+    ),
     need(
         "pid_namespaces",
         "the right to make PID namespaces",
