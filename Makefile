@@ -8,6 +8,9 @@ CARGO ?= cargo
 LOCKED ?= --locked
 TOOLS = $${XDG_CACHE_HOME:-$$HOME/.cache}/placer-tools/bin
 BUILT = $${CARGO_TARGET_DIR:-target}/release
+# What is shipped holds no path of the home directory that it was built in, so that two builders make the same bytes.
+REMAPPED = --config "build.rustflags=['--remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=/cargo']"
+RELEASE = --release $(LOCKED) $(REMAPPED)
 # Tests of the programs as they are shipped, by the test program of the debug build.
 INSTALLED = PLACER_INSTALLED=$$PWD/target/package/placer PLACER_TOP_INSTALLED=$$(realpath -m $(BUILT))/placer-top
 
@@ -32,8 +35,8 @@ export PREFIX DESTDIR ZSH_COMPLETIONS
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help run build static capi companions check test test-best test-caches test-parity test-vm test-xml test-launches test-daemon test-storm test-claims fuzz mutants lint bench bench-peers fixtures pictures \
-	book extras install uninstall deb rpm dist pack test-deb test-rpm test-packed test-start deps deps-test \
-	deps-lint deps-deb deps-rpm deps-fuzz deps-mutants deps-book clean
+	book extras install uninstall deb rpm dist pack test-deb test-rpm test-packed test-start test-reproducible test-publish check-arch deps deps-test \
+	deps-lint deps-arch deps-deb deps-rpm deps-fuzz deps-mutants deps-book clean
 
 help: ## Lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,25 +46,25 @@ run: build ## Builds placer and prints this host and advice for a guest of 4 CPU
 	$(BUILT)/placer advise 4:500
 
 build: deps ## Builds the release binaries
-	$(CARGO) build --release $(LOCKED)
+	$(CARGO) build $(RELEASE) --features hwloc
 
 # static-pie, so that no library is loaded and bound at each start, which
 # was a sixth of the time of an answer. It links no libhwloc (placer-hwloc does), draws nothing (placer-top).
 static: deps ## Builds placer as it is installed, without shared libraries: target/package/placer
-	$(CARGO) rustc --release $(LOCKED) --bin placer --no-default-features \
+	$(CARGO) rustc $(RELEASE) --bin placer --no-default-features \
 		-- -C target-feature=+crt-static
 	@mkdir -p target/package && cp $(BUILT)/placer target/package/placer
 
 companions: deps
-	$(CARGO) build --release $(LOCKED) --bin placer-top --bin placer-hwloc
+	$(CARGO) build $(RELEASE) --features hwloc --bin placer-top --bin placer-hwloc
 
 capi: deps ## Builds libplacer, the engine for programs in C, with its header: target/package/capi
-	$(CARGO) build --profile capi $(LOCKED) -p placer-capi
+	$(CARGO) build --profile capi $(LOCKED) $(REMAPPED) -p placer-capi
 	STRIP=yes bindings/c/link $${CARGO_TARGET_DIR:-target}/capi/libplacer_c.a target/package/capi
 
 check: deps deps-lint ## Runs unit and golden tests and the lints: before each commit (3 minutes)
 	$(CARGO) test -q --workspace --lib --bins $(LOCKED) $(SOON)
-	$(CARGO) test -q -p placer --test it $(LOCKED) $(SOON) -- golden:: fixtures:: readme:: help:: architecture:: language::
+	$(CARGO) test -q --package numaplacer --test it $(LOCKED) $(SOON) -- golden:: fixtures:: readme:: help:: architecture:: language::
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy -q --workspace --all-targets $(LOCKED) -- -D warnings
 
@@ -87,14 +90,17 @@ test-claims: static deps-test ## 1,000 clients claim for a minute, also beside 6
 	$(INSTALLED) $(CARGO) test --test it $(LOCKED) -- --ignored --nocapture --test-threads=1 claim_storms::
 
 test-best: deps ## Compares policy best with brute force on BEST_HOSTS=100000 hosts of unusual shape (3 minutes)
-	$(CARGO) test --release -p placer-engine --test it $(LOCKED) -- --ignored --nocapture best_brute::
+	$(CARGO) test $(RELEASE) -p placer-engine --test it -- --ignored --nocapture best_brute::
 
 test-caches: deps ## Counts guests across caches on STRADDLE_HOSTS=10000 made-up hosts, by four rules (minutes)
 	STRADDLE_HOSTS=$${STRADDLE_HOSTS:-10000} \
 		$(CARGO) test --test it $(LOCKED) -- --nocapture no_guest_straddles
 
 test-parity: deps deps-test ## Asks both versions of the real numad 3,000 generated questions each (5 minutes)
-	$(CARGO) test --release --test it $(LOCKED) -- --ignored --nocapture parity::three_thousand
+	$(CARGO) test $(RELEASE) --test it -- --ignored --nocapture parity::three_thousand
+
+check-arch: deps deps-arch ## Checks that placer compiles for aarch64, ppc64le and s390x (a minute each)
+	PLACER_REQUIRE_ARCH=1 ci/arch aarch64 ppc64le s390x
 
 test-launches: deps deps-test ## Starts 200 guests under faults of system calls, each of which libvirt alone starts
 	$(CARGO) test --test it $(LOCKED) -- --ignored --nocapture launch_faults::
@@ -121,18 +127,19 @@ mutants: deps deps-mutants ## Puts small errors into the pure rules and the ledg
 lint: deps deps-lint ## Checks format, clippy, docs, public API, Rust version and scripts; warnings are errors
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets $(LOCKED) -- -D warnings
-	$(CARGO) clippy --workspace --all-targets --no-default-features $(LOCKED) -- -D warnings
+	$(CARGO) clippy --workspace --no-default-features $(LOCKED) -- -D warnings
 	$(CARGO) rustc -q --lib --profile check $(LOCKED) -- --cfg fuzzing -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps $(LOCKED)
 	ci/public-api
 	ci/check-rust-version
 	ci/check-scripts
+	ci/arch s390x
 
 bench: deps ## Measures parsing, sampling and deciding on fixed inputs (criterion)
-	$(CARGO) bench --workspace $(LOCKED)
+	$(CARGO) bench --workspace $(LOCKED) $(REMAPPED)
 
 bench-peers: build deps-test ## Measures placer against numad, numactl and lstopo in turn
-	benches/vs-peers
+	benches/vs-peers --placer $(BUILT)/placer
 
 fixtures: build deps-test ## Rebuilds sysfs-fixtures from virtual machines (4 minutes)
 	sysfs-fixtures/rebuild
@@ -165,9 +172,7 @@ dist: deb rpm ## Makes every package: .deb, .rpm, and an archive of the static p
 	cp target/placer.deb target/libplacer*.deb target/dist/
 
 pack: extras deps-deb
-	for unit in placer.service placer@.service; do \
-	    sed 's|@bindir@|/usr/bin|' packaging/systemd/$$unit >target/package/$$unit; done
-	$(TOOLS)/cargo-deb deb --no-build --quiet $(LOCKED) --output target/placer.deb
+	packaging/make-deb $(BUILT) target/package target/placer.deb
 
 test-deb: deps-test deb test-packed ## Installs, upgrades, removes, purges that package in throw-away roots
 
@@ -177,8 +182,16 @@ test-start: deps-test deb ## Holds that virsh start takes no longer through that
 test-rpm: companions static extras deps-rpm deps-test ## Installs, upgrades, removes the RPM packages in a throw-away root
 	packaging/rpm-test $(BUILT) target/package
 
+test-reproducible: deb ## Makes the .deb of a clone again, in another home directory: the same bytes (6 minutes)
+	packaging/reproducible-test target/placer.deb
+
+test-publish: deps ## Checks that the crates can be uploaded to the Rust registry, from a clean clone (3 minutes)
+	ci/publishable
+
 test-packed: deps-rpm
 	packaging/install-test $(BUILT) target/package target/placer.deb
+	packaging/deb-lint $(BUILT) target/package target/placer.deb
+	packaging/archive-test target/package
 	PLACER_REQUIRE_VM=1 packaging/deb-test target/placer.deb
 	packaging/rpm-test $(BUILT) target/package
 
@@ -190,6 +203,9 @@ deps-test: ## Installs what testing needs, where it is missing (numad, numactl, 
 
 deps-lint:
 	@ci/deps lint
+
+deps-arch:
+	@ci/deps arch
 
 deps-deb:
 	@ci/deps deb

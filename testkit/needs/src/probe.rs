@@ -86,11 +86,6 @@ pub(crate) static NEEDS: &[Need] = &[
     need("numad", "numad", Program(&["numad"])),
     need("numad_2025", "numad 20251104", FetchedBy(&[NUMAD_2025, "--root"])),
     need(
-        "own_kernel",
-        "a kernel of its own (ci/arch emulates the processor alone)",
-        RightBy(|| std::env::var_os("PLACER_EMULATED").is_none()),
-    ),
-    need(
         "pid_namespaces",
         "the right to make PID namespaces",
         Right(&["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "true"]),
