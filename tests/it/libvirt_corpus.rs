@@ -78,7 +78,7 @@ fn every_definition_of_libvirts_tests_is_placed_or_refused_by_name() {
         });
         match (output.status.code(), named) {
             (Some(0), _) if rest(&printed) != rest(&definition) => {
-                wrong.push(format!("{name}: another guest"))
+                wrong.push(format!("{name}: another guest"));
             }
             (Some(0), _) => {
                 let placed = dir.path().join(format!("placed-{name}"));

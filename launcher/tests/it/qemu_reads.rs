@@ -216,7 +216,7 @@ prop_compose! {
         let spelled = spelled();
         let maximum = sockets * cores * threads;
         let current = maximum.saturating_sub(off).max(1);
-        let mut smp = vec![
+        let mut smp = [
             format!("cpus={}", spelled(current, how[0])),
             format!("maxcpus={}", spelled(maximum, how[1])),
             format!("sockets={}", spelled(sockets, how[2])),
