@@ -78,6 +78,10 @@ test: deps deps-test ## Runs every test: with hwloc, without it, and in virtual 
 	$(CARGO) run -q -p placer-engine --example embed $(LOCKED)
 	@$(MAKE) --no-print-directory pack test-packed test-daemon test-vm
 
+.PHONY: test-together
+test-together: deps ## Several guests at once: 5,000 hosts against brute force, beside one-by-one rules, 16 guests on 8 nodes
+	$(CARGO) test --release -p placer-engine --test it $(LOCKED) -- --include-ignored --nocapture --test-threads=1 together::
+
 test-daemon: static ## Abuses the daemon for a minute, kills it under 500 launches, asks it a million times
 	$(INSTALLED) PLACER_SOAK_SECONDS=60 $(CARGO) test --test it $(LOCKED) -- --nocapture \
 		--test-threads=1 socket_and_queue killed_again memory_stays

@@ -3,10 +3,12 @@
 mod caches;
 mod error;
 mod explain;
+mod together;
 mod usable;
 
 pub use caches::pin_cpus;
 pub use explain::{Candidate, Explanation, explain};
+pub use together::{Fit, JointAdvice, JointGuest, advise_together, fit};
 
 pub use error::AdviseError;
 

@@ -149,6 +149,13 @@ impl Charges {
         free.min(self.overcommit.times(free).saturating_sub(self.of(node).memory))
     }
 
+    /// Returns how much of a node's `free` memory may be promised beyond [`left`](Self::left), once that is used: more
+    /// than nothing with overcommit alone.
+    pub fn beyond(&self, node: NodeId, free: Bytes) -> Bytes {
+        let most = self.overcommit.times(free).saturating_sub(self.of(node).memory);
+        most.saturating_sub(self.left(node, free))
+    }
+
     /// Returns the same of the free memory in huge pages of one size. Overcommit is not for them:
     /// each is backed when it is reserved, or the guest is killed.
     pub fn left_huge(&self, node: NodeId, page: Bytes, free: Bytes) -> Bytes {

@@ -66,7 +66,10 @@ mod topology;
 mod units;
 
 pub use advice::{Advice, CacheShare, Share, Shortfall};
-pub use advise::{AdviseError, Candidate, Explanation, advise, explain};
+pub use advise::{
+    AdviseError, Candidate, Explanation, Fit, JointAdvice, JointGuest, advise, advise_together,
+    explain, fit,
+};
 #[doc(hidden)]
 pub use advise::{pin_cpus, reserve};
 #[doc(hidden)]
@@ -83,6 +86,7 @@ pub use parse::ParseError;
 #[doc(hidden)]
 pub use parts::{Attached, DeviceKind, HostParts, KernelSettings, Package, SharedCache};
 pub use policy::Policy;
+pub use policy::together::Guest;
 #[doc(hidden)]
 pub use read::Read;
 pub use request::{CpuLimit, Limits, MemoryLimit, Request, RequestError};

@@ -4,6 +4,7 @@
 pub mod best;
 pub mod cache;
 pub mod numad;
+pub mod together;
 
 use std::fmt;
 

@@ -15,5 +15,6 @@ pub mod machine;
 pub mod random;
 pub mod require;
 pub mod schema;
+pub mod together;
 pub mod varlink;
 pub mod wide;

@@ -37,7 +37,13 @@ const ENGINE: &[(&str, &[&str])] = &[
     ),
     ("request", &["ids", "idset", "parse", "policy", "units"]),
     ("snapshot", &["charges", "host", "ids", "idset", "policy", "sample", "topology", "units"]),
-    ("advise", &["advice", "ids", "idset", "policy", "request", "snapshot", "topology", "units"]),
+    (
+        "advise",
+        &[
+            "advice", "charges", "ids", "idset", "policy", "request", "snapshot", "topology",
+            "units",
+        ],
+    ),
     (
         "testing",
         &["error", "host", "ids", "idset", "parse", "sample", "snapshot", "topology", "units"],

@@ -45,6 +45,13 @@ pub enum AdviseError {
         /// Free CPUs of the cache that has most of them; `None` where the host's caches are not known.
         most: Option<u32>,
     },
+    /// A rule of the request is for one guest alone, and several are asked about.
+    ForOneGuest(&'static str),
+    /// More guests than are placed at once.
+    TooManyGuests {
+        /// The most.
+        most: usize,
+    },
 }
 
 impl fmt::Display for AdviseError {
@@ -79,6 +86,12 @@ impl fmt::Display for AdviseError {
                     None => f.write_str("the host's caches are not known")?,
                 }
                 f.write_str(" (omit --cache require to use several)")
+            }
+            Self::ForOneGuest(what) => {
+                write!(f, "{what} is for one guest: several are placed without it")
+            }
+            Self::TooManyGuests { most } => {
+                write!(f, "expected at most {most} guests at once, found more")
             }
         }
     }

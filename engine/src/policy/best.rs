@@ -24,6 +24,7 @@ pub use explain::{Reason, Verdict, alternatives, judge};
 #[doc(hidden)]
 pub use model::{DistanceMatrix, Host, Node, Request};
 pub use model::{HostError, Prefer};
+pub(crate) use objective::{Problem, Shares, Sums};
 #[doc(hidden)]
 pub use place::{Placement, place};
 pub use rules::Rules;

@@ -12,3 +12,4 @@ mod hwloc;
 mod procfs;
 mod required_cache;
 mod sampler_thread;
+mod together;
