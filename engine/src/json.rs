@@ -1,6 +1,7 @@
 //! The answer as the JSON of `placer advise --json`. Feature `serde`.
 //!
 //! Memory is in bytes, CPUs are numbers, lists of nodes and CPUs are text as the kernel writes it (`0-3,8`).
+//! Lists of CPUs are `cpu_list`; where the first versions called a list `cpus` that name stays beside it.
 
 use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 
@@ -13,11 +14,12 @@ use crate::units::{Bytes, CpuShare};
 
 impl Serialize for Advice {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let fields = 12 + usize::from(self.shortfall.is_some());
+        let fields = 13 + usize::from(self.shortfall.is_some());
         let mut form = serializer.serialize_struct("Advice", fields)?;
         form.serialize_field("policy", &self.policy)?;
         form.serialize_field("nodes", &self.nodes)?;
         form.serialize_field("cpus", &self.cpus)?;
+        form.serialize_field("cpu_list", &self.cpus)?;
         form.serialize_field("caches", &self.caches)?;
         form.serialize_field("cache_cost", &self.cache_cost)?;
         form.serialize_field("fits", &self.fits())?;
@@ -42,11 +44,12 @@ fn millionths(figure: f64) -> f64 {
 
 impl Serialize for CacheShare {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut form = serializer.serialize_struct("CacheShare", 4)?;
+        let mut form = serializer.serialize_struct("CacheShare", 5)?;
         form.serialize_field("node", &self.node)?;
         form.serialize_field("level", &self.level)?;
         form.serialize_field("size", &self.size)?;
         form.serialize_field("cpus", &self.cpus)?;
+        form.serialize_field("cpu_list", &self.cpus)?;
         form.end()
     }
 }

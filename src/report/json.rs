@@ -22,8 +22,11 @@ pub struct AdviceForm<'a> {
     policy: &'a str,
     /// The nodes advised. None under `--strict` when the request does not fit.
     nodes: IdList,
-    /// Their CPUs that may be used.
+    /// The same as `cpu_list`, for programs that know it by this name. In `request`, `short` and `split` this name
+    /// is a number of CPUs.
     cpus: IdList,
+    /// Their CPUs that may be used.
+    cpu_list: IdList,
     /// The last-level caches that these CPUs belong to. Empty where they are not known or not looked at.
     caches: Vec<CacheForm>,
     /// How much slower the guest runs for its CPUs and caches inside the nodes: 1 is in one cache without
@@ -212,8 +215,10 @@ struct CacheForm {
     level: u8,
     /// Its size in bytes; null where it is not known.
     size: Option<u64>,
-    /// Its CPUs; in `caches` those that the guest gets.
+    /// The same as `cpu_list`, for programs that know it by this name.
     cpus: IdList,
+    /// Its CPUs; in `caches` those that the guest gets.
+    cpu_list: IdList,
 }
 
 impl CacheForm {
@@ -223,6 +228,7 @@ impl CacheForm {
             level: share.level,
             size: share.size.map(Bytes::get),
             cpus: IdList(share.cpus.to_string()),
+            cpu_list: IdList(share.cpus.to_string()),
         }
     }
 }
@@ -242,6 +248,7 @@ impl<'a> AdviceForm<'a> {
             policy: advice.policy.name(),
             nodes: IdList(advice.nodes.to_string()),
             cpus: IdList(advice.cpus.to_string()),
+            cpu_list: IdList(advice.cpus.to_string()),
             caches: advice.caches.iter().map(CacheForm::of).collect(),
             cache_cost: advice.cache_cost,
             free_caches: why
@@ -284,6 +291,7 @@ impl<'a> AdviceForm<'a> {
         Self {
             nodes: none(),
             cpus: none(),
+            cpu_list: none(),
             caches: Vec::new(),
             cache_cost: None,
             free_caches: None,
