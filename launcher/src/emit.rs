@@ -6,11 +6,14 @@
 mod libvirt;
 mod lxc;
 mod numactl;
+mod ranks;
 mod systemd;
 
 pub use libvirt::libvirt;
 pub use lxc::lxc;
 pub use numactl::numactl;
+#[doc(hidden)]
+pub use ranks::{LogicalCores, hydra, rankfile, rankfile_physical};
 pub use systemd::systemd;
 
 use crate::binding::Binding;
