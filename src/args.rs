@@ -5,6 +5,7 @@ mod claims;
 mod daemon;
 mod doctor;
 mod fill;
+mod fit;
 mod idle;
 mod launch;
 mod lazily;
@@ -27,10 +28,11 @@ use crate::settings::{
     CacheName, CoresName, NumadVersion, PolicyName, PreferName, duration, nodes, pages,
 };
 
-pub use advise::{Advise, Via};
+pub use advise::{Advise, Emit, Via};
 pub use claims::{Adopt, Ps, Release};
 pub use daemon::Daemon;
 pub use doctor::Doctor;
+pub use fit::Fit;
 pub use idle::refuse as refuse_idle;
 pub use launch::{Launch, Place};
 use lazily::Lazily;
@@ -84,6 +86,8 @@ pub enum Command {
     Status(Lazily<Status>),
     /// Print the NUMA nodes a guest should run on.
     Advise(Lazily<Advise>),
+    /// Print how many more guests of a size fit.
+    Fit(Lazily<Fit>),
     /// Start a guest on the nodes placer chooses, bound from the start.
     Launch(Lazily<Launch>),
     /// Place a domain that libvirt has, from its next start on.
@@ -219,8 +223,11 @@ mod tests {
         for command in all.get_subcommands() {
             for flag in command.get_arguments().filter(|flag| flag.get_long().is_some()) {
                 let long = flag.get_long().unwrap_or_default();
-                // What an order is about is said where it is given.
-                if command.get_name() == "adopt" && matches!(long, "pid" | "cgroup") {
+                // What an order or a question is about is said where it is given.
+                if matches!(
+                    (command.get_name(), long),
+                    ("adopt", "pid" | "cgroup") | ("advise", "together" | "copies" | "some")
+                ) {
                     continue;
                 }
                 // These choose the form of the output, not the answer.

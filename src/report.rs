@@ -4,6 +4,7 @@ pub mod claims;
 pub mod doctor;
 pub mod escape;
 pub mod explain;
+pub mod joint;
 pub mod json;
 pub mod schema;
 pub mod svg;

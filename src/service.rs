@@ -9,3 +9,4 @@ pub mod local;
 pub mod look;
 pub mod notes;
 pub mod sampling;
+pub mod together;

@@ -31,6 +31,10 @@ impl Settings {
                 put(open("window"), &mut args.host.window, &set.window);
                 self.choose(&open, &mut args.choice);
             }
+            Command::Fit(args) => {
+                put(open("window"), &mut args.host.window, &set.window);
+                self.choose(&open, &mut args.choice);
+            }
             Command::Top(args) => self.choose(&open, &mut args.choice),
             Command::Show(args) => put(open("window"), &mut args.host.window, &set.window),
             Command::Status(args) => put(open("window"), &mut args.host.window, &set.window),

@@ -30,6 +30,7 @@ pub fn refuse(args: &Args, matches: &ArgMatches) -> Result<(), String> {
         Command::Advise(args) => &args.choice,
         Command::Launch(args) => &args.choice,
         Command::Place(args) => &args.choice,
+        Command::Fit(args) => &args.choice,
         Command::Top(args) => &args.choice,
         _ => return Ok(()),
     };

@@ -9,6 +9,7 @@ Print the JSON Schema of a command's --json output
 Examples:
   placer schema advise
   placer schema launch
+  placer schema together
   placer schema show
   placer schema replay")]
 pub struct Schema {
@@ -22,6 +23,10 @@ pub enum Form {
     Advise,
     /// placer launch --json.
     Launch,
+    /// placer advise --together --json.
+    Together,
+    /// placer fit --json.
+    Fit,
     /// placer show --json.
     Show,
     /// placer replay --json.

@@ -1,12 +1,15 @@
 //! The JSON forms that other programs rely on. Memory is in bytes; lists of nodes and CPUs are text.
 
+mod joint;
+
 use placer_engine::claims::{ClaimId, Parts};
 use placer_engine::policy::best::Proof;
-use placer_engine::{Advice, Bytes, CacheShare, Candidate, CpuSet, Explanation, Request};
+use placer_engine::{Advice, Bytes, CacheShare, Candidate, CpuSet, Explanation, Request, Share};
 use serde::Serialize;
 
 use crate::report::explain;
 use crate::report::view::{Core, Domain, Node, Pages, View, odd};
+pub use joint::{FitForm, JointForm};
 
 /// The answer of `placer advise --json`.
 #[derive(Serialize)]
@@ -160,6 +163,12 @@ struct AmountForm {
     memory: u64,
 }
 
+impl AmountForm {
+    fn of(request: &Request) -> Self {
+        Self { cpus: request.cpus.as_cpus(), memory: request.memory.get() }
+    }
+}
+
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Proof"))]
 #[serde(rename_all = "lowercase")]
@@ -205,6 +214,17 @@ struct ShareForm {
     memory: u64,
 }
 
+impl ShareForm {
+    fn all(advice: &Advice) -> Vec<Self> {
+        let form = |share: &Share| Self {
+            node: share.node.0,
+            cpus: share.cpus,
+            memory: share.memory.get(),
+        };
+        advice.split.iter().map(form).collect()
+    }
+}
+
 /// A cache, or the part of it that the guest gets.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "CacheShare"))]
@@ -244,7 +264,7 @@ impl<'a> AdviceForm<'a> {
         let numad = why.and_then(|why| why.numad.as_ref());
         Self {
             version: 1,
-            request: AmountForm { cpus: request.cpus.as_cpus(), memory: request.memory.get() },
+            request: AmountForm::of(request),
             policy: advice.policy.name(),
             nodes: IdList(advice.nodes.to_string()),
             cpus: IdList(advice.cpus.to_string()),
@@ -258,15 +278,7 @@ impl<'a> AdviceForm<'a> {
             short: advice
                 .shortfall
                 .map(|short| AmountForm { cpus: short.cpus.as_cpus(), memory: short.memory.get() }),
-            split: advice
-                .split
-                .iter()
-                .map(|share| ShareForm {
-                    node: share.node.0,
-                    cpus: share.cpus,
-                    memory: share.memory.get(),
-                })
-                .collect(),
+            split: ShareForm::all(advice),
             slowdown: advice.slowdown,
             near: advice.near.map(millionths),
             crowding: advice.crowding.map(millionths),
@@ -569,6 +581,8 @@ mod tests {
         check::<AdviceForm<'_>>("advise.json", crate::report::schema::ADVISE);
         check::<LaunchForm<'_>>("launch.json", crate::report::schema::LAUNCH);
         check::<HostForm<'_>>("show.json", crate::report::schema::SHOW);
+        check::<JointForm>("together.json", crate::report::schema::TOGETHER);
+        check::<FitForm>("fit.json", crate::report::schema::FIT);
         check::<crate::replay::report::ReplayForm<'_>>(
             "replay.json",
             crate::report::schema::REPLAY,

@@ -4,6 +4,10 @@
 pub const ADVISE: &str = include_str!("schema/advise.json");
 /// Of `placer launch --json`.
 pub const LAUNCH: &str = include_str!("schema/launch.json");
+/// Of `placer advise --together --json`.
+pub const TOGETHER: &str = include_str!("schema/together.json");
+/// Of `placer fit --json`.
+pub const FIT: &str = include_str!("schema/fit.json");
 /// Of `placer show --json`.
 pub const SHOW: &str = include_str!("schema/show.json");
 /// Of `placer replay --json`.

@@ -137,6 +137,25 @@ pub(crate) fn claim_as_asked(
     claimed.map_err(|error| unclaimed(&error, notes)).ok()
 }
 
+/// Claims what was decided for several guests, all of it or nothing, on behalf of who asks. Returns the claims in the
+/// order of the parts; none, and one line, when they cannot be made.
+pub(crate) fn claim_each(
+    session: Session<'_>,
+    parts: Vec<Parts>,
+    who: ClaimOwner,
+    figures: &dyn Figures,
+    notes: &mut Notes,
+) -> Vec<ClaimId> {
+    let Session { mut decision, turn } = session;
+    let caller = decision.caller_of(&figures.asker());
+    let claimed = decision.claim_each(parts, who, caller);
+    drop(turn);
+    claimed.unwrap_or_else(|error| {
+        unclaimed(&error, notes);
+        Vec::new()
+    })
+}
+
 /// Claims what was decided for a guest that is being started, for this process until the guest's is there.
 /// `None`, and one line, when it cannot be.
 pub fn claim_for_own(session: Session<'_>, parts: Parts, notes: &mut Notes) -> Option<ClaimId> {

@@ -26,6 +26,17 @@ pub enum EmitForm {
     Proxmox,
 }
 
+/// Settings for the ranks of an MPI job, which are placed together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RankForm {
+    /// A rankfile of Open MPI, a rank for each of several guests.
+    Rankfile,
+    /// The same with the kernel's numbers of CPUs (4.1 only).
+    RankfilePhysical,
+    /// An option of MPICH's Hydra, with several guests as ranks.
+    Hydra,
+}
+
 /// Returns the settings. What a program has no setting for is said in a warning.
 pub(super) fn text(
     form: EmitForm,

@@ -50,4 +50,5 @@ mod straddle;
 mod strangers;
 mod sysv;
 mod sysv_versions;
+mod together;
 mod top;

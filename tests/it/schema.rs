@@ -19,7 +19,7 @@ fn of(command: &str) -> Value {
 
 #[test]
 fn the_program_prints_the_schemas_that_lie_in_the_source() {
-    for command in ["advise", "launch", "show", "replay"] {
+    for command in ["advise", "together", "launch", "fit", "show", "replay"] {
         let shipped = common::project().join(format!("src/report/schema/{command}.json"));
         let shipped = std::fs::read_to_string(shipped).expect("a schema");
         assert_eq!(text(&run(placer().args(["schema", command])).stdout), shipped);
@@ -29,6 +29,7 @@ fn the_program_prints_the_schemas_that_lie_in_the_source() {
 #[test]
 fn every_answer_about_every_fixture_is_as_the_schemas_say() {
     let (advise, show) = (of("advise"), of("show"));
+    let (together, fit) = (of("together"), of("fit"));
     let mut count = 0;
     for name in fixtures() {
         let root = fixture(&name);
@@ -39,6 +40,10 @@ fn every_answer_about_every_fixture_is_as_the_schemas_say() {
             count += 1;
         };
         look(&show, &["show", "--json"]);
+        look(&fit, &["fit", "2:100", "--json", "--machine-wide"]);
+        let guests = ["advise", "1:100", "2:64G", "--copies", "2", "--json", "--machine-wide"];
+        look(&together, &guests);
+        look(&together, &[&guests[..], &["--pin", "cores"]].concat());
         for request in ["0", "1:100", "2.5:300", "8:900", "64:64G"] {
             for more in [&[][..], &["--strict"], &["--policy", "numad"], &["--prefer", "pack"]] {
                 look(&advise, &[&["advise", "--json", "--machine-wide", request], more].concat());

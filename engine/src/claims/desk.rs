@@ -516,10 +516,44 @@ impl Decision<'_> {
         if let Some(earlier) = self.instead_of.and_then(|id| self.locked.ledger.release(id)) {
             self.owned = self.owned.difference(&earlier.pinned);
         }
+        let id = self.add(parts, owner, caller, now)?;
+        self.locked.keep()?;
+        Ok(id)
+    }
+
+    /// Claims what was decided for several guests that have the same owner, all of it or nothing, and lets go of the lock.
+    /// Returns the claims in the order of the parts.
+    ///
+    /// Errors: as [`claim`](Self::claim); nothing is claimed then.
+    pub fn claim_each(
+        mut self,
+        all: Vec<Parts>,
+        who: ClaimOwner,
+        caller: Caller,
+    ) -> Result<Vec<ClaimId>, ClaimError> {
+        let now = self.processes.now();
+        let owner = self.owner(who)?;
+        let mut ids = Vec::with_capacity(all.len());
+        for parts in all {
+            ids.push(self.add(parts, owner.clone(), caller.clone(), now)?);
+        }
+        self.locked.keep()?;
+        Ok(ids)
+    }
+
+    /// Adds a claim to the ledger, which is not written yet.
+    fn add(
+        &mut self,
+        parts: Parts,
+        owner: Owner,
+        caller: Caller,
+        now: Instant,
+    ) -> Result<ClaimId, ClaimError> {
         let twice = self.owned.intersection(&parts.pinned);
         if !twice.is_empty() {
             return Err(ClaimError::Owned(twice));
         }
+        self.owned = self.owned.union(&parts.pinned);
         let held = matches!(owner, Owner::Hold { .. });
         let asker = self.asker.as_ref().map(|(asker, _)| asker);
         let claim = Claim {
@@ -542,9 +576,7 @@ impl Decision<'_> {
             checked: if held { None } else { self.processes.started() },
         };
         let full = ClaimError::Full { limit: MOST_CLAIMS };
-        let id = self.locked.ledger.add(claim).ok_or(full)?;
-        self.locked.keep()?;
-        Ok(id)
+        self.locked.ledger.add(claim).ok_or(full)
     }
 
     /// Returns whether what was decided on an earlier state of the ledger still fits: each node can give its part

@@ -4,6 +4,7 @@ pub(crate) mod adopt;
 pub(crate) mod advise;
 pub(crate) mod daemon;
 pub(crate) mod doctor;
+pub(crate) mod fit;
 pub(crate) mod launch;
 pub(crate) mod numad;
 pub(crate) mod ps;

@@ -72,6 +72,7 @@ fn obey(
     match args.command {
         Command::Status(args) => cmd::status::run(&args, set.claims, notes),
         Command::Advise(args) => cmd::advise::run(&args, &set, notes),
+        Command::Fit(args) => cmd::fit::run(&args, set.claims, notes),
         Command::Launch(args) => cmd::launch::run(&args, set.claims, notes),
         Command::Place(args) => cmd::launch::place(args.into_inner(), set.claims, notes),
         Command::Show(args) => cmd::show::run(&args, set.claims, notes),

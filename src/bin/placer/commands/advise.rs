@@ -1,19 +1,21 @@
 //! `placer advise`: where should a guest run?
 
 mod drawn;
+mod together;
 
 use std::error::Error;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use placer_engine::Request;
 use placer_engine::backend::numad_process::NumadProcess;
 use placer_engine::claims::{ClaimOwner, Nonce};
 use placer_engine::policy::numad::Rules;
 
 use crate::output;
 use crate::plan;
-use placer::args::{Advise, Via};
+use placer::args::{Advise, Emit, Via};
 use placer::protocol::client::{self as via, Asked};
 use placer::service::advise::{Form, Question, answer};
 use placer::service::local::Local;
@@ -29,6 +31,9 @@ pub(crate) fn run(
     set: &Settings,
     notes: &mut Notes,
 ) -> Result<ExitCode, Box<dyn Error>> {
+    if together::is_asked(args)? {
+        return together::run(args, set.claims, notes);
+    }
     if args.via == Via::Numad {
         return ask_numad(args);
     }
@@ -41,7 +46,7 @@ pub(crate) fn run(
         return drawn::run(args, set.claims, &root, notes);
     }
     let question = Question {
-        request: plan::request(&args.request, &args.choice, &root)?,
+        request: plan::request(request_of(args)?, &args.choice, &root)?,
         numad: plan::numad_version(&args.choice)?,
         claim: args.hold.map(ClaimOwner::Hold),
         nonce: args.hold.map(|_| Nonce::random()),
@@ -77,18 +82,22 @@ pub(crate) fn run(
     Ok(ExitCode::from(answer.status))
 }
 
+/// Returns the only request.
+fn request_of(args: &Advise) -> Result<&Request, Box<dyn Error>> {
+    args.requests.first().ok_or_else(|| "expected a request".into())
+}
+
 /// On a terminal, prints the command that starts a guest with this request. Not after a hold, since
 /// launch claims for itself.
 fn suggest(args: &Advise, status: u8) {
     let for_people = matches!(form(args), Form::Nodes | Form::Explain { .. } | Form::Cpus);
     let held = args.hold.is_some_and(|time| !time.is_zero());
     if status == 0 && for_people && !held && std::io::stdout().is_terminal() {
-        output::line(&launch_line(args));
+        args.requests.iter().for_each(|request| output::line(&launch_line(args, request)));
     }
 }
 
-fn launch_line(args: &Advise) -> String {
-    let request = &args.request;
+fn launch_line(args: &Advise, request: &Request) -> String {
     let memory = match request.memory.get() {
         bytes if bytes % (1 << 30) == 0 && bytes > 0 => format!("{}G", bytes >> 30),
         bytes => format!("{}M", bytes.div_ceil(1 << 20)),
@@ -114,7 +123,9 @@ fn launch_line(args: &Advise) -> String {
 
 fn form(args: &Advise) -> Form {
     match args.emit {
-        Some(form) => Form::Emit(form, args.mode),
+        // Of several guests, which are answered before.
+        Some(Emit::Ranks(_)) => Form::Cpus,
+        Some(Emit::One(form)) => Form::Emit(form, args.mode),
         None if args.explain => Form::Explain { factors: args.verbose },
         None if args.json => Form::Json,
         None if args.cpus => Form::Cpus,
@@ -144,7 +155,8 @@ fn ask_numad(args: &Advise) -> Result<ExitCode, Box<dyn Error>> {
         .into());
     }
     let numad = NumadProcess { program: args.numad.clone(), timeout: NUMAD_TIME };
-    let nodes = numad.ask(args.request.cpus, args.request.memory, &Rules::default())?;
+    let request = request_of(args)?;
+    let nodes = numad.ask(request.cpus, request.memory, &Rules::default())?;
     output::answer(format!("{nodes}\n").as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }

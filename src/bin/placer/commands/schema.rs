@@ -5,12 +5,14 @@ use std::process::ExitCode;
 
 use crate::output;
 use placer::args::{Form, Schema};
-use placer::report::schema::{ADVISE, LAUNCH, REPLAY, SHOW};
+use placer::report::schema::{ADVISE, FIT, LAUNCH, REPLAY, SHOW, TOGETHER};
 
 pub(crate) fn run(args: &Schema) -> Result<ExitCode, Box<dyn Error>> {
     let text = match args.of {
         Form::Advise => ADVISE,
         Form::Launch => LAUNCH,
+        Form::Together => TOGETHER,
+        Form::Fit => FIT,
         Form::Show => SHOW,
         Form::Replay => REPLAY,
     };

@@ -29,7 +29,7 @@ pub(super) fn run(
         let why = "a picture claims nothing";
         return Err(format!("--hold excludes --svg and --html: {why}").into());
     }
-    let request = plan::request(&args.request, &args.choice, root)?;
+    let request = plan::request(super::request_of(args)?, &args.choice, root)?;
     let look = Look::at(root, set, Window::Recent(args.host.window), request.pages, notes)?;
     let advice = advise(&look.snapshot, &request)?;
     let why = explain(&look.snapshot, &request, &advice, plan::numad_version(&args.choice)?)?;
