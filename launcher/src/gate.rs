@@ -173,8 +173,8 @@ impl Gated {
         let (_, child) = self.waiting.as_ref()?;
         let signals = std::iter::from_fn(|| child.next_signal().ok().flatten());
         let number = |info: libc::signalfd_siginfo| i32::try_from(info.ssi_signo).ok();
-        let signals = signals.filter_map(|info| Signal::try_from(number(info)?).ok());
-        signals.filter(|signal| ENDING.contains(signal)).next()
+        let mut signals = signals.filter_map(|info| Signal::try_from(number(info)?).ok());
+        signals.find(|signal| ENDING.contains(signal))
     }
 
     /// Lets the child begin, and returns when it has become the guest.

@@ -88,13 +88,13 @@ impl<'k> Waiting<'k> {
     pub fn prepare_in(
         kernel: &'k dyn Kernel,
         planned: Planned,
-        guest: Vec<Step>,
+        guest: &[Step],
     ) -> Result<Self, LaunchError> {
         let optional = planned.optional;
-        match Self::prepare(kernel, &planned.around(guest.clone())) {
+        match Self::prepare(kernel, &planned.around(guest.to_vec())) {
             Err(error) if optional && error.errno() != Errno::EINTR => {
                 let note = Some(cgroup::without(&error.to_string()));
-                Ok(Self { note, ..Self::prepare(kernel, &guest)? })
+                Ok(Self { note, ..Self::prepare(kernel, guest)? })
             }
             prepared => prepared,
         }
@@ -153,8 +153,9 @@ impl Started<'_> {
     /// Errors: as there.
     pub fn wait_or_shut_down(self, limit: Duration) -> Result<End, LaunchError> {
         // A channel that has no use is closed.
-        let used = |control: &Box<dyn Control>| !limit.is_zero() || control.look_in().is_some();
-        let ended = self.running.wait_with(self.control.filter(used), limit)?;
+        let mut control = self.control;
+        control = control.take_if(|control| !limit.is_zero() || control.look_in().is_some());
+        let ended = self.running.wait_with(control, limit)?;
         let removed = self.group.map_or(Ok(()), Group::remove);
         let drained = self.scope.map_or(Ok(()), |scope| scope.drained());
         let left = removed.and(drained).err();

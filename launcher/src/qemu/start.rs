@@ -51,7 +51,7 @@ impl Launch {
         let lifeline = Lifeline::new().map_err(error("a pipe"))?;
         let kept = locks.iter().map(GuestLock::fd);
         let steps = self.own_steps(theirs.as_raw_fd(), lifeline.fd(), kept);
-        let process = start::Waiting::prepare_in(kernel, group, steps)?;
+        let process = start::Waiting::prepare_in(kernel, group, &steps)?;
         locks.iter().for_each(|lock| lock.sign(process.pid()));
         Ok(Waiting { launch: self.clone(), process, channel, lifeline })
     }

@@ -122,7 +122,7 @@ fn a_group_that_need_not_be_costs_a_note_and_not_the_launch() {
     let prepared = |optional| {
         let steps = vec![scope(Path::new("/no/busctl"), LONG)];
         let planned = Planned { steps, optional, notes: Vec::new() };
-        Waiting::prepare_in(&Live, planned, guest.clone())
+        Waiting::prepare_in(&Live, planned, &guest)
     };
     let error = prepared(false).expect_err("a refusal");
     let waiting = prepared(true).expect("a child");

@@ -156,7 +156,7 @@ impl Plan {
                     .map(|ended| End { ended, left: None })
             }
             Way::Child(planned, steps) => {
-                Waiting::prepare_in(&Live, planned, steps).and_then(|waiting| {
+                Waiting::prepare_in(&Live, planned, &steps).and_then(|waiting| {
                     adopt(waiting.pid(), waiting.claimed(&tree), waiting.note());
                     waiting.open().and_then(placer_launcher::Started::wait)
                 })
