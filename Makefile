@@ -34,7 +34,7 @@ export PREFIX DESTDIR ZSH_COMPLETIONS
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run build static capi companions check test test-best test-caches test-parity test-vm test-xml test-launches test-daemon test-storm test-claims fuzz mutants lint bench bench-peers fixtures pictures \
+.PHONY: help run build static capi companions check test test-balance test-best test-caches test-parity test-vm test-xml test-launches test-daemon test-storm test-claims fuzz mutants lint bench bench-peers fixtures pictures \
 	book extras install uninstall deb rpm dist pack test-deb test-rpm test-packed test-start test-reproducible test-publish check-arch deps deps-test \
 	deps-lint deps-arch deps-deb deps-rpm deps-fuzz deps-mutants deps-book clean
 
@@ -95,6 +95,9 @@ test-claims: static deps-test ## 1,000 clients claim for a minute, also beside 6
 
 test-best: deps ## Compares policy best with brute force on BEST_HOSTS=100000 hosts of unusual shape (3 minutes)
 	$(CARGO) test $(RELEASE) -p placer-engine --test it -- --ignored --nocapture best_brute::
+
+test-balance: deps ## Compares plans with all assignments on 5,000 small hosts, room with 2,000; times 200 guests (minutes)
+	$(CARGO) test $(RELEASE) -p placer-engine --test it -- --ignored --nocapture --test-threads=1 balance::
 
 test-caches: deps ## Counts guests across caches on STRADDLE_HOSTS=10000 made-up hosts, by four rules (minutes)
 	STRADDLE_HOSTS=$${STRADDLE_HOSTS:-10000} \

@@ -1,6 +1,7 @@
 //! Flags exactly as typed, a file for each command. No file is opened and nothing is decided here.
 
 mod advise;
+mod balance;
 mod claims;
 mod daemon;
 mod doctor;
@@ -29,6 +30,7 @@ use crate::settings::{
 };
 
 pub use advise::{Advise, Emit, Via};
+pub use balance::Balance;
 pub use claims::{Adopt, Ps, Release};
 pub use daemon::Daemon;
 pub use doctor::Doctor;
@@ -98,6 +100,8 @@ pub enum Command {
     Top(Lazily<Top>),
     /// List guests, their claims, and where their memory is.
     Ps(Lazily<Ps>),
+    /// Print which guests are worth moving to other nodes.
+    Balance(Lazily<Balance>),
     /// Make a claim that of a running process.
     Adopt(Lazily<Adopt>),
     /// End a claim.

@@ -47,7 +47,6 @@ mod machine;
 mod made;
 mod owned;
 pub mod report;
-mod roam;
 mod rules;
 mod run;
 mod state;

@@ -1,5 +1,6 @@
 //! What is shown: a view of the host, and the texts, pictures and JSON that are made of it.
 
+pub mod balance;
 pub mod claims;
 pub mod doctor;
 pub mod escape;

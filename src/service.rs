@@ -8,5 +8,6 @@ pub mod host;
 pub mod local;
 pub mod look;
 pub mod notes;
+pub mod running;
 pub mod sampling;
 pub mod together;

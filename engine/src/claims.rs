@@ -34,6 +34,7 @@ mod proc;
 mod proc_dir;
 mod proc_text;
 mod qemu;
+mod running;
 mod store;
 mod tried;
 mod unread;
@@ -60,5 +61,7 @@ pub use parts::Parts;
 pub use principal::{Principal, Principals};
 #[doc(hidden)]
 pub use proc::{Processes, Standing};
+#[doc(hidden)]
+pub use running::{Running, Sample, ThreadTimes};
 #[doc(hidden)]
 pub use store::{ClaimFile, LOCK_TIMEOUT, Locked, System};

@@ -122,7 +122,7 @@ impl Host {
     }
 
     /// Returns the CPUs of all nodes that threads may roam over: those not isolated.
-    pub(crate) fn roaming(&self) -> &CpuSet {
+    pub fn roaming(&self) -> &CpuSet {
         &self.sets.roaming
     }
 

@@ -36,6 +36,8 @@ mod advice;
 mod advise;
 #[doc(hidden)]
 pub mod backend;
+#[doc(hidden)]
+pub mod balance;
 mod charges;
 pub mod claims;
 mod distance;

@@ -7,7 +7,7 @@ use std::ffi::c_long;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use nix::errno::Errno;
-use placer_engine::{CpuId, CpuSet, NodeSet};
+use placer_engine::{CpuId, CpuSet, NodeId, NodeSet};
 
 use crate::guest::MemoryMode;
 
@@ -229,11 +229,61 @@ pub fn may_set_memory_policy() -> Result<(), Errno> {
     }
 }
 
+/// Pages asked about in one call.
+const PAGES_AT_ONCE: usize = 512;
+
+/// Returns the nodes of some pages of a process, by their addresses; `None` for a page that is not there.
+///
+/// Source: move_pages(2) without target nodes, which moves nothing.
+/// Errors: ESRCH; EPERM: the process is another user's. ENOSYS: a kernel without NUMA.
+#[doc(hidden)]
+pub fn nodes_of_pages(pid: u32, addresses: &[u64]) -> Result<Vec<Option<NodeId>>, Errno> {
+    let pid = i32::try_from(pid).map_err(|_| Errno::ESRCH)?;
+    let mut nodes = Vec::with_capacity(addresses.len());
+    for part in addresses.chunks(PAGES_AT_ONCE) {
+        let pages: Vec<usize> =
+            part.iter().map(|&address| usize::try_from(address).unwrap_or(0)).collect();
+        let mut status = vec![-1_i32; pages.len()];
+        // SAFETY: the kernel reads `pages.len()` addresses, which are of the other process and are not followed here,
+        // and writes as many numbers to a buffer of that length; a null list of nodes asks and moves nothing.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_move_pages,
+                c_long::from(pid),
+                pages.len(),
+                pages.as_ptr(),
+                std::ptr::null::<libc::c_int>(),
+                status.as_mut_ptr(),
+                0_i32,
+            )
+        };
+        Errno::result(result)?;
+        nodes.extend(status.into_iter().map(|node| u32::try_from(node).ok().map(NodeId)));
+    }
+    Ok(nodes)
+}
+
 #[cfg(test)]
 mod tests {
-    use placer_engine::NodeId;
-
     use super::*;
+
+    #[test]
+    fn pages_are_on_nodes() {
+        let memory = std::hint::black_box(vec![1u8; 4 << 20]);
+        let start = memory.as_ptr() as u64 / 4096 * 4096 + 4096;
+        // The last one is not mapped.
+        let addresses: Vec<u64> = (0..600).map(|page| start + page * 4096).chain([4096]).collect();
+        match nodes_of_pages(std::process::id(), &addresses) {
+            Ok(nodes) => {
+                assert_eq!(nodes.len(), 601);
+                assert!(nodes[..600].iter().all(Option::is_some), "{nodes:?}");
+                assert_eq!(nodes[600], None);
+            }
+            Err(Errno::ENOSYS) => testkit::require::does_not_apply("a kernel without NUMA"),
+            Err(error) => panic!("{error}"),
+        }
+        assert_eq!(nodes_of_pages(u32::MAX, &[4096]), Err(Errno::ESRCH));
+    }
 
     #[test]
     fn masks_are_as_wide_as_their_last_id() {

@@ -15,7 +15,8 @@ Examples:
 used: the part of the claimed memory that the guest uses; the rest is reserved.
 there: the part of its memory that is on the chosen nodes, marked with ! below
 90 % (numastat -p PID shows where the rest is). Only root sees where the memory
-of other users' guests is. by: the user and the program that made the claim.")]
+of other users' guests is. by: the user and the program that made the claim.
+worth moving: a move that placer balance --window 0 lists.")]
 pub struct Ps {
     /// List the claims of the host recorded in DIR.
     #[arg(long, value_name = "DIR", env = "PLACER_ROOT", hide_env = true)]

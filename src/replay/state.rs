@@ -1,8 +1,9 @@
 //! What is true on the host at one moment, whatever rules see of it.
 
+use placer_engine::balance::roam::{Room, shares};
+
 use super::guest::{Guest, seconds};
 use super::machine::{CPU, Machine, WINDOW, cpus, millionths};
-use super::roam::{Room, shares};
 use super::rules::{Part, Seen};
 
 /// One node's truth.

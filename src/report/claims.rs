@@ -6,6 +6,7 @@ use placer_engine::claims::{Claim, Origin, Owner, Processes};
 use placer_engine::{Bytes, CpuShare, NodeId, NodeSet};
 use serde::Serialize;
 
+use crate::report::balance::StepForm;
 use crate::report::escape;
 use crate::report::text::wrapped;
 use crate::report::view::MATCHES_AT;
@@ -48,6 +49,9 @@ pub struct Row {
     on_advised: Option<u64>,
     /// Whether it is where it was advised to be.
     matches: Option<bool>,
+    /// The move that `placer balance` would list for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worth_moving: Option<StepForm>,
 }
 
 #[derive(Serialize)]
@@ -107,6 +111,11 @@ impl Row {
     /// Returns the nodes that were chosen for the guest.
     pub fn nodes(&self) -> &str {
         &self.nodes
+    }
+
+    /// Returns the process of a guest.
+    pub fn pid(&self) -> Option<u32> {
+        self.pid
     }
 
     /// Returns the process of a guest with memory on other nodes than its own, the percentage of
@@ -172,6 +181,7 @@ impl Row {
             now: now.map(|now| now.into_iter().map(|(node, memory)| on(node, memory)).collect()),
             on_advised,
             matches: on_advised.map(|percent| percent >= MATCHES_AT),
+            worth_moving: None,
         }
     }
 }
@@ -213,6 +223,9 @@ pub fn table(rows: &[Row]) -> String {
             if !cpus.is_empty() {
                 text.push_str(&wrapped(&format!("{:9}{what}", ""), cpus));
             }
+        }
+        if let Some(step) = &row.worth_moving {
+            text.push_str(&format!("{:9}worth moving: {}\n", "", step.in_words()));
         }
     }
     text

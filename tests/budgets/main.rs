@@ -19,8 +19,10 @@ use std::time::{Duration, Instant};
 use common::in_turn;
 use common::machine::Machine;
 use common::plain::PlainReader;
+use placer_engine::balance::{self, Guest, GuestMemory, HostNode, Rules};
+use placer_engine::policy::best::DistanceMatrix;
 use placer_engine::source::HostReader;
-use placer_engine::{Engine, Request, Sample, Snapshot, SysRoot, advise};
+use placer_engine::{Bytes, Engine, NodeId, Request, Sample, Snapshot, SysRoot, advise};
 
 /// Counts what is allocated: by this thread, and what is live in the whole process.
 struct Counting;
@@ -333,6 +335,49 @@ fn print_resident() {
     }
     let (peak, heap) = (status_kib("VmHWM"), LIVE.load(Ordering::Relaxed) / 1024);
     println!("\nbefore_kib={before} peak_kib={peak} heap_kib={heap} samples={samples}");
+}
+
+/// Plans for 200 guests, half of them with their memory on another node.
+fn plan_for_200_guests(rounds: usize) -> usize {
+    let node = |id: u32| HostNode {
+        id: NodeId(id),
+        capacity: 16.0,
+        others: 0.0,
+        room_mib: 8_192.0,
+        total_mib: 65_536.0,
+    };
+    let cells = (0..256).map(|at| if at / 16 == at % 16 { 10.0 } else { 20.0 });
+    let distances = DistanceMatrix::new(16, cells.collect()).expect("square");
+    let host = balance::Host::new((0..16).map(node).collect(), Arc::new(distances));
+    let host = host.expect("sound");
+    let guest = |at: u32| Guest {
+        threads: std::iter::once(NodeId(at % 16)).collect(),
+        memory: vec![GuestMemory {
+            node: NodeId((at + at % 2) % 16),
+            resident: Bytes::new(1 << 30),
+            pinned: Bytes::ZERO,
+            claimed: Bytes::ZERO,
+        }],
+        demand: 1.0,
+        peak: 1.0,
+        allowed: (0..16).map(NodeId).collect(),
+        age_s: 3_600.0,
+        rested_s: None,
+        fixed: None,
+    };
+    let guests: Vec<Guest> = (0..200).map(guest).collect();
+    let plan = || balance::plan(&host, &guests, &Rules::default()).expect("sound");
+    (0..rounds).map(|_| black_box(plan()).steps.len()).sum()
+}
+
+#[test]
+fn a_hundred_plans_leave_nothing_behind() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = LIVE.load(Ordering::Relaxed);
+    assert_eq!(plan_for_200_guests(100), 800);
+    // Other threads of the test program hold a little.
+    let left = LIVE.load(Ordering::Relaxed) - before;
+    assert!(left < 64 << 10, "{left} bytes");
 }
 
 #[test]

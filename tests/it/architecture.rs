@@ -28,6 +28,7 @@ const ENGINE: &[(&str, &[&str])] = &[
     ("store", &["idset", "parse", "sample"]),
     ("topology", &["distance", "error", "files", "ids", "idset", "parse", "read", "units"]),
     ("policy", &["charges", "files", "ids", "idset", "parse", "sample", "topology", "units"]),
+    ("balance", &["ids", "idset", "policy", "units"]),
     ("advice", &["ids", "idset", "policy", "units"]),
     ("json", &["advice", "ids", "idset", "policy", "units"]),
     ("backend", &["idset", "parse", "policy", "units"]),

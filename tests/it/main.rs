@@ -6,6 +6,7 @@ mod architecture;
 mod as_numad;
 mod attacks;
 mod bad_input;
+mod balance;
 mod best;
 mod browser;
 mod caches;

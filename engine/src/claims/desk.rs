@@ -75,7 +75,9 @@ impl ClaimDirs {
 pub struct View {
     /// The claims that count, others' first.
     pub claims: Vec<Claim>,
-    /// What they take from each node.
+    /// Virtual machines without a claim that was asked for.
+    pub machines: Vec<ProcessId>,
+    /// What claims take from each node.
     pub charges: Charges,
     /// The same without what users have claimed, which never makes a request of the host's fail; `None`
     /// where users have claimed nothing.
@@ -323,6 +325,7 @@ impl Claims {
         }
         let mut view = View {
             claims: Vec::new(),
+            machines: Vec::new(),
             charges: Charges::default(),
             host_charges: None,
             complete: true,
@@ -372,7 +375,9 @@ impl Claims {
     }
 
     fn add_observed(&self, look: &mut Look<'_>, view: &mut View) -> Result<(), ClaimError> {
-        for claim in look.observed(&view.claims)? {
+        let (claims, machines) = look.observed(&view.claims)?;
+        view.machines = machines;
+        for claim in claims {
             charge::add(&mut view.charges, &claim, self.overcommit);
             view.claims.push(claim);
         }

@@ -262,21 +262,27 @@ impl<'a> Look<'a> {
         })
     }
 
-    /// Returns the claims of guests that nobody asked for, and whose memory is not all there yet.
-    /// `claims` are those that were asked for.
-    pub(super) fn observed(&mut self, claims: &[Claim]) -> Result<Vec<Claim>, ClaimError> {
+    /// Returns the claims of guests that nobody asked for, and whose memory is not all there yet; and all such
+    /// guests. `claims` are those that were asked for.
+    pub(super) fn observed(
+        &mut self,
+        claims: &[Claim],
+    ) -> Result<(Vec<Claim>, Vec<ProcessId>), ClaimError> {
         if self.guests.is_empty() {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), Vec::new()));
         }
         let live = self.root.is_live();
         if live {
             self.note_owners(claims)?;
         }
         let mut guests = std::mem::take(&mut self.guests);
-        guests.retain(|guest| guest.lacking() != (0, 0) && !(live && self.is_owned(guest)));
+        guests.retain(|guest| !(live && self.is_owned(guest)));
+        let machines = guests.iter().map(|guest| guest.process).collect();
+        guests.retain(|guest| guest.lacking() != (0, 0));
         let look = self.get()?;
         let (boot, now) = (look.boot().to_owned(), look.now());
-        Ok(guests.iter().flat_map(|guest| guest.claims(&boot, now, &self.free)).collect())
+        let claims = guests.iter().flat_map(|guest| guest.claims(&boot, now, &self.free));
+        Ok((claims.collect(), machines))
     }
 }
 

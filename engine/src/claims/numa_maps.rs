@@ -55,7 +55,8 @@ pub(super) fn is_balanced(text: &[u8]) -> Option<bool> {
     Some(first || moved.any(|moved| moved))
 }
 
-fn is_memory(file: &[u8]) -> bool {
+/// Returns whether the file of a mapping is memory: shared, or of huge pages.
+pub(super) fn is_memory(file: &[u8]) -> bool {
     let known: [&[u8]; 5] =
         [b"/memfd:", b"/dev/shm/", b"/dev/zero", b"/anon_hugepage", b"/dev/hugepages/"];
     known.iter().any(|name| file.starts_with(name))

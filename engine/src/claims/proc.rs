@@ -606,6 +606,24 @@ impl Processes {
         events.split(|&b| b == b'\n').any(|line| line == b"populated 1")
     }
 
+    /// Reads a file of the control group (v2) that a process is in.
+    pub(super) fn read_of_group(&mut self, pid: u32, name: &str) -> Option<Vec<u8>> {
+        const LARGEST: u64 = 64 << 10;
+        let path = self.cgroup_of(pid).filter(|path| !path.contains(".."))?;
+        let dir = self.cgroups.join(path.trim_start_matches('/'));
+        let mut text = Vec::new();
+        File::open(dir.join(name)).ok()?.take(LARGEST).read_to_end(&mut text).ok()?;
+        Some(text)
+    }
+
+    /// Returns the memory of a guest by node where it has a control group of its own.
+    pub(super) fn memory_by_node(&self, owner: &Owner) -> Option<Vec<(NodeId, Bytes)>> {
+        match owner {
+            Owner::Cgroup(_, cgroup) => self.memory_of(cgroup),
+            Owner::Process(_) | Owner::Hold { .. } => None,
+        }
+    }
+
     fn memory_of(&self, cgroup: &Cgroup) -> Option<Vec<(NodeId, Bytes)>> {
         let text = std::fs::read(self.dir_of(cgroup)?.join("memory.numa_stat")).ok()?;
         Some(proc_text::numa_stat(&text))

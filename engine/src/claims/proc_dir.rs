@@ -16,6 +16,7 @@ pub(super) const MOST_PROCESSES: usize = 131_072;
 const LONGEST: usize = 64 << 10;
 /// Some ten mappings.
 const FIRST_MAPS: usize = 1024;
+const LONGEST_MAPS: usize = 1 << 20;
 const LONGEST_STAT: usize = 2 << 20;
 /// Thousands of mounts, as hosts of containers have.
 const LONGEST_MOUNTS: usize = 4 << 20;
@@ -80,6 +81,22 @@ impl ProcDir {
         self.name.clear();
         let _ = write!(self.name, "{pid}/numa_maps");
         self.fill(FIRST_MAPS)
+    }
+
+    /// Reads the mappings of a process, the first ten thousand or so: no page is looked at for them.
+    pub(super) fn read_maps(&mut self, pid: u32) -> bool {
+        self.name.clear();
+        let _ = write!(self.name, "{pid}/maps");
+        self.fill(LONGEST_MAPS)
+    }
+
+    /// Lists up to `most` open descriptors of a process; none where this user may not know.
+    pub(super) fn descriptors(&self, pid: u32, most: usize) -> Vec<u32> {
+        let Ok(entries) = std::fs::read_dir(self.path.join(format!("{pid}/fd"))) else {
+            return Vec::new();
+        };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        names.take(most).collect()
     }
 
     /// Reads a file of the host.

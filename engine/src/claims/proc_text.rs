@@ -70,6 +70,12 @@ pub(super) fn status(text: &[u8]) -> Status {
     Status { resident, huge: kib("HugetlbPages").unwrap_or_default(), threads }
 }
 
+/// Returns the memory that is locked for devices (`VmPin`, Linux 3.2).
+pub(super) fn pinned(status: &[u8]) -> Bytes {
+    let kib = field(status, "VmPin").and_then(number);
+    kib.and_then(|(kib, _)| Bytes::from_kib(kib)).unwrap_or_default()
+}
+
 /// Who a process is, from its `status`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Identity {

@@ -1,5 +1,6 @@
 //! The engine from outside, a module for each part.
 
+mod balance;
 mod best_brute;
 mod best_certificates;
 mod best_explain;

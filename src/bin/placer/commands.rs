@@ -2,6 +2,7 @@
 
 pub(crate) mod adopt;
 pub(crate) mod advise;
+pub(crate) mod balance;
 pub(crate) mod daemon;
 pub(crate) mod doctor;
 pub(crate) mod fit;

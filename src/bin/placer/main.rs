@@ -81,6 +81,7 @@ fn obey(
         Command::Replay(args) => cmd::replay::run(&args, notes),
         Command::Schema(args) => cmd::schema::run(&args),
         Command::Ps(args) => cmd::ps::run(&args, set.claims, notes),
+        Command::Balance(args) => cmd::balance::run(&args, set.claims, notes),
         Command::Adopt(args) => cmd::adopt::run(&args, set.claims),
         Command::Release(args) => cmd::release::run(&args, set.claims),
         Command::Doctor(args) => cmd::doctor::run(&args, set.claims, notes),

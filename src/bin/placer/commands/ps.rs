@@ -5,14 +5,29 @@ use std::process::ExitCode;
 
 use crate::output;
 use placer::args::Ps;
+use placer::report::balance::{MovesForm, StepForm};
 use placer::report::claims::{Form, Row, table};
 use placer::report::json;
 use placer::service::counted;
 use placer::service::notes::Notes;
+use placer::service::running::{Demand, observe};
 use placer::settings;
+use placer_engine::SysRoot;
+use placer_engine::balance;
 use placer_engine::claims::{Processes, owners};
 
 use crate::plan;
+
+/// Returns the moves that placer balance would list, by what guests did since they started.
+fn worth_moving(
+    root: &SysRoot,
+    set: settings::Claims,
+    notes: &mut Notes,
+) -> Result<Vec<StepForm>, Box<dyn Error>> {
+    let seen = observe(root, set, Demand::SinceStart, notes)?;
+    let plan = balance::plan(&seen.host, &seen.plan_guests(), &balance::Rules::default())?;
+    Ok(MovesForm::of(&plan, &seen.names()).steps().to_vec())
+}
 
 pub(crate) fn run(
     args: &Ps,
@@ -29,6 +44,17 @@ pub(crate) fn run(
         for (row, claim) in rows.iter_mut().zip(&view.claims) {
             let owner = || recorded.remove(&claim.id)?.program;
             row.program = row.program.take().or_else(owner);
+        }
+    }
+    if rows.iter().any(|row| row.pid().is_some()) {
+        match worth_moving(&root, set, notes) {
+            Ok(steps) => {
+                for row in &mut rows {
+                    row.worth_moving =
+                        steps.iter().find(|step| Some(step.pid()) == row.pid()).cloned();
+                }
+            }
+            Err(error) => notes.warn(&format!("what is worth moving is not known: {error}")),
         }
     }
     let answer = if args.json {

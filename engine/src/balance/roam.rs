@@ -2,11 +2,11 @@
 
 /// A node that threads may roam over, in CPUs.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Room {
+pub struct Room {
     /// What it can do; 0 without CPUs.
-    pub(super) cap: f64,
+    pub cap: f64,
     /// Threads of others that want to run there, which may be more.
-    pub(super) busy: f64,
+    pub busy: f64,
 }
 
 impl Room {
@@ -25,7 +25,7 @@ impl Room {
 /// as crowded, and none that is more crowded without them. That is policy `best`'s own
 /// (idle + (crowding - 1) x capacity) / max(threads, idle), as long as no node is more than busy, and
 /// goes on where measured load ends. All are 0 where no node has CPUs.
-pub(super) fn shares(rooms: &[Room], threads: f64) -> Vec<f64> {
+pub fn shares(rooms: &[Room], threads: f64) -> Vec<f64> {
     let idle: f64 = rooms.iter().map(|room| room.idle()).sum();
     if threads <= idle && idle > 0.0 {
         return rooms.iter().map(|room| room.idle() / idle).collect();
