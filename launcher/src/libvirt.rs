@@ -153,6 +153,9 @@ impl Libvirt {
         }
         arguments.push("/dev/stdin");
         let what = format!("create guest {} through {}", domain.name(), self.uri);
+        if domain.uuid().is_some() {
+            self.check_inactive(&what, &uuid)?;
+        }
         let guard = Guard::start(self.virsh.program(), &self.uri.to_string(), &uuid);
         // Without one a guest is started all the same.
         let guard = guard.inspect_err(|error| eprintln!("placer: {error}")).ok();
@@ -171,6 +174,21 @@ impl Libvirt {
         self.virsh.interrupted(&what)?;
         created.pid = created.read_pid()?;
         Ok(created)
+    }
+
+    /// Checks that a domain neither runs nor is paused: the guard would take it for the one that is created.
+    fn check_inactive(&self, what: &str, uuid: &str) -> Result<(), LaunchError> {
+        match self.virsh.run(what, &["domstate", uuid], None, None) {
+            Ok(state) => match String::from_utf8_lossy(&state).trim() {
+                "" | "shut off" | "crashed" => Ok(()),
+                state => {
+                    let seen = format!("a guest of its uuid {uuid} is in state {state:?}");
+                    Err(LaunchError::seen(what, Errno::EBUSY, seen))
+                }
+            },
+            Err(error) if error.to_string().contains("failed to get domain") => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Defines a domain for good, or anew, by its placed definition. Nothing is started.
@@ -198,7 +216,14 @@ impl Libvirt {
             let error = LaunchError::seen(what, Errno::ENOENT, seen);
             return Err(error.hint("define it first: virsh dumpxml, then virsh define"));
         }
-        let arguments = ["dumpxml", "--inactive", "--security-info", "--domain", name];
+        // virsh takes a number for the id of a guest first, and its name may be another guest's.
+        let uuid = says("UUID");
+        if says("Name") != name && !uuid.eq_ignore_ascii_case(name) {
+            let seen = format!("virsh found guest {:?} (uuid {uuid})", says("Name"));
+            let error = LaunchError::seen(what, Errno::EINVAL, seen);
+            return Err(error.hint("name the guest by its uuid"));
+        }
+        let arguments = ["dumpxml", "--inactive", "--security-info", "--domain", uuid];
         let text = self.virsh.run(&what, &arguments, None, None)?;
         let running = !matches!(says("State"), "shut off" | "crashed");
         Ok(Stored { text, running, saved: says("Managed save") == "yes" })
@@ -285,15 +310,12 @@ impl Drop for Created<'_> {
     fn drop(&mut self) {
         if !self.kept {
             let what = format!("destroy guest {}", self.domain.name());
-            let gone = match self.guard.take() {
-                Some(guard) => guard.destroy().then_some(()).ok_or(what + ": libvirt does not"),
-                None => {
-                    let destroy = ["destroy", self.uuid.as_str()];
-                    let ran = self.libvirt.virsh.run(&what, &destroy, None, None).map(drop);
-                    ran.map_err(|error| error.to_string())
-                }
-            };
-            if let Err(error) = gone {
+            if self.guard.take().is_some_and(Guard::destroy) {
+                return;
+            }
+            // There is no guard, it was killed, or it has given up.
+            let destroy = ["destroy", self.uuid.as_str()];
+            if let Err(error) = self.libvirt.virsh.run(&what, &destroy, None, None) {
                 eprintln!("placer: {error}; virsh list --all shows whether it is left");
             }
         }

@@ -458,7 +458,7 @@ fn virsh_has_web(dir: &Path, state: &str) {
     fs::write(dir.join("web.xml"), definition).expect("a definition");
     let script = format!(
         "#!/bin/sh\ncd '{}' || exit 1\necho \"$*\" >>asked\n\
-         case $* in *dominfo*) echo 'State:          {state}'; echo 'Persistent:     yes';; \
+         case $* in *dominfo*) echo 'Name:           web'; echo 'UUID:           5f9a'; echo 'State:          {state}'; echo 'Persistent:     yes';; \
          *dumpxml*) cat web.xml;; *define*) cat /dev/stdin >defined;; esac\n",
         dir.display()
     );

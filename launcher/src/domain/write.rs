@@ -26,13 +26,26 @@ impl Domain {
         &self,
         placement: &Placement,
     ) -> Result<(Vec<u8>, String), LaunchError> {
-        match self.root.child("uuid") {
-            Some(uuid) => Ok((self.with(placement, true, None), uuid.text.trim().to_owned())),
+        match self.uuid() {
+            Some(uuid) => Ok((self.with(placement, true, None), uuid)),
             None => {
                 let uuid = random_uuid()?;
                 Ok((self.with(placement, true, Some(&uuid)), uuid))
             }
         }
+    }
+
+    /// Returns the definition's own uuid as libvirt prints it. virsh takes no other spelling for a uuid.
+    pub(crate) fn uuid(&self) -> Option<String> {
+        let text = self.root.child("uuid")?.text.trim();
+        let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+        let others = text.chars().all(|c| c.is_ascii_hexdigit() || c == '-' || c == ' ');
+        if digits.len() != 32 || !others {
+            return Some(text.to_owned());
+        }
+        let digits = digits.to_ascii_lowercase();
+        let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|range| &digits[range]);
+        Some(parts.join("-"))
     }
 
     /// Returns the same for libvirt to keep, with no uuid put in: a domain that it has keeps its own.

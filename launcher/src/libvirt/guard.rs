@@ -12,32 +12,37 @@ use nix::errno::Errno;
 
 use crate::error::LaunchError;
 
-/// `$1`: virsh, `$2`: the libvirt, `$3`: the guest's uuid, `$4`: how often it is asked at most, a second apart.
+/// `$1`: virsh, `$2`: the libvirt, `$3`: the guest's uuid, `$4`: for how many seconds it is asked, one each second. A
+/// virsh that takes 10 s is killed: SIGTERM is blocked here, as in placer.
 /// What virsh says goes through the same pipe. `destroy`: the guest was created. Nothing: it may have been, and is paused
 /// then. Status 1: it may be left.
 const SCRIPT: &str = r#"
 while read -r what; do
     case $what in keep) exit 0 ;; destroy) break ;; esac
 done
-tries=$4
-while [ "$tries" -gt 0 ]; do
-    tries=$((tries - 1))
+ask() { timeout -s KILL 10 "$@"; }
+seconds() { IFS=. read -r up _ </proc/uptime && echo "$up"; }
+end=$(($(seconds) + $4))
+while :; do
     state=paused
-    [ "$what" = destroy ] || state=$("$1" -q -k 0 -c "$2" domstate "$3" 2>/dev/null) || state=
+    [ "$what" = destroy ] || state=$(ask "$1" -q -k 0 -c "$2" domstate "$3" 2>/dev/null) || state=
     case $state in
     paused*)
-        said=$("$1" -q -k 0 -c "$2" destroy "$3" 2>&1) && exit 0
-        case $said in *"failed to get domain"*) exit 0 ;; esac
+        said=$(ask "$1" -q -k 0 -c "$2" destroy "$3" 2>&1) && exit 0
+        case $said in *"failed to get domain"* | *"domain is not running"*) exit 0 ;; esac
         ;;
+    # Not yet started, or refused.
+    "shut off"*) ;;
     ?*) exit 0 ;;
     esac
-    [ "$tries" = 0 ] || sleep 1
+    [ "$(seconds)" -lt "$end" ] || break
+    sleep 1
 done
 [ "$what" != destroy ]
 "#;
 
-/// How often libvirt is asked: it may have to be started again, and to find its guests.
-const TRIES: &str = "20";
+/// For how many seconds libvirt is asked: it may have to be started again, and to find its guests.
+const SECONDS: &str = "20";
 
 /// Such a process. Dropped without a word, it destroys a guest that is paused.
 #[derive(Debug)]
@@ -54,7 +59,7 @@ impl Guard {
         };
         let (reader, writer) = std::io::pipe().map_err(error)?;
         let mut command = Command::new("sh");
-        command.args(["-c", SCRIPT, "placer-guard"]).arg(virsh).args([uri, uuid, TRIES]);
+        command.args(["-c", SCRIPT, "placer-guard"]).arg(virsh).args([uri, uuid, SECONDS]);
         command.env("LC_ALL", "C").env("LANGUAGE", "C").process_group(0);
         command.stdin(reader).stdout(Stdio::null());
         let child = command.spawn().map_err(error)?;

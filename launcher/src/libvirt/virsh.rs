@@ -6,7 +6,7 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{ChildStderr, Command, Stdio};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -22,12 +22,13 @@ use crate::error::{LaunchError, words};
 const ENDING: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
 
 /// The most of virsh's words that are kept.
-const MOST_WORDS: u64 = 4096;
+const MOST_WORDS: usize = 4096;
 
 /// A virsh, connected anew for each question.
 ///
 /// It runs in a process group of its own: what a terminal sends placer it is not sent, so that a guest is never
-/// left half made. It may take as long as libvirt takes: huge pages of a large guest are cleared first.
+/// left half made. It may take as long as libvirt takes, since huge pages of a large guest are cleared first; a signal
+/// that ends the launch kills it.
 #[derive(Debug)]
 pub(super) struct Virsh {
     program: PathBuf,
@@ -95,8 +96,19 @@ impl Virsh {
         let mut said = Vec::new();
         if let Some(mut stderr) = child.stderr.take() {
             // It has ended its words when it has ended.
-            stderr.by_ref().take(MOST_WORDS).read_to_end(&mut said).map_err(error)?;
-            std::io::copy(&mut stderr, &mut std::io::sink()).map_err(error)?;
+            let mut part = [0; 1024];
+            loop {
+                if let Err(interrupted) = self.wait_readable(what, &stderr) {
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    return Err(interrupted);
+                }
+                let read = stderr.read(&mut part).map_err(error)?;
+                if read == 0 {
+                    break;
+                }
+                said.extend(&part[..read.min(MOST_WORDS - said.len())]);
+            }
         }
         let status = child.wait().map_err(error)?;
         if status.success() {
@@ -110,6 +122,17 @@ impl Virsh {
             lines => words(&lines.join("; ")),
         };
         Err(LaunchError::seen(what, Errno::EIO, seen))
+    }
+
+    /// Waits until there is something to read, or the other end is closed.
+    ///
+    /// Errors: a signal has come that ends the launch.
+    fn wait_readable(&self, what: &str, from: &ChildStderr) -> Result<(), LaunchError> {
+        let Some(signals) = &self.signals else { return Ok(()) };
+        let mut fds = [from.as_fd(), signals.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        // Whatever ends the wait is seen by what comes next.
+        let _ = poll(&mut fds, PollTimeout::NONE);
+        self.interrupted(what)
     }
 
     /// Returns virsh itself.
@@ -138,8 +161,11 @@ impl Drop for Virsh {
     }
 }
 
-/// Returns whether an error says that virsh or libvirtd ended before its answer, in virsh's words.
+/// Returns whether virsh or libvirtd ended before its answer, by a signal or in virsh's words.
 pub(super) fn lost(error: &LaunchError) -> bool {
+    if error.errno() == Errno::EINTR {
+        return true;
+    }
     let words = [
         "End of file",
         "end of file",

@@ -19,6 +19,8 @@ const DOMAIN: &str = "<domain type='kvm'>
 </domain>
 ";
 
+const UUID: &str = "5f9a0f5c-0a69-4b8c-9b3c-5d3c1d5f3f0e";
+
 /// A libvirt whose virsh writes down what it is asked, and then does what `does` says.
 fn libvirt(dir: &Path, does: &str) -> Libvirt {
     let virsh = dir.join("virsh");
@@ -83,7 +85,7 @@ fn the_definition_that_libvirt_keeps_is_read_with_its_passwords() {
     let dir = tempfile::tempdir().unwrap();
     let about = |state: &str, persistent: &str, saved: &str| {
         format!(
-            "case $* in *dominfo*) echo 'Name:           web'; echo 'State:          {state}'; \
+            "case $* in *dominfo*) echo 'Name:           web'; echo 'UUID:           {UUID}'; echo 'State:          {state}'; \
              echo 'Persistent:     {persistent}'; echo 'Managed save:   {saved}';; \
              *--inactive*--security-info*) printf '<domain/>';; *) exit 1;; esac"
         )
@@ -99,7 +101,14 @@ fn the_definition_that_libvirt_keeps_is_read_with_its_passwords() {
         assert_eq!((stored.running, stored.saved), wanted, "{state} {saved}");
         assert_eq!(stored.text, b"<domain/>");
     }
-    let libvirt = libvirt(dir.path(), &about("running", "no", "no"));
+    let last = asked(dir.path(), UUID).pop();
+    assert_eq!(last.as_deref(), Some("dumpxml --inactive --security-info --domain UUID"));
+    // virsh takes a number for an id first: another guest may have it for its name.
+    let libvirt = libvirt(dir.path(), &about("running", "yes", "no"));
+    assert!(libvirt.stored(&UUID.to_uppercase()).is_ok());
+    let error = libvirt.stored("3").unwrap_err().to_string();
+    assert!(error.contains(&format!("virsh found guest \"web\" (uuid {UUID})")), "{error}");
+    let libvirt = self::libvirt(dir.path(), &about("running", "no", "no"));
     assert_eq!(
         libvirt.stored("web").unwrap_err().to_string(),
         "cannot read the definition of guest web from qemu:///system: it is transient: libvirt \
@@ -148,6 +157,66 @@ fn what_was_created_and_not_resumed_is_destroyed() {
     assert_eq!(error, "cannot resume guest web 1: \"no way\"");
     let expected = ["create --paused /dev/stdin", "resume UUID", "destroy UUID"];
     assert_eq!(asked(dir.path(), &uuid(dir.path())), expected);
+}
+
+/// A definition with a uuid of its own, in a spelling that virsh takes for a name.
+fn placed_with_uuid() -> (Domain, Placement) {
+    let (_, placement) = placed();
+    let uuid = UUID.replace('-', "").to_uppercase();
+    let text = DOMAIN.replace("</name>", &format!("</name><uuid>{uuid}</uuid>"));
+    (Domain::parse("web.xml", text.as_bytes()).unwrap().value, placement)
+}
+
+#[test]
+fn a_guest_that_was_there_before_is_left_alone() {
+    let (domain, placement) = placed_with_uuid();
+    for (state, created) in [
+        ("echo paused", false),
+        ("echo running", false),
+        ("echo 'error: no connection' >&2; exit 1", false),
+        ("echo 'shut off'", true),
+        ("echo \"error: failed to get domain '$6'\" >&2; exit 1", true),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let does = format!("case $* in *domstate*) {state};; esac\n{CREATES}");
+        let libvirt = libvirt(dir.path(), &does);
+        let made = libvirt.create(&domain, &placement);
+        assert_eq!(made.is_ok(), created, "{state}");
+        drop(made);
+        let all = ["domstate UUID", "create --paused /dev/stdin", "destroy UUID"];
+        let expected = if created { &all[..] } else { &all[..1] };
+        assert_eq!(asked(dir.path(), UUID), expected, "{state}");
+    }
+}
+
+#[test]
+fn a_guest_whose_guard_was_killed_is_destroyed_all_the_same() {
+    let (domain, placement) = placed();
+    let dir = tempfile::tempdir().unwrap();
+    let kills = "case $* in *create*) for p in /proc/[0-9]*; do
+    grep -q placer-guard \"$p/cmdline\" 2>/dev/null && grep -q \"$DIR\" \"$p/cmdline\" && kill -9 \"${p#/proc/}\"
+done;; esac";
+    let libvirt = libvirt(dir.path(), &format!("{CREATES}\n{kills}\nexit 0"));
+    drop(libvirt.create(&domain, &placement).unwrap());
+    let expected = ["create --paused /dev/stdin", "destroy UUID"];
+    assert_eq!(asked(dir.path(), &uuid(dir.path())), expected);
+}
+
+#[test]
+fn a_signal_ends_a_virsh_that_does_not_answer() {
+    let (domain, placement) = placed();
+    let dir = tempfile::tempdir().unwrap();
+    let does = "case $* in *create*) exec sleep 300;; *domstate*) echo paused;; esac";
+    let libvirt = libvirt(dir.path(), does);
+    let since = std::time::Instant::now();
+    // For this thread, which blocks it now.
+    nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM).unwrap();
+    let error = libvirt.create(&domain, &placement).unwrap_err().to_string();
+    assert!(error.contains("SIGTERM came before"), "{error}");
+    assert!(since.elapsed() < Duration::from_secs(250));
+    // libvirt may go on with the guest.
+    let last = asked(dir.path(), "").pop().unwrap_or_default();
+    assert!(last.starts_with("destroy "), "{last}");
 }
 
 /// What a fake virsh does that has created a guest, which is paused.
