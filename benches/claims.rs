@@ -1,5 +1,5 @@
-//! Choosing and claiming in one step beside 1,000 claims of processes that live, and what a decision
-//! pays for claims when there are none.
+//! Choosing and claiming beside 1,000 claims of processes that live, the part of it that holds the ledger's lock,
+//! and what a decision pays for claims when there are none.
 //!
 //! On this machine, unlike the other benches: what costs time here is to ask the kernel about
 //! processes. The state directory is in memory, as `/run` is.
@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use placer_engine::claims::{ClaimDirs, ClaimId, ClaimOwner, Claims, LOCK_TIMEOUT};
+use placer_engine::claims::{Asker, ClaimDirs, ClaimId, ClaimOwner, Claims, LOCK_TIMEOUT};
 use placer_engine::source::SnapshotReader;
 use placer_engine::{Request, Snapshot, SysRoot, advise};
 
@@ -47,23 +47,32 @@ fn place(dir: &Path) -> ClaimDirs {
     ClaimDirs { own: Some(PathBuf::from(dir)), ..ClaimDirs::default() }
 }
 
-/// Opens the ledger, takes the lock, chooses with a load that was measured before, and claims for a
-/// process: all that one participant of a storm does.
-fn choose_and_claim(place: &ClaimDirs, earlier: &Snapshot, request: &Request, pid: u32) -> ClaimId {
+/// Chooses with a load that was measured before, and claims for a process: all that one participant of a storm
+/// does. Adds the time from the decision to the claim to `commit`.
+fn choose_and_claim(
+    claims: &Claims,
+    earlier: &Snapshot,
+    request: &Request,
+    pid: u32,
+    commit: &mut Duration,
+) -> ClaimId {
     let root = SysRoot::live();
-    let claims = Claims::open_to_claim(place, &root).expect("a ledger");
-    let (mut decision, view) = claims.begin(LOCK_TIMEOUT).expect("nobody else has the lock");
+    let (observation, view) = claims.observe(&Asker::new(pid, 0)).expect("observed");
     let saved = earlier.before().cloned();
     let now = SnapshotReader::open(&root, None)
         .and_then(|mut host| host.take(saved, Duration::ZERO))
         .expect("this machine");
     let advice = advise(&now.with_charges(view.charges), request).expect("an answer");
-    let caller = decision.caller(pid, 0);
-    decision.claim(request, &advice, ClaimOwner::Pid(pid), caller, None).expect("it is kept")
+    let start = Instant::now();
+    let decision = observation.commit(LOCK_TIMEOUT).expect("nobody else has the lock");
+    let decision = decision.expect("nobody else has claimed");
+    let caller = decision.asking().expect("it was looked up").clone();
+    let id = decision.claim(request, &advice, ClaimOwner::Pid(pid), caller, None);
+    *commit += start.elapsed();
+    id.expect("it is kept")
 }
 
-fn release(place: &ClaimDirs, id: ClaimId) {
-    let claims = Claims::open_to_claim(place, &SysRoot::live()).expect("a ledger");
+fn release(claims: &Claims, id: ClaimId) {
     let (decision, _) = claims.begin(LOCK_TIMEOUT).expect("nobody else has the lock");
     decision.release(id).expect("it was claimed");
 }
@@ -78,21 +87,25 @@ fn claims(c: &mut Criterion) {
         let crowd = Crowd::start(count);
         let dir = state();
         let place = place(dir.path());
+        let claims = Claims::open_to_claim(&place, &root).expect("a ledger");
         for guest in &crowd.0 {
-            choose_and_claim(&place, &earlier, &request, guest.id());
+            choose_and_claim(&claims, &earlier, &request, guest.id(), &mut Duration::default());
         }
-        group.bench_function(format!("choose and claim beside {count} live claims"), |b| {
-            b.iter_custom(|times| {
-                let mut took = Duration::ZERO;
-                for _ in 0..times {
-                    let start = Instant::now();
-                    let id = choose_and_claim(&place, &earlier, &request, me);
-                    took += start.elapsed();
-                    release(&place, id);
-                }
-                took
+        for whole in [true, false] {
+            let what = if whole { "choose and claim" } else { "commit" };
+            group.bench_function(format!("{what} beside {count} live claims"), |b| {
+                b.iter_custom(|times| {
+                    let (mut took, mut commit) = (Duration::ZERO, Duration::ZERO);
+                    for _ in 0..times {
+                        let start = Instant::now();
+                        let id = choose_and_claim(&claims, &earlier, &request, me, &mut commit);
+                        took += start.elapsed();
+                        release(&claims, id);
+                    }
+                    if whole { took } else { commit }
+                });
             });
-        });
+        }
         group.bench_function(format!("count {count} live claims, no lock"), |b| {
             b.iter(|| Claims::open(&place, &root).expect("a ledger").view().expect("readable"));
         });

@@ -15,8 +15,10 @@
 //! and what is resident come in from outside. [`ClaimFile`] (the file and its lock), [`Processes`] and
 //! [`Claims`], which joins them, are the end.
 
+mod asker;
 mod charge;
 mod claim;
+mod decision;
 mod desk;
 mod error;
 mod fates;
@@ -41,11 +43,16 @@ mod unread;
 
 pub use crate::charges::Overcommit;
 #[doc(hidden)]
+pub use asker::Asker;
+#[doc(hidden)]
 pub use claim::{Caller, Claim, Origin, Owner, Promise, Seen};
 pub use claim::{Cgroup, ClaimId, ProcessId};
+pub use decision::ClaimOwner;
 #[doc(hidden)]
-pub use desk::{Asker, Claims, Decision, View};
-pub use desk::{ClaimDirs, ClaimOwner};
+pub use decision::{Decision, Observation};
+pub use desk::ClaimDirs;
+#[doc(hidden)]
+pub use desk::{Claims, LOST_RACES, View};
 pub use error::ClaimError;
 #[doc(hidden)]
 pub use ledger::{Fate, Ledger, MOST_CLAIMS};

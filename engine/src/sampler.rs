@@ -236,17 +236,19 @@ impl Engine {
     /// can be read; the request does not fit; no advice; the lock is held for too long; the owner has exited; the
     /// ledger is full or cannot be written.
     pub fn place(&self, request: &Request, owner: ClaimOwner) -> Result<Placement, EngineError> {
-        self.decide(request, |mut decision, snapshot, without_users| {
-            let mut advice = noted(snapshot, request)?;
+        let choose = |snapshot: Snapshot, without_users: Option<Charges>| {
+            let mut advice = noted(&snapshot, request)?;
             if let Some(charges) = without_users.filter(|_| !advice.fits()) {
                 // What users have claimed never makes a request of the host's fail.
-                advice = noted(&snapshot.clone().with_charges(charges), request)?;
+                advice = noted(&snapshot.with_charges(charges), request)?;
             }
-            if let Some(short) = advice.shortfall {
-                return Err(EngineError::DoesNotFit(short));
+            match advice.shortfall {
+                Some(short) => Err(EngineError::DoesNotFit(short)),
+                None => Ok(advice),
             }
-            let asker = this_process();
-            let caller = decision.caller_of(&asker);
+        };
+        self.decide(request, choose, |mut decision, advice| {
+            let caller = decision.caller_of(&this_process());
             let decision = decision.roaming_over(advice.cpus.clone());
             let claim = decision.claim(request, &advice, owner, caller, request.pages)?;
             Ok(Placement { advice, claim })
@@ -266,9 +268,10 @@ impl Engine {
         if let Some(short) = advice.shortfall {
             return Err(EngineError::DoesNotFit(short));
         }
-        self.decide(request, |mut decision, snapshot, without_users| {
+        let read = |snapshot, without_users| Ok((snapshot, without_users));
+        self.decide(request, read, |mut decision, (snapshot, without_users)| {
             let parts = Parts::of(request, advice, CpuSet::new(), advice.cpus.clone());
-            let has_room = decision.room_for(&parts, snapshot)
+            let has_room = decision.room_for(&parts, &snapshot)
                 || without_users.is_some_and(|charges| {
                     decision.room_for(&parts, &snapshot.clone().with_charges(charges))
                 });
@@ -324,23 +327,26 @@ impl Engine {
         drop(self);
     }
 
-    /// Reads the host under the lock of the ledger, and lets `decide` claim. The load is measured before, so that
-    /// no other process waits for the lock meanwhile. Charges that leave users out are passed if they differ and
-    /// this process is the host's.
-    fn decide<T>(
+    /// Reads the host, lets `choose` decide, and `claim` claim under the lock of the ledger; anew where others were
+    /// faster. Charges that leave users out are passed if they differ and this process is the host's.
+    fn decide<C, T>(
         &self,
         request: &Request,
-        decide: impl FnOnce(Decision<'_>, &Snapshot, Option<Charges>) -> Result<T, EngineError>,
+        mut choose: impl FnMut(Snapshot, Option<Charges>) -> Result<C, EngineError>,
+        claim: impl FnOnce(Decision<'_>, C) -> Result<T, EngineError>,
     ) -> Result<T, EngineError> {
         let (counted, _turn) = self.counted()?;
         let since = self.since()?;
         let claims = counted.open()?;
         let asker = this_process();
-        let (decision, mut view) = claims.begin_for(Some(&asker), LOCK_TIMEOUT)?;
-        let without_users = view.host_charges.take().filter(|_| asker.principal().is_host());
-        // Memory that is touched since the claims were counted is counted twice and never missed.
-        let snapshot = locked(&counted.reader).read(since, request.pages, all_of(view)?)?;
-        decide(decision, &snapshot, without_users)
+        let (decision, chosen) = claims.decide(&asker, LOCK_TIMEOUT, |mut view| {
+            let without_users = view.host_charges.take().filter(|_| asker.principal().is_host());
+            let charges = all_of(view)?;
+            // Memory that is touched since the claims were counted is counted twice and never missed.
+            let snapshot = locked(&counted.reader).read(since.clone(), request.pages, charges)?;
+            choose(snapshot, without_users)
+        })?;
+        claim(decision, chosen)
     }
 
     /// Returns the CPU counters that the load is measured from.

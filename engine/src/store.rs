@@ -3,5 +3,6 @@
 mod dir;
 mod load;
 
+pub(crate) use dir::Version;
 pub use dir::{StateDir, StoreError};
 pub use load::SavedLoad;

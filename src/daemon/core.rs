@@ -8,8 +8,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use placer_engine::claims::{
-    Asker, Claim, ClaimId, ClaimOwner, Claims, Decision, LOCK_TIMEOUT, Parts, Principal,
-    Principals, ProcessId, Processes,
+    Asker, Claim, ClaimId, ClaimOwner, Decision, Parts, Principal, Principals, ProcessId, Processes,
 };
 use placer_engine::policy::numad::Version;
 use placer_engine::{
@@ -25,7 +24,7 @@ use super::warm::{Counted, Guests, Warm};
 use crate::error_chain::chain;
 use crate::numad;
 use crate::service::advise::{Answer, Question, answer};
-use crate::service::counted;
+use crate::service::claim_session::Desk;
 use crate::service::host::{Begin, CountedHost, Figures, MachineOf, Taken, Turn as HostTurn};
 use crate::service::notes::Notes;
 use crate::settings::variables;
@@ -165,35 +164,35 @@ impl Core {
         let started = Instant::now();
         let set = self.settings();
         let figures = Asked { core: self, set: &set, peer, gone };
-        let why = |error: &dyn Error| chain(error);
-        let earlier = self.warm.measured(parts.page).map_err(|error| why(&error))?;
-        let exited = "the requesting process has exited";
-        let _turn = self.turn(peer, gone).ok_or(exited)?;
-        let place = counted::place(set.claims);
-        let claims = Claims::open_to_claim(&place, self.root()).map_err(|error| why(&error))?;
-        let begun = claims.begin_for(Some(&figures.asker()), LOCK_TIMEOUT);
-        let (mut decision, view) = begun.map_err(|error| why(&error))?;
-        let charges = match view.host_charges {
-            Some(charges) if peer.principal.is_host() => charges,
-            _ => view.charges,
-        };
-        let now = self.warm.again(&earlier, charges, parts.page).map_err(|error| why(&error))?;
         let memory: Bytes = parts.promised.iter().map(|promise| promise.memory).sum();
         let cpus: CpuShare = parts.promised.iter().map(|promise| promise.cpus).sum();
         let owned = CpuShare::from_cpus(parts.pinned.len()).unwrap_or_default();
         let cpus = parts.cpus.max(cpus).max(owned);
         let request = Request::new(cpus, parts.memory.max(memory));
         let who = ClaimOwner::Process(process);
-        if let Some(why) = figures.refuses_pinned(&decision, &request, &parts.pinned, &who) {
-            return Err(why);
-        }
-        let fits = decision.may_own(&parts, &now) && (forced || decision.room_for(&parts, &now));
-        if !fits {
-            return Ok(None);
-        }
         let nodes: NodeSet = parts.promised.iter().map(|promise| promise.node).collect();
-        let caller = decision.caller_of(&figures.asker());
-        let claim = decision.claim_parts(parts, who, caller).map_err(|error| why(&error))?;
+        let mut notes = Notes::default();
+        let desk = Desk::open(self.root(), set.claims, &mut notes);
+        let claim = loop {
+            let (session, host) = desk.begin_to_claim(&figures, parts.page, &mut notes)?;
+            let snapshot = match host.host_charges {
+                Some(charges) if peer.principal.is_host() => {
+                    Arc::new(Snapshot::clone(&host.snapshot).with_charges(charges))
+                }
+                _ => host.snapshot,
+            };
+            let Some(mut commit) = session.commit()? else { continue };
+            if let Some(why) = figures.refuses(&commit.decision, &request, &parts.pinned, &who) {
+                return Err(why);
+            }
+            let fits = commit.decision.may_own(&parts, &snapshot)
+                && (forced || commit.decision.room_for(&parts, &snapshot));
+            if !fits {
+                return Ok(None);
+            }
+            let caller = commit.decision.caller_of(&figures.asker());
+            break commit.claim(parts, who, caller)?;
+        };
         let request = format!("{}:{}", request.cpus, request.memory.get());
         let (nodes, id) = (Some(nodes.to_string()), claim.to_string());
         self.told("claimed", &request, None, nodes, None, &id, peer, started);
@@ -402,18 +401,6 @@ impl Figures for Asked<'_> {
     }
 
     fn refuses(
-        &self,
-        decision: &Decision<'_>,
-        request: &Request,
-        who: &ClaimOwner,
-    ) -> Option<String> {
-        self.refuses_pinned(decision, request, &CpuSet::new(), who)
-    }
-}
-
-impl Asked<'_> {
-    /// The same for a claim that has CPUs for single threads.
-    fn refuses_pinned(
         &self,
         decision: &Decision<'_>,
         request: &Request,

@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
-use placer_engine::claims::{ClaimOwner, Decision, LOCK_TIMEOUT};
+use placer_engine::claims::{ClaimOwner, LOCK_TIMEOUT, Parts};
 use placer_engine::policy::cache;
 use placer_engine::policy::numad::{Choice, Failure, Query, Rules, Version, charge};
 use placer_engine::source::has_v1_cpusets;
 use placer_engine::{
-    Bytes, CpuShare, Limits, NodeSet, NodeState, Policy, Request, Snapshot, SourceError, SysRoot,
+    Bytes, CpuSet, CpuShare, Limits, NodeSet, NodeState, Policy, Request, Snapshot, SourceError,
+    SysRoot,
 };
 
 use super::Chosen;
@@ -16,7 +17,7 @@ use super::log::Log;
 use super::options::{Advice, Options};
 use crate::error_chain::chain;
 use crate::service::advise::shortage_of;
-use crate::service::claim_session::{Desk, claim_as_asked};
+use crate::service::claim_session::{Claimed, Desk, Session, claim_as_asked};
 use crate::service::host::Figures;
 use crate::service::notes::Notes;
 use crate::settings::{Hold, PolicyName, Settings};
@@ -47,59 +48,70 @@ pub(super) fn choose_nodes(
     let memory = Bytes::from_mib(megabytes).unwrap_or_default();
     let pages = set.numad.pages;
 
-    // From choosing to claiming nobody else claims anything.
     let desk =
         (set.numad.hold == Hold::Adopt).then(|| Desk::open(figures.root(), set.claims, notes));
-    let taken = match &desk {
-        Some(desk) => desk.begin(figures, pages, LOCK_TIMEOUT, notes),
-        None => figures.counted(pages, notes).map(|now| (None, now)),
-    };
-    let (mut decision, mut host) = taken.map_err(|error| give_up(set, &error, notes)).ok()?;
-    if by_best && !options.count_inactive_file {
-        host.snapshot = Arc::new(without_file_cache(&host.snapshot));
-    }
-    let snapshot = &host.snapshot;
-    let within = if by_best {
-        within(set, snapshot, figures.root()).map_err(|error| give_up(set, &error, notes)).ok()?
-    } else {
-        None
-    };
-    let request = Request {
-        policy: policy(options, set),
-        limits: if by_best { limits(options, snapshot) } else { Limits::default() },
-        within,
-        pages,
-        // Nodes alone are printed, and libvirt starts no guest without an answer: no cache is required.
-        cache: cache::Rules::default().with_penalty(set.advise.cache_penalty),
-        ..Request::new(CpuShare::from_hundredths(hundredths), memory)
-    };
-    if let Some(told) =
-        decision.as_mut().and_then(|session| again(&mut session.decision, &request, figures))
-    {
-        log_answer(options, advice, snapshot, &request, &told.nodes, log);
-        return Some(told);
-    }
-    let answer = host.advise(&request, &figures.asker(), notes);
-    let (answer, snapshot) = answer.map_err(|error| give_up(set, &error, notes)).ok()?;
-    if answer.nodes.is_empty() {
-        // Nothing is left on the host. A client gets what numad would say, which is a node.
-        give_up(set, &std::io::Error::other("no node has any memory or CPU left"), notes);
-        return None;
-    }
+    let before = notes.mark();
+    loop {
+        notes.back_to(before);
+        let taken = match &desk {
+            Some(desk) => desk.begin(figures, pages, LOCK_TIMEOUT, notes),
+            None => figures.counted(pages, notes).map(|now| (None, now)),
+        };
+        let (mut session, mut host) = taken.map_err(|error| give_up(set, &error, notes)).ok()?;
+        if by_best && !options.count_inactive_file {
+            host.snapshot = Arc::new(without_file_cache(&host.snapshot));
+        }
+        let snapshot = &host.snapshot;
+        let within = if by_best {
+            within(set, snapshot, figures.root())
+                .map_err(|error| give_up(set, &error, notes))
+                .ok()?
+        } else {
+            None
+        };
+        let request = Request {
+            policy: policy(options, set),
+            limits: if by_best { limits(options, snapshot) } else { Limits::default() },
+            within,
+            pages,
+            // Nodes alone are printed, and libvirt starts no guest without an answer: no cache is required.
+            cache: cache::Rules::default().with_penalty(set.advise.cache_penalty),
+            ..Request::new(CpuShare::from_hundredths(hundredths), memory)
+        };
+        if let Some(told) = session.as_mut().and_then(|session| again(session, &request)) {
+            log_answer(options, advice, snapshot, &request, &told.nodes, log);
+            return Some(told);
+        }
+        let answer = host.advise(&request, &figures.asker(), notes);
+        let (answer, snapshot) = answer.map_err(|error| give_up(set, &error, notes)).ok()?;
+        if answer.nodes.is_empty() {
+            // Nothing is left on the host. A client gets what numad would say, which is a node.
+            give_up(set, &std::io::Error::other("no node has any memory or CPU left"), notes);
+            return None;
+        }
 
-    for note in snapshot.notes().iter().chain(&answer.notes) {
-        notes.warn(note);
+        for note in snapshot.notes().iter().chain(&answer.notes) {
+            notes.warn(note);
+        }
+        let holds = session.is_some();
+        if let Some(short) = answer.shortfall.filter(|_| by_best || holds) {
+            notes.warn(&shortage_of(holds, &request, &answer, short));
+        }
+        let claim = match session.filter(|_| answer.fits()) {
+            None => None,
+            Some(session) => {
+                let who = ClaimOwner::Hold(set.claims.hold);
+                let parts = Parts::of(&request, &answer, CpuSet::new(), CpuSet::new());
+                match claim_as_asked(session, &request, parts, who, figures, notes) {
+                    Claimed::Made(id) => Some(id),
+                    Claimed::Refused => None,
+                    Claimed::Outrun => continue,
+                }
+            }
+        };
+        log_answer(options, advice, &snapshot, &request, &answer.nodes, log);
+        return Some(Chosen { nodes: answer.nodes, claim });
     }
-    let holds = decision.is_some();
-    if let Some(short) = answer.shortfall.filter(|_| by_best || holds) {
-        notes.warn(&shortage_of(holds, &request, &answer, short));
-    }
-    let claim = decision.filter(|_| answer.fits()).and_then(|decision| {
-        let who = ClaimOwner::Hold(set.claims.hold);
-        claim_as_asked(decision, &request, &answer, who, figures, notes)
-    });
-    log_answer(options, advice, &snapshot, &request, &answer.nodes, log);
-    Some(Chosen { nodes: answer.nodes, claim })
 }
 
 /// libvirt's LXC driver runs this for each container, by itself, and it asks twice where memory is
@@ -109,12 +121,11 @@ const ASKS_TWICE: &str = "libvirt_lxc";
 /// Returns what the same container was told before: a second answer of other nodes would part its
 /// policy from its control group, and a second hold would promise its memory twice. Others that ask
 /// twice, as libvirt's daemon does for guest after guest, ask for another guest.
-fn again(decision: &mut Decision<'_>, request: &Request, figures: &dyn Figures) -> Option<Chosen> {
-    let caller = decision.caller_of(&figures.asker());
-    if caller.program != ASKS_TWICE {
+fn again(session: &mut Session<'_>, request: &Request) -> Option<Chosen> {
+    if session.asking() != Some(ASKS_TWICE) {
         return None;
     }
-    let (claim, nodes) = decision.held_before(request, &caller)?;
+    let (claim, nodes) = session.held_before(request)?;
     Some(Chosen { nodes, claim: Some(claim) })
 }
 

@@ -242,23 +242,46 @@ pub fn hosts_daemon_runs() -> bool {
 pub fn claim_parts(parts: &Parts, forced: bool, nonce: Nonce) -> Committed {
     let Some(path) = hosts_socket() else { return Committed::Nobody };
     let form = PartsForm::of(parts, forced, 0, Some(nonce));
+    match call_until_replied(&path, "Commit", &form) {
+        Ok(reply) => committed(&reply),
+        Err(NoReply::Busy) => Committed::Refused("the daemon is busy".to_owned()),
+        Err(NoReply::None(_)) => Committed::Nobody,
+    }
+}
+
+/// Why a call that is made once, however often it is asked for, has no reply.
+enum NoReply {
+    Busy,
+    None(String),
+}
+
+/// Calls a method that may be repeated: a daemon that has heard the call and does not reply may have done what it
+/// says, and is asked again for some seconds.
+fn call_until_replied(
+    path: &Path,
+    method: &str,
+    parameters: &impl Serialize,
+) -> Result<Replied, NoReply> {
     let mut until = None;
     loop {
         let left = |until: &Instant| until.saturating_duration_since(Instant::now());
         let time = until.as_ref().map_or(GUEST, |until| left(until).max(PAUSE));
-        let (committed, again) = match connected(&path) {
-            Ok(stream) => match call_on(stream, "Commit", &form, time) {
+        let (why, again) = match connected(path) {
+            Ok(stream) => match call_on(stream, method, parameters, time) {
                 Ok(reply) if reply.error.as_deref() == Some("org.placer.Daemon.Busy") => {
-                    (Committed::Refused("the daemon is busy".to_owned()), true)
+                    (NoReply::Busy, true)
                 }
-                Ok(reply) => (committed(&reply), false),
-                Err(_) => (Committed::Nobody, true),
+                Ok(reply) => return Ok(reply),
+                Err(why) => (NoReply::None(why), true),
             },
             // Nothing was asked yet, and there is nobody: not even one that has too much to do.
-            Err(errno) => (Committed::Nobody, until.is_some() || errno == nix::Error::EAGAIN),
+            Err(errno) => (
+                NoReply::None(errno.desc().to_owned()),
+                until.is_some() || errno == nix::Error::EAGAIN,
+            ),
         };
         if !again || left(until.get_or_insert_with(|| Instant::now() + ASKED_AGAIN)).is_zero() {
-            return committed;
+            return Err(why);
         }
         std::thread::sleep(PAUSE);
     }
@@ -308,10 +331,14 @@ pub fn release(id: ClaimId) -> Result<serde_json::Value, String> {
     change("Release", &serde_json::json!({ "claim": id.to_string() }))
 }
 
+/// Changes a claim: done twice it is as done once.
 fn change(method: &str, form: &impl Serialize) -> Result<serde_json::Value, String> {
     let path = hosts_socket().ok_or("root changes claims without the daemon")?;
-    let Replied { error, parameters } = call_at(&path, method, form, GUEST)
-        .map_err(|error| format!("{}: {error}", path.display()))?;
+    let replied = call_until_replied(&path, method, form);
+    let Replied { error, parameters } = replied.map_err(|error| match error {
+        NoReply::Busy => "the daemon is busy".to_owned(),
+        NoReply::None(why) => format!("{}: {why}", path.display()),
+    })?;
     match error.as_deref() {
         None => {
             let done = serde_json::from_str::<DoneReply>(&parameters);

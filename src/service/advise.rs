@@ -1,13 +1,16 @@
 //! One question about where a guest should run, and its answer.
 
 use std::error::Error;
+use std::sync::Arc;
 
-use placer_engine::claims::{ClaimId, ClaimOwner, LOCK_TIMEOUT, Nonce};
+use placer_engine::claims::{ClaimId, ClaimOwner, LOCK_TIMEOUT, Nonce, Parts};
 use placer_engine::policy::numad::Version;
-use placer_engine::{Advice, CpuLimit, MemoryLimit, Policy, Request, Shortfall, explain};
+use placer_engine::{
+    Advice, CpuLimit, CpuSet, MemoryLimit, Policy, Request, Shortfall, Snapshot, explain,
+};
 use placer_launcher::MemoryMode;
 
-use super::claim_session::{Desk, claim_as_asked};
+use super::claim_session::{Claimed, Desk, claim_as_asked};
 use super::emit::{self, EmitForm};
 use super::host::Figures;
 use super::notes::Notes;
@@ -72,23 +75,8 @@ pub fn answer(
     figures: &dyn Figures,
     notes: &mut Notes,
 ) -> Result<Answer, Box<dyn Error>> {
-    let Question { request, numad, claim: who, strict, form, .. } = question;
-    // Only who claims opens the ledger to change it, and waits for its lock.
-    let desk = who.as_ref().map(|_| Desk::open(figures.root(), figures.claims(), notes));
-    let (session, host) = match &desk {
-        Some(desk) => desk.begin(figures, request.pages, LOCK_TIMEOUT, notes)?,
-        None => (None, figures.counted(request.pages, notes)?),
-    };
-    let (advice, snapshot) = host.advise(request, &figures.asker(), notes)?;
-
-    let facts: Vec<String> = snapshot.notes().iter().chain(&advice.notes).cloned().collect();
-    for fact in &facts {
-        notes.warn(fact);
-    }
-    let holds = matches!(who, Some(ClaimOwner::Hold(_)));
-    if let Some(short) = advice.shortfall {
-        notes.warn(&shortage_of(holds && !strict, request, &advice, short));
-    }
+    let Question { request, numad, strict, form, .. } = question;
+    let Decided { advice, snapshot, facts, claim } = decide(question, figures, notes)?;
     // What takes longer than the advice is made only for those who read it.
     let asked = matches!(form, Form::Explain { .. } | Form::Json | Form::Compact { explain: true });
     let why = if asked && matches!(request.policy, Policy::Best(_)) {
@@ -104,14 +92,6 @@ pub fn answer(
         };
         return Ok(Answer { text, status: 1, advice: None, claim: None });
     }
-    // What does not fit is not held: it would take what is left from guests that fit.
-    let who = who.clone().filter(|_| advice.fits() || !holds);
-    let claim = who.zip(session).and_then(|(who, mut session)| {
-        if form.names_cpus() {
-            session.decision = session.decision.roaming_over(advice.cpus.clone());
-        }
-        claim_as_asked(session, request, &advice, who, figures, notes)
-    });
     let text = match (form, &why) {
         (Form::Emit(form, mode), _) => {
             emit::text(*form, *mode, request, &advice, &snapshot, notes)?.into_bytes()
@@ -126,6 +106,53 @@ pub fn answer(
         (Form::Nodes | Form::Explain { .. }, _) => format!("{}\n", advice.nodes).into_bytes(),
     };
     Ok(Answer { text, status: 0, advice: Some(advice), claim })
+}
+
+struct Decided {
+    advice: Advice,
+    snapshot: Arc<Snapshot>,
+    /// What should be known about the host and the advice.
+    facts: Vec<String>,
+    claim: Option<ClaimId>,
+}
+
+/// Decides, and claims where that was asked for: again where others were faster.
+fn decide(
+    question: &Question,
+    figures: &dyn Figures,
+    notes: &mut Notes,
+) -> Result<Decided, Box<dyn Error>> {
+    let Question { request, claim: who, strict, form, .. } = question;
+    // Only who claims opens the ledger to change it.
+    let desk = who.as_ref().map(|_| Desk::open(figures.root(), figures.claims(), notes));
+    let before = notes.mark();
+    loop {
+        notes.back_to(before);
+        let (session, host) = match &desk {
+            Some(desk) => desk.begin(figures, request.pages, LOCK_TIMEOUT, notes)?,
+            None => (None, figures.counted(request.pages, notes)?),
+        };
+        let (advice, snapshot) = host.advise(request, &figures.asker(), notes)?;
+        let facts: Vec<String> = snapshot.notes().iter().chain(&advice.notes).cloned().collect();
+        facts.iter().for_each(|fact| notes.warn(fact));
+        let holds = matches!(who, Some(ClaimOwner::Hold(_)));
+        if let Some(short) = advice.shortfall {
+            notes.warn(&shortage_of(holds && !strict, request, &advice, short));
+        }
+        // What does not fit is not held: it would take what is left from guests that fit.
+        let who = who.clone().filter(|_| advice.fits() || !(holds || *strict));
+        let Some((session, who)) = session.zip(who) else {
+            return Ok(Decided { advice, snapshot, facts, claim: None });
+        };
+        let roaming = if form.names_cpus() { advice.cpus.clone() } else { CpuSet::new() };
+        let parts = Parts::of(request, &advice, CpuSet::new(), roaming);
+        let claim = match claim_as_asked(session, request, parts, who, figures, notes) {
+            Claimed::Made(id) => Some(id),
+            Claimed::Refused => None,
+            Claimed::Outrun => continue,
+        };
+        return Ok(Decided { advice, snapshot, facts, claim });
+    }
 }
 
 /// Says what is short and by how much, and where it was to be held, that it is not.

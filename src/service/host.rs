@@ -7,8 +7,8 @@ use std::sync::Arc;
 use placer_engine::claims::{Asker, ClaimOwner, Decision};
 use placer_engine::policy::numad::Machine;
 use placer_engine::{
-    Advice, AdviseError, Bytes, Charges, CpuTimes, Host, Request, Sample, Snapshot, SourceError,
-    SysRoot, advise,
+    Advice, AdviseError, Bytes, Charges, CpuSet, CpuTimes, Host, Request, Sample, Snapshot,
+    SourceError, SysRoot, advise,
 };
 
 use super::notes::Notes;
@@ -50,11 +50,13 @@ pub trait Figures {
     /// Returns who asks.
     fn asker(&self) -> Asker;
 
-    /// Returns why who asks may not claim so much, under the lock of the ledger; nothing when he may.
+    /// Returns why who asks may not claim so much, with CPUs for single threads, under the lock of the ledger; nothing
+    /// when he may.
     fn refuses(
         &self,
         decision: &Decision<'_>,
         request: &Request,
+        pinned: &CpuSet,
         who: &ClaimOwner,
     ) -> Option<String>;
 }

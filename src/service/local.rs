@@ -7,7 +7,9 @@ use nix::unistd::{getppid, getuid};
 use placer_engine::claims::{Asker, ClaimOwner, Decision, Nonce};
 use placer_engine::policy::numad::Machine;
 use placer_engine::source::{HostReader, SnapshotReader, two_samples};
-use placer_engine::{Bytes, Charges, CpuTimes, Instant, Request, Snapshot, SourceError, SysRoot};
+use placer_engine::{
+    Bytes, Charges, CpuSet, CpuTimes, Instant, Request, Snapshot, SourceError, SysRoot,
+};
 
 use super::counted;
 use super::host::{Begin, CountedHost, Figures, MachineOf, Taken};
@@ -92,7 +94,7 @@ impl Figures for Local<'_> {
         Asker::new(parent, getuid().as_raw()).named(self.nonce)
     }
 
-    fn refuses(&self, _: &Decision<'_>, _: &Request, _: &ClaimOwner) -> Option<String> {
+    fn refuses(&self, _: &Decision<'_>, _: &Request, _: &CpuSet, _: &ClaimOwner) -> Option<String> {
         // What is claimed lies in a ledger of one's own.
         None
     }

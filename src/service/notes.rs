@@ -39,6 +39,16 @@ impl Notes {
         }
     }
 
+    /// Returns how many lines there are.
+    pub(crate) fn mark(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// Drops the lines that came after a mark: those of a decision that is made again.
+    pub(crate) fn back_to(&mut self, mark: usize) {
+        self.lines.truncate(mark);
+    }
+
     /// Takes the lines noted so far, without the fault of the state directory: a worse one may follow.
     pub fn take_lines(&mut self) -> Vec<String> {
         std::mem::take(&mut self.lines)

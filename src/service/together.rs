@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use placer_engine::claims::{ClaimId, ClaimOwner, LOCK_TIMEOUT, Parts};
+use placer_engine::claims::{ClaimOwner, LOCK_TIMEOUT, Parts};
 use placer_engine::{
     Advice, CpuSet, Fit, Guest, HostParts, JointAdvice, Request, Shortfall, Snapshot,
     advise_together, fit,
@@ -61,38 +61,51 @@ pub fn answer(
 ) -> Result<JointAnswer, Box<dyn Error>> {
     let JointQuestion { like, claim: who, some, strict, form, .. } = question;
     let desk = who.as_ref().map(|_| Desk::open(figures.root(), figures.claims(), notes));
-    let (session, host) = match &desk {
-        Some(desk) => desk.begin(figures, like.pages, LOCK_TIMEOUT, notes)?,
-        None => (None, figures.counted(like.pages, notes)?),
-    };
-    let (joint, snapshot) = plan(question, &host, figures, notes)?;
-    let facts: Vec<String> = snapshot.notes().to_vec();
-    facts.iter().for_each(|fact| notes.warn(fact));
-    let refused = joint.refused();
-    let placed = joint.guests.len() - refused;
-    let all_or_some = refused == 0 || (*some && placed > 0);
-    let holds = who.is_some() && !all_or_some && !*strict;
-    for (at, guest) in joint.guests.iter().enumerate() {
-        if let Some(short) = guest.shortfall {
-            notes.warn(&refusal(at, &guest.request, short));
+    let before = notes.mark();
+    let (joint, snapshot, facts, status, claims) = loop {
+        notes.back_to(before);
+        let (session, host) = match &desk {
+            Some(desk) => desk.begin(figures, like.pages, LOCK_TIMEOUT, notes)?,
+            None => (None, figures.counted(like.pages, notes)?),
+        };
+        let (joint, snapshot) = plan(question, &host, figures, notes)?;
+        let facts: Vec<String> = snapshot.notes().to_vec();
+        facts.iter().for_each(|fact| notes.warn(fact));
+        let refused = joint.refused();
+        let placed = joint.guests.len() - refused;
+        let all_or_some = refused == 0 || (*some && placed > 0);
+        let holds = who.is_some() && !all_or_some && !*strict;
+        for (at, guest) in joint.guests.iter().enumerate() {
+            if let Some(short) = guest.shortfall {
+                notes.warn(&refusal(at, &guest.request, short));
+            }
         }
-    }
-    if holds {
-        let count = joint.guests.len();
-        notes.warn(&format!("nothing is held: {placed} of {count} guests fit (--some holds them)"));
-    }
-    let status = u8::from(*strict && refused > 0);
-    let mut claims: Vec<ClaimId> = Vec::new();
-    if let (Some(who), Some(session)) = (who.clone().filter(|_| all_or_some), session) {
-        let parts = joint.guests.iter().filter_map(|guest| {
-            let advice = guest.advice.as_ref()?;
-            let pinned: CpuSet = guest.pinned.iter().copied().collect();
-            let roams = pinned.is_empty() && question.form.names_cpus();
-            let roaming = if roams { advice.cpus.clone() } else { CpuSet::new() };
-            Some(Parts::of(&guest.request, advice, pinned, roaming))
-        });
-        claims = claim_each(session, parts.collect(), who, figures, notes);
-    }
+        if holds {
+            let count = joint.guests.len();
+            notes.warn(&format!(
+                "nothing is held: {placed} of {count} guests fit (--some holds them)"
+            ));
+        }
+        let status = u8::from(*strict && refused > 0);
+        let claims =
+            if let (Some(who), Some(session)) = (who.clone().filter(|_| all_or_some), session) {
+                let parts = joint.guests.iter().filter_map(|guest| {
+                    let advice = guest.advice.as_ref()?;
+                    let pinned: CpuSet = guest.pinned.iter().copied().collect();
+                    let roams = pinned.is_empty() && question.form.names_cpus();
+                    let roaming = if roams { advice.cpus.clone() } else { CpuSet::new() };
+                    Some(Parts::of(&guest.request, advice, pinned, roaming))
+                });
+                match claim_each(session, parts.collect(), who, figures, notes) {
+                    Some(claims) => claims,
+                    // Others were faster.
+                    None => continue,
+                }
+            } else {
+                Vec::new()
+            };
+        break (joint, snapshot, facts, status, claims);
+    };
     if status != 0 && !*some && *form != JointForms::Json {
         return Ok(JointAnswer { text: Vec::new(), status });
     }

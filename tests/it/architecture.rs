@@ -105,6 +105,7 @@ const MACHINE: &[&str] = &[
 const ENDS: &[&str] = &["source", "store", "backend", "sampler", "error"];
 /// The files of `claims` that touch the machine.
 const CLAIMS_ENDS: &[&str] = &[
+    "claims/decision.rs",
     "claims/desk.rs",
     "claims/fates.rs",
     "claims/look.rs",

@@ -170,7 +170,9 @@ fn a_guest_whose_memory_is_elsewhere() {
         let mut locked = file.lock(LOCK_TIMEOUT).expect("the lock").value;
         let part = |node, mib: u64| (NodeId(node), Bytes::new(mib << 20));
         let per_node = vec![part(0, 256), part(1, 768)];
-        locked.ledger.see(id, Seen { resident: Bytes::new(1 << 30), per_node, ..Seen::default() });
+        locked
+            .ledger()
+            .see(id, Seen { resident: Bytes::new(1 << 30), per_node, ..Seen::default() });
         locked.keep().expect("kept");
         format!("memory of a guest is elsewhere: claim {id} has 25 % of it on node 0")
     };

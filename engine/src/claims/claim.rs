@@ -165,9 +165,8 @@ pub struct Claim {
     pub roaming: CpuSet,
     /// What was last seen of the guest; `None` before the first look.
     pub seen: Option<Seen>,
-    /// How many processes this host had started, ever, when the owner was last found to be the one
-    /// that the claim is for; `None` when that is not known. Until about as many more have started
-    /// as there are pids, no other process can have been given its pid.
+    /// When the owner was last found to be the one that the claim is for, in nanoseconds since 1970; `None`
+    /// when that is not known. A `/proc/PID` that has been there since before is of no other process.
     pub checked: Option<u64>,
 }
 

@@ -3,26 +3,18 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::asker::{Asker, Asking};
 use super::charge;
-use super::claim::{Caller, Cgroup, Claim, ClaimId, Origin, Owner, ProcessId};
+use super::claim::{Claim, ClaimId, Origin, Owner, ProcessId};
+use super::decision::{Basis, Decision, Observation};
 use super::error::ClaimError;
-use super::ledger::{Held, Ledger, MOST_CLAIMS};
+use super::ledger::Ledger;
 use super::look::Look;
 use super::nonce::Nonce;
-use super::parts::Parts;
-use super::principal::Principal;
-use super::proc::Processes;
-use super::store::{ClaimFile, Locked, MAX_LEDGER};
-use crate::advice::Advice;
+use super::store::ClaimFile;
 use crate::charges::{Charges, Overcommit};
-use crate::hash::mixed;
-use crate::idset::{CpuSet, NodeSet};
 use crate::read::Read;
-use crate::request::Request;
-use crate::sample::Instant;
-use crate::snapshot::Snapshot;
 use crate::source::SysRoot;
-use crate::units::{Bytes, CpuShare};
 
 /// Where claims are kept, and how they count.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +26,9 @@ pub struct ClaimDirs {
     /// How many times over memory may be promised.
     pub overcommit: Overcommit,
 }
+
+/// The number of decisions without the lock that may be lost to faster claims; the next one is made under the lock.
+pub const LOST_RACES: u32 = 3;
 
 /// Root's claims, which every user's advice counts.
 const ROOTS: &str = "/run/placer";
@@ -90,42 +85,6 @@ pub struct View {
     pub notes: Vec<String>,
     /// What lines take that are not understood.
     takes: Vec<Claim>,
-}
-
-/// The process that asks for a decision, and the name it gives its claim.
-#[derive(Clone, Debug)]
-pub struct Asker {
-    pid: u32,
-    uid: u32,
-    principal: Principal,
-    nonce: Option<Nonce>,
-}
-
-impl Asker {
-    /// Returns a process and its user as the asker.
-    pub fn new(pid: u32, uid: u32) -> Self {
-        Self { pid, uid, principal: Principal::of_uid(uid), nonce: None }
-    }
-
-    /// Sets the account that claims belong to.
-    #[must_use]
-    pub fn of_principal(mut self, principal: Principal) -> Self {
-        self.principal = principal;
-        self
-    }
-
-    /// Sets the client's name for its claim. A request that is repeated by the same principal with the same
-    /// name replaces the claim that it had made.
-    #[must_use]
-    pub fn named(mut self, nonce: Option<Nonce>) -> Self {
-        self.nonce = nonce;
-        self
-    }
-
-    /// Returns the account that claims belong to.
-    pub fn principal(&self) -> Principal {
-        self.principal
-    }
 }
 
 /// The claims of one host, to decide with.
@@ -189,14 +148,16 @@ impl Claims {
     ///
     /// Errors: the ledger or the processes cannot be read.
     pub fn view(&self) -> Result<View, ClaimError> {
-        let (mut look, mut view) = self.start()?;
+        let (mut look, mut view, below) = self.start()?;
+        let mut ledger = Ledger::default();
         if let Some(own) = &self.own {
             let read = own.read()?;
-            let mut ledger = read.value;
+            ledger = read.value;
             view.notes.extend(read.notes);
             look.refresh(&mut ledger)?;
-            self.add(&mut view, &ledger);
         }
+        self.add_below(&mut view, below, &ledger, None);
+        self.add(&mut view, &ledger);
         self.add_observed(&mut look, &mut view)?;
         self.leave_out_users(&mut view);
         Ok(view)
@@ -224,48 +185,88 @@ impl Claims {
         patience: Duration,
     ) -> Result<(Decision<'_>, View), ClaimError> {
         let own = self.own.as_ref().ok_or(ClaimError::NoPlace)?;
-        let (mut look, mut view) = self.start()?;
+        let (mut look, mut view, below) = self.start()?;
         look.ask(&own.read()?.value)?;
-        let caller = asker.map(|asker| look.caller(asker.pid, asker.uid)).transpose()?;
+        let asking = asker.map(|asker| look.asking(asker.pid, asker.uid)).transpose()?;
         look.open()?;
-        let read = own.lock(patience)?;
+        let Read { value: mut locked, notes } = own.lock(patience)?;
         look.close()?;
-        let mut locked = read.value;
-        view.notes.extend(read.notes);
-        look.apply(&mut locked.ledger)?;
-        let repeated = asker.and_then(|asker| locked.ledger.named(asker.nonce?, asker.principal));
-        match repeated.map(|claim| claim.id) {
-            Some(id) => {
-                let mut others = locked.ledger.clone();
-                others.release(id);
-                self.add(&mut view, &others);
+        view.notes.extend(notes);
+        let asker = asker.cloned().zip(asking);
+        let basis = self.found(look, &mut view, below, locked.ledger(), asker)?;
+        Ok((Decision::new(locked, basis), view))
+    }
+
+    /// Finds out which claims count, without the lock: what is decided on the view can be claimed unless another
+    /// process has changed the ledger meanwhile, see [`Observation::commit`].
+    ///
+    /// Errors: as [`view`](Self::view).
+    pub fn observe(&self, asker: &Asker) -> Result<(Observation<'_>, View), ClaimError> {
+        let own = self.own.as_ref().ok_or(ClaimError::NoPlace)?;
+        let (mut look, mut view, below) = self.start()?;
+        let Read { value: mut observed, notes } = own.observe()?;
+        view.notes.extend(notes);
+        look.ask(&observed.ledger)?;
+        let asking = look.asking(asker.pid, asker.uid)?;
+        let asker = Some((asker.clone(), asking));
+        let basis = self.found(look, &mut view, below, &mut observed.ledger, asker)?;
+        Ok((Observation::new(observed, basis), view))
+    }
+
+    /// Decides without the lock, and takes it to claim what was decided: anew where others were faster, and under the
+    /// lock where they were so several times. Returns the decision, to be claimed, and what was decided.
+    ///
+    /// Errors: as [`begin`](Self::begin), and those of `decide`.
+    pub fn decide<T, E: From<ClaimError>>(
+        &self,
+        asker: &Asker,
+        patience: Duration,
+        mut decide: impl FnMut(View) -> Result<T, E>,
+    ) -> Result<(Decision<'_>, T), E> {
+        for _ in 0..LOST_RACES {
+            let (observation, view) = self.observe(asker)?;
+            let decided = decide(view)?;
+            if let Some(decision) = observation.commit(patience)? {
+                return Ok((decision, decided));
             }
-            None => self.add(&mut view, &locked.ledger),
         }
-        let repeated = repeated.cloned();
-        self.add_observed(&mut look, &mut view)?;
-        self.leave_out_users(&mut view);
+        let (decision, view) = self.begin_for(Some(asker), patience)?;
+        Ok((decision, decide(view)?))
+    }
+
+    /// Applies what was found out to the ledger, and adds what counts in it to the view.
+    fn found(
+        &self,
+        mut look: Look<'_>,
+        view: &mut View,
+        below: Ledger,
+        ledger: &mut Ledger,
+        asker: Option<(Asker, Asking)>,
+    ) -> Result<Basis, ClaimError> {
+        look.apply(ledger)?;
+        self.add_below(view, below, ledger, asker.as_ref().map(|(asker, _)| asker));
+        let named = |(asker, _): &(Asker, Asking)| ledger.named(asker.nonce?, asker.principal);
+        let repeated = asker.as_ref().and_then(named).cloned();
+        match &repeated {
+            Some(claim) => {
+                let mut others = ledger.clone();
+                others.release(claim.id);
+                self.add(view, &others);
+            }
+            None => self.add(view, ledger),
+        }
+        self.add_observed(&mut look, view)?;
+        self.leave_out_users(view);
         let observed = view.claims.iter().filter(|claim| claim.origin == Origin::Observed);
         let observed = observed.cloned().collect();
-        let decision = Decision {
-            locked,
-            processes: look.processes()?,
-            asker: asker.cloned().zip(caller),
-            repeated,
-            observed,
-            owned: match &view.host_charges {
-                // Claims of users never refuse the host anything.
-                Some(charges) if asker.is_some_and(|asker| asker.principal.is_host()) => {
-                    charges.pinned().clone()
-                }
-                _ => view.charges.pinned().clone(),
-            },
-            pinned: CpuSet::new(),
-            roaming: CpuSet::new(),
-            instead_of: None,
-            live: self.root.is_live(),
+        let hosts = asker.as_ref().is_some_and(|(asker, _)| asker.principal.is_host());
+        let owned = match &view.host_charges {
+            // Claims of users never refuse the host anything.
+            Some(charges) if hosts => charges.pinned().clone(),
+            _ => view.charges.pinned().clone(),
         };
-        Ok((decision, view))
+        let live = self.root.is_live();
+        Ok(Basis { processes: look.processes()?, asker, repeated, observed, owned, live })
     }
 
     /// Writes down which holds guests have taken over, if any have since the last claim: such a hold
@@ -313,12 +314,12 @@ impl Claims {
         look.open()?;
         let mut locked = own.lock(patience)?.value;
         look.close()?;
-        look.apply(&mut locked.ledger)?;
+        look.apply(locked.ledger())?;
         locked.keep()
     }
 
-    /// Looks for guests, and counts what is in the other user's ledger.
-    fn start(&self) -> Result<(Look<'_>, View), ClaimError> {
+    /// Looks for guests, and at what is in the other user's ledger.
+    fn start(&self) -> Result<(Look<'_>, View, Ledger), ClaimError> {
         let mut look = Look::new(&self.root);
         if self.observe {
             look.observe(self.own.as_ref().map(ClaimFile::dir));
@@ -334,23 +335,35 @@ impl Claims {
             takes: Vec::new(),
         };
         let read = match &self.below {
-            Ok(None) => return Ok((look, view)),
+            Ok(None) => return Ok((look, view, Ledger::default())),
             Ok(Some(below)) => below.read().map_err(|error| uncounted(&error)),
             Err(error) => Err(uncounted(error)),
         };
+        let mut ledger = Ledger::default();
         match read {
             Ok(read) => {
-                let mut ledger = read.value;
+                ledger = read.value;
                 view.notes.extend(read.notes);
                 look.refresh(&mut ledger)?;
-                self.add(&mut view, &ledger);
             }
             Err(note) => {
                 view.complete = false;
                 view.notes.push(note);
             }
         }
-        Ok((look, view))
+        Ok((look, view, ledger))
+    }
+
+    /// Counts what is in the other user's ledger, but for what the own one has as well: a daemon that was killed
+    /// before it replied may have claimed there, and the client has claimed again here by the same name.
+    fn add_below(&self, view: &mut View, mut below: Ledger, own: &Ledger, asker: Option<&Asker>) {
+        let me = nix::unistd::geteuid().as_raw();
+        let asked = asker.and_then(|asker| asker.nonce);
+        let mut named: Vec<Nonce> = own.claims().iter().filter_map(|claim| claim.nonce).collect();
+        named.extend(asked);
+        let again = |claim: &Claim| claim.nonce.is_some_and(|nonce| named.contains(&nonce));
+        below.leave_out(|claim| claim.caller.uid == me && again(claim));
+        self.add(view, &below);
     }
 
     fn add(&self, view: &mut View, ledger: &Ledger) {
@@ -389,341 +402,6 @@ impl Claims {
 fn uncounted(error: &ClaimError) -> String {
     let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
     format!("claims of another user are not counted: {error}{}", cause.unwrap_or_default())
-}
-
-/// The lock, from choosing to claiming. Dropped, nothing is claimed.
-#[derive(Debug)]
-pub struct Decision<'a> {
-    locked: Locked<'a>,
-    processes: Processes,
-    asker: Option<(Asker, Caller)>,
-    /// The claim that the same request has made before.
-    repeated: Option<Claim>,
-    observed: Vec<Claim>,
-    /// The CPUs that claims own, those of another ledger too; for the host without those of users.
-    owned: CpuSet,
-    pinned: CpuSet,
-    roaming: CpuSet,
-    instead_of: Option<ClaimId>,
-    live: bool,
-}
-
-/// The owner of a new claim.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum ClaimOwner {
-    /// A process that this one sees.
-    Pid(u32),
-    /// A process that was identified before, so that nothing is read for it under the lock.
-    Process(ProcessId),
-    /// A process and its own cgroup.
-    Cgroup(u32, Cgroup),
-    /// No process yet: the claim is a hold for this time, or until a guest takes it over.
-    Hold(Duration),
-}
-
-impl Decision<'_> {
-    /// Returns whether the ledger is so full, in lines or bytes, that the rest of it is for the host:
-    /// at three quarters.
-    pub fn is_for_the_host(&self) -> bool {
-        let lines = self.locked.ledger.claims().len() * 4 >= MOST_CLAIMS * 3;
-        lines || self.locked.size() * 4 >= MAX_LEDGER * 3
-    }
-
-    /// Returns the claim that the same request has made before, which a new one replaces.
-    pub fn repeated(&self) -> Option<ClaimId> {
-        self.repeated.as_ref().map(|claim| claim.id)
-    }
-
-    /// Returns the ledger under the lock.
-    pub fn ledger(&self) -> &Ledger {
-        &self.locked.ledger
-    }
-
-    /// Returns the hold of the process that asks, and its nodes, if it has asked for the same before
-    /// and the hold has not ended.
-    pub fn held_before(
-        &mut self,
-        request: &Request,
-        caller: &Caller,
-    ) -> Option<(ClaimId, NodeSet)> {
-        let process = self.processes.identify(caller.pid)?;
-        let since = self.processes.started_at(&process);
-        let Request { cpus, memory, pages: page, .. } = *request;
-        let asked = Held { caller, cpus, memory, page };
-        let hold = self.locked.ledger.held_before(&asked, since)?;
-        Some((hold.id, hold.promised.iter().map(|promise| promise.node).collect()))
-    }
-
-    /// Notes the CPUs that single threads of the guest will have for themselves, for the claim: others
-    /// are given none of them, see [`Charges::pinned`].
-    #[must_use]
-    pub fn pinning(mut self, cpus: CpuSet) -> Self {
-        self.pinned = cpus;
-        self
-    }
-
-    /// Notes the CPUs that the guest's threads are bound to together, for the claim: what it takes then counts
-    /// in the caches of these CPUs, unless they are all that the guest may use of its nodes.
-    #[must_use]
-    pub fn roaming_over(mut self, cpus: CpuSet) -> Self {
-        self.roaming = cpus;
-        self
-    }
-
-    /// Ends an earlier claim of the same guest in the same write: its CPUs have one owner all the time.
-    #[must_use]
-    pub fn instead_of(mut self, earlier: ClaimId) -> Self {
-        self.instead_of = Some(earlier);
-        self
-    }
-
-    /// Claims what was advised, by its own split, and lets go of the lock. `page` is the size of
-    /// the huge pages it is in, if it is.
-    ///
-    /// Errors: there is no such process, another claim owns a CPU of it, the ledger is full or cannot be
-    /// written. Then nothing is claimed.
-    pub fn claim(
-        mut self,
-        request: &Request,
-        advice: &Advice,
-        who: ClaimOwner,
-        caller: Caller,
-        page: Option<Bytes>,
-    ) -> Result<ClaimId, ClaimError> {
-        let (pinned, roaming) =
-            (std::mem::take(&mut self.pinned), std::mem::take(&mut self.roaming));
-        let parts = Parts { page, ..Parts::of(request, advice, pinned, roaming) };
-        self.claim_parts(parts, who, caller)
-    }
-
-    /// Claims what was decided before, on what is compared now: see [`room_for`](Self::room_for). Lets go of
-    /// the lock.
-    ///
-    /// Errors: as [`claim`](Self::claim).
-    pub fn claim_parts(
-        mut self,
-        parts: Parts,
-        who: ClaimOwner,
-        caller: Caller,
-    ) -> Result<ClaimId, ClaimError> {
-        let now = self.processes.now();
-        let owner = self.owner(who)?;
-        if let Some(repeated) = &self.repeated {
-            let id = repeated.id;
-            if matches!(owner, Owner::Hold { .. }) && repeated.owner.process().is_some() {
-                // The guest has come meanwhile, and has the claim.
-                self.locked.keep()?;
-                return Ok(id);
-            }
-            self.locked.ledger.release(id);
-        }
-        if let Some(earlier) = self.instead_of.and_then(|id| self.locked.ledger.release(id)) {
-            self.owned = self.owned.difference(&earlier.pinned);
-        }
-        let id = self.add(parts, owner, caller, now)?;
-        self.locked.keep()?;
-        Ok(id)
-    }
-
-    /// Claims what was decided for several guests that have the same owner, all of it or nothing, and lets go of the lock.
-    /// Returns the claims in the order of the parts.
-    ///
-    /// Errors: as [`claim`](Self::claim); nothing is claimed then.
-    pub fn claim_each(
-        mut self,
-        all: Vec<Parts>,
-        who: ClaimOwner,
-        caller: Caller,
-    ) -> Result<Vec<ClaimId>, ClaimError> {
-        let now = self.processes.now();
-        let owner = self.owner(who)?;
-        let mut ids = Vec::with_capacity(all.len());
-        for parts in all {
-            ids.push(self.add(parts, owner.clone(), caller.clone(), now)?);
-        }
-        self.locked.keep()?;
-        Ok(ids)
-    }
-
-    /// Adds a claim to the ledger, which is not written yet.
-    fn add(
-        &mut self,
-        parts: Parts,
-        owner: Owner,
-        caller: Caller,
-        now: Instant,
-    ) -> Result<ClaimId, ClaimError> {
-        let twice = self.owned.intersection(&parts.pinned);
-        if !twice.is_empty() {
-            return Err(ClaimError::Owned(twice));
-        }
-        self.owned = self.owned.union(&parts.pinned);
-        let held = matches!(owner, Owner::Hold { .. });
-        let asker = self.asker.as_ref().map(|(asker, _)| asker);
-        let claim = Claim {
-            // Another id than that of a claim that is replaced: who withdraws that one means not this.
-            id: name(now, std::process::id()),
-            principal: asker.map_or(Principal::of_uid(caller.uid), |asker| asker.principal),
-            nonce: asker.and_then(|asker| asker.nonce),
-            boot: self.processes.boot().to_owned(),
-            owner,
-            caller,
-            origin: Origin::Asked,
-            made: now,
-            cpus: parts.cpus,
-            memory: parts.memory,
-            page: parts.page,
-            promised: parts.promised,
-            seen: None,
-            pinned: parts.pinned,
-            roaming: parts.roaming,
-            checked: if held { None } else { self.processes.started() },
-        };
-        let full = ClaimError::Full { limit: MOST_CLAIMS };
-        self.locked.ledger.add(claim).ok_or(full)
-    }
-
-    /// Returns whether what was decided on an earlier state of the ledger still fits: each node can give its part
-    /// beside what counts now, and it may own its CPUs. `snapshot` is this host with the charges of this decision's view.
-    pub fn room_for(&self, parts: &Parts, snapshot: &Snapshot) -> bool {
-        parts.fit(snapshot) && self.may_own(parts, snapshot)
-    }
-
-    /// Returns whether this host has the nodes and CPUs of what was decided, and no other claim owns a CPU that it pins.
-    /// Memory is not compared: it may be claimed beyond what there is.
-    pub fn may_own(&self, parts: &Parts, snapshot: &Snapshot) -> bool {
-        let topology = snapshot.topology();
-        let cpus = topology.cpus_of(&topology.node_set());
-        parts.promised.iter().all(|promise| snapshot.node(promise.node).is_some())
-            && parts.pinned.is_subset(&cpus)
-            && parts.roaming.is_subset(&cpus)
-            && self.owned.intersection(&parts.pinned).is_empty()
-    }
-
-    /// Returns a claim that can be changed or ended: one of the ledger, or of a guest that was found.
-    pub fn find(&self, id: ClaimId) -> Option<&Claim> {
-        let observed = || self.observed.iter().find(|claim| claim.id == id);
-        self.locked.ledger.get(id).or_else(observed)
-    }
-
-    /// Makes a claim that of a process, or of all that runs in its cgroup, and lets go of the lock. What was
-    /// promised stays promised without a gap, and ends with that process or cgroup. Returns the claim.
-    ///
-    /// Errors: there is none of this id, it is of a guest started without placer, or the ledger cannot be written.
-    pub fn adopt(
-        self,
-        id: ClaimId,
-        process: ProcessId,
-        cgroup: Option<Cgroup>,
-    ) -> Result<Claim, ClaimError> {
-        self.transfer(
-            id,
-            match cgroup {
-                Some(cgroup) => Owner::Cgroup(process, cgroup),
-                None => Owner::Process(process),
-            },
-        )
-    }
-
-    /// The same with an owner as a new claim has it; [`ClaimOwner::Hold`] begins the hold anew.
-    ///
-    /// Errors: as [`adopt`](Self::adopt); there is no such process.
-    pub fn adopt_as(mut self, id: ClaimId, who: ClaimOwner) -> Result<Claim, ClaimError> {
-        let owner = self.owner(who)?;
-        self.transfer(id, owner)
-    }
-
-    fn transfer(mut self, id: ClaimId, owner: Owner) -> Result<Claim, ClaimError> {
-        let observed = self.observed.iter().any(|claim| claim.id == id);
-        let why = if observed { ClaimError::Observed(id) } else { ClaimError::NoSuchClaim(id) };
-        let claim = self.locked.ledger.transfer(id, owner).cloned().ok_or(why)?;
-        self.locked.keep()?;
-        Ok(claim)
-    }
-
-    /// Ends a claim. Returns it. A guest started without placer is not counted from then on: it has a claim of
-    /// nothing, which ends with it.
-    ///
-    /// Errors: there is none of this id, or the ledger cannot be written; a guest of a recorded machine is
-    /// part of the record.
-    pub fn release(mut self, id: ClaimId) -> Result<Claim, ClaimError> {
-        let claim = match self.locked.ledger.release(id) {
-            Some(claim) => claim,
-            None => self.leave_out(id)?,
-        };
-        self.locked.keep()?;
-        Ok(claim)
-    }
-
-    fn leave_out(&mut self, id: ClaimId) -> Result<Claim, ClaimError> {
-        let found = self.observed.iter().find(|claim| claim.id == id);
-        let claim = found.ok_or(ClaimError::NoSuchClaim(id))?;
-        if !self.live {
-            return Err(ClaimError::Observed(id));
-        }
-        let made = self.processes.now();
-        let nothing = Claim {
-            id: name(made, std::process::id()),
-            origin: Origin::Asked,
-            made,
-            cpus: CpuShare::ZERO,
-            memory: Bytes::ZERO,
-            promised: Vec::new(),
-            ..claim.clone()
-        };
-        let full = ClaimError::Full { limit: MOST_CLAIMS };
-        self.locked.ledger.add(nothing).ok_or(full)?;
-        Ok(claim.clone())
-    }
-
-    /// Keeps what was seen, without claiming anything.
-    ///
-    /// Errors: the ledger cannot be written.
-    pub fn keep(self) -> Result<(), ClaimError> {
-        self.locked.keep()
-    }
-
-    fn owner(&mut self, who: ClaimOwner) -> Result<Owner, ClaimError> {
-        Ok(match who {
-            ClaimOwner::Hold(time) => {
-                let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-                let now = self.processes.now().nanoseconds();
-                Owner::Hold { until: Instant::from_nanoseconds(now.saturating_add(ns)) }
-            }
-            ClaimOwner::Pid(pid) => Owner::Process(self.identify(pid)?),
-            ClaimOwner::Process(process) => Owner::Process(process),
-            ClaimOwner::Cgroup(pid, cgroup) => Owner::Cgroup(self.identify(pid)?, cgroup),
-        })
-    }
-
-    fn identify(&mut self, pid: u32) -> Result<ProcessId, ClaimError> {
-        let gone = || ClaimError::Io {
-            attempted: "claim for process",
-            path: PathBuf::from(pid.to_string()),
-            source: nix::errno::Errno::ESRCH.into(),
-        };
-        self.processes.identify(pid).ok_or_else(gone)
-    }
-
-    /// Returns the asker as it is written to the ledger.
-    pub fn caller_of(&mut self, asker: &Asker) -> Caller {
-        self.caller(asker.pid, asker.uid)
-    }
-
-    /// Returns the process `pid` of user `uid` as a caller.
-    pub fn caller(&mut self, pid: u32, uid: u32) -> Caller {
-        let known = self.asker.as_ref().map(|(_, caller)| caller);
-        if let Some(caller) = known.filter(|caller| (caller.pid, caller.uid) == (pid, uid)) {
-            return caller.clone();
-        }
-        self.processes.caller(pid, uid)
-    }
-}
-
-/// A name that is not given again soon: it mixes the moment with the process.
-fn name(now: Instant, pid: u32) -> ClaimId {
-    ClaimId(mixed(now.nanoseconds() ^ (u64::from(pid) << 40)))
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! Which of many owners still live.
 //!
 //! A process is identified by its pid and start time. Reading the start time takes 4 to 9 µs. Beside more
-//! than 200 claims, only 32 owners are checked exactly: those unseen for longest, and those whose pid may
-//! have been reused (half as many processes started as there are pids). The others are checked for
-//! existence, 0.6 µs each: a zombie may count for a few decisions more, which overstates claims and never
+//! than 200 claims, 32 owners are checked exactly, those unseen for longest, and of the others those whose
+//! `/proc/PID` is not known to be that of the process that was checked before. The kernel gives that
+//! directory the time at which it was first looked up in the life of a process: where the time is earlier
+//! than the last check, no other process has got the pid since. That costs 1 µs, however many pids were
+//! given meanwhile. A zombie may count for a few decisions more, which overstates claims and never
 //! understates them. Up to 200 owners are all checked exactly.
 
 use std::collections::BTreeMap;
@@ -64,8 +66,8 @@ pub(super) struct Known {
 #[derive(Debug, Default)]
 pub(super) struct Fates {
     by_owner: BTreeMap<Owner, Fate>,
-    /// How many processes had been started when those found alive exactly were asked for.
-    pub(super) started: Option<u64>,
+    /// When those found alive exactly were asked for, by the clock of [`Processes::checked_at`].
+    pub(super) at: Option<u64>,
     exact: std::collections::BTreeSet<Owner>,
 }
 
@@ -83,10 +85,8 @@ impl Fates {
     /// Finds out the fates of owners of this boot, each asked for once whatever the number of its
     /// claims.
     ///
-    /// That there is no process of a pid costs one system call. The kernel takes 4 to 9 µs to report
-    /// when a process started, which tells it from another of the same pid. Where there are many
-    /// owners, only due ones and those whose pid may have been given again are asked for exactly. An
-    /// owner that has ended and was not waited for then counts until it is due.
+    /// Where there are many owners, only due ones and those whose pid may have been given again are asked for
+    /// exactly. An owner that has ended and was not waited for then counts until it is due.
     pub(super) fn ask(
         &mut self,
         look: &mut Processes,
@@ -94,21 +94,19 @@ impl Fates {
         budget: Budget,
     ) {
         let many = owners.len() > MANY;
-        let (started, again) = if many { (look.started(), look.no_pid_again()) } else { (None, 0) };
-        self.started = started.or(self.started);
+        // Before the first of them is looked at.
+        self.at = self.at.or_else(|| if many { look.checked_at() } else { None });
         let mut exactly: Vec<(&Owner, Known)> = Vec::new();
         for (&owner, &known) in owners {
             if self.by_owner.contains_key(owner) {
                 continue;
             }
-            if look.has_gone(owner) {
-                self.by_owner.insert(owner.clone(), Fate::Dead);
+            if many && !known.due && known.checked.is_some_and(|then| look.is_same(owner, then)) {
+                self.by_owner.insert(owner.clone(), Fate::Alive);
                 continue;
             }
-            let since = known.checked.zip(started).and_then(|(then, now)| now.checked_sub(then));
-            let again = since.is_none_or(|since| since >= again);
-            if many && !known.due && !again && look.is_there(owner) == Some(true) {
-                self.by_owner.insert(owner.clone(), Fate::Alive);
+            if look.has_gone(owner) {
+                self.by_owner.insert(owner.clone(), Fate::Dead);
                 continue;
             }
             exactly.push((owner, known));
@@ -151,11 +149,11 @@ mod tests {
     }
 
     #[test]
-    fn of_many_owners_most_are_asked_for_in_short_and_the_due_exactly() {
+    fn l1_of_many_owners_those_that_may_be_others_by_now_and_the_due_are_asked_for_exactly() {
         let mut look = Processes::look().expect("a live host");
         let boot = look.boot().to_owned();
         let this = look.identify(std::process::id()).expect("this process");
-        let started = look.started().expect("/proc/stat reports it");
+        let now = look.checked_at().expect("a clock");
         let mut claims: Vec<Claim> = (0..300)
             .map(|n| {
                 let owner = match n {
@@ -166,8 +164,9 @@ mod tests {
                     _ => ProcessId { pid: (1 << 22) + 7 + n, ..this },
                 };
                 let mut one = claim(n, &[(0, 1)]);
-                (one.owner, one.boot, one.checked) =
-                    (Owner::Process(owner), boot.clone(), Some(started));
+                // Checked after this process was first looked up.
+                (one.owner, one.boot) = (Owner::Process(owner), boot.clone());
+                one.checked = Some(now + 1_000_000_000);
                 one
             })
             .collect();
@@ -175,27 +174,28 @@ mod tests {
         for claim in &claims {
             let wanted = match claim.id.0 {
                 0 => Fate::Alive,
-                // Checked a moment ago, and there is a process of its pid.
+                // The same directory of this pid as when it was checked.
                 n if n % 2 == 1 && n != 1 => Fate::Alive,
                 _ => Fate::Dead,
             };
             assert_eq!(told.of(claim), wanted, "{}", claim.id);
         }
         assert!(told.is_checked(&claims[0]) && !told.is_checked(&claims[3]));
-        // Long ago, or never: exactly.
-        for claim in &mut claims {
-            claim.checked = started.checked_sub(look.no_pid_again());
-        }
-        let told = asked(&mut look, &claims, &[]);
-        let alive = |told: &Fates| -> Vec<u32> {
+        let alive = |told: &Fates, claims: &[Claim]| -> Vec<u32> {
             let alive = claims.iter().filter(|claim| told.of(claim) == Fate::Alive);
             alive.map(|claim| claim.id.0).collect()
         };
-        assert_eq!(alive(&told), [0]);
-        assert!(told.started >= Some(started));
+        // Checked before the directory of the pid was there, or never: another process may have it.
+        for before in [Some(1), None] {
+            claims.iter_mut().for_each(|claim| claim.checked = before);
+            let told = asked(&mut look, &claims, &[]);
+            assert_eq!(alive(&told, &claims), [0], "{before:?}");
+            assert!(told.at >= Some(now));
+        }
         // Few are always asked for exactly.
+        claims.iter_mut().for_each(|claim| claim.checked = Some(now + 1_000_000_000));
         let few = asked(&mut look, &claims[..30], &[]);
-        assert_eq!(alive(&few), [0]);
+        assert_eq!(alive(&few, &claims), [0]);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The claims of a host, and which of them still count. Pure: the time, the boot, which owners are
 //! alive and what is resident come in as values.
 
+use std::io::BufRead as _;
+
 use super::charge;
 use super::claim::{Caller, Claim, ClaimId, Owner, ProcessId, Seen};
 use super::nonce::Nonce;
@@ -75,7 +77,7 @@ impl Ledger {
             }
             notes.add(at, why);
         };
-        for (at, line) in text.split(|&b| b == b'\n').enumerate() {
+        for (at, line) in lines(text).enumerate() {
             if line.is_empty() {
                 continue;
             }
@@ -110,10 +112,11 @@ impl Ledger {
         }
     }
 
-    /// The same, with the lines of an earlier state, one for each claim of it, for the claims that have
+    /// The text of the claims, with the lines of an earlier state, one for each claim of it, for those that have
     /// not changed since: of a thousand claims a decision changes some thirty.
-    pub(super) fn to_text_after(&self, before: &Self, lines: &[&[u8]]) -> Vec<u8> {
-        let mut text = Vec::with_capacity(512 * self.claims.len());
+    pub(super) fn claims_after(&self, before: &Self, lines: &[&[u8]]) -> Vec<u8> {
+        let size: usize = lines.iter().map(|line| line.len() + 1).sum();
+        let mut text = Vec::with_capacity(size + 4096);
         // Claims keep their order: what is left out has ended.
         let mut earlier = before.claims.iter().zip(lines);
         for claim in &self.claims {
@@ -123,8 +126,16 @@ impl Ledger {
             }
             text.push(b'\n');
         }
-        self.add_unread(&mut text);
         text
+    }
+
+    /// Ends a text of the first claims, as they are, with the others and the lines that are not understood.
+    pub(super) fn end_text(&self, text: &mut Vec<u8>, first: usize) {
+        for claim in self.claims.iter().skip(first) {
+            text.extend_from_slice(claim.to_line().as_bytes());
+            text.push(b'\n');
+        }
+        self.add_unread(text);
     }
 
     /// Returns how many lines are not understood, and kept.
@@ -151,6 +162,11 @@ impl Ledger {
     pub fn named(&self, nonce: Nonce, principal: Principal) -> Option<&Claim> {
         let is_it = |claim: &&Claim| claim.nonce == Some(nonce) && claim.principal == principal;
         self.claims.iter().find(is_it)
+    }
+
+    /// Drops some of the claims.
+    pub(super) fn leave_out(&mut self, which: impl Fn(&Claim) -> bool) {
+        self.claims.retain(|claim| !which(claim));
     }
 
     /// Returns what lines take that are not understood, as far as they can be read.
@@ -206,11 +222,10 @@ impl Ledger {
         }
     }
 
-    /// Notes that the owners of some claims were found to be those the claims are for, when so many
-    /// processes had been started.
-    pub(super) fn check(&mut self, started: Option<u64>, alive: impl Fn(&Claim) -> bool) {
+    /// Notes that the owners of some claims were found to be those the claims are for, at a moment.
+    pub(super) fn check(&mut self, at: Option<u64>, alive: impl Fn(&Claim) -> bool) {
         for claim in self.claims.iter_mut().filter(|claim| alive(claim)) {
-            claim.checked = started;
+            claim.checked = at;
         }
     }
 
@@ -298,6 +313,18 @@ impl Ledger {
             charge::add(charges, claim, overcommit);
         }
     }
+}
+
+/// Returns the lines of a text, the last one too where it has no end.
+pub(super) fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let all = rest;
+        // Of a slice it does not fail, and is quicker than a look at each byte.
+        let end = rest.skip_until(b'\n').ok().filter(|&end| end > 0)?;
+        let line = &all[..end];
+        Some(line.strip_suffix(b"\n").unwrap_or(line))
+    })
 }
 
 /// Complaints about lines, as one: the first in full, and how many more there were.

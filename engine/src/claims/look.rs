@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::claim::{Caller, Claim, Owner, ProcessId, Seen};
+use super::asker::Asking;
+use super::claim::{Claim, Owner, ProcessId, Seen};
+
 use super::error::ClaimError;
 use super::fates::{Budget, Fates, Known, SURE_LOOKS};
 use super::guest::{self, Guest};
@@ -118,8 +120,9 @@ impl<'a> Look<'a> {
     }
 
     /// Reads who asks, so that it need not be read under the lock.
-    pub(super) fn caller(&mut self, pid: u32, uid: u32) -> Result<Caller, ClaimError> {
-        Ok(self.get()?.caller(pid, uid))
+    pub(super) fn asking(&mut self, pid: u32, uid: u32) -> Result<Asking, ClaimError> {
+        let look = self.get()?;
+        Ok(Asking { caller: look.caller(pid, uid), process: look.identify(pid) })
     }
 
     /// Opens what the rest of the decision needs.
@@ -199,7 +202,7 @@ impl<'a> Look<'a> {
         self.adopt(ledger)?;
         let look = self.get()?;
         let (boot, now) = (look.boot().to_owned(), look.now());
-        ledger.check(self.fates.started, |claim| self.fates.is_checked(claim));
+        ledger.check(self.fates.at, |claim| self.fates.is_checked(claim));
         ledger.settle(&boot, now, |claim| self.fates.of(claim));
         if self.root.is_live() {
             ledger.see_all(|claim| self.seen.get(&claim.owner));

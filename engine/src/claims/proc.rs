@@ -296,30 +296,22 @@ impl Processes {
         }
     }
 
-    /// Returns how many processes and threads this host has started, ever.
-    pub(super) fn started(&mut self) -> Option<u64> {
-        self.dir.read_stat().then(|| proc_text::started(self.dir.text()))?
+    /// Returns the moment for `checked` of claims whose owners are identified after this call: on the clock by
+    /// which the kernel dates files.
+    pub(super) fn checked_at(&self) -> Option<u64> {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
+        u64::try_from(now.as_nanos()).ok()
     }
 
-    /// Returns of how many more processes a pid cannot be given again: of half of all pids, since
-    /// those that are in use and those that were taken for nothing are not counted.
-    pub(super) fn no_pid_again(&mut self) -> u64 {
-        let read = self.dir.read_own("sys/kernel/pid_max");
-        let most = if read { crate::parse::number(self.dir.text()) } else { None };
-        most.map_or(0, |(most, _)| most / 2)
-    }
-
-    /// Returns whether the owner of a claim lives, when no other can have been given its pid: the
-    /// kernel tells that there is such a process 15 times sooner than when it started. Does not
-    /// notice one that has ended and waits to be waited for.
-    pub(super) fn is_there(&self, owner: &Owner) -> Option<bool> {
-        let process = owner.process()?;
-        let plain = matches!(owner, Owner::Process(_));
-        if !plain || !self.own_proc || process.pid_namespace != self.pid_namespace {
-            return None;
-        }
-        let pid = i32::try_from(process.pid).ok()?;
-        Some(kill(Pid::from_raw(pid), None) != Err(nix::Error::ESRCH))
+    /// Returns whether the process of an owner's pid is surely the one that had it at a moment: its directory
+    /// in `/proc` has been there since before. Does not notice one that has ended and waits to be waited for.
+    pub(super) fn is_same(&self, owner: &Owner, checked_at: u64) -> bool {
+        /// The kernel dates by its timer, which stands still between ticks.
+        const TICK_NS: u64 = 20_000_000;
+        let Owner::Process(process) = owner else { return false };
+        let here = self.live && self.own_proc && process.pid_namespace == self.pid_namespace;
+        let made = if here { self.dir.made_ns(process.pid) } else { None };
+        made.is_some_and(|made| made.saturating_add(TICK_NS) <= checked_at)
     }
 
     /// Returns whether there is no process of the owner's pid any more. Costs one system call, whatever
@@ -685,6 +677,36 @@ mod tests {
         assert_eq!(look.fate(&owned(owner)), Fate::Dead);
         assert_eq!(look.identify(child.id()), None);
         assert_eq!(look.seen(&owned(owner)), None);
+    }
+
+    #[needs(root)]
+    #[test]
+    fn l1_a_process_that_was_given_a_pid_again_is_another_one() {
+        let look = Processes::look().expect("a live host");
+        let mut guest = child();
+        let pid = guest.id();
+        let owner = Owner::Process(ProcessId { pid_namespace: look.pid_namespace, pid, start: 1 });
+        // From the first look at its directory on, less what the kernel's clock is behind.
+        let mut checked = look.checked_at().expect("a clock");
+        assert!(!look.is_same(&owner, checked));
+        while !look.is_same(&owner, checked) {
+            checked = look.checked_at().expect("a clock");
+        }
+        guest.kill().and_then(|()| guest.wait()).expect("ended");
+        assert!(!look.is_same(&owner, checked));
+        // The kernel gives the next free pid; another process may be faster.
+        let given = (0..1000).find_map(|_| {
+            std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).ok()?;
+            let mut other = child();
+            if other.id() == pid {
+                return Some(other);
+            }
+            other.kill().and_then(|()| other.wait()).expect("ended");
+            None
+        });
+        let mut other = given.expect("its pid, once more");
+        assert!(!look.is_same(&owner, checked));
+        other.kill().and_then(|()| other.wait()).expect("ended");
     }
 
     #[test]

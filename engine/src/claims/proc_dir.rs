@@ -6,8 +6,8 @@ use std::io::Read as _;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{OFlag, openat, readlinkat};
-use nix::sys::stat::Mode;
+use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
+use nix::sys::stat::{FileStat, Mode, fstatat};
 
 /// So many processes are looked through at most: more than a host of a thousand guests has, and a
 /// third of a second at once a minute.
@@ -17,7 +17,6 @@ const LONGEST: usize = 64 << 10;
 /// Some ten mappings.
 const FIRST_MAPS: usize = 1024;
 const LONGEST_MAPS: usize = 1 << 20;
-const LONGEST_STAT: usize = 2 << 20;
 /// Thousands of mounts, as hosts of containers have.
 const LONGEST_MOUNTS: usize = 4 << 20;
 
@@ -106,11 +105,23 @@ impl ProcDir {
         self.fill(if file.ends_with("mounts") { LONGEST_MOUNTS } else { LONGEST })
     }
 
-    /// Reads `/proc/stat`, which is longer on hosts with many CPUs and interrupts.
-    pub(super) fn read_stat(&mut self) -> bool {
-        self.name.clear();
-        self.name.push_str("stat");
-        self.fill(LONGEST_STAT)
+    /// Returns when the directory of a process was first looked up, in nanoseconds since 1970. It is never that of
+    /// an earlier process of the pid. The kernel may forget it meanwhile: then it is younger.
+    pub(super) fn made_ns(&self, pid: u32) -> Option<u64> {
+        let meta = self.meta(pid)?;
+        // Not the time of modification, which a user can set for its own files.
+        let seconds = u64::try_from(meta.st_ctime).ok()?;
+        seconds.checked_mul(1_000_000_000)?.checked_add(u64::try_from(meta.st_ctime_nsec).ok()?)
+    }
+
+    /// Returns the user who owns the directory of a process: its effective one, and root where the process may not
+    /// be looked into by that user.
+    pub(super) fn owner(&self, pid: u32) -> Option<u32> {
+        self.meta(pid).map(|meta| meta.st_uid)
+    }
+
+    fn meta(&self, pid: u32) -> Option<FileStat> {
+        fstatat(self.dir.as_fd(), pid.to_string().as_str(), AtFlags::AT_SYMLINK_NOFOLLOW).ok()
     }
 
     /// Returns where a link of a process leads.

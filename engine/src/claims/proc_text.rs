@@ -126,13 +126,6 @@ pub(super) fn running(text: &[u8]) -> Option<usize> {
     usize::try_from(number(all)?.0).ok()
 }
 
-/// Returns how many processes and threads were ever started, from `processes` of `/proc/stat`.
-pub(super) fn started(stat: &[u8]) -> Option<u64> {
-    let mut lines = stat.rsplit(|&b| b == b'\n');
-    let count = lines.find_map(|line| line.strip_prefix(b"processes "))?;
-    number(count).map(|(count, _)| count)
-}
-
 /// Returns the numbers of users by their names, from `/etc/passwd`.
 pub(super) fn users(text: &[u8], names: &[&str]) -> Vec<u32> {
     let lines = text.split(|&b| b == b'\n').filter_map(|line| {
@@ -364,8 +357,6 @@ mod tests {
         assert_eq!(last_pid(b"0.20 0.18 0.12 1/80 11206\n"), Some(11_206));
         assert_eq!(running(b"0.20 0.18 0.12 1/80 11206\n"), Some(80));
         assert_eq!((last_pid(b""), last_pid(b"x y"), running(b"x y")), (None, None, None));
-        assert_eq!(started(b"cpu 1\nctxt 5\nprocesses 4711\nprocs_running 1\n"), Some(4711));
-        assert_eq!(started(b"cpu 1\n"), None);
         let passwd =
             b"root:x:0:0:r:/:/bin/sh\nlibvirt-qemu:x:64055:108::/:/n\nqemu:*:107:\nqemux:x:5:\n";
         assert_eq!(users(passwd, &["qemu", "libvirt-qemu"]), [64_055, 107]);
@@ -386,7 +377,7 @@ mod tests {
             let _ = (stat(&bytes), status(&bytes), inner_pid(&bytes), namespace(&bytes));
             let _ = (time_offsets(&bytes), uptime_ticks(&bytes), numa_stat(&bytes));
             let _ = lock_holder(&bytes, 0, 0, 0);
-            let _ = (identity(&bytes), may_be_qemu(&bytes), last_pid(&bytes), started(&bytes));
+            let _ = (identity(&bytes), may_be_qemu(&bytes), last_pid(&bytes));
             let _ = huge_page(&bytes);
             let _ = (users(&bytes, &["a"]), memory_mounts(&bytes));
         }

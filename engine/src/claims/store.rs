@@ -13,14 +13,15 @@ use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat, renameat};
 use nix::sys::stat::{Mode, fchmod, fstat, fstatat, major, minor};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
+use super::claim::{Claim, ClaimId};
 use super::error::ClaimError;
-use super::ledger::Ledger;
+use super::ledger::{Ledger, lines};
 use super::proc_text;
 use crate::hash::fnv64;
 use crate::parse;
 use crate::read::Read;
 use crate::source::SysRoot;
-use crate::store::StateDir;
+use crate::store::{StateDir, Version};
 
 /// The longest wait for the holder of the ledger's lock: a caller that asks for advice is about to
 /// start a guest.
@@ -71,6 +72,8 @@ pub(super) enum Step {
     /// The holder's name is written into the lock file.
     Sign,
     Read,
+    /// What was decided on is compared with what is there.
+    Compare,
     Create,
     Write,
     /// All is written, and in the directory under the temporary name.
@@ -157,9 +160,23 @@ impl<S: Steps> ClaimFile<S> {
         Ok(read)
     }
 
-    fn text(&self) -> Result<Vec<u8>, ClaimError> {
+    /// Reads the ledger without a lock, to be changed if nobody changes it before.
+    ///
+    /// Errors: as [`read`](Self::read); it is larger than placer writes them.
+    pub(super) fn observe(&self) -> Result<Read<Observed<'_, S>>, ClaimError> {
         self.step(Step::Read, "read", &self.ledger)?;
-        Ok(self.dir.read(&self.ledger, MAX_LEDGER)?.unwrap_or_default())
+        let (text, version) = match self.dir.read_part(&self.ledger, MAX_LEDGER)? {
+            Some(part) if part.is_all => (part.text, Some(part.version)),
+            // The error that names the limit.
+            Some(_) => (self.dir.read(&self.ledger, MAX_LEDGER)?.unwrap_or_default(), None),
+            None => (Vec::new(), None),
+        };
+        let Read { value: ledger, notes } = self.parse(&text);
+        let (before, damaged) = (ledger.clone(), !notes.is_empty());
+        Ok(Read {
+            value: Observed { file: self, ledger, written: None, before, text, damaged, version },
+            notes,
+        })
     }
 
     fn parse(&self, text: &[u8]) -> Read<Ledger> {
@@ -176,11 +193,8 @@ impl<S: Steps> ClaimFile<S> {
     /// Errors: [`ClaimError::Locked`] when it cannot be had in time; as [`read`](Self::read).
     pub fn lock(&self, patience: Duration) -> Result<Read<Locked<'_, S>>, ClaimError> {
         let lock = self.wait_for_lock(patience)?;
-        let text = self.text()?;
-        let Read { value: ledger, notes } = self.parse(&text);
-        let (before, damaged) = (ledger.clone(), !notes.is_empty());
-        let value = Locked { file: self, before, text, damaged, ledger, lock };
-        Ok(Read { value, notes })
+        let Read { value: observed, notes } = self.observe()?;
+        Ok(Read { value: Locked { observed, lock }, notes })
     }
 
     fn wait_for_lock(&self, patience: Duration) -> Result<Flock<File>, ClaimError> {
@@ -303,50 +317,90 @@ impl<S: Steps> ClaimFile<S> {
     }
 }
 
-/// The ledger while its lock is held. Dropping it changes nothing.
+/// The ledger as it was read.
 #[derive(Debug)]
-pub struct Locked<'a, S = System> {
+pub(super) struct Observed<'a, S = System> {
     file: &'a ClaimFile<S>,
-    /// What may be changed, and is kept by [`keep`](Self::keep).
-    pub ledger: Ledger,
+    /// What may be changed.
+    pub(super) ledger: Ledger,
+    /// The text of so many claims, the first ones, as they are in `ledger`.
+    written: Option<(usize, Vec<u8>)>,
     before: Ledger,
     /// What was read, by which lines that have not changed are written again.
     text: Vec<u8>,
     damaged: bool,
-    lock: Flock<File>,
+    version: Option<Version>,
 }
 
-#[expect(private_bounds, reason = "a seam for tests")]
-impl<S: Steps> Locked<'_, S> {
+impl<'a, S: Steps> Observed<'a, S> {
     /// Returns the size of the ledger in bytes, as it was read.
     pub(super) fn size(&self) -> usize {
         self.text.len()
     }
 
+    fn claims_text(&self) -> Vec<u8> {
+        // Lines of a damaged ledger are not those of its claims.
+        let text = if self.damaged { &[][..] } else { &self.text };
+        let lines: Vec<&[u8]> = lines(text).filter(|line| !line.is_empty()).collect();
+        self.ledger.claims_after(&self.before, &lines)
+    }
+
+    /// Takes the lock, as [`ClaimFile::lock`]. `None` where the ledger was changed since it was read.
+    ///
+    /// Errors: as there.
+    pub(super) fn lock(mut self, patience: Duration) -> Result<Option<Locked<'a, S>>, ClaimError> {
+        // All but the new claim is written before.
+        self.written = Some((self.ledger.claims().len(), self.claims_text()));
+        let lock = self.file.wait_for_lock(patience)?;
+        self.file.step(Step::Compare, "read", &self.file.ledger)?;
+        let same = self.file.dir.is_still(&self.file.ledger, self.version.as_ref());
+        Ok(same.then_some(Locked { observed: self, lock }))
+    }
+}
+
+/// The ledger while its lock is held. Dropping it changes nothing.
+#[derive(Debug)]
+pub struct Locked<'a, S = System> {
+    pub(super) observed: Observed<'a, S>,
+    lock: Flock<File>,
+}
+
+#[expect(private_bounds, reason = "a seam for tests")]
+impl<S: Steps> Locked<'_, S> {
+    /// Returns what may be changed, and is kept by [`keep`](Self::keep).
+    pub fn ledger(&mut self) -> &mut Ledger {
+        self.observed.written = None;
+        &mut self.observed.ledger
+    }
+
+    /// Adds a claim, as [`Ledger::add`].
+    pub(super) fn add(&mut self, claim: Claim) -> Option<ClaimId> {
+        self.observed.ledger.add(claim)
+    }
+
     /// Writes the ledger if it has changed, and lets go of the lock.
     ///
     /// Errors: the kernel refused a step. The file is then as it was before.
-    pub fn keep(mut self) -> Result<(), ClaimError> {
-        if self.ledger != self.before {
-            let mut text = if self.damaged {
-                self.ledger.to_text()
-            } else {
-                let lines: Vec<&[u8]> =
-                    self.text.split(|&b| b == b'\n').filter(|line| !line.is_empty()).collect();
-                self.ledger.to_text_after(&self.before, &lines)
-            };
-            if text.len() > MAX_LEDGER {
-                self.ledger.forget_seen();
-                text = self.ledger.to_text();
+    pub fn keep(self) -> Result<(), ClaimError> {
+        let Self { mut observed, lock } = self;
+        if observed.ledger != observed.before {
+            let (first, mut new) = observed
+                .written
+                .take()
+                .unwrap_or_else(|| (observed.ledger.claims().len(), observed.claims_text()));
+            observed.ledger.end_text(&mut new, first);
+            if new.len() > MAX_LEDGER {
+                observed.ledger.forget_seen();
+                new = observed.ledger.to_text();
             }
-            if text.len() > MAX_LEDGER {
+            if new.len() > MAX_LEDGER {
                 return Err(ClaimError::TooLarge { limit: MAX_LEDGER });
             }
-            self.file.replace(&self.lock, &text)?;
+            observed.file.replace(&lock, &new)?;
         }
         // What is kept is kept: that the lock ends with the process is soon enough.
-        let _ = self.file.steps.before(Step::Unlock);
-        drop(self.lock);
+        let _ = observed.file.steps.before(Step::Unlock);
+        drop(lock);
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::fcntl::{AtFlags, OFlag, openat, renameat};
-use nix::sys::stat::{Mode, fchmod, fstatat, mkdirat};
+use nix::sys::stat::{FileStat, Mode, fchmod, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
 /// A directory for state between runs, kept open.
@@ -41,6 +41,23 @@ pub(crate) struct Part {
     pub(crate) text: Vec<u8>,
     /// Whether there is no more of it.
     pub(crate) is_all: bool,
+    /// Which file, in which state, that was.
+    pub(crate) version: Version,
+}
+
+/// A file as it was when it was opened. It is kept open, so that no later file can be taken for it.
+#[derive(Debug)]
+pub(crate) struct Version {
+    _file: File,
+    state: State,
+}
+
+/// Device, inode, size, and the times of change of content and of anything.
+type State = (u64, u64, i64, [i64; 4]);
+
+fn state(stat: &FileStat) -> State {
+    let times = [stat.st_mtime, stat.st_mtime_nsec, stat.st_ctime, stat.st_ctime_nsec];
+    (stat.st_dev, stat.st_ino, stat.st_size, times)
 }
 
 /// Why a state directory, or a file in it, cannot be used.
@@ -171,9 +188,10 @@ impl StateDir {
             Err(nix::Error::ELOOP) => return Err(self.error("read", name, Cause::Kind)),
             other => other.map_err(|e| self.error("read", name, Cause::Io(e.into())))?,
         };
-        let file = File::from(fd);
+        let mut file = File::from(fd);
         let io = |e| self.error("read", name, Cause::Io(e));
         let meta = file.metadata().map_err(io)?;
+        let state = state(&fstat(&file).map_err(|e| io(e.into()))?);
         if !meta.is_file() {
             return Err(self.error("read", name, Cause::Kind));
         }
@@ -184,10 +202,18 @@ impl StateDir {
         let told = usize::try_from(meta.len()).unwrap_or(limit).min(limit);
         let mut text = Vec::with_capacity(told.saturating_add(1));
         let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-        file.take(most).read_to_end(&mut text).map_err(io)?;
+        (&mut file).take(most).read_to_end(&mut text).map_err(io)?;
         let is_all = text.len() <= limit;
         text.truncate(limit);
-        Ok(Some(Part { text, is_all }))
+        Ok(Some(Part { text, is_all, version: Version { _file: file, state } }))
+    }
+
+    /// Returns whether a name still leads to a file as it was; `None` where there was none.
+    pub(crate) fn is_still(&self, name: &str, version: Option<&Version>) -> bool {
+        match fstatat(self.fd.as_fd(), name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(stat) => version.is_some_and(|version| version.state == state(&stat)),
+            Err(error) => error == nix::Error::ENOENT && version.is_none(),
+        }
     }
 
     /// Puts a file in place of the old one, whole or not at all: readers see one or the other.

@@ -3,9 +3,10 @@
 //! Two clients ask a daemon, and where that does not answer in time, or is killed, their own engines. Each of
 //! them can be killed at each step, and the daemon starts again. All states that can be reached are visited;
 //! in each the ledger has at most one claim of a client, and never more than there is room for. A client that
-//! has printed a claim has that one, at the end of every run.
+//! has printed a claim has that one, at the end of every run. Each decides without the lock, and claims under it
+//! if nobody has changed the ledger meanwhile; after a lost race it decides under the lock.
 //!
-//! The steps are those of `desk.rs`, `store.rs` and the daemon's `methods.rs`. What is done to the ledger is
+//! The steps are those of `desk.rs`, `decision.rs`, `store.rs` and the daemon's `methods.rs`. What is done to the ledger is
 //! done by the ledger itself.
 
 use std::collections::{BTreeSet, HashSet};
@@ -15,6 +16,8 @@ use placer_engine::{Bytes, CpuSet, CpuShare, Instant};
 
 const CLIENTS: usize = 2;
 const KILLS: u8 = 2;
+/// So many lost races are followed by another decision without the lock.
+const LOST: u8 = 1;
 
 /// A rule of the protocol that can be left out, to see that it is needed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -25,11 +28,25 @@ struct Rules {
     asks_whether_gone: bool,
     /// A claim that replaces another has an id of its own.
     new_ids: bool,
+    /// What was decided without the lock is not claimed on another ledger.
+    compares: bool,
     /// For how many claims there is room.
     room: usize,
 }
 
-const RULES: Rules = Rules { nonces: true, asks_whether_gone: true, new_ids: true, room: CLIENTS };
+const RULES: Rules =
+    Rules { nonces: true, asks_whether_gone: true, new_ids: true, compares: true, room: CLIENTS };
+
+/// A decision that is being made.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+struct Making {
+    /// How many races it has lost.
+    lost: u8,
+    /// What was decided without the lock: whether there is room.
+    fits: Option<bool>,
+    /// Whether the ledger was changed since.
+    stale: bool,
+}
 
 /// Who can hold the lock.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -47,8 +64,8 @@ enum Client {
     /// The answer is there.
     Answered(Option<u32>),
     /// It has closed the connection, and decides itself.
-    Decides,
-    Locked,
+    Decides(Making),
+    Locked(Making),
     /// The new ledger is in place, and the lock held.
     Committed(Option<u32>),
     Printed(Option<u32>),
@@ -65,8 +82,8 @@ impl Client {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Slot {
     Idle,
-    Received,
-    Locked,
+    Received(Making),
+    Locked(Making),
     Committed(Option<u32>),
     /// The lock is free; whether the client is still there is asked next.
     Made(Option<u32>),
@@ -85,6 +102,21 @@ struct State {
     daemon: Option<[Slot; CLIENTS]>,
     next: u32,
     kills: u8,
+}
+
+impl Making {
+    fn is_to_be_decided(self) -> bool {
+        self.fits.is_none() && self.lost <= LOST
+    }
+
+    /// Under the lock: whether others were faster.
+    fn is_outrun(self, rules: Rules) -> bool {
+        self.stale && rules.compares
+    }
+
+    fn again(self) -> Self {
+        Self { lost: self.lost + 1, fits: None, stale: false }
+    }
 }
 
 impl State {
@@ -132,27 +164,34 @@ impl State {
                 Some(_) => go(&|s| {
                     s.clients[at] = Client::Waits;
                     if let Some(slots) = &mut s.daemon {
-                        slots[at] = Slot::Received;
+                        slots[at] = Slot::Received(Making::default());
                     }
                 }),
-                None => go(&|s| s.clients[at] = Client::Decides),
+                None => go(&|s| s.clients[at] = Client::Decides(Making::default())),
             },
             // The time is over, or the daemon has gone.
-            Client::Waits => go(&|s| s.clients[at] = Client::Decides),
+            Client::Waits => go(&|s| s.clients[at] = Client::Decides(Making::default())),
             Client::Answered(id) => go(&|s| s.clients[at] = Client::Printed(id)),
-            Client::Decides if self.lock.is_none() => go(&|s| {
-                s.lock = Some(Holder::Client(at));
-                s.clients[at] = Client::Locked;
+            Client::Decides(making) if making.is_to_be_decided() => go(&|s| {
+                s.clients[at] = Client::Decides(s.decided(at, making, rules));
             }),
-            Client::Locked => go(&|s| {
-                let id = s.commit(at, rules);
+            Client::Decides(making) if self.lock.is_none() => go(&|s| {
+                s.lock = Some(Holder::Client(at));
+                s.clients[at] = Client::Locked(making);
+            }),
+            Client::Locked(making) if making.is_outrun(rules) => go(&|s| {
+                s.lock = None;
+                s.clients[at] = Client::Decides(making.again());
+            }),
+            Client::Locked(making) => go(&|s| {
+                let id = s.commit(at, making, rules);
                 s.clients[at] = Client::Committed(id);
             }),
             Client::Committed(id) => go(&|s| {
                 s.lock = None;
                 s.clients[at] = Client::Printed(id);
             }),
-            Client::Decides | Client::Printed(_) | Client::Killed => {}
+            Client::Decides(_) | Client::Printed(_) | Client::Killed => {}
         }
         if self.kills < KILLS && !matches!(now, Client::Printed(_) | Client::Killed) {
             go(&|s| {
@@ -177,15 +216,23 @@ impl State {
         };
         let gone = !self.clients[at].is_connected();
         match slots[at] {
-            Slot::Received if self.lock.is_none() => {
-                go(Slot::Locked, &|s| s.lock = Some(Holder::Daemon(at)));
+            Slot::Received(making) if making.is_to_be_decided() => {
+                go(Slot::Received(self.decided(at, making, rules)), &|_| ());
             }
-            Slot::Locked if gone && rules.asks_whether_gone => go(Slot::Idle, &|s| s.lock = None),
-            Slot::Locked => {
+            Slot::Received(making) if self.lock.is_none() => {
+                go(Slot::Locked(making), &|s| s.lock = Some(Holder::Daemon(at)));
+            }
+            Slot::Locked(making) if making.is_outrun(rules) => {
+                go(Slot::Received(making.again()), &|s| s.lock = None);
+            }
+            Slot::Locked(_) if gone && rules.asks_whether_gone => {
+                go(Slot::Idle, &|s| s.lock = None);
+            }
+            Slot::Locked(making) => {
                 let mut state = self.clone();
-                let id = state.commit(at, rules);
+                let id = state.commit(at, making, rules);
                 go(Slot::Committed(id), &|s| {
-                    s.commit(at, rules);
+                    s.commit(at, making, rules);
                 });
             }
             Slot::Committed(id) => go(Slot::Made(id), &|s| s.lock = None),
@@ -204,14 +251,41 @@ impl State {
             }
             Slot::WithdrawsLocked(id) => go(Slot::Idle, &|s| {
                 s.ledger.retain(|&(other, _)| other != id);
+                s.written();
                 s.lock = None;
             }),
-            Slot::Idle | Slot::Received | Slot::Withdraws(_) => {}
+            Slot::Idle | Slot::Received(_) | Slot::Withdraws(_) => {}
+        }
+    }
+
+    /// Decides for a client without the lock.
+    fn decided(&self, at: usize, making: Making, rules: Rules) -> Making {
+        Making { fits: Some(self.has_room(at, rules)), stale: false, ..making }
+    }
+
+    /// Whether there is room beside what others have claimed.
+    fn has_room(&self, at: usize, rules: Rules) -> bool {
+        let is_other = |&&(_, client): &&(u32, usize)| client != at || !rules.nonces;
+        self.ledger.iter().filter(is_other).count() < rules.room
+    }
+
+    /// The ledger is another one from now on.
+    fn written(&mut self) {
+        for client in &mut self.clients {
+            if let Client::Decides(making) | Client::Locked(making) = client {
+                making.stale = making.fits.is_some();
+            }
+        }
+        for slot in self.daemon.iter_mut().flatten() {
+            if let Slot::Received(making) | Slot::Locked(making) = slot {
+                making.stale = making.fits.is_some();
+            }
         }
     }
 
     /// Claims for a client under the lock, in one rename. `None` where there is no room.
-    fn commit(&mut self, at: usize, rules: Rules) -> Option<u32> {
+    fn commit(&mut self, at: usize, making: Making, rules: Rules) -> Option<u32> {
+        let fits = making.fits.unwrap_or_else(|| self.has_room(at, rules));
         let mut ledger = Ledger::default();
         for &(id, client) in &self.ledger {
             ledger.add(claim(id, client)).expect("room");
@@ -224,13 +298,13 @@ impl State {
                 id = repeated.0;
             }
         }
-        let fits = ledger.claims().len() < rules.room;
         if fits {
             ledger.add(claim(id, at)).expect("room");
             self.next = self.next.max(id + 1);
         }
         let client = |claim: &Claim| usize::try_from(claim.caller.pid).unwrap_or(usize::MAX);
         self.ledger = ledger.claims().iter().map(|claim| (claim.id.0, client(claim))).collect();
+        self.written();
         fits.then_some(id)
     }
 
@@ -313,6 +387,7 @@ fn without_any_one_of_its_rules_the_protocol_has_a_fault() {
         (Rules { nonces: false, ..RULES }, "doubled"),
         (Rules { asks_whether_gone: false, ..RULES }, "lost"),
         (Rules { new_ids: false, ..RULES }, "lost"),
+        (Rules { compares: false, room: 1, ..RULES }, "more than there is room for"),
     ] {
         let found = visit(rules).expect_err("a fault");
         assert!(found.starts_with(fault), "{found}");

@@ -2,7 +2,7 @@
 
 use placer_engine::claims::{
     Cgroup, Claim, ClaimId, ClaimOwner, Claims, Decision, LOCK_TIMEOUT, Principal, ProcessId,
-    Processes,
+    Processes, Standing,
 };
 
 use crate::daemon::core::{Core, Gone};
@@ -53,18 +53,31 @@ pub(super) fn process(pid: u32, peer: &Peer) -> Result<ProcessId, String> {
         // Its numbers name other processes here.
         _ => return Err("the caller is in another pid namespace: only pid 0, itself".to_owned()),
     };
+    let uid = (!may_do_all(peer)).then_some(peer.uid);
+    process_of(&mut look, uid, pid, Processes::identify, Processes::standing)
+}
+
+/// Returns which process a pid names, if it is the user's: named before it is looked at, and once more after, so
+/// that it is one and the same.
+fn process_of<L>(
+    look: &mut L,
+    uid: Option<u32>,
+    pid: u32,
+    identify: impl Fn(&mut L, u32) -> Option<ProcessId>,
+    standing: impl Fn(&mut L, u32) -> Option<Standing>,
+) -> Result<ProcessId, String> {
     let gone = || format!("there is no process {pid}");
-    // Named before it is looked at, and once more after: between the two it is one and the same.
-    let process = look.identify(pid).ok_or_else(gone)?;
-    let standing = look.standing(pid).ok_or_else(gone)?;
-    if look.identify(pid) != Some(process) {
+    let process = identify(look, pid).ok_or_else(gone)?;
+    let owner = standing(look, pid).ok_or_else(gone)?.uid;
+    if identify(look, pid) != Some(process) {
         return Err(gone());
     }
-    if !may_do_all(peer) && standing.uid != peer.uid {
-        let (uid, owner) = (peer.uid, standing.uid);
-        return Err(format!("process {pid} belongs to user {owner}, and the caller is user {uid}"));
+    match uid {
+        Some(uid) if uid != owner => {
+            Err(format!("process {pid} belongs to user {owner}, and the caller is user {uid}"))
+        }
+        _ => Ok(process),
     }
-    Ok(process)
 }
 
 /// Returns whether a process has ended.
@@ -203,4 +216,29 @@ pub(super) fn rows(
         all.partition(|claim| is_own(claim.principal, peer));
     let rows = own.into_iter().map(|claim| Row::without_memory(claim, look)).collect();
     (rows, OthersRow::sums(others))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn l5_a_pid_that_changes_hands_while_it_is_looked_at_is_claimed_for_by_nobody() {
+        let process = |start| ProcessId { pid_namespace: 1, pid: 7, start };
+        let standing = |uid| Standing { uid, parent: 1, here: true };
+        let of = |uid, starts: &[u64], owner| {
+            let identify = |starts: &mut std::slice::Iter<'_, u64>, _| {
+                starts.next().map(|&start| process(start))
+            };
+            process_of(&mut starts.iter(), uid, 7, identify, |_, _| Some(standing(owner)))
+        };
+        let own = Some(1000);
+        assert_eq!(of(own, &[5, 5], 1000), Ok(process(5)));
+        // Root's process has the pid by the time that its owner, or its identity, is asked for.
+        assert!(of(own, &[5, 6], 1000).is_err());
+        assert!(of(own, &[5], 1000).is_err());
+        assert!(of(own, &[], 1000).is_err());
+        assert!(of(own, &[5, 5], 0).is_err());
+        assert_eq!(of(None, &[5, 5], 1000), Ok(process(5)));
+    }
 }

@@ -1,8 +1,13 @@
 use std::path::Path;
 
+use super::super::decision::ClaimOwner;
+use super::super::parts::Parts;
+use super::super::principal::Principal;
+use super::super::proc::Processes;
 use super::*;
 use crate::advise::advise;
 use crate::source::SnapshotReader;
+use crate::units::CpuShare;
 
 const TIME: Duration = Duration::from_secs(30);
 
@@ -64,7 +69,7 @@ fn a_hold_that_a_guest_has_taken_over_is_not_made_again() {
     let hold = stage.hold(&asker);
     let guest = Processes::look().expect("live").identify(std::process::id()).expect("this");
     let (mut decision, _) = stage.claims.begin(TIME).expect("the lock");
-    assert!(decision.locked.ledger.adopt(hold, guest));
+    assert!(decision.locked.ledger().adopt(hold, guest));
     decision.keep().expect("written");
     assert_eq!(stage.hold(&asker), hold);
     assert_eq!(stage.ids(), [hold]);
@@ -99,4 +104,85 @@ fn a_cpu_that_a_user_owns_refuses_other_users_and_not_the_host() {
     pin(0, "1-2").expect("claims of users never refuse the host");
     assert!(refused(pin(0, "2-3")), "another claim of the host owns it");
     assert!(refused(pin(1001, "2")));
+}
+
+#[test]
+fn what_was_decided_without_the_lock_is_claimed_unless_the_ledger_was_changed() {
+    let stage = Stage::new();
+    let asker = Asker::new(1, 0);
+    let parts = || Parts { cpus: CpuShare::from_hundredths(1), ..Parts::default() };
+    // No ledger yet; one; and one that changes meanwhile.
+    for others in [0, 0, 1, 3, 0] {
+        let (observation, view) = stage.claims.observe(&asker).expect("observed");
+        let before = view.claims.len();
+        assert_eq!(before, stage.ids().len());
+        (0..others).for_each(|_| _ = stage.hold(&asker));
+        match observation.commit(TIME).expect("the lock") {
+            Some(decision) if others == 0 => {
+                let caller = decision.asking().expect("it was looked up").clone();
+                decision.claim_parts(parts(), ClaimOwner::Hold(TIME), caller).expect("claimed");
+                assert_eq!(stage.ids().len(), before + 1);
+            }
+            None if others > 0 => assert_eq!(stage.ids().len(), before + others),
+            other => panic!("{others} others: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_ledger_that_was_replaced_or_rewritten_in_place_is_another_one() {
+    let stage = Stage::new();
+    let asker = Asker::new(1, 0);
+    stage.hold(&asker);
+    let file = std::fs::read_dir(stage.dir.path()).expect("listed");
+    let mut files = file.map(|entry| entry.expect("an entry").path());
+    let ledger = files.find(|path| path.extension().is_some_and(|end| end == "jsonl"));
+    let ledger = ledger.expect("a ledger");
+    let text = std::fs::read(&ledger).expect("read");
+    let other = stage.dir.path().join("other");
+    type Change<'a> = &'a dyn Fn();
+    let changes: [Change<'_>; 3] = [
+        &|| std::fs::remove_file(&ledger).expect("removed"),
+        // The same bytes, in another file.
+        &|| {
+            std::fs::write(&other, &text)
+                .and_then(|()| std::fs::rename(&other, &ledger))
+                .expect("put")
+        },
+        &|| std::fs::write(&ledger, &text[..text.len() / 2]).expect("written"),
+    ];
+    for (nth, change) in changes.into_iter().enumerate() {
+        std::fs::write(&other, &text).and_then(|()| std::fs::rename(&other, &ledger)).expect("put");
+        let (same, _) = stage.claims.observe(&asker).expect("observed");
+        assert!(same.commit(TIME).expect("the lock").is_some(), "{nth}");
+        let (changed, _) = stage.claims.observe(&asker).expect("observed");
+        change();
+        assert!(changed.commit(TIME).expect("the lock").is_none(), "{nth}");
+    }
+}
+
+#[test]
+fn h4_a_claim_that_a_killed_daemon_has_made_and_the_client_has_made_again_counts_once() {
+    let hosts = Stage::new();
+    let own = tempfile::tempdir().expect("a directory");
+    let me = nix::unistd::geteuid().as_raw();
+    let below = Some((hosts.dir.path().to_owned(), me));
+    let dirs = ClaimDirs { own: Some(own.path().to_owned()), below, ..ClaimDirs::default() };
+    let claims = Claims::open_to_claim(&dirs, &hosts.root).expect("a ledger");
+    let users = Stage { dir: own, claims, root: hosts.root.clone() };
+    let named = |start| Asker::new(1, me).named(Some(Nonce::of_process(7, start)));
+    let (again, other) = (named(1), named(2));
+    hosts.hold(&again);
+    let count = |view: View| (view.claims.len(), view.charges.iter().count());
+    let decided_on = |asker| count(users.claims.observe(asker).expect("observed").1);
+    // Its own earlier claim is not in the client's way; it is in that of others.
+    assert_eq!((decided_on(&again), decided_on(&other).0), ((0, 0), 1));
+    let id = users.hold(&again);
+    assert_eq!(users.ids(), [id]);
+    assert_eq!(decided_on(&other).0, 1);
+    hosts.hold(&other);
+    assert_eq!(users.ids().len(), 2);
+    // A name of another user's is no claim of one's own.
+    hosts.hold(&Asker::new(1, me + 1).named(Some(Nonce::of_process(7, 1))));
+    assert_eq!(users.ids().len(), 3);
 }

@@ -70,7 +70,7 @@ fn open(dir: &Path) -> ClaimFile<Faulty> {
 
 fn add(file: &ClaimFile<Faulty>, id: u32) -> Result<(), ClaimError> {
     let mut locked = file.lock(LOCK_TIMEOUT)?.value;
-    locked.ledger.add(claim(id, &[(0, 1)])).expect("room");
+    locked.ledger().add(claim(id, &[(0, 1)])).expect("room");
     locked.keep()
 }
 
@@ -163,7 +163,7 @@ fn a_process_that_is_killed_at_any_step_leaves_the_ledger_whole() {
         assert_eq!(ids(&file), if kept { vec![1, 1000] } else { vec![1] }, "step {at}");
         // Its lock went with it.
         let mut locked = file.lock(LOCK_TIMEOUT).expect("free").value;
-        locked.ledger.release(ClaimId(1000));
+        locked.ledger().release(ClaimId(1000));
         locked.keep().expect("kept");
     }
     assert_eq!(ids(&file), [1]);
@@ -235,13 +235,13 @@ fn a_ledger_that_readers_would_refuse_is_never_written() {
     assert!(most < super::super::ledger::MOST_CLAIMS, "{most} claims of {each} bytes");
     let mut locked = file.lock(LOCK_TIMEOUT).expect("free").value;
     for id in 0..u32::try_from(most - 20).expect("few") {
-        locked.ledger.add(large(id)).expect("room");
+        locked.ledger().add(large(id)).expect("room");
     }
     locked.keep().expect("as large as readers accept");
     let mut refused = 0;
     for id in 0..40 {
         let mut locked = file.lock(LOCK_TIMEOUT).expect("it can still be read").value;
-        locked.ledger.add(large(10_000 + id)).expect("room for a claim");
+        locked.ledger().add(large(10_000 + id)).expect("room for a claim");
         match locked.keep() {
             Ok(()) => {}
             Err(ClaimError::TooLarge { limit }) => {
@@ -258,8 +258,8 @@ fn a_ledger_that_readers_would_refuse_is_never_written() {
     let mut locked = file.lock(LOCK_TIMEOUT).expect("free").value;
     let per_node: Vec<_> = (0..200).map(|node| (NodeId(node), Bytes::new(1 << 40))).collect();
     let seen = Seen { per_node, ..Seen::default() };
-    let before = locked.ledger.claims().len();
-    (0..20).for_each(|id| locked.ledger.see(ClaimId(id), seen.clone()));
+    let before = locked.ledger().claims().len();
+    (0..20).for_each(|id| locked.ledger().see(ClaimId(id), seen.clone()));
     locked.keep().expect("without what was seen");
     assert_eq!(file.read().expect("read").value.claims().len(), before);
 }

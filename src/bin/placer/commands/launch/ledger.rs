@@ -12,7 +12,7 @@ use placer_engine::{Bytes, SourceError, SysRoot};
 use super::PATIENCE;
 use placer::error_chain::chain;
 use placer::protocol::client::{self, Committed};
-use placer::service::claim_session::{Desk, Session, claim_for_own};
+use placer::service::claim_session::{self, Desk, Session, claim_for_own};
 use placer::service::host::{CountedHost, Figures as _};
 use placer::service::local::Local;
 use placer::service::notes::{Impact, Notes};
@@ -75,7 +75,7 @@ impl Ledger {
         Self { desk, nonce, by_daemon, about_own, tries: Cell::new(0), force }
     }
 
-    /// Counts what was promised to others; in an own ledger under its lock.
+    /// Counts what was promised to others.
     pub(super) fn begin<'a>(
         &'a self,
         figures: &'a Local<'a>,
@@ -98,8 +98,13 @@ impl Ledger {
         notes: &mut Notes,
     ) -> Claimed {
         if !self.by_daemon.get() {
-            let id = session.and_then(|session| claim_for_own(session, parts, notes));
-            return Claimed::Decided(id.map(|id| Held { id, by_daemon: false }));
+            return match session.map(|session| claim_for_own(session, parts, notes)) {
+                Some(claim_session::Claimed::Made(id)) => {
+                    Claimed::Decided(Some(Held { id, by_daemon: false }))
+                }
+                Some(claim_session::Claimed::Outrun) => Claimed::Again,
+                Some(claim_session::Claimed::Refused) | None => Claimed::Decided(None),
+            };
         }
         let refused = |notes: &mut Notes, why: &str| {
             notes.state(Impact::Unclaimed, format!("no claim was made: {why}"));
