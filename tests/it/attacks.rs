@@ -1,6 +1,39 @@
-//! What a hostile review of claims found, each as the attack was made: by another user, who has no rights. Tests
-//! are named after the finding. Others of them are in `principals.rs`, `strangers.rs`, `adoption.rs`, and beside
-//! the code.
+//! What a hostile review of claims found, each as the attack was made: by another user, who has no rights.
+//!
+//! | finding | tests |
+//! |---|---|
+//! | C2 processes that are slow to look at | `strangers::claims_for_a_process_of_many_threads_do_not_slow_down_roots_holds` |
+//! | H1 a stranger's hold handed to root's guest | `h1_...` here, `daemon::a_users_guest_takes_over_that_users_hold_and_roots_guest_only_roots`, `a_strangers_hold_is_not_handed_to_another_users_guest` in engine/src/claims/guest |
+//! | H2 one user fills the ledger | `full::h2_m6_...`, `subordinate_users_count_as_one_account` in src/daemon/limits.rs |
+//! | H3 one hold takes all free memory | `one_user_takes_half_of_...` in src/daemon/limits.rs, `principals::a_users_claim_makes_no_strict_request_and_no_launch_of_the_hosts_fail` |
+//! | H4 kills double claims | `claim_storms::h4_...`, `h4_...` here, `principals::a_request_that_is_repeated_...`, `principals::a_client_that_goes_before_its_answer_leaves_no_claim` |
+//! | H5 a systemd that does not answer | `systemd::h5_...` |
+//! | H6 launches of users | `h6_...` here |
+//! | H7 root of a container | `h7_...` here, `principals::root_of_a_container_is_not_the_hosts_root`, `adoption::` |
+//! | H8 mappings that are slow to look at | `h8_...` in engine/src/claims/proc.rs |
+//! | M1 one message costs a minute | `what_is_wrong_is_named` in src/protocol/forms.rs |
+//! | M2 long answers keep root from one | `m2_...` in src/daemon/socket/clients.rs |
+//! | M3 1,000 claimers at once | `claim_storms::m3_...`, `m3_...` in src/daemon/committing.rs |
+//! | M4 a ledger too large to read | `a_ledger_that_readers_would_refuse_is_never_written` in engine/src/claims/store |
+//! | M5 numad's clients of a killed daemon | `sysv::d17_clients_of_a_killed_daemon_are_released_when_the_next_one_starts` |
+//! | M6 memory for lists of claims | `full::h2_m6_...`, and `m2_...` for how many there are at once |
+//! | M7 group root on numad's queue | `m7_...` here |
+//! | M8 the metrics port | `m8_...` here |
+//! | M9 what others are told | `m9_...` here |
+//! | M10 claims hidden in a flooded log | `m10_...` in src/daemon/log.rs |
+//! | M11 what does not fit is held | `full::m11_...` |
+//! | M12 lines that are not understood | `a_damaged_line_or_one_of_a_later_version_is_kept_as_it_is_and_counts` in engine/src/claims/ledger, `daemon::a_line_of_the_ledger_that_is_damaged_or_of_a_later_version_is_kept_logged_and_counted` |
+//! | L1 pids that are given again | `l1_...` in engine/src/claims/fates.rs and proc.rs |
+//! | L2 silent connections | `l2_...` here |
+//! | L3 processes by QEMU's name | `processes::l3_...` |
+//! | L4 the service's rights | `service::l4_...` |
+//! | L5 a pid that changes hands while it is looked at | `l5_...` in src/daemon/socket/claims.rs |
+
+mod full;
+mod methods;
+mod processes;
+mod service;
+mod systemd;
 
 use crate::common;
 use needs::needs;
@@ -369,8 +402,12 @@ except TimeoutError:
     assert_eq!(silent(true), "open\n", "one that has asked is no stranger any more");
 }
 
-/// A daemon of root's that replies to each `Commit` what `replies` says, the last one for ever; `None` closes.
-fn replying(dir: &Path, replies: Vec<Option<Value>>) -> Arc<Mutex<Vec<Value>>> {
+/// A daemon of root's that replies to each call of a method what `replies` says, the last one for ever; `None` closes.
+fn replying(
+    dir: &Path,
+    method: &'static str,
+    replies: Vec<Option<Value>>,
+) -> Arc<Mutex<Vec<Value>>> {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let socket = dir.join("placer.sock");
     let listener = UnixListener::bind(&socket).expect("a socket");
@@ -387,7 +424,7 @@ fn replying(dir: &Path, replies: Vec<Option<Value>>) -> Arc<Mutex<Vec<Value>>> {
             let Ok(call) = serde_json::from_slice::<Value>(&text) else { continue };
             let mut calls = calls.lock().expect("calls");
             let at = calls.len().min(replies.len() - 1);
-            if call["method"] == PARTS {
+            if call["method"] == method {
                 calls.push(call["parameters"].clone());
             }
             if let Some(reply) = &replies[at] {
@@ -404,7 +441,7 @@ fn launched(replies: Vec<Option<Value>>, args: &[&str]) -> (Option<i32>, String,
     fs::set_permissions(tmp.path(), PermissionsExt::from_mode(0o755)).expect("set");
     let program = tmp.path().join("placer");
     common::copy_program(env!("CARGO_BIN_EXE_placer"), &program);
-    let heard = replying(tmp.path(), replies);
+    let heard = replying(tmp.path(), PARTS, replies);
     // A command that is warned of before anything is decided.
     let command = tmp.path().join("virt-install");
     common::copy_program("/bin/sh", &command);
@@ -433,6 +470,28 @@ fn a_reply_that_is_lost_is_asked_for_again_by_the_same_name() {
     assert!(!said.contains("no claim was made"), "{said}");
     let same = |call: &Value| call["nonce"].is_string() && call["nonce"] == heard[0]["nonce"];
     assert!(heard.iter().all(same), "{heard:?}");
+}
+
+#[needs(root)]
+#[test]
+fn an_adoption_whose_reply_is_lost_is_asked_for_again() {
+    let tmp = tempfile::tempdir().expect("a directory");
+    fs::set_permissions(tmp.path(), PermissionsExt::from_mode(0o755)).expect("set");
+    let program = tmp.path().join("placer");
+    common::copy_program(env!("CARGO_BIN_EXE_placer"), &program);
+    let (_guest, pid) = Users::sleep(STRANGER);
+    let adopted = json!({"parameters": {"adopted": {"memory": 1 << 20, "cpus": 0.0}}});
+    let busy = error("org.placer.Daemon.Busy");
+    let heard = replying(tmp.path(), ADOPT, vec![busy, None, None, Some(adopted)]);
+    let mut adopt = Command::new(program);
+    adopt.env_clear().env("PLACER_STATE_DIR", tmp.path()).uid(STRANGER).gid(STRANGER);
+    let output = run(adopt.args(["adopt", "0000abcd", "--pid", &pid.to_string()]));
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("0000abcd is the claim of process"), "{said}");
+    let heard = heard.lock().expect("calls").clone();
+    let asked = json!({"claim": "0000abcd", "pid": pid, "cgroup": false});
+    assert_eq!(heard, vec![asked; 4]);
 }
 
 #[needs(root)]
