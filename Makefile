@@ -90,8 +90,9 @@ test-daemon: static ## Abuses the daemon for a minute, kills it under 500 launch
 test-storm: deps ## Starts 2,400 pinned guests, 1,000 at once, kills 1,000: no CPU has two owners (minutes)
 	$(CARGO) test --test it $(LOCKED) -- --ignored --nocapture storm_of_2400
 
-test-claims: static deps-test ## 1,000 clients claim for a minute, also beside 64 hostile users; 1,000 kills lose no claim
+test-claims: static deps-test ## 1,000 clients claim for a minute, also beside 64 hostile users; 1,000 kills; a storm of mixed callers
 	$(INSTALLED) $(CARGO) test --test it $(LOCKED) -- --ignored --nocapture --test-threads=1 claim_storms::
+	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture storm_of_64
 
 test-best: deps ## Compares policy best with brute force on BEST_HOSTS=100000 hosts of unusual shape (3 minutes)
 	$(CARGO) test $(RELEASE) -p placer-engine --test it -- --ignored --nocapture best_brute::
@@ -118,11 +119,12 @@ test-xml: deps deps-test ## Places the 1,057 definitions of libvirt's own tests 
 
 test-vm: deps deps-test ## Runs the tests that boot virtual machines with many nodes
 	@[ -f target/placer.deb ] || $(MAKE) --no-print-directory deb
-	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture --test-threads=2
+	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture --test-threads=2 --skip storm_of_64
 
-fuzz: deps deps-fuzz ## Fuzzes the daemon's socket, numad's queue, the ledger and policy best, FUZZ_SECONDS=60 each
-	@cp Cargo.lock fuzz/Cargo.lock && mkdir -p fuzz/corpus/socket fuzz/corpus/queue fuzz/corpus/best fuzz/corpus/ledger
+fuzz: deps deps-fuzz ## Fuzzes the daemon's socket and methods, numad's queue, the ledger and policy best, FUZZ_SECONDS=60 each
+	@cp Cargo.lock fuzz/Cargo.lock && mkdir -p fuzz/corpus/socket fuzz/corpus/methods fuzz/corpus/queue fuzz/corpus/best fuzz/corpus/ledger
 	RUSTC_BOOTSTRAP=1 $(FUZZ) socket fuzz/corpus/socket fuzz/seeds/socket -- $(FUZZED) -dict=fuzz/socket.dict
+	RUSTC_BOOTSTRAP=1 $(FUZZ) methods fuzz/corpus/methods -- $(FUZZED) -max_len=1024
 	RUSTC_BOOTSTRAP=1 $(FUZZ) queue fuzz/corpus/queue fuzz/seeds/queue -- $(FUZZED)
 	RUSTC_BOOTSTRAP=1 $(FUZZ) ledger fuzz/corpus/ledger fuzz/seeds/ledger -- $(FUZZED)
 	RUSTC_BOOTSTRAP=1 $(FUZZ) best fuzz/corpus/best -- $(FUZZED) -max_len=1024

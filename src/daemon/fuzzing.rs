@@ -16,6 +16,11 @@ use crate::settings::Settings;
 /// A user who may claim within the limits, and release what it has claimed.
 const NOBODY: u32 = 65_534;
 
+/// What a client of the same build and settings says of itself: version, and mark of the settings.
+pub fn client() -> [String; 2] {
+    [crate::protocol::VERSION.to_owned(), crate::protocol::settings_mark(&Settings::default())]
+}
+
 /// A daemon without other clients.
 #[derive(Debug)]
 pub struct Daemon {

@@ -95,6 +95,65 @@ impl Interface {
         found
     }
 
+    /// Makes a call of one of the methods, of values that have the types it takes: which, `bytes` decides. Strings
+    /// are mostly of `words`, and what is optional is there more or less often.
+    pub fn call(&self, bytes: &mut dyn FnMut() -> u8, words: &[String]) -> Value {
+        let at = usize::from(bytes()) % self.methods.len();
+        let (name, (takes, _)) = self.methods.iter().nth(at).expect("there are as many");
+        let rare = [2, 8, 32, 128][usize::from(bytes() % 4)];
+        let parameters = self.value(takes, rare, bytes, words);
+        serde_json::json!({"method": format!("{}.{name}", self.name), "parameters": parameters})
+    }
+
+    fn value(
+        &self,
+        wanted: &Type,
+        rare: u8,
+        bytes: &mut dyn FnMut() -> u8,
+        words: &[String],
+    ) -> Value {
+        let small = |bytes: &mut dyn FnMut() -> u8| i64::from(bytes()) - 8;
+        match wanted {
+            Type::Bool => (bytes() % 2 == 0).into(),
+            Type::Int => match bytes() % 8 {
+                0 => i64::MIN.into(),
+                1 => u64::MAX.into(),
+                2 => (1_i64 << (bytes() % 63)).into(),
+                _ => small(bytes).into(),
+            },
+            Type::Float => match bytes() % 8 {
+                0 => 1e308.into(),
+                1 => (small(bytes) << 33).into(),
+                _ => (small(bytes) as f64 / 8.0).into(),
+            },
+            Type::String => match usize::from(bytes()) {
+                at if at < 224 && !words.is_empty() => words[at % words.len()].as_str().into(),
+                at => (0..at % 32).map(|_| char::from(bytes())).collect::<String>().into(),
+            },
+            Type::Object => Value::Null,
+            Type::Enum(names) => names[usize::from(bytes()) % names.len()].as_str().into(),
+            Type::Optional(inner) => match bytes() % rare {
+                0 => self.value(inner, rare, bytes, words),
+                _ => Value::Null,
+            },
+            Type::Named(name) => self.value(&self.types[name], rare, bytes, words),
+            Type::Array(inner) => {
+                (0..bytes() % 4).map(|_| self.value(inner, rare, bytes, words)).collect()
+            }
+            Type::Struct(fields) => {
+                let mut object = serde_json::Map::new();
+                for (name, inner) in fields {
+                    let value = self.value(inner, rare, bytes, words);
+                    // One that is optional is left out as often as it is null.
+                    if !(value.is_null() && bytes() % 2 == 0) {
+                        object.insert(name.clone(), value);
+                    }
+                }
+                object.into()
+            }
+        }
+    }
+
     fn check(&self, wanted: &Type, value: &Value, at: &str, found: &mut Vec<String>) {
         let good = match wanted {
             Type::Bool => value.is_boolean(),

@@ -103,29 +103,43 @@ fn best_answers_what_numad_never_asks() -> Verdict {
     steps(guest.args(["--", "best"]), "best", 29)
 }
 
+/// A host of four nodes that runs a part of tests/vm/claims, which prints so many lines "ok ...".
+fn claims(args: &[&str], ok: usize, more: &dyn Fn(&mut Command)) -> Verdict {
+    let placer = stripped(Path::new(env!("CARGO_BIN_EXE_placer")))?;
+    let mut guest = numa_vm();
+    guest.args(["--nodes", "4", "--cpus-per-node", "2", "--mem-per-node", "448M"]);
+    guest.args(["--timeout", "900"]);
+    put(&mut guest, &script("claims"), "/bin/claims");
+    put(&mut guest, &placer, "/bin/placer");
+    more(&mut guest);
+    steps(guest.arg("--").arg("claims").args(args), &format!("claims {args:?}"), ok)
+}
+
 #[test]
 #[ignore = "boots two virtual machines: make test-vm"]
 fn claims_follow_processes_and_end_with_the_boot() -> Verdict {
     if let Err(reason) = vm_ready() {
         return unavailable(&reason);
     }
-    let placer = stripped(Path::new(env!("CARGO_BIN_EXE_placer")))?;
     let claim = stripped(&example("placer-engine", "claim")?)?;
     let ledger = Path::new(env!("CARGO_TARGET_TMPDIR")).join("vm/old-claims.jsonl");
-    let guest = |args: &[&str], ok: usize, more: &dyn Fn(&mut Command)| -> Verdict {
-        let mut guest = numa_vm();
-        guest.args(["--nodes", "4", "--cpus-per-node", "2", "--mem-per-node", "448M"]);
-        guest.args(["--timeout", "900"]);
-        put(&mut guest, &script("claims"), "/bin/claims");
-        put(&mut guest, &placer, "/bin/placer");
-        put(&mut guest, &claim, "/bin/engine-claim");
-        more(&mut guest);
-        steps(guest.arg("--").arg("claims").args(args), &format!("claims {args:?}"), ok)
-    };
-    guest(&["before"], 15, &|guest| {
+    claims(&["before"], 15, &|guest| {
+        put(guest, &claim, "/bin/engine-claim");
         let mut out = OsString::from("/run/placer/claims.jsonl:");
         out.push(&ledger);
         guest.arg("--out").arg(out);
     })?;
-    guest(&["after", "/old"], 6, &|guest| put(guest, &ledger, "/old"))
+    claims(&["after", "/old"], 6, &|guest| {
+        put(guest, &claim, "/bin/engine-claim");
+        put(guest, &ledger, "/old");
+    })
+}
+
+#[test]
+#[ignore = "starts 64 programs in an emulated host: make test-claims"]
+fn storm_of_64_mixed_callers_promises_no_node_beyond_what_is_free() -> Verdict {
+    if let Err(reason) = vm_ready() {
+        return unavailable(&reason);
+    }
+    claims(&["storm"], 4, &|_| ())
 }
