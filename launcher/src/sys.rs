@@ -165,6 +165,15 @@ pub(crate) fn stop_watching(pipe: BorrowedFd<'_>) -> Result<(), Errno> {
     Errno::result(unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETFL, 0) }).map(drop)
 }
 
+/// Returns whether a descriptor is open, and stays open over an exec. placer's own do not.
+///
+/// Source: fcntl(2).
+pub(crate) fn is_inherited(fd: RawFd) -> bool {
+    // SAFETY: no memory is passed.
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+    flags >= 0 && flags & libc::FD_CLOEXEC == 0
+}
+
 /// A memory policy in the kernel's terms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {

@@ -7,6 +7,7 @@ use std::io::Read as _;
 
 use nix::errno::Errno;
 use placer_engine::Bytes;
+use serde_json::Value;
 
 use super::memory::{object, smp};
 use super::shape::MIB;
@@ -15,6 +16,7 @@ use crate::guest::line::{Line, option_names};
 use crate::guest::{
     Accelerator, Disk, DiskBus, DiskDevice, Firmware, Guest, Network, Pages, Qemu, Sandbox, Serial,
 };
+use crate::sys::is_inherited;
 
 /// Returns the line of a guest, as placer reads it.
 ///
@@ -129,6 +131,15 @@ pub(super) fn check_firmware(guest: &Guest, qemu: &Qemu) -> Result<(), LaunchErr
     Ok(())
 }
 
+/// Checks that the descriptors its args name were passed to placer: none is closed, none is placer's own.
+pub(super) fn check_descriptors(guest: &Guest, qemu: &Qemu) -> Result<(), LaunchError> {
+    let named = named_descriptors(&qemu.args);
+    let Some(fd) = named.into_iter().find(|&fd| !is_inherited(fd)) else { return Ok(()) };
+    let what = format!("start guest {} with descriptor {fd} of its args", guest.name);
+    let error = LaunchError::seen(what, Errno::EBADF, "it was not passed to placer");
+    Err(error.hint("open it for placer, as a shell does with 7<>FILE"))
+}
+
 /// Returns the program and its arguments.
 ///
 /// The machine has the devices that its definition names and none besides: no display, no monitor, nothing that a
@@ -212,17 +223,41 @@ fn words(guest: &Guest, qemu: &Qemu, parts: &Parts) -> Vec<OsString> {
     argv.into_iter().map(OsString::from).collect()
 }
 
-/// Returns the descriptors that arguments name (`fd=3`, `vhostfds=3:4`, `fd:3`): they are not closed.
+/// Returns the descriptors that arguments name (`fd=3`, `vhostfds=3:4`, `fd:3`, `{"fd":"3"}`): they are not closed.
 pub(super) fn named_descriptors(args: &[String]) -> Vec<i32> {
-    let words = args.iter().flat_map(|arg| arg.split(',')).filter_map(|property| {
-        let (key, value) = property.split_once(['=', ':'])?;
-        (key.ends_with("fd") || key.ends_with("fds")).then_some(value)
-    });
-    words
-        .flat_map(|list| list.split(':'))
-        .filter_map(|fd| fd.parse().ok())
-        .filter(|&fd| fd > 2)
-        .collect()
+    let mut lists = Vec::new();
+    for arg in args {
+        if let Ok(object @ Value::Object(_)) = serde_json::from_str(arg) {
+            add_named(&object, &mut lists);
+            continue;
+        }
+        let properties = arg.split(',').filter_map(|property| property.split_once(['=', ':']));
+        let named = properties.filter(|(key, _)| names_descriptors(key));
+        lists.extend(named.map(|(_, list)| list.to_owned()));
+    }
+    let all = lists.iter().flat_map(|list| list.split(':'));
+    all.filter_map(|fd| fd.parse().ok()).filter(|&fd| fd > 2).collect()
+}
+
+fn names_descriptors(key: &str) -> bool {
+    key.ends_with("fd") || key.ends_with("fds")
+}
+
+/// Adds what the members of a JSON value name, at any depth.
+fn add_named(value: &Value, lists: &mut Vec<String>) {
+    match value {
+        Value::Object(members) => {
+            for (key, value) in members {
+                match value {
+                    Value::String(list) if names_descriptors(key) => lists.push(list.clone()),
+                    Value::Number(fd) if names_descriptors(key) => lists.push(fd.to_string()),
+                    value => add_named(value, lists),
+                }
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| add_named(value, lists)),
+        _ => {}
+    }
 }
 
 /// Returns the options by which QEMU is spoken to over a descriptor.

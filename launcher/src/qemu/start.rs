@@ -41,6 +41,7 @@ impl Launch {
     ) -> Result<Waiting<'k>, LaunchError> {
         if let Program::Qemu(qemu) = &self.guest.program {
             args::check_firmware(&self.guest, qemu)?;
+            args::check_descriptors(&self.guest, qemu)?;
         }
         let error = |what: &'static str| {
             move |errno| LaunchError::new(format!("start QEMU ({what})"), errno)

@@ -320,9 +320,25 @@ fn descriptors_that_arguments_name_are_known() {
             vec![10, 11, 12, 13],
         ),
         ("-add-fd fd=7,set=2,opaque=x -incoming fd:9 -chardev socket,id=a,fd=1", vec![7, 9]),
+        (
+            r#"-netdev {"type":"tap","fds":"8:9","z":[{"vhostfd":10}]} -device {"id":"fd"}"#,
+            vec![8, 9, 10],
+        ),
         ("-drive file=fd=x -device virtio-rng-pci", vec![]),
     ] {
         assert_eq!(named_descriptors(&args(text)), expected, "{text}");
+    }
+}
+
+#[test]
+fn descriptors_of_placer_itself_are_refused() {
+    // As all of placer's, it does not stay open over an exec.
+    let own = std::fs::File::open("/dev/null").unwrap();
+    let own = std::os::fd::AsRawFd::as_raw_fd(&own);
+    for (fd, refused) in [(own, true), (1 << 20, true), (1, false)] {
+        let qemu = Qemu { args: vec![format!("fd={fd}")], ..Qemu::default() };
+        let checked = check_descriptors(&guest(1, 64, qemu.clone()), &qemu);
+        assert_eq!(checked.is_err(), refused, "{fd}: {checked:?}");
     }
 }
 
