@@ -4,6 +4,8 @@
 //! kernel releases it: a killed launcher leaves no lock behind, and a guest that outlives its launcher keeps it.
 
 use std::fs::File;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::io::ErrorKind;
 use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
@@ -12,6 +14,7 @@ use nix::errno::Errno;
 use placer_engine::store::StateDir;
 
 use crate::cgroup::{Kernel as _, Live};
+use crate::domain::Domain;
 use crate::error::LaunchError;
 use crate::guest::{Guest, GuestName, Program};
 
@@ -21,22 +24,35 @@ const TRIES: u32 = 200;
 /// The lock of one name of a guest. Dropped, its file is removed.
 #[derive(Debug)]
 pub struct GuestLock {
+    /// The guest inherits it, so it cannot be written through.
     file: File,
+    /// The same file, for the pid.
+    pid: File,
     path: PathBuf,
 }
 
 /// Returns the names of a guest that no second guest may have: that of a guest file's machine, and `-name` and
 /// `-uuid` of a QEMU command line. Nothing is known of a line without them; QEMU itself locks its images.
 pub(crate) fn names(guest: &Guest) -> Vec<String> {
-    let name = |name: &GuestName| format!("guest-{name}");
     match &guest.program {
-        Program::Qemu(_) => vec![name(&guest.name)],
+        Program::Qemu(_) => vec![key("guest", guest.name.as_str())],
         Program::Line(line) => {
-            let said = line.name.as_deref().and_then(|name| name.parse().ok());
-            let uuid = line.uuid.as_ref().map(|uuid| format!("uuid-{uuid}"));
-            said.as_ref().map(name).into_iter().chain(uuid).collect()
+            let name = line.name.as_deref().map(|name| key("guest", name));
+            name.into_iter().chain(line.uuid.as_deref().map(|uuid| key("uuid", uuid))).collect()
         }
         Program::Command(_) | Program::Lxc(_) => Vec::new(),
+    }
+}
+
+/// Returns the name of a file for a name or a uuid. A text that is no name of a file has a hash instead.
+fn key(kind: &str, text: &str) -> String {
+    match text.parse::<GuestName>() {
+        Ok(name) => format!("{kind}-{name}"),
+        Err(_) => {
+            let mut hasher = DefaultHasher::new();
+            text.hash(&mut hasher);
+            format!("hash-{kind}-{:016x}", hasher.finish())
+        }
     }
 }
 
@@ -49,30 +65,40 @@ impl GuestLock {
         names(guest).into_iter().map(lock).collect()
     }
 
+    /// Takes the lock of the uuid that a definition has. The process that destroys its guest if placer is killed keeps
+    /// it.
+    ///
+    /// Errors: as [`take`](Self::take).
+    pub fn of_domain(dir: &StateDir, domain: &Domain) -> Result<Option<Self>, LaunchError> {
+        let key = domain.uuid().map(|uuid| key("uuid", &uuid));
+        key.map(|key| Self::one(dir.path().join(format!("{key}.lock")), domain.name())).transpose()
+    }
+
     fn one(path: PathBuf, guest: &GuestName) -> Result<Self, LaunchError> {
         let error = |error: std::io::Error| {
             let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
             LaunchError::new(format!("lock the name of guest {guest}: {}", path.display()), errno)
         };
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
         for _ in 0..TRIES {
-            let file = File::options()
-                .read(true)
-                .write(true)
-                .create(true)
-                .mode(0o600)
-                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-                .open(&path)
-                .map_err(error)?;
+            // std makes no file that it cannot write.
+            let mut options = File::options();
+            options.read(true).mode(0o600).custom_flags(flags | libc::O_CREAT);
+            let file = options.open(&path).map_err(error)?;
             match Live.lock(file.as_fd()) {
                 Ok(()) => {}
                 Err(Errno::EAGAIN) => return Err(runs(&file, guest)),
                 Err(errno) => return Err(error(errno.into())),
             }
             // Whoever had it may have removed the file between these calls.
-            let inode = file.metadata().map_err(error)?.ino();
-            if std::fs::metadata(&path).is_ok_and(|there| there.ino() == inode) {
-                file.set_len(0).map_err(error)?;
-                return Ok(Self { file, path });
+            let pid = match File::options().write(true).custom_flags(flags).open(&path) {
+                Err(gone) if gone.kind() == ErrorKind::NotFound => continue,
+                pid => pid.map_err(error)?,
+            };
+            let inode = |file: &File| file.metadata().map(|about| about.ino()).map_err(error);
+            if inode(&file)? == inode(&pid)? {
+                pid.set_len(0).map_err(error)?;
+                return Ok(Self { file, pid, path });
             }
         }
         Err(error(Errno::EBUSY.into()))
@@ -83,9 +109,14 @@ impl GuestLock {
         self.file.as_raw_fd()
     }
 
+    /// Returns another descriptor of the lock.
+    pub(crate) fn shared(&self) -> std::io::Result<File> {
+        self.file.try_clone()
+    }
+
     /// Writes down which process the guest is, for the message of a second launch.
     pub(crate) fn sign(&self, pid: u32) {
-        let _ = self.file.write_all_at(format!("{pid}\n").as_bytes(), 0);
+        let _ = self.pid.write_all_at(format!("{pid}\n").as_bytes(), 0);
     }
 }
 
@@ -107,3 +138,6 @@ fn runs(file: &File, guest: &GuestName) -> LaunchError {
     LaunchError::seen(format!("start guest {guest}"), Errno::EBUSY, seen)
         .hint("shut it down first, or give this one another name and uuid")
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,7 @@ use nix::errno::Errno;
 
 use crate::domain::{Domain, Placement};
 use crate::error::LaunchError;
+use crate::guest_lock::GuestLock;
 use guard::Guard;
 use virsh::Virsh;
 
@@ -140,11 +141,14 @@ impl Libvirt {
 
     /// Creates a domain from its placed definition: paused, unless it is a container.
     ///
+    /// The lock is of its uuid: no second launcher creates it while this one, or what is left of it, may destroy it.
+    ///
     /// Errors: libvirt's own words; a signal that came meanwhile. Nothing is left of the domain then.
     pub fn create<'a>(
         &'a self,
         domain: &'a Domain,
         placement: &Placement,
+        lock: Option<&GuestLock>,
     ) -> Result<Created<'a>, LaunchError> {
         let (text, uuid) = domain.for_libvirt(placement)?;
         let mut arguments = vec!["create"];
@@ -156,7 +160,7 @@ impl Libvirt {
         if domain.uuid().is_some() {
             self.check_inactive(&what, &uuid)?;
         }
-        let guard = Guard::start(self.virsh.program(), &self.uri.to_string(), &uuid);
+        let guard = Guard::start(self.virsh.program(), &self.uri.to_string(), &uuid, lock);
         // Without one a guest is started all the same.
         let guard = guard.inspect_err(|error| eprintln!("placer: {error}")).ok();
         let output = guard.as_ref().and_then(Guard::output);

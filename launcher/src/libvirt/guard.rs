@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use nix::errno::Errno;
 
 use crate::error::LaunchError;
+use crate::guest_lock::GuestLock;
 
 /// `$1`: virsh, `$2`: the libvirt, `$3`: the guest's uuid, `$4`: for how many seconds it is asked, one each second. A
 /// virsh that takes 10 s is killed: SIGTERM is blocked here, as in placer.
@@ -52,7 +53,12 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    pub(super) fn start(virsh: &Path, uri: &str, uuid: &str) -> Result<Self, LaunchError> {
+    pub(super) fn start(
+        virsh: &Path,
+        uri: &str,
+        uuid: &str,
+        lock: Option<&GuestLock>,
+    ) -> Result<Self, LaunchError> {
         let error = |error: std::io::Error| {
             let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
             LaunchError::new("start a process that destroys the guest if placer is killed", errno)
@@ -61,7 +67,9 @@ impl Guard {
         let mut command = Command::new("sh");
         command.args(["-c", SCRIPT, "placer-guard"]).arg(virsh).args([uri, uuid, SECONDS]);
         command.env("LC_ALL", "C").env("LANGUAGE", "C").process_group(0);
-        command.stdin(reader).stdout(Stdio::null());
+        // It prints nothing: the lock lasts as long as it does.
+        let lock = lock.map(GuestLock::shared).transpose().map_err(error)?;
+        command.stdin(reader).stdout(lock.map_or_else(Stdio::null, Stdio::from));
         let child = command.spawn().map_err(error)?;
         Ok(Self { pipe: Some(writer), child })
     }

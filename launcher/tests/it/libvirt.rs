@@ -121,7 +121,7 @@ fn a_domain_is_created_paused_from_its_placed_text_then_resumed() {
     let dir = tempfile::tempdir().unwrap();
     let libvirt = libvirt(dir.path(), CREATES);
     let (domain, placement) = placed();
-    let created = libvirt.create(&domain, &placement).unwrap();
+    let created = libvirt.create(&domain, &placement, None).unwrap();
     assert_eq!(created.pid(), 4242);
     created.resume().unwrap();
     let uuid = uuid(dir.path());
@@ -140,20 +140,21 @@ fn what_was_created_and_not_resumed_is_destroyed() {
     // Something else fails: the value is dropped.
     let dir = tempfile::tempdir().unwrap();
     let libvirt = libvirt(dir.path(), CREATES);
-    drop(libvirt.create(&domain, &placement).unwrap());
+    drop(libvirt.create(&domain, &placement, None).unwrap());
     let expected = ["create --paused /dev/stdin", "destroy UUID"];
     assert_eq!(asked(dir.path(), &uuid(dir.path())), expected);
     // There is no pid.
     let dir = tempfile::tempdir().unwrap();
     let libvirt = self::libvirt(dir.path(), &CREATES.replace("4242", "x"));
-    let error = libvirt.create(&domain, &placement).unwrap_err().to_string();
+    let error = libvirt.create(&domain, &placement, None).unwrap_err().to_string();
     assert!(error.starts_with("cannot find the process of guest web 1: "), "{error}");
     assert_eq!(asked(dir.path(), &uuid(dir.path())), expected);
     // It cannot be resumed.
     let dir = tempfile::tempdir().unwrap();
     let does = format!("{CREATES}\ncase $* in *resume*) echo 'error: no way' >&2; exit 1;; esac");
     let libvirt = self::libvirt(dir.path(), &does);
-    let error = libvirt.create(&domain, &placement).unwrap().resume().unwrap_err().to_string();
+    let error =
+        libvirt.create(&domain, &placement, None).unwrap().resume().unwrap_err().to_string();
     assert_eq!(error, "cannot resume guest web 1: \"no way\"");
     let expected = ["create --paused /dev/stdin", "resume UUID", "destroy UUID"];
     assert_eq!(asked(dir.path(), &uuid(dir.path())), expected);
@@ -180,7 +181,7 @@ fn a_guest_that_was_there_before_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let does = format!("case $* in *domstate*) {state};; esac\n{CREATES}");
         let libvirt = libvirt(dir.path(), &does);
-        let made = libvirt.create(&domain, &placement);
+        let made = libvirt.create(&domain, &placement, None);
         assert_eq!(made.is_ok(), created, "{state}");
         drop(made);
         let all = ["domstate UUID", "create --paused /dev/stdin", "destroy UUID"];
@@ -197,7 +198,7 @@ fn a_guest_whose_guard_was_killed_is_destroyed_all_the_same() {
     grep -q placer-guard \"$p/cmdline\" 2>/dev/null && grep -q \"$DIR\" \"$p/cmdline\" && kill -9 \"${p#/proc/}\"
 done;; esac";
     let libvirt = libvirt(dir.path(), &format!("{CREATES}\n{kills}\nexit 0"));
-    drop(libvirt.create(&domain, &placement).unwrap());
+    drop(libvirt.create(&domain, &placement, None).unwrap());
     let expected = ["create --paused /dev/stdin", "destroy UUID"];
     assert_eq!(asked(dir.path(), &uuid(dir.path())), expected);
 }
@@ -211,7 +212,7 @@ fn a_signal_ends_a_virsh_that_does_not_answer() {
     let since = std::time::Instant::now();
     // For this thread, which blocks it now.
     nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM).unwrap();
-    let error = libvirt.create(&domain, &placement).unwrap_err().to_string();
+    let error = libvirt.create(&domain, &placement, None).unwrap_err().to_string();
     assert!(error.contains("SIGTERM came before"), "{error}");
     assert!(since.elapsed() < Duration::from_secs(250));
     // libvirt may go on with the guest.
@@ -233,7 +234,7 @@ fn a_launcher_that_waits() {
     let Some(dir) = std::env::var_os("PLACER_TEST_DIR").map(PathBuf::from) else { return };
     let libvirt = libvirt(&dir, PAUSED);
     let (domain, placement) = placed();
-    let _created = libvirt.create(&domain, &placement).unwrap();
+    let _created = libvirt.create(&domain, &placement, None).unwrap();
     fs::write(dir.join("created"), "").unwrap();
     std::thread::sleep(Duration::from_secs(60));
 }
@@ -281,7 +282,7 @@ fn a_libvirtd_that_is_killed_leaves_no_paused_guest() {
 esac";
     let libvirt = libvirt(dir.path(), does);
     let (domain, placement) = placed();
-    let error = libvirt.create(&domain, &placement).unwrap_err().to_string();
+    let error = libvirt.create(&domain, &placement, None).unwrap_err().to_string();
     assert!(error.contains("End of file while reading data"), "{error}");
     let expected = ["create --paused /dev/stdin", "domstate UUID", "domstate UUID", "destroy UUID"];
     assert_eq!(asked(dir.path(), &uuid(dir.path())), expected);
@@ -291,7 +292,7 @@ esac";
         "{CREATES}\ncase $* in *resume*) exit 1;; *destroy*) [ -e \"$DIR/back\" ] || {{ touch \"$DIR/back\"; exit 1; }};; esac"
     );
     let libvirt = self::libvirt(dir.path(), &does);
-    libvirt.create(&domain, &placement).unwrap().resume().unwrap_err();
+    libvirt.create(&domain, &placement, None).unwrap().resume().unwrap_err();
     let expected = ["create --paused /dev/stdin", "resume UUID", "destroy UUID", "destroy UUID"];
     assert_eq!(asked(dir.path(), &uuid(dir.path())), expected);
     // A guest that runs is another one of that name.
@@ -301,7 +302,7 @@ esac";
 *domstate*) echo running;;
 esac";
     let libvirt = self::libvirt(dir.path(), does);
-    libvirt.create(&domain, &placement).unwrap_err();
+    libvirt.create(&domain, &placement, None).unwrap_err();
     let asked = asked(dir.path(), "");
     assert_eq!(asked.len(), 2, "{asked:?}");
 }
@@ -313,7 +314,7 @@ fn what_libvirt_refuses_is_told_in_its_words_and_destroys_nothing() {
 echo \"error: operation failed: domain 'web 1' already exists with uuid 1\" >&2; exit 1";
     let libvirt = libvirt(dir.path(), does);
     let (domain, placement) = placed();
-    let error = libvirt.create(&domain, &placement).unwrap_err().to_string();
+    let error = libvirt.create(&domain, &placement, None).unwrap_err().to_string();
     assert_eq!(
         error,
         "cannot create guest web 1 through qemu:///system: \"Failed to create domain from /dev/stdin; \

@@ -18,7 +18,9 @@ use placer_engine::source::{default_huge_page, device};
 use placer_engine::store::StateDir;
 use placer_engine::{Advice, Bytes, Limits, Request, SourceError, SysRoot};
 use placer_launcher::domain::Domain;
-use placer_launcher::guest::{CgroupMode, CpuPlacement, Guest, NodeChoice, Pages, Program};
+use placer_launcher::guest::{
+    CgroupMode, CpuPlacement, Guest, GuestName, NodeChoice, Pages, Program,
+};
 use placer_launcher::sys::may_set_memory_policy;
 use placer_launcher::{GuestLock, LaunchError, MemoryMode};
 
@@ -170,20 +172,28 @@ pub(crate) fn place(
 ///
 /// Errors: it runs already.
 fn locks(guest: &Guest, notes: &mut Notes) -> Result<Vec<GuestLock>, LaunchError> {
-    let Some(dir) = state_dir() else { return Ok(Vec::new()) };
-    let mut may_start_twice = |why: &dyn Error| {
-        notes.warn(&format!("{}: not kept from being started twice: {}", guest.name, chain(why)));
-        Ok(Vec::new())
-    };
     if !guest.program.is_machine() {
         return Ok(Vec::new());
     }
-    match StateDir::open(&dir).map(|dir| GuestLock::take(&dir, guest)) {
-        Ok(Ok(locks)) => Ok(locks),
-        Ok(Err(error)) if error.errno() == Errno::EBUSY => Err(error),
-        Ok(Err(error)) => may_start_twice(&error),
-        Err(error) => may_start_twice(&error),
-    }
+    locked(&guest.name, notes, |dir| GuestLock::take(dir, guest))
+}
+
+/// Takes locks where state is kept. Where none can be had, a note says so.
+fn locked<T: Default>(
+    name: &GuestName,
+    notes: &mut Notes,
+    take: impl FnOnce(&StateDir) -> Result<T, LaunchError>,
+) -> Result<T, LaunchError> {
+    let why = match state_dir().map(|dir| StateDir::open(&dir)) {
+        None => "XDG_RUNTIME_DIR is not set".to_owned(),
+        Some(Err(error)) => chain(&error).to_string(),
+        Some(Ok(dir)) => match take(&dir) {
+            Err(error) if error.errno() != Errno::EBUSY => chain(&error).to_string(),
+            taken => return taken,
+        },
+    };
+    notes.warn(&format!("{name}: not kept from being started twice: {why}"));
+    Ok(T::default())
 }
 
 /// Returns what the guest may use. A command has the launcher's own limits. A guest's definition may

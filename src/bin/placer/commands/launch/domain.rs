@@ -10,12 +10,12 @@ use placer_engine::{Advice, Limits, NodeId, Request, Snapshot, SysRoot};
 use placer_launcher::domain::{Domain, NumaMode, Options, Placement};
 use placer_launcher::guest::{CgroupMode, ThreadPin};
 use placer_launcher::libvirt::{Libvirt, Uri, verify};
-use placer_launcher::{LaunchError, MemoryMode};
+use placer_launcher::{GuestLock, LaunchError, MemoryMode};
 
 use super::ledger::{Claimed, Held, Ledger, OUTRUN};
 use super::near::near;
 use super::shown::Decision;
-use super::{huge_pages, nothing_started, unfit};
+use super::{huge_pages, locked, nothing_started, unfit};
 use crate::{output, plan};
 use placer::args::Launch;
 use placer::service::host::{CountedHost, Figures as _};
@@ -118,9 +118,12 @@ pub(super) fn launch(
         }
         return Ok(ExitCode::SUCCESS);
     };
+    let lock = locked(domain.name(), notes, |dir| GuestLock::of_domain(dir, domain));
+    let lock = lock.inspect_err(|_| ledger.release(held))?;
     output::last_notes(notes);
     // Not the guest's until libvirt has made it, and then not this process's any more.
-    start(&uri, domain, &placement, ledger, held, notes).inspect_err(|_| ledger.release(held))?;
+    start(&uri, domain, &placement, lock.as_ref(), ledger, held, notes)
+        .inspect_err(|_| ledger.release(held))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -204,12 +207,13 @@ fn start(
     uri: &Uri,
     domain: &Domain,
     placement: &Placement,
+    lock: Option<&GuestLock>,
     ledger: &Ledger,
     held: Option<Held>,
     notes: &mut Notes,
 ) -> Result<(), LaunchError> {
     let libvirt = libvirt(uri)?;
-    let created = libvirt.create(domain, placement)?;
+    let created = libvirt.create(domain, placement, lock)?;
     let found = verify(Path::new("/proc"), created.pid(), placement, uri.driver())?;
     found.iter().for_each(|note| notes.warn(note));
     ledger.adopt(held, created.pid(), None, notes);
