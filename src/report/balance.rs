@@ -216,7 +216,7 @@ pub fn moves(form: &MovesForm) -> String {
     let mut text = match form.steps.len() {
         0 => "no guest is worth moving\n".to_owned(),
         count => format!(
-            "{count} {} save {:.1} CPU seconds and cost {:.1}; {} of memory are moved\n",
+            "{count} {} save {:.1} CPU seconds and cost {:.1}; {} of memory to move\n",
             if count == 1 { "move" } else { "moves" },
             form.gain,
             form.cost,
@@ -281,15 +281,17 @@ impl RoomForm {
 
 /// Writes the answer in words.
 pub fn room(form: &RoomForm) -> String {
-    let wanted = format!("{} CPUs and {}", form.cpus, Bytes::new(form.requested));
+    let cpus = if form.cpus == 1.0 { "CPU" } else { "CPUs" };
+    let wanted = format!("{} {cpus} and {}", form.cpus, Bytes::new(form.requested));
     let Some((nodes, memory)) = form.nodes.as_ref().zip(form.memory) else {
         let sure = if form.proven { "" } else { " (the search ended at its limit)" };
         return format!(
             "no moves of running guests make room for {wanted} on the fewest nodes{sure}\n"
         );
     };
+    let node = if nodes.parse::<u32>().is_ok() { "node" } else { "nodes" };
     if form.steps.is_empty() {
-        return format!("{wanted} fit on nodes {nodes} without moving anything\n");
+        return format!("{wanted} fit on {node} {nodes} without moving anything\n");
     }
     let least = Bytes::new(form.least.unwrap_or_default());
     let proof = match form.proven {
@@ -297,7 +299,7 @@ pub fn room(form: &RoomForm) -> String {
         false => format!("any plan moves at least {least}"),
     };
     let mut text = format!(
-        "{wanted} fit on nodes {nodes} after {} of memory are moved; {proof}\n",
+        "{wanted} fit on {node} {nodes} after {} of memory is moved; {proof}\n",
         Bytes::new(memory)
     );
     steps(&form.steps, &mut text);
@@ -351,7 +353,7 @@ mod tests {
         };
         let form = MovesForm::of(&plan, &names());
         let expected = "\
-2 moves save 1800.0 CPU seconds and cost 8.0; 8.0 GiB of memory are moved
+2 moves save 1800.0 CPU seconds and cost 8.0; 8.0 GiB of memory to move
   1. 4711 qemu (claim 5f3a9c01)
      nodes 0-1 -> 1, 8.0 GiB, slowdown 1.50 -> 1.00
   2. 4712 a\\u{1b}[2J
@@ -390,7 +392,7 @@ left alone
             room(&RoomForm::of(&request, &RoomAnswer { plan, proven, steps: 9 }, &names()))
         };
         let expected = "\
-16 CPUs and 64.0 GiB fit on nodes 1 after 7.0 GiB of memory are moved; any plan moves at least 5.0 GiB
+16 CPUs and 64.0 GiB fit on node 1 after 7.0 GiB of memory is moved; any plan moves at least 5.0 GiB
   1. 4713 sleep
      nodes 1 -> 0, 7.0 GiB, slowdown 1.00 -> 1.25
 ";

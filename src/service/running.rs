@@ -24,8 +24,9 @@ pub use guest::RunningGuest;
 
 /// Guests that are looked at; more are left out with a note.
 const MAX_GUESTS: usize = 512;
-/// Time for looking at all of them. What is not known by then stays unknown.
-const LOOKING_TIME: Duration = Duration::from_secs(2);
+/// Time for looking at all of them, in two parts: before the time over which demand is measured and after it. What
+/// is not known by then stays unknown.
+const LOOKING_TIME: [Duration; 2] = [Duration::from_millis(500), Duration::from_millis(1_500)];
 
 /// How the CPU time that guests want is measured.
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +70,7 @@ pub fn observe(
     let mut host = SnapshotReader::open(root, None)?;
     // Reading takes as long both times: from start to start it is the same time for each guest.
     let start = Instant::now();
-    let before = times(&mut look, &subjects);
+    let before = times(&mut look, &subjects, start + LOOKING_TIME[0]);
     let snapshot = match demand {
         Demand::Over(window) => sampling::snapshot(&mut host, Window::Now(window), notes)?,
         Demand::SinceStart => {
@@ -83,7 +84,8 @@ pub fn observe(
         std::thread::sleep(window.saturating_sub(start.elapsed()));
     }
     let elapsed = start.elapsed();
-    let after = times(&mut look, &subjects);
+    let deadline = Instant::now() + LOOKING_TIME[1];
+    let after = times(&mut look, &subjects, deadline);
     // What guests have touched meanwhile is no longer claimed and no longer free: first the one, then the other.
     let charges = counted::view(root, set, &mut Notes::default()).map(|view| view.charges);
     let snapshot = match charges {
@@ -91,7 +93,6 @@ pub fn observe(
         None => snapshot,
     };
     let measured = matches!(demand, Demand::Over(_)).then_some(elapsed);
-    let deadline = Instant::now() + LOOKING_TIME;
     let mut guests = Vec::new();
     let mut late = 0;
     for subject in &subjects {
@@ -107,7 +108,7 @@ pub fn observe(
         }
     }
     if late > 0 {
-        let time = LOOKING_TIME.as_secs();
+        let time = LOOKING_TIME.iter().sum::<Duration>().as_secs();
         let what = format!("{late} guests are left out: looking at the others took {time} s");
         notes.state(Impact::Uncounted, what);
     }
@@ -116,7 +117,7 @@ pub fn observe(
     Ok(Observation { host, guests, snapshot })
 }
 
-/// Returns the guests to look at: the owners of claims, and machines without one.
+/// Returns the guests to look at, the host's own first: the owners of claims, and machines without one.
 fn subjects(view: Option<&View>, notes: &mut Notes) -> Vec<Subject> {
     let mut all: BTreeMap<ProcessId, Subject> = BTreeMap::new();
     let claims = view.map(|view| view.claims.as_slice()).unwrap_or_default();
@@ -133,15 +134,29 @@ fn subjects(view: Option<&View>, notes: &mut Notes) -> Vec<Subject> {
         let left = all.len() - MAX_GUESTS;
         notes.state(Impact::Uncounted, format!("{left} guests are left out: there are too many"));
     }
-    all.into_values().take(MAX_GUESTS).collect()
+    let mut all: Vec<Subject> = all.into_values().collect();
+    // Users together cannot crowd out the host's own.
+    all.sort_by_key(|subject| !subject.is_hosts());
+    all.truncate(MAX_GUESTS);
+    all
 }
 
-fn times(look: &mut Processes, subjects: &[Subject]) -> BTreeMap<ProcessId, ThreadTimes> {
+fn times(
+    look: &mut Processes,
+    subjects: &[Subject],
+    deadline: Instant,
+) -> BTreeMap<ProcessId, ThreadTimes> {
     let processes = subjects.iter().filter_map(|subject| subject.owner.process());
-    processes.filter_map(|process| Some((*process, look.thread_times(process)?))).collect()
+    let in_time = processes.take_while(|_| Instant::now() < deadline);
+    in_time.filter_map(|process| Some((*process, look.thread_times(process)?))).collect()
 }
 
 impl Subject {
+    /// Reports whether it is the host's own: it has no claim of a user's.
+    fn is_hosts(&self) -> bool {
+        self.claims.iter().all(|claim| claim.principal.is_host())
+    }
+
     /// Returns the claim that was asked for.
     fn asked(&self) -> Option<&Claim> {
         self.claims.iter().find(|claim| claim.origin == Origin::Asked)
@@ -159,6 +174,7 @@ fn nodes(
     let roaming = snapshot.host().roaming();
     let nodes = snapshot.topology().nodes().iter().zip(snapshot.nodes()).map(|(built, state)| {
         let worth = snapshot.worth(built, roaming, percent);
+        let cpus = built.cpus.intersection(roaming).len();
         let ran: f64 = guests.iter().map(|guest| guest.ran_on(built.id, snapshot)).sum();
         let (free, total) = match built.is_gpu {
             true => (Bytes::ZERO, Bytes::ZERO),
@@ -172,6 +188,7 @@ fn nodes(
         let lacks = if left > Bytes::ZERO { Bytes::ZERO } else { claimed.saturating_sub(free) };
         HostNode {
             id: built.id,
+            cpus: u32::try_from(cpus).map_or(f64::INFINITY, f64::from),
             capacity: worth.capacity,
             others: (worth.capacity - worth.idle - ran).max(0.0) + held(view, built.id),
             room_mib: guest::mib(left) - guest::mib(lacks),

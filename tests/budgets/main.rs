@@ -397,6 +397,7 @@ fn print_resident() {
 fn plan_for_200_guests(rounds: usize) -> usize {
     let node = |id: u32| HostNode {
         id: NodeId(id),
+        cpus: 16.0,
         capacity: 16.0,
         others: 0.0,
         room_mib: 8_192.0,

@@ -96,7 +96,7 @@ fn room_that_is_there_needs_no_moves_and_room_that_is_not_there_is_refused() {
     let fits = asked("2:5G", &[]);
     assert_eq!(
         (fits.status.code(), text(&fits.stdout).as_str()),
-        (Some(0), "2 CPUs and 5.0 GiB fit on nodes 3 without moving anything\n")
+        (Some(0), "2 CPUs and 5.0 GiB fit on node 3 without moving anything\n")
     );
     let form = json(&asked("2:5G", &["--json"]));
     let expected = json!({

@@ -13,6 +13,8 @@ use crate::units::Bytes;
 pub struct HostNode {
     /// The node.
     pub id: NodeId,
+    /// CPUs that a guest may be given, each hardware thread counted: a guest fits on as many.
+    pub cpus: f64,
     /// CPUs, weighted for hardware threads; 0 for a node without CPUs.
     pub capacity: f64,
     /// CPUs that are wanted by everything but the guests of the plan.

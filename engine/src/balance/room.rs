@@ -57,8 +57,11 @@ pub struct RoomAnswer {
     pub steps: u32,
 }
 
-/// Positions looked at in one search.
-const EFFORT: u32 = 100_000;
+/// Guests weighed in one search: each position weighs those that could leave, for each node that lacks memory.
+const EFFORT: u64 = 10_000_000;
+
+/// Places of a request that are tried, at most.
+const MAX_PLACES: usize = 4_096;
 
 /// One guest that is moved: its position, and that of the node it goes to.
 type Leaving = (usize, usize);
@@ -90,6 +93,8 @@ struct Search<'a> {
     moves: Vec<Leaving>,
     best: Option<Found>,
     looked_at: u32,
+    /// Guests weighed, of [`EFFORT`].
+    weighed: u64,
     /// The lowest bound of a branch that was given up for lack of steps.
     cut_mib: f64,
 }
@@ -108,9 +113,13 @@ pub fn make_room(
     guests.iter().try_for_each(Guest::check)?;
     let state = State::new(host, guests, rules);
     let mut search = Search::new(&state, guests, state::mib(request.memory));
-    for place in places(&state, request) {
+    let (places, all) = places(&state, request);
+    for place in places {
         search.place = place;
         search.descend(0.0);
+    }
+    if !all {
+        search.cut_mib = 0.0;
     }
     let least_mib = search.best.as_ref().map(|best| best.moved_mib.min(search.cut_mib));
     let plan = search.best.as_ref().zip(least_mib);
@@ -144,26 +153,51 @@ fn answer(state: &State<'_>, found: &Found, least_mib: f64) -> RoomPlan {
     }
 }
 
-/// Returns the node sets that could hold the request if they were empty: the fewest nodes that can.
-fn places(state: &State<'_>, request: &RoomRequest) -> Vec<Vec<usize>> {
+/// Returns the node sets that could hold the request if they were empty, of the fewest nodes that can; and whether
+/// these are all. Where there are too many, each node is there with those nearest to it.
+fn places(state: &State<'_>, request: &RoomRequest) -> (Vec<Vec<usize>>, bool) {
     let allowed = state.host.positions(&request.within);
     let mib = state::mib(request.memory);
     let holds = |set: &[usize]| {
         let nodes = set.iter().map(|&at| &state.host.nodes[at]);
         let (cpus, all) =
-            nodes.fold((0.0, 0.0), |sum, node| (sum.0 + node.capacity, sum.1 + node.total_mib));
+            nodes.fold((0.0, 0.0), |sum, node| (sum.0 + node.cpus, sum.1 + node.total_mib));
         cpus + 1e-9 >= request.cpus && all + CRUMB >= mib
     };
     for count in 1..=allowed.len() {
-        let near = |&seed: &usize| state.nearest(seed, &allowed, count);
-        let mut sets: Vec<Vec<usize>> = allowed.iter().map(near).filter(|set| holds(set)).collect();
-        sets.sort();
-        sets.dedup();
+        let every = sets_of(&allowed, count);
+        let all = every.is_some();
+        let mut sets = every.unwrap_or_else(|| {
+            let near = |&seed: &usize| state.nearest(seed, &allowed, count);
+            let mut sets: Vec<Vec<usize>> = allowed.iter().map(near).collect();
+            sets.sort();
+            sets.dedup();
+            sets
+        });
+        sets.retain(|set| holds(set));
         if !sets.is_empty() {
-            return sets;
+            return (sets, all);
         }
     }
-    Vec::new()
+    (Vec::new(), true)
+}
+
+/// Returns all sets of that many nodes, unless there are more than [`MAX_PLACES`].
+fn sets_of(nodes: &[usize], count: usize) -> Option<Vec<Vec<usize>>> {
+    let mut sets: Vec<Vec<usize>> = vec![Vec::new()];
+    for missing in (0..count).rev() {
+        let grown = sets.iter().flat_map(|set| {
+            let next = set.last().map_or(0, |&last| nodes.partition_point(|&node| node <= last));
+            // As many are left behind as are missing still.
+            let rest = nodes.get(next..nodes.len() - missing).unwrap_or_default();
+            rest.iter().map(|&node| set.iter().copied().chain([node]).collect())
+        });
+        sets = grown.take(MAX_PLACES + 1).collect();
+        if sets.len() > MAX_PLACES {
+            return None;
+        }
+    }
+    Some(sets)
 }
 
 impl<'a> Search<'a> {
@@ -189,6 +223,7 @@ impl<'a> Search<'a> {
             moves: Vec::new(),
             best: None,
             looked_at: 0,
+            weighed: 0,
             cut_mib: f64::INFINITY,
             state,
         }
@@ -196,6 +231,10 @@ impl<'a> Search<'a> {
 
     /// Looks at one position: the moves so far, which moved that much.
     fn descend(&mut self, moved_mib: f64) {
+        if self.weighed >= EFFORT {
+            self.cut_mib = self.cut_mib.min(moved_mib);
+            return;
+        }
         let Some((bound, worst)) = self.bound(moved_mib) else { return };
         let limit =
             self.best.as_ref().map_or(self.state.rules.most_mib, |best| best.moved_mib - CRUMB);
@@ -208,10 +247,6 @@ impl<'a> Search<'a> {
             None if self.keep(moved_mib) => return,
             None => ((0..self.room.len()).collect(), 0.0),
         };
-        if self.looked_at >= EFFORT {
-            self.cut_mib = self.cut_mib.min(bound);
-            return;
-        }
         self.looked_at += 1;
         if self.moves.len() >= self.state.rules.most_guests.min(order::MOST) {
             return;
@@ -242,20 +277,19 @@ impl<'a> Search<'a> {
 
     /// Returns what any completion moves at least, and the nodes that lack most with how much they lack. `None` where
     /// no completion exists.
-    fn bound(&self, moved_mib: f64) -> Option<(f64, Option<(Vec<usize>, f64)>)> {
-        let mut bound = moved_mib;
-        let mut worst: Option<(Vec<usize>, f64)> = None;
+    fn bound(&mut self, moved_mib: f64) -> Option<(f64, Option<(Vec<usize>, f64)>)> {
         let overfull = (0..self.room.len())
             .filter(|at| !self.place.contains(at) && self.received[*at] > 0)
             .map(|at| (vec![at], -self.room[at]));
-        for (nodes, lacks) in std::iter::once(self.wanted()).chain(overfull) {
-            if lacks > CRUMB {
-                bound += self.least_moved(&nodes, lacks)?;
-                if worst.as_ref().is_none_or(|worst| lacks > worst.1) {
-                    worst = Some((nodes, lacks));
-                }
-            }
+        let lacking: Vec<(Vec<usize>, f64)> =
+            std::iter::once(self.wanted()).chain(overfull).filter(|node| node.1 > CRUMB).collect();
+        self.weighed += (1 + lacking.len() as u64) * (1 + self.decided.len() as u64);
+        let mut bound = moved_mib;
+        for (nodes, lacks) in &lacking {
+            bound += self.least_moved(nodes, *lacks)?;
         }
+        // The first of those that lack most.
+        let worst = lacking.into_iter().reduce(|a, b| if b.1 > a.1 { b } else { a });
         Some((bound, worst))
     }
 

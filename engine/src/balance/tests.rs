@@ -15,6 +15,7 @@ use crate::units::Bytes;
 fn host(capacity: f64, rooms: &[f64]) -> Host {
     let nodes = (0u32..).zip(rooms).map(|(id, room)| HostNode {
         id: NodeId(id),
+        cpus: capacity,
         capacity,
         others: 0.0,
         room_mib: room * 1024.0,

@@ -47,9 +47,11 @@ impl Case {
         let capacity = (rng.real(2.0, 6.0) * each).clamp(4.0, 256.0).round();
         let gib = (rng.real(4.0, 14.0) * each).max(8.0);
         let mut nodes: Vec<HostNode> = (0..count)
-            .map(|at| HostNode {
+            .map(|at| (at, if at > 0 && rng.chance(0.05) { 0.0 } else { capacity }))
+            .map(|(at, capacity)| HostNode {
                 id: NodeId(at as u32 * 2),
-                capacity: if at > 0 && rng.chance(0.05) { 0.0 } else { capacity },
+                cpus: capacity,
+                capacity,
                 others: 0.0,
                 room_mib: 0.0,
                 total_mib: gib * 1024.0,

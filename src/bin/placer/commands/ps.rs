@@ -19,12 +19,9 @@ use placer_engine::claims::{Processes, owners};
 use crate::plan;
 
 /// Returns the moves that placer balance would list, by what guests did since they started.
-fn worth_moving(
-    root: &SysRoot,
-    set: settings::Claims,
-    notes: &mut Notes,
-) -> Result<Vec<StepForm>, Box<dyn Error>> {
-    let seen = observe(root, set, Demand::SinceStart, notes)?;
+fn worth_moving(root: &SysRoot, set: settings::Claims) -> Result<Vec<StepForm>, Box<dyn Error>> {
+    // The caller has read the ledger too, and noted what it could not read.
+    let seen = observe(root, set, Demand::SinceStart, &mut Notes::default())?;
     let plan = balance::plan(&seen.host, &seen.plan_guests(), &balance::Rules::default())?;
     Ok(MovesForm::of(&plan, &seen.names()).steps().to_vec())
 }
@@ -47,7 +44,7 @@ pub(crate) fn run(
         }
     }
     if rows.iter().any(|row| row.pid().is_some()) {
-        match worth_moving(&root, set, notes) {
+        match worth_moving(&root, set) {
             Ok(steps) => {
                 for row in &mut rows {
                     row.worth_moving =
