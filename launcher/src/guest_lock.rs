@@ -14,7 +14,6 @@ use nix::errno::Errno;
 use placer_engine::store::StateDir;
 
 use crate::cgroup::{Kernel as _, Live};
-use crate::domain::Domain;
 use crate::error::LaunchError;
 use crate::guest::{Guest, GuestName, Program};
 
@@ -65,13 +64,15 @@ impl GuestLock {
         names(guest).into_iter().map(lock).collect()
     }
 
-    /// Takes the lock of the uuid that a definition has. The process that destroys its guest if placer is killed keeps
-    /// it.
+    /// Takes the lock of a uuid.
     ///
     /// Errors: as [`take`](Self::take).
-    pub fn of_domain(dir: &StateDir, domain: &Domain) -> Result<Option<Self>, LaunchError> {
-        let key = domain.uuid().map(|uuid| key("uuid", &uuid));
-        key.map(|key| Self::one(dir.path().join(format!("{key}.lock")), domain.name())).transpose()
+    pub(crate) fn of_uuid(
+        dir: &StateDir,
+        uuid: &str,
+        guest: &GuestName,
+    ) -> Result<Self, LaunchError> {
+        Self::one(dir.path().join(format!("{}.lock", key("uuid", uuid))), guest)
     }
 
     fn one(path: PathBuf, guest: &GuestName) -> Result<Self, LaunchError> {

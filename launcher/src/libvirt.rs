@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use nix::errno::Errno;
+use placer_engine::store::StateDir;
 
 use crate::domain::{Domain, Placement};
 use crate::error::LaunchError;
@@ -105,6 +106,13 @@ pub struct Stored {
     pub running: bool,
     /// Whether its next start restores a state that was saved, and the definition with it.
     pub saved: bool,
+}
+
+/// Takes the lock of the uuid that a definition has. The process that destroys its guest if placer is killed keeps it.
+///
+/// Errors: `EBUSY` if a guest of that uuid is being started by placer; else a lock cannot be had here.
+pub fn lock(dir: &StateDir, domain: &Domain) -> Result<Option<GuestLock>, LaunchError> {
+    domain.uuid().map(|uuid| GuestLock::of_uuid(dir, &uuid, domain.name())).transpose()
 }
 
 /// A libvirt that can be spoken to.

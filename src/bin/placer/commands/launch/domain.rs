@@ -9,7 +9,7 @@ use placer_engine::claims::{Nonce, Parts};
 use placer_engine::{Advice, Limits, NodeId, Request, Snapshot, SysRoot};
 use placer_launcher::domain::{Domain, NumaMode, Options, Placement};
 use placer_launcher::guest::{CgroupMode, ThreadPin};
-use placer_launcher::libvirt::{Libvirt, Uri, verify};
+use placer_launcher::libvirt::{self, Libvirt, Uri, verify};
 use placer_launcher::{GuestLock, LaunchError, MemoryMode};
 
 use super::ledger::{Claimed, Held, Ledger, OUTRUN};
@@ -118,7 +118,7 @@ pub(super) fn launch(
         }
         return Ok(ExitCode::SUCCESS);
     };
-    let lock = locked(domain.name(), notes, |dir| GuestLock::of_domain(dir, domain));
+    let lock = locked(domain.name(), notes, |dir| libvirt::lock(dir, domain));
     let lock = lock.inspect_err(|_| ledger.release(held))?;
     output::last_notes(notes);
     // Not the guest's until libvirt has made it, and then not this process's any more.
