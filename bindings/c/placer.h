@@ -10,7 +10,9 @@
  * NULL does nothing. A host may be used by several threads at once, an advice too; a request by one thread at a time.
  *
  * Without PLACER_HOST_SAMPLER the library has no thread, and no file stays open between two calls: a program may fork,
- * close all descriptors or unload the library. SIGPIPE and signal handlers are left alone.
+ * close all descriptors or unload the library. A forked child may use a host of its parent's, unless another thread
+ * was in a call with that host at the fork: its locks stay held in the child. SIGPIPE and signal handlers are left
+ * alone.
  *
  * SPDX-License-Identifier: MIT OR Apache-2.0
  */
@@ -38,14 +40,16 @@ typedef struct placer_error placer_error;
 #define PLACER_ERR_CHANGED (-9)   /* the advice does not fit any more, so nothing was claimed */
 
 /* A thread of the library samples the host, with all signals blocked: answers are faster, and the first one knows
- * the load after 250 ms. Set it after daemonizing: a forked child gets PLACER_ERR_FORKED, and can close the host. */
+ * the load after 250 ms. Set it after daemonizing: in a forked child each function that has this
+ * host as an argument returns PLACER_ERR_FORKED at once, but placer_request_new, which works, and placer_host_close,
+ * which frees nothing. */
 #define PLACER_HOST_SAMPLER 1u
 
 /* The version of the library, as "0.1.0". */
 const char *placer_version(void);
 
 /* Opens a host: NULL for the one this process runs on, or the directory of a recorded one (placer record DIR).
- * Close it with placer_host_close. */
+ * Close it with placer_host_close. Reads the environment: no other thread may call setenv meanwhile. */
 int placer_host_open(const char *root, unsigned int flags, placer_host **host, placer_error **error);
 
 /* Sets an option, for the questions that follow. The host is read anew, and a sampler is started anew.
@@ -60,7 +64,8 @@ int placer_host_open(const char *root, unsigned int flags, placer_host **host, p
 int placer_host_set(placer_host *host, const char *key, const char *value, placer_error **error);
 
 /* Returns how many milliseconds ago the host was read, by the sampler or for the last answer. The age grows if the
- * sampler cannot read the host; answers have a note then. */
+ * sampler cannot read the host or has ended by a bug; answers have a note then, and placer_host_set starts another.
+ * Returns a negative code on failure. */
 long placer_host_age_ms(const placer_host *host);
 
 void placer_host_close(placer_host *host);

@@ -41,7 +41,8 @@ const SHORT_WINDOW: Duration = Duration::from_millis(100);
 ///
 /// Inside another program: the thread blocks all signals, and dropping the engine joins it. No file stays open
 /// between two readings, so the program may close all its descriptors. In a forked child an engine with a thread
-/// answers with [`EngineError::Forked`] and can be dropped; one without a thread works there.
+/// answers with [`EngineError::Forked`] and can be dropped; one without a thread works there, unless another thread
+/// was asking it at the fork.
 ///
 /// ```
 /// use placer_engine::claims::{ClaimDirs, ClaimOwner};
@@ -182,7 +183,8 @@ impl Engine {
     }
 
     /// Returns how long ago the newest snapshot was taken: less than two intervals, unless readings fail
-    /// ([`last_error`](Self::last_error)) or this is a forked child; without a thread since the last question.
+    /// ([`last_error`](Self::last_error)), the thread has panicked or this is a forked child; without a thread since
+    /// the last question.
     pub fn age(&self) -> Duration {
         match &self.figures {
             Figures::Thread(thread) => thread.age(),
@@ -192,7 +194,8 @@ impl Engine {
 
     /// Advises where a guest should run: the newest load, and where claims are counted the memory and the
     /// claims of this moment. Nothing is claimed. The notes of the advice begin with those of the host; if the
-    /// thread cannot read it any more, the first one says how old the figures are.
+    /// thread cannot read it any more, has panicked or is more than 5 s late, the first one says how old the figures
+    /// are.
     ///
     /// Errors: as [`advise`]; this is a forked child without the thread; with claims, the ledger, the processes
     /// or the memory cannot be read, or not all claims of the host.
@@ -214,9 +217,11 @@ impl Engine {
                 noted(&reader.read(since, request.pages, charges)?, request)?
             }
         };
-        if let Some(error) = self.last_error() {
-            let age = self.age().as_secs_f64();
-            let note = format!("the figures of this host are {age:.1} s old: {error}");
+        if let Figures::Thread(thread) = &self.figures
+            && let Some(why) = thread.why_outdated()
+        {
+            let age = thread.age().as_secs_f64();
+            let note = format!("the figures of this host are {age:.1} s old: {why}");
             advice.notes.insert(0, note);
         }
         Ok(advice)
@@ -286,8 +291,8 @@ impl Engine {
     /// Makes a claim, mostly a hold, that of a guest's process or of all that runs in its cgroup: it then ends with
     /// that. What was claimed stays claimed in between. Blocks as [`place`](Self::place).
     ///
-    /// Errors: the engine counts no claims; there is no claim of this id; the lock is held for too long; the
-    /// ledger cannot be written.
+    /// Errors: the engine counts no claims; this is a forked child without the thread; there is no claim of this id;
+    /// the lock is held for too long; the ledger cannot be written.
     pub fn adopt(&self, claim: ClaimId, owner: ClaimOwner) -> Result<(), EngineError> {
         let (counted, _turn) = self.counted()?;
         counted.open()?.begin(LOCK_TIMEOUT)?.0.adopt_as(claim, owner)?;
@@ -296,8 +301,8 @@ impl Engine {
 
     /// Ends a claim. Blocks as [`place`](Self::place).
     ///
-    /// Errors: the engine counts no claims; there is no claim of this id; the lock is held for too long; the
-    /// ledger cannot be written.
+    /// Errors: the engine counts no claims; this is a forked child without the thread; there is no claim of this id;
+    /// the lock is held for too long; the ledger cannot be written.
     pub fn release(&self, claim: ClaimId) -> Result<(), EngineError> {
         let (counted, _turn) = self.counted()?;
         counted.open()?.begin(LOCK_TIMEOUT)?.0.release(claim)?;
@@ -362,6 +367,10 @@ impl Engine {
 
     fn counted(&self) -> Result<(&Counted, MutexGuard<'_, ()>), EngineError> {
         let counted = self.counted.as_ref().ok_or(EngineError::WithoutClaims)?;
+        // Before the lock, which a thread of the parent may have held at the fork.
+        if let Figures::Thread(thread) = &self.figures {
+            not_forked(thread)?;
+        }
         Ok((counted, locked(&counted.turn)))
     }
 }

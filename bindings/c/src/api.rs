@@ -58,7 +58,7 @@ unsafe extern "C" fn placer_host_age_ms(host: *const Host) -> c_long {
     // SAFETY: the header demands a valid pointer.
     let code = unsafe {
         call(ptr::null_mut(), || {
-            age = object(host, "host")?.age_ms();
+            age = object(host, "host")?.age_ms()?;
             Ok(())
         })
     };
@@ -68,7 +68,12 @@ unsafe extern "C" fn placer_host_age_ms(host: *const Host) -> c_long {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn placer_host_close(host: *mut Host) {
     // SAFETY: the header demands a host of ours that is not used any more, or null.
-    unsafe { free(host) };
+    unsafe {
+        // In a forked child it may be half changed: by another thread of the parent, at the fork.
+        if object(host, "host").is_ok_and(|host| host.check_process().is_ok()) {
+            free(host);
+        }
+    }
 }
 
 #[unsafe(no_mangle)]

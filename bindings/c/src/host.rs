@@ -6,7 +6,7 @@ use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use placer_engine::claims::{ClaimDirs, ClaimId, ClaimOwner, Overcommit};
-use placer_engine::{Engine, SysRoot};
+use placer_engine::{Engine, EngineError, SysRoot};
 
 use crate::answer::Answer;
 use crate::failure::{Code, Failure, unknown, wrong};
@@ -19,6 +19,8 @@ const SAMPLER: u32 = 1;
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) root: SysRoot,
+    /// The process that has the sampler.
+    sampled_by: Option<u32>,
     state: RwLock<State>,
 }
 
@@ -112,11 +114,13 @@ impl Host {
             interval: None,
         };
         let engine = options.start(&root)?;
-        Ok(Self { root, state: RwLock::new(State { options, engine }) })
+        let sampled_by = options.sampler.then(std::process::id);
+        Ok(Self { root, sampled_by, state: RwLock::new(State { options, engine }) })
     }
 
     /// Changes an option. The engine is started anew; an option that it does not start with is not changed.
     pub(crate) fn set(&self, key: &str, value: &CStr) -> Result<(), Failure> {
+        self.check_process()?;
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let mut options = state.options.clone();
         options.set(key, value)?;
@@ -125,8 +129,9 @@ impl Host {
         Ok(())
     }
 
-    pub(crate) fn age_ms(&self) -> i64 {
-        i64::try_from(self.with(|engine| engine.age().as_millis())).unwrap_or(i64::MAX)
+    pub(crate) fn age_ms(&self) -> Result<i64, Failure> {
+        let age = self.with(|engine| Ok(engine.age()))?;
+        Ok(i64::try_from(age.as_millis()).unwrap_or(i64::MAX))
     }
 
     pub(crate) fn advise(&self, question: &Question) -> Result<Answer, Failure> {
@@ -149,16 +154,25 @@ impl Host {
 
     pub(crate) fn adopt(&self, claim: &str, owner: ClaimOwner) -> Result<(), Failure> {
         let id = claim_id(claim)?;
-        Ok(self.with(|engine| engine.adopt(id, owner))?)
+        self.with(|engine| engine.adopt(id, owner))
     }
 
     pub(crate) fn release(&self, claim: &str) -> Result<(), Failure> {
         let id = claim_id(claim)?;
-        Ok(self.with(|engine| engine.release(id))?)
+        self.with(|engine| engine.release(id))
     }
 
-    fn with<T>(&self, ask: impl FnOnce(&Engine) -> T) -> T {
-        ask(&self.state.read().unwrap_or_else(PoisonError::into_inner).engine)
+    fn with<T>(&self, ask: impl FnOnce(&Engine) -> Result<T, EngineError>) -> Result<T, Failure> {
+        self.check_process()?;
+        Ok(ask(&self.state.read().unwrap_or_else(PoisonError::into_inner).engine)?)
+    }
+
+    /// Fails in a forked child without the sampler, where another thread of the parent may have held the lock.
+    pub(crate) fn check_process(&self) -> Result<(), Failure> {
+        match self.sampled_by {
+            Some(process) if process != std::process::id() => Err(EngineError::Forked.into()),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -24,6 +24,8 @@ use crate::source::{HostReader, Moment, SysRoot};
 const SHORTEST: Duration = Duration::from_millis(10);
 /// When the second reading comes at the latest: until then nothing is known of the load.
 const SECOND: Duration = Duration::from_millis(250);
+/// How late a reading may be before answers say so.
+const LATE: Duration = Duration::from_secs(5);
 /// Readings that are kept to measure load from, however long the window.
 const MOST_KEPT: usize = 64;
 
@@ -32,6 +34,8 @@ pub(super) struct SamplerThread {
     shared: Arc<Shared>,
     control: Sender<Control>,
     thread: Option<JoinHandle<()>>,
+    /// The age above which the newest snapshot is outdated.
+    outdated: Duration,
     /// The process that has the thread.
     process: u32,
 }
@@ -66,7 +70,8 @@ impl SamplerThread {
         interval: Duration,
         window: Duration,
     ) -> Result<Self, EngineError> {
-        let mut sampler = Sampler::open(root, interval.max(SHORTEST), window)?;
+        let interval = interval.max(SHORTEST);
+        let mut sampler = Sampler::open(root, interval, window)?;
         let shared = Arc::new(Shared {
             newest: ArcSwap::from_pointee(sampler.snapshot()?),
             last_error: ArcSwapOption::empty(),
@@ -79,7 +84,8 @@ impl SamplerThread {
             move || sampler.run(&orders, &shared)
         };
         let thread = spawn_without_signals(run).map_err(EngineError::Thread)?;
-        Ok(Self { shared, control, thread: Some(thread), process: std::process::id() })
+        let outdated = interval.saturating_mul(2).saturating_add(LATE);
+        Ok(Self { shared, control, thread: Some(thread), outdated, process: std::process::id() })
     }
 
     /// Returns whether this is a forked child of the process that has the thread.
@@ -102,6 +108,17 @@ impl SamplerThread {
 
     pub(super) fn last_error(&self) -> Option<Arc<SourceError>> {
         self.shared.last_error.load_full()
+    }
+
+    /// Returns why the newest snapshot is older than two intervals, as far as callers should know of it.
+    pub(super) fn why_outdated(&self) -> Option<String> {
+        if self.thread.as_ref().is_some_and(JoinHandle::is_finished) {
+            // It ends before the engine only by a panic.
+            return Some("the sampling thread has panicked; start another engine".to_owned());
+        }
+        let late =
+            || (self.age() > self.outdated).then(|| "the sampling thread is late".to_owned());
+        self.last_error().map(|error| error.to_string()).or_else(late)
     }
 
     pub(super) fn subscribe(&self) -> Receiver<Arc<Snapshot>> {
@@ -272,3 +289,6 @@ impl Sampler {
         self.earlier.push_back(kept);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
-use placer_engine::claims::ClaimDirs;
+use placer_engine::claims::{ClaimDirs, ClaimId, ClaimOwner};
 use placer_engine::{Engine, EngineError, Request, SysRoot};
 use testkit::machine::Machine;
 
@@ -61,15 +61,24 @@ fn the_calling_thread_keeps_its_signal_mask() {
 fn in_a_forked_child_an_engine_refuses_to_answer_and_can_be_dropped() {
     let dir = tempfile::tempdir().expect("a directory");
     let engine = engine(dir.path());
+    let with_claims = Engine::builder(SysRoot::at(dir.path()));
+    let with_claims = with_claims.claims(ClaimDirs::at(dir.path())).start().expect("an engine");
     let request: Request = "1:1".parse().expect("a request");
     // SAFETY: the child asks, drops the engine and exits; it takes no lock that another thread may hold but the
     // allocator's, which glibc hands to the child in order.
     match unsafe { fork() }.expect("a child") {
         ForkResult::Child => {
             let ended = catch_unwind(AssertUnwindSafe(|| {
-                let refused = matches!(engine.advise(&request), Err(EngineError::Forked));
-                drop(engine);
-                refused
+                let owner = ClaimOwner::Pid(1);
+                let answers = [
+                    engine.advise(&request).map(drop),
+                    with_claims.advise(&request).map(drop),
+                    with_claims.place(&request, owner.clone()).map(drop),
+                    with_claims.adopt(ClaimId(1), owner),
+                    with_claims.release(ClaimId(1)),
+                ];
+                drop((engine, with_claims));
+                answers.iter().all(|answer| matches!(answer, Err(EngineError::Forked)))
             }));
             // SAFETY: ends the child at once, without the handlers of the test program.
             unsafe { nix::libc::_exit(i32::from(!matches!(ended, Ok(true)))) }
