@@ -11,6 +11,9 @@ use super::{Args, Command, PolicyName, Via};
 const BESTS: [&str; 7] =
     ["memory_bound", "smt_percent", "prefer", "effort", "cache", "cache_penalty", "cores"];
 
+/// Those of them that decide where a guest is placed, not whether it fits.
+const WHERE: [&str; 5] = ["memory_bound", "prefer", "effort", "cache", "cache_penalty"];
+
 /// Refuses a command line with a flag that would be passed over.
 ///
 /// Errors: the first of them, and what it would need.
@@ -19,6 +22,9 @@ pub fn refuse(args: &Args, matches: &ArgMatches) -> Result<(), String> {
     let typed = |id: &&str| given.value_source(id) == Some(ValueSource::CommandLine);
     let flag = |id: &str| format!("--{}", id.replace('_', "-"));
     let choice = match &args.command {
+        Command::Advise(args) if !args.together && args.copies.is_none() && typed(&"pin") => {
+            return Err("--pin needs --together or --copies".to_owned());
+        }
         Command::Advise(args) if args.via == Via::Numad => {
             let best = ["policy"].into_iter().filter(|_| args.choice.policy == PolicyName::Best);
             let also = ["machine_wide", "window", "mode"].into_iter().chain(best);
@@ -38,6 +44,11 @@ pub fn refuse(args: &Args, matches: &ArgMatches) -> Result<(), String> {
         Some(id) if choice.policy == PolicyName::Numad => {
             Err(format!("{} needs --policy best: numad's rules do not support it", flag(id)))
         }
-        _ => Ok(()),
+        _ => match WHERE.into_iter().find(typed) {
+            Some(id) if matches!(args.command, Command::Fit(_)) => {
+                Err(format!("{} does not change how many guests fit: omit it", flag(id)))
+            }
+            _ => Ok(()),
+        },
     }
 }

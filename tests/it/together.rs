@@ -126,6 +126,8 @@ fn what_several_guests_cannot_have_is_refused_by_name() {
     for (args, error) in [
         (&["2:50", "3:50"][..], "several requests are placed with --together"),
         (&["2:50", "--some"], "--some needs --together or --copies"),
+        (&["2:50", "--together", "--some"], "--some needs --hold or --strict"),
+        (&["2:50", "--pin", "cores"], "--pin needs --together or --copies"),
         (&["2:50", "--emit", "hydra"], "this --emit needs --together or --copies"),
         (&["2:50", "--copies", "2", "--emit", "qemu"], "--together needs --emit numactl, rankfile"),
         (&["2:50", "--together", "--near", "eth0"], "--near is for one guest"),
@@ -139,6 +141,23 @@ fn what_several_guests_cannot_have_is_refused_by_name() {
         let said = text(&output.stderr);
         assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{args:?}: {said}");
         assert!(said.contains(error), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn what_does_not_change_how_many_guests_fit_is_refused_by_name() {
+    let root = fixture("ring-4");
+    for (flag, value) in [
+        ("--memory-bound", "0.9"),
+        ("--prefer", "pack"),
+        ("--effort", "9"),
+        ("--cache", "require"),
+        ("--cache-penalty", "0"),
+    ] {
+        let output = placer_on(&root, &["fit", "2:50", flag, value]);
+        let said = text(&output.stderr);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{flag}: {said}");
+        assert!(said.contains(&format!("{flag} does not change how many")), "{said}");
     }
 }
 

@@ -46,6 +46,9 @@ pub(super) fn run(
     refuse_for_one(args)?;
     let root = plan::root(&args.host);
     let hold = args.hold.filter(|time| !time.is_zero());
+    if args.some && hold.is_none() && !args.strict {
+        return Err("--some needs --hold or --strict".into());
+    }
     if hold.is_some() && root.is_live() && args.via != Via::Engine && !geteuid().is_root() {
         let why = "the daemon holds one guest at a time for users";
         return Err(format!(
