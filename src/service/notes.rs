@@ -39,6 +39,14 @@ impl Notes {
         }
     }
 
+    /// Adds what was noted elsewhere, the fault of the state directory included.
+    pub fn append(&mut self, other: Self) {
+        self.lines.extend(other.lines);
+        if let Some((impact, text)) = other.state {
+            self.state(impact, text);
+        }
+    }
+
     /// Returns how many lines there are.
     pub(crate) fn mark(&self) -> usize {
         self.lines.len()
@@ -60,5 +68,21 @@ impl Notes {
             self.warn(&text);
         }
         self.take_lines()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `placer launch` opens the user's own ledger before it is needed, and decides again without the daemon.
+    #[test]
+    fn a_fault_noted_elsewhere_outlives_the_lines_of_a_decision_that_is_made_again() {
+        let (mut notes, mut elsewhere) = (Notes::default(), Notes::default());
+        elsewhere.state(Impact::Unclaimed, "no claim was made: no directory".to_owned());
+        notes.state(Impact::Slower, "no counters".to_owned());
+        notes.append(elsewhere);
+        assert!(notes.take_lines().is_empty());
+        assert_eq!(notes.take_all(), ["placer: warning: no claim was made: no directory"]);
     }
 }

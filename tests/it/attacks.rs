@@ -496,6 +496,15 @@ fn an_adoption_whose_reply_is_lost_is_asked_for_again() {
 
 #[needs(root)]
 #[test]
+fn a_launch_without_a_daemon_by_the_time_of_its_claim_reports_that_there_is_none() {
+    let older = error("org.varlink.service.MethodNotFound");
+    let (code, said, heard) = launched(vec![older], &["--memory", "1M"]);
+    assert_eq!((code, heard.len()), (Some(0), 1), "{said}");
+    assert!(said.contains("no claim was made: "), "{said}");
+}
+
+#[needs(root)]
+#[test]
 fn a_daemon_that_refuses_a_claim_is_no_older_daemon() {
     let (code, said, heard) =
         launched(vec![error("org.varlink.service.InvalidParameter")], &["--memory", "1M"]);

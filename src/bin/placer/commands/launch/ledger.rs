@@ -85,7 +85,7 @@ impl Ledger {
         if self.by_daemon.get() {
             return Ok((None, figures.counted(pages, notes)?));
         }
-        self.about_own.borrow_mut().take_lines().iter().for_each(|line| notes.line(line));
+        notes.append(self.about_own.take());
         self.desk.begin(figures, pages, PATIENCE, notes)
     }
 
