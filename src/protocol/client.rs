@@ -29,7 +29,7 @@ use crate::service::notes::Notes;
 use crate::service::sampling;
 use crate::settings::Settings;
 use crate::settings::variables;
-use placer_engine::claims::{ClaimId, ClaimOwner, Nonce, Parts};
+use placer_engine::claims::{ClaimError, ClaimId, ClaimOwner, Nonce, Parts};
 
 /// How long an answer may take before this process gives its own.
 const ADVICE: Duration = Duration::from_millis(50);
@@ -243,11 +243,14 @@ pub fn claim_parts(parts: &Parts, forced: bool, nonce: Nonce) -> Committed {
     let Some(path) = hosts_socket() else { return Committed::Nobody };
     let form = PartsForm::of(parts, forced, 0, Some(nonce));
     match call_until_replied(&path, "Commit", &form) {
-        Ok(reply) => committed(&reply),
+        Ok((reply, _)) => committed(&reply),
         Err(NoReply::Busy) => Committed::Refused("the daemon is busy".to_owned()),
         Err(NoReply::None(_)) => Committed::Nobody,
     }
 }
+
+/// A changed claim as the daemon lists it, or why it is not changed.
+type Changed = Result<serde_json::Value, String>;
 
 /// Why a call that is made once, however often it is asked for, has no reply.
 enum NoReply {
@@ -256,13 +259,14 @@ enum NoReply {
 }
 
 /// Calls a method that may be repeated: a daemon that has heard the call and does not reply may have done what it
-/// says, and is asked again for some seconds.
+/// says, and is asked again for some seconds. Returns also whether a reply to an earlier call was lost.
 fn call_until_replied(
     path: &Path,
     method: &str,
     parameters: &impl Serialize,
-) -> Result<Replied, NoReply> {
+) -> Result<(Replied, bool), NoReply> {
     let mut until = None;
+    let mut lost = false;
     loop {
         let left = |until: &Instant| until.saturating_duration_since(Instant::now());
         let time = until.as_ref().map_or(GUEST, |until| left(until).max(PAUSE));
@@ -271,8 +275,11 @@ fn call_until_replied(
                 Ok(reply) if reply.error.as_deref() == Some("org.placer.Daemon.Busy") => {
                     (NoReply::Busy, true)
                 }
-                Ok(reply) => return Ok(reply),
-                Err(why) => (NoReply::None(why), true),
+                Ok(reply) => return Ok((reply, lost)),
+                Err(why) => {
+                    lost = true;
+                    (NoReply::None(why), true)
+                }
             },
             // Nothing was asked yet, and there is nobody: not even one that has too much to do.
             Err(errno) => (
@@ -321,31 +328,40 @@ fn reason(parameters: &str) -> String {
 ///
 /// Errors: why not.
 pub fn adopt(id: ClaimId, pid: u32, cgroup: bool) -> Result<serde_json::Value, String> {
-    change("Adopt", &AdoptForm { claim: id.to_string(), pid, cgroup: Some(cgroup) })
+    change("Adopt", &AdoptForm { claim: id.to_string(), pid, cgroup: Some(cgroup) })?.0
 }
 
-/// Ends a claim of the host's ledger. Returns it as the daemon lists it.
+/// Ends a claim of the host's ledger. Returns it as the daemon lists it; `None` where that reply was lost, and the
+/// claim has ended.
 ///
 /// Errors: why not.
-pub fn release(id: ClaimId) -> Result<serde_json::Value, String> {
-    change("Release", &serde_json::json!({ "claim": id.to_string() }))
+pub fn release(id: ClaimId) -> Result<Option<serde_json::Value>, String> {
+    let (done, lost) = change("Release", &serde_json::json!({ "claim": id.to_string() }))?;
+    match done {
+        Err(why) if lost && why == ClaimError::NoSuchClaim(id).to_string() => Ok(None),
+        done => done.map(Some),
+    }
 }
 
-/// Changes a claim: done twice it is as done once.
-fn change(method: &str, form: &impl Serialize) -> Result<serde_json::Value, String> {
+/// Changes a claim: done twice it is as done once. Returns what the daemon replied, and whether an earlier reply was
+/// lost.
+///
+/// Errors: no reply.
+fn change(method: &str, form: &impl Serialize) -> Result<(Changed, bool), String> {
     let path = hosts_socket().ok_or("root changes claims without the daemon")?;
     let replied = call_until_replied(&path, method, form);
-    let Replied { error, parameters } = replied.map_err(|error| match error {
+    let (Replied { error, parameters }, lost) = replied.map_err(|error| match error {
         NoReply::Busy => "the daemon is busy".to_owned(),
         NoReply::None(why) => format!("{}: {why}", path.display()),
     })?;
-    match error.as_deref() {
+    let changed = match error.as_deref() {
         None => {
             let done = serde_json::from_str::<DoneReply>(&parameters);
             done.map(|done| done.claim).map_err(|error| error.to_string())
         }
         Some(_) => Err(reason(&parameters)),
-    }
+    };
+    Ok((changed, lost))
 }
 
 /// Connects without waiting: where too many wait already, this process answers sooner.

@@ -58,6 +58,7 @@ use common::{fixture, run, text};
 
 const GUESTS: &str = "org.placer.Daemon.Guests";
 const ADOPT: &str = "org.placer.Daemon.Adopt";
+const RELEASE: &str = "org.placer.Daemon.Release";
 const PARTS: &str = "org.placer.Daemon.Commit";
 
 /// Processes of one user that end with this.
@@ -472,26 +473,53 @@ fn a_reply_that_is_lost_is_asked_for_again_by_the_same_name() {
     assert!(heard.iter().all(same), "{heard:?}");
 }
 
-#[needs(root)]
-#[test]
-fn an_adoption_whose_reply_is_lost_is_asked_for_again() {
+/// Changes a claim for a user beside a daemon that replies so; returns what came of it, and what the daemon heard.
+fn changed(
+    method: &'static str,
+    replies: Vec<Option<Value>>,
+    args: &[&str],
+) -> (Option<i32>, String, Vec<Value>) {
     let tmp = tempfile::tempdir().expect("a directory");
     fs::set_permissions(tmp.path(), PermissionsExt::from_mode(0o755)).expect("set");
     let program = tmp.path().join("placer");
     common::copy_program(env!("CARGO_BIN_EXE_placer"), &program);
+    let heard = replying(tmp.path(), method, replies);
+    let mut change = Command::new(program);
+    change.env_clear().env("PLACER_STATE_DIR", tmp.path()).uid(STRANGER).gid(STRANGER);
+    let output = run(change.args(args));
+    let heard = heard.lock().expect("calls").clone();
+    (output.status.code(), text(&output.stderr), heard)
+}
+
+#[needs(root)]
+#[test]
+fn an_adoption_whose_reply_is_lost_is_asked_for_again() {
     let (_guest, pid) = Users::sleep(STRANGER);
     let adopted = json!({"parameters": {"adopted": {"memory": 1 << 20, "cpus": 0.0}}});
-    let busy = error("org.placer.Daemon.Busy");
-    let heard = replying(tmp.path(), ADOPT, vec![busy, None, None, Some(adopted)]);
-    let mut adopt = Command::new(program);
-    adopt.env_clear().env("PLACER_STATE_DIR", tmp.path()).uid(STRANGER).gid(STRANGER);
-    let output = run(adopt.args(["adopt", "0000abcd", "--pid", &pid.to_string()]));
-    let said = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{said}");
+    let replies = vec![error("org.placer.Daemon.Busy"), None, None, Some(adopted)];
+    let args = ["adopt", "0000abcd", "--pid", &pid.to_string()];
+    let (code, said, heard) = changed(ADOPT, replies, &args);
+    assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("0000abcd is the claim of process"), "{said}");
-    let heard = heard.lock().expect("calls").clone();
     let asked = json!({"claim": "0000abcd", "pid": pid, "cgroup": false});
     assert_eq!(heard, vec![asked; 4]);
+}
+
+#[needs(root)]
+#[test]
+fn a_release_whose_reply_is_lost_has_ended_the_claim() {
+    let reason = "there is no claim 0000abcd (`placer ps` lists them)";
+    let none = || {
+        let error = "org.placer.Daemon.NotAllowed";
+        Some(json!({"error": error, "parameters": {"reason": reason}}))
+    };
+    let release = |replies| changed(RELEASE, replies, &["release", "0000abcd"]);
+    let (code, said, heard) = release(vec![None, none()]);
+    assert_eq!((code, said.as_str()), (Some(0), "placer: released 0000abcd\n"));
+    assert_eq!(heard, vec![json!({"claim": "0000abcd"}); 2]);
+    // A busy daemon has done nothing.
+    let (code, said, _) = release(vec![error("org.placer.Daemon.Busy"), none()]);
+    assert_eq!((code, said), (Some(2), format!("placer: {reason}\n")));
 }
 
 #[needs(root)]

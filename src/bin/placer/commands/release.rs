@@ -25,14 +25,16 @@ pub(crate) fn run(args: &Release, set: settings::Claims) -> Result<ExitCode, Box
             let (decision, view) = claims.begin(LOCK_TIMEOUT)?;
             view.notes.iter().for_each(|note| output::warn(note));
             let claim = decision.release(args.id)?;
-            serde_json::to_value(Row::of(&claim, &mut Processes::look()?))?
+            Some(serde_json::to_value(Row::of(&claim, &mut Processes::look()?))?)
         }
     };
     if args.json {
         let form = serde_json::json!({ "version": 1, "released": released });
         output::answer(&json::text(&form)?)?;
     }
-    output::line(&format!("placer: released {}: {}", args.id, amount(&released)));
+    // The reply that said how much it was may be lost.
+    let amount = released.map_or(String::new(), |row| format!(": {}", amount(&row)));
+    output::line(&format!("placer: released {}{amount}", args.id));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -40,12 +42,12 @@ pub(crate) fn run(args: &Release, set: settings::Claims) -> Result<ExitCode, Box
 /// of a guest of the user's that was started without placer: only the user's own programs look for those.
 ///
 /// Errors: why the daemon does not.
-pub(super) fn changed_by_daemon(
+pub(super) fn changed_by_daemon<T>(
     id: ClaimId,
     set: settings::Claims,
     root: &SysRoot,
-    change: impl FnOnce() -> Result<Value, String>,
-) -> Result<Option<Value>, String> {
+    change: impl FnOnce() -> Result<T, String>,
+) -> Result<Option<T>, String> {
     if !root.is_live() || !client::hosts_daemon_runs() {
         return Ok(None);
     }
