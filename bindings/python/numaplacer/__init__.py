@@ -23,6 +23,7 @@ import json
 import os
 import secrets
 import socket
+import struct
 import threading
 import time
 from dataclasses import dataclass, fields
@@ -123,15 +124,21 @@ class ClaimRow:
 
 
 _T = TypeVar("_T")
+_FIELDS: Dict[type, Tuple[str, ...]] = {}
 
 
 def _read(kind: Type[_T], value: Mapping[str, Any], **more: Any) -> _T:
     """Makes a dataclass of the fields that it has: a later placer may send more."""
-    known = {f.name: value[f.name] for f in fields(kind) if f.name in value and f.name not in more}  # type: ignore[arg-type]
+    names = _FIELDS.get(kind)
+    if names is None:
+        names = _FIELDS[kind] = tuple(f.name for f in fields(kind))  # type: ignore[arg-type]
+    # Not by its __init__, which sets the attributes of a frozen dataclass one by one, the slow way.
+    made = object.__new__(kind)
     try:
-        return kind(**known, **more)
-    except TypeError as error:
+        made.__dict__.update({name: more[name] if name in more else value[name] for name in names})
+    except KeyError as error:
         raise Refused("answer", {"lacks": str(error)}) from None
+    return made
 
 
 def _advice(value: Mapping[str, Any]) -> Advice:
@@ -329,23 +336,29 @@ class Client:
         if self._socket is None:
             self._pid = os.getpid()
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-            self._socket.settimeout(self.timeout)
+            # The kernel keeps the time: with a timeout of Python's own, each call would poll first.
+            limit = struct.pack("ll", int(self.timeout), max(1, int(self.timeout % 1 * 1e6)))
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
             self._socket.connect(self.path)
-        self._socket.settimeout(self.timeout)
-        self._socket.sendall(text)
-        found = bytearray()
-        while not found.endswith(b"\0"):
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise socket.timeout
-            self._socket.settimeout(left)
-            part = self._socket.recv(1 << 16)
-            if not part:
-                raise EOFError("it closed the connection")
-            found += part
-            if len(found) > _ANSWER_MAX:
-                raise ValueError(f"its answer is longer than {_ANSWER_MAX} bytes")
-        return bytes(found[:-1])
+        try:
+            self._socket.sendall(text)
+            found = self._part()
+            while not found.endswith(b"\0"):
+                if time.monotonic() >= deadline:
+                    raise socket.timeout
+                found += self._part()
+                if len(found) > _ANSWER_MAX:
+                    raise ValueError(f"its answer is longer than {_ANSWER_MAX} bytes")
+        except BlockingIOError:
+            raise socket.timeout from None
+        return found[:-1]
+
+    def _part(self) -> bytes:
+        part = self._socket.recv(1 << 16) if self._socket is not None else b""
+        if not part:
+            raise EOFError("it closed the connection")
+        return part
 
     def _disconnect(self) -> None:
         if self._socket is not None:
