@@ -7,8 +7,9 @@
     reason = "figures that are printed, and small numbers"
 )]
 
-use std::time::Instant;
+use std::time::Duration;
 
+use nix::time::ClockId;
 use placer_engine::policy::best::{self, Proof, Workspace};
 use placer_engine::policy::together::{Guest, Question, count, default_effort, solve};
 use placer_engine::{Bytes, CpuShare};
@@ -161,6 +162,12 @@ fn fill_single_nodes(asked: &Asked, guest: Guest, idle: bool) -> u64 {
     placed
 }
 
+/// The CPU time of this thread, which other programs do not lengthen.
+fn cpu_time() -> Duration {
+    let clock = ClockId::CLOCK_THREAD_CPUTIME_ID;
+    clock.now().map(Duration::from).expect("a clock")
+}
+
 /// 16 guests on 8 nodes: the search keeps to its effort, and gaps are gaps. Times are printed.
 fn sixteen_on_eight(seed: u64, rounds: usize) {
     let mut rng = Rng::new(seed);
@@ -168,9 +175,9 @@ fn sixteen_on_eight(seed: u64, rounds: usize) {
     for _ in 0..rounds {
         let asked = asked(&mut rng, 8, 16);
         let host = asked.host.host();
-        let started = Instant::now();
+        let started = cpu_time();
         let plan = solve(&host, &asked.question());
-        times.push(started.elapsed().as_secs_f64() * 1e3);
+        times.push((cpu_time() - started).as_secs_f64() * 1e3);
         assert_eq!(asked.follow(&plan), Ok(()), "{asked:?}");
         assert!(plan.steps <= default_effort(16, 8) + 10_000, "{} steps: {asked:?}", plan.steps);
         match plan.proof {
@@ -249,7 +256,9 @@ fn plans_beside_rules_one_by_one() {
             let slower = 100.0 * row.slower as f64 / row.compared.max(1) as f64;
             println!("{rule:<26} {:>8} {mean:>9.3} {slower:>16.1} %", row.refused);
         }
-        assert!(rows.iter().all(|(_, row)| row.refused >= rows[3].1.refused));
+        for (rule, row) in &rows {
+            assert!(row.refused >= rows[3].1.refused, "{rule} refuses fewer");
+        }
     }
 }
 
