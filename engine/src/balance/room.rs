@@ -66,6 +66,9 @@ const MAX_PLACES: usize = 4_096;
 /// One guest that is moved: its position, and that of the node it goes to.
 type Leaving = (usize, usize);
 
+/// Nodes that lack memory, and the MiB they lack.
+type Lack = (Vec<usize>, f64);
+
 /// The least that was found: MiB moved, the moves in a legal order, and the place of the request.
 #[derive(Clone, Debug)]
 struct Found {
@@ -277,11 +280,11 @@ impl<'a> Search<'a> {
 
     /// Returns what any completion moves at least, and the nodes that lack most with how much they lack. `None` where
     /// no completion exists.
-    fn bound(&mut self, moved_mib: f64) -> Option<(f64, Option<(Vec<usize>, f64)>)> {
+    fn bound(&mut self, moved_mib: f64) -> Option<(f64, Option<Lack>)> {
         let overfull = (0..self.room.len())
             .filter(|at| !self.place.contains(at) && self.received[*at] > 0)
             .map(|at| (vec![at], -self.room[at]));
-        let lacking: Vec<(Vec<usize>, f64)> =
+        let lacking: Vec<Lack> =
             std::iter::once(self.wanted()).chain(overfull).filter(|node| node.1 > CRUMB).collect();
         self.weighed += (1 + lacking.len() as u64) * (1 + self.decided.len() as u64);
         let mut bound = moved_mib;
@@ -294,7 +297,7 @@ impl<'a> Search<'a> {
     }
 
     /// Returns the place of the request, and what it lacks.
-    fn wanted(&self) -> (Vec<usize>, f64) {
+    fn wanted(&self) -> Lack {
         let there: f64 = self.place.iter().map(|&at| self.room[at].max(0.0)).sum();
         let overfull = |&&at: &&usize| self.received[at] > 0 && self.room[at] < 0.0;
         let over: f64 = self.place.iter().filter(overfull).map(|&at| -self.room[at]).sum();
