@@ -263,7 +263,7 @@ pub(crate) fn claim_each(
     let claimed = session.commit().and_then(|commit| {
         let Some(Commit { mut decision, turn }) = commit else { return Ok(None) };
         let caller = decision.caller_of(&figures.asker());
-        let claimed = decision.claim_each(parts, who, caller);
+        let claimed = decision.claim_each(parts, who, &caller);
         drop(turn);
         claimed.map(Some).map_err(|error| chain(&error))
     });

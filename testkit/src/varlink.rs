@@ -114,7 +114,7 @@ impl Interface {
     ) -> Value {
         let small = |bytes: &mut dyn FnMut() -> u8| i64::from(bytes()) - 8;
         match wanted {
-            Type::Bool => (bytes() % 2 == 0).into(),
+            Type::Bool => bytes().is_multiple_of(2).into(),
             Type::Int => match bytes() % 8 {
                 0 => i64::MIN.into(),
                 1 => u64::MAX.into(),
@@ -145,7 +145,7 @@ impl Interface {
                 for (name, inner) in fields {
                     let value = self.value(inner, rare, bytes, words);
                     // One that is optional is left out as often as it is null.
-                    if !(value.is_null() && bytes() % 2 == 0) {
+                    if !(value.is_null() && bytes().is_multiple_of(2)) {
                         object.insert(name.clone(), value);
                     }
                 }

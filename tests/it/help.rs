@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use common::{placer, project, run, text};
 
 const WIDTH: usize = 80;
-const SHORT_LINES: usize = 26;
+const SHORT_LINES: usize = 24;
 
 /// Returns the help for these arguments, from a terminal of 80 columns.
 fn help(args: &[&str]) -> String {

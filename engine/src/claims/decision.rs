@@ -215,7 +215,7 @@ impl<'a> Decision<'a> {
         mut self,
         all: Vec<Parts>,
         who: ClaimOwner,
-        caller: Caller,
+        caller: &Caller,
     ) -> Result<Vec<ClaimId>, ClaimError> {
         let now = self.basis.processes.now();
         let owner = self.owner(who)?;

@@ -556,11 +556,11 @@ impl Spoken {
         let mut qemu = qemu.spawn().expect("QEMU");
         let answers = BufReader::new(qemu.stdout.take().expect("its words")).lines();
         let mut spoken = Self { qemu, answers };
-        spoken.ask("qmp_capabilities", serde_json::json!({}));
+        spoken.ask("qmp_capabilities", &serde_json::json!({}));
         spoken
     }
 
-    fn ask(&mut self, question: &str, arguments: serde_json::Value) -> serde_json::Value {
+    fn ask(&mut self, question: &str, arguments: &serde_json::Value) -> serde_json::Value {
         let input = self.qemu.stdin.as_mut().expect("its input");
         let text =
             serde_json::json!({ "execute": question, "arguments": arguments, "id": question });
@@ -580,7 +580,7 @@ impl Spoken {
     fn wait(&mut self, question: &str, statuses: &[&str]) -> String {
         let since = Instant::now();
         loop {
-            let found = self.ask(question, serde_json::json!({}))["status"].clone();
+            let found = self.ask(question, &serde_json::json!({}))["status"].clone();
             let found = found.as_str().unwrap_or_default();
             if statuses.contains(&found) {
                 return found.to_owned();
@@ -591,7 +591,7 @@ impl Spoken {
     }
 
     fn quit(mut self) {
-        self.ask("quit", serde_json::json!({}));
+        self.ask("quit", &serde_json::json!({}));
         assert!(self.qemu.wait().expect("its end").success());
     }
 }
@@ -658,7 +658,7 @@ fn a_definition_is_one_machine_on_five_hosts_and_its_saved_state_loads() {
         assert!(places.len() > 1, "they are placed alike: {places:?}");
 
         let mut saved = Spoken::start(&all[0], &[]);
-        let vcpus = saved.ask("query-hotpluggable-cpus", serde_json::json!({}));
+        let vcpus = saved.ask("query-hotpluggable-cpus", &serde_json::json!({}));
         for (id, cell) in
             all[0].shape().cells.iter().enumerate().filter(|_| all[0].shape().is_numa())
         {
@@ -667,14 +667,14 @@ fn a_definition_is_one_machine_on_five_hosts_and_its_saved_state_loads() {
             let found = vcpus.as_array().expect("vCPUs").iter().filter(is_its).count();
             assert_eq!(u32::try_from(found), Ok(has), "node {id}");
         }
-        let backends = saved.ask("query-memdev", serde_json::json!({}));
+        let backends = saved.ask("query-memdev", &serde_json::json!({}));
         for backend in backends.as_array().expect("backends") {
             let bound = (&backend["policy"], &backend["host-nodes"][0]);
             assert_eq!(bound, (&"bind".into(), &0.into()));
         }
         let state = tmp.path().join("state");
         let uri = format!("exec:cat >'{}'", state.display());
-        saved.ask("migrate", serde_json::json!({ "uri": uri }));
+        saved.ask("migrate", &serde_json::json!({ "uri": uri }));
         saved.wait("query-migrate", &["completed"]);
         saved.quit();
         let uri = format!("exec:cat '{}'", state.display());

@@ -147,7 +147,7 @@ fn a_ledger_that_was_replaced_or_rewritten_in_place_is_another_one() {
         &|| {
             std::fs::write(&other, &text)
                 .and_then(|()| std::fs::rename(&other, &ledger))
-                .expect("put")
+                .expect("put");
         },
         &|| std::fs::write(&ledger, &text[..text.len() / 2]).expect("written"),
     ];
