@@ -34,7 +34,7 @@ export PREFIX DESTDIR ZSH_COMPLETIONS
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run build static capi companions check test test-balance test-best test-caches test-parity test-vm test-xml test-launches test-daemon test-storm test-claims fuzz mutants lint bench bench-peers fixtures pictures \
+.PHONY: help run build static capi companions check test test-balance test-best test-caches test-parity test-vm test-xml test-launches test-daemon test-storm test-claims fuzz mutants lint bench bench-embedding bench-peers fixtures pictures \
 	book extras install uninstall deb rpm dist pack test-deb test-rpm test-packed test-start test-reproducible test-publish check-arch deps deps-test \
 	deps-lint deps-arch deps-deb deps-rpm deps-fuzz deps-mutants deps-book clean
 
@@ -146,6 +146,9 @@ lint: deps deps-lint ## Checks format, clippy, docs, public API, Rust version an
 
 bench: deps ## Measures parsing, sampling and deciding on fixed inputs (criterion)
 	$(CARGO) bench --workspace $(LOCKED) $(REMAPPED)
+
+bench-embedding: static capi deps-test ## Measures libplacer beside the Rust call, and the C and Python clients of the daemon
+	$(CARGO) bench --profile capi $(LOCKED) -p placer-capi --bench embedding
 
 bench-peers: build deps-test ## Measures placer against numad, numactl and lstopo in turn
 	benches/vs-peers --placer $(BUILT)/placer
