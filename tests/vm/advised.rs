@@ -141,5 +141,5 @@ fn storm_of_64_mixed_callers_promises_no_node_beyond_what_is_free() -> Verdict {
     if let Err(reason) = vm_ready() {
         return unavailable(&reason);
     }
-    claims(&["storm"], 4, &|_| ())
+    claims(&["storm"], 6, &|_| ())
 }

@@ -50,7 +50,8 @@ pub struct Observation<'a> {
 }
 
 impl<'a> Observation<'a> {
-    pub(super) fn new(observed: Observed<'a>, basis: Basis) -> Self {
+    pub(super) fn new(mut observed: Observed<'a>, basis: Basis) -> Self {
+        observed.prepare();
         Self { observed, basis }
     }
 

@@ -338,6 +338,11 @@ impl<'a, S: Steps> Observed<'a, S> {
         self.text.len()
     }
 
+    /// Makes the text of all claims, so that only a new one has to be added under the lock.
+    pub(super) fn prepare(&mut self) {
+        self.written = Some((self.ledger.claims().len(), self.claims_text()));
+    }
+
     fn claims_text(&self) -> Vec<u8> {
         // Lines of a damaged ledger are not those of its claims.
         let text = if self.damaged { &[][..] } else { &self.text };
@@ -348,9 +353,7 @@ impl<'a, S: Steps> Observed<'a, S> {
     /// Takes the lock, as [`ClaimFile::lock`]. `None` where the ledger was changed since it was read.
     ///
     /// Errors: as there.
-    pub(super) fn lock(mut self, patience: Duration) -> Result<Option<Locked<'a, S>>, ClaimError> {
-        // All but the new claim is written before.
-        self.written = Some((self.ledger.claims().len(), self.claims_text()));
+    pub(super) fn lock(self, patience: Duration) -> Result<Option<Locked<'a, S>>, ClaimError> {
         let lock = self.file.wait_for_lock(patience)?;
         self.file.step(Step::Compare, "read", &self.file.ledger)?;
         let same = self.file.dir.is_still(&self.file.ledger, self.version.as_ref());
