@@ -54,8 +54,8 @@ pub fn command() -> clap::Command {
 /// Choose the NUMA nodes a guest should run on, and start it there.
 #[derive(Debug, Parser)]
 #[command(name = "placer", version, disable_version_flag = true, max_term_width = 80)]
-// Without the empty line before the usage: -h fits 24 lines.
-#[command(help_template = "{about-with-newline}{usage-heading} {usage}\n\n{all-args}{after-help}")]
+// Without empty lines around the usage: -h fits 24 lines.
+#[command(help_template = "{about-with-newline}{usage-heading} {usage}\n{all-args}{after-help}")]
 #[command(long_about = "\
 Choose the NUMA nodes a guest should run on, and start it there
 

@@ -572,22 +572,23 @@ fn whatever_others_do_advice_is_given() {
 
 /// Machines of QEMU.
 struct Machines {
-    definition: PathBuf,
+    dir: PathBuf,
     running: Vec<Child>,
 }
 
 impl Machines {
     fn new(daemon: &Daemon) -> Self {
-        let definition = daemon.dir.path().join("machine.toml");
-        std::fs::write(&definition, "name = \"m\"\ncpus = 1\nmemory = \"16M\"\n\n[qemu]\n")
-            .expect("written");
-        Self { definition, running: Vec::new() }
+        Self { dir: daemon.dir.path().to_owned(), running: Vec::new() }
     }
 
     fn launch(&mut self, daemon: &Daemon) {
+        let name = format!("m{}", self.running.len());
+        let definition = self.dir.join(format!("{name}.toml"));
+        let text = format!("name = \"{name}\"\ncpus = 1\nmemory = \"16M\"\n\n[qemu]\n");
+        std::fs::write(&definition, text).expect("written");
         let mut launch = daemon.client();
         // The guest runs no system that would shut down when it is asked to.
-        launch.args(["launch", "--stop-timeout", "0", "--window", "0"]).arg(&self.definition);
+        launch.args(["launch", "--stop-timeout", "0", "--window", "0"]).arg(&definition);
         launch.env("PATH", "/usr/local/bin:/usr/bin:/bin");
         launch.stdout(Stdio::null()).stderr(Stdio::null());
         self.running.push(launch.spawn().expect("it starts"));
