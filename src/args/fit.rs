@@ -15,8 +15,9 @@ Examples:
   placer fit 4:8G --pin cores       guests with a CPU for each vCPU
   placer fit 8:16G --pages 1G       count free huge pages of 1 GiB only")]
 #[command(after_long_help = "\
-Claims of others count as used. A guest may be spread over several nodes, and
-busy CPUs do not keep one from fitting, unless each vCPU has a CPU of its own.
+Claims of others count as used; for root, claims of users do not where more
+guests fit without them. A guest may be spread over several nodes, and busy CPUs
+do not keep one from fitting, unless each vCPU has a CPU of its own.
 Exit status: 0 success; 2 usage error or failure.")]
 pub struct Fit {
     /// CPUs and memory of each guest, such as 4:500 (MiB) or 2.5:8G.

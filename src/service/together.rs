@@ -4,7 +4,7 @@ use std::error::Error;
 
 use placer_engine::claims::{ClaimOwner, LOCK_TIMEOUT, Parts};
 use placer_engine::{
-    Advice, CpuSet, Fit, Guest, HostParts, JointAdvice, Request, Shortfall, Snapshot,
+    Advice, Charges, CpuSet, Fit, Guest, HostParts, JointAdvice, Request, Shortfall, Snapshot,
     advise_together, fit,
 };
 use placer_launcher::{Binding, MemoryMode, emit};
@@ -129,6 +129,13 @@ impl JointForms {
     }
 }
 
+const LEFT_OUT: &str = "more guests fit where claims of users do not count: they are left out";
+
+/// Returns what is promised without the claims of users, where the host itself asks and they have some.
+fn users_left_out<'a>(host: &'a CountedHost, figures: &dyn Figures) -> Option<&'a Charges> {
+    host.host_charges.as_ref().filter(|_| figures.asker().principal().is_host())
+}
+
 /// Plans on the host with all claims; for the host itself claims of users never make a guest be refused.
 fn plan(
     question: &JointQuestion,
@@ -139,12 +146,12 @@ fn plan(
     let JointQuestion { like, guests, own_cpus, .. } = question;
     let snapshot = Snapshot::clone(&host.snapshot);
     let joint = advise_together(&snapshot, like, guests, *own_cpus)?;
-    let charges = host.host_charges.as_ref().filter(|_| figures.asker().principal().is_host());
+    let charges = users_left_out(host, figures);
     if let Some(charges) = charges.filter(|_| joint.refused() > 0) {
         let without = snapshot.clone().with_charges(charges.clone());
         let second = advise_together(&without, like, guests, *own_cpus)?;
         if second.refused() < joint.refused() {
-            notes.warn("more guests fit where claims of users do not count: they are left out");
+            notes.warn(LEFT_OUT);
             return Ok((second, without));
         }
     }
@@ -205,7 +212,8 @@ pub enum CountForm {
     Explain,
 }
 
-/// Counts how many more guests of one kind fit. Returns what is printed.
+/// Counts how many more guests of one kind fit, by the rule of [`answer`]: for the host itself claims of users never
+/// make a guest be refused. Returns what is printed.
 ///
 /// Errors: as [`answer`].
 pub fn count(
@@ -216,12 +224,20 @@ pub fn count(
     notes: &mut Notes,
 ) -> Result<Vec<u8>, Box<dyn Error>> {
     let host = figures.counted(request.pages, notes)?;
-    let fit: Fit = fit(&host.snapshot, request, own_cpus)?;
+    let mut counted: Fit = fit(&host.snapshot, request, own_cpus)?;
+    if let Some(charges) = users_left_out(&host, figures) {
+        let without = Snapshot::clone(&host.snapshot).with_charges(charges.clone());
+        let second = fit(&without, request, own_cpus)?;
+        if second.guests > counted.guests {
+            notes.warn(LEFT_OUT);
+            counted = second;
+        }
+    }
     let facts: Vec<String> = host.snapshot.notes().to_vec();
     facts.iter().for_each(|fact| notes.warn(fact));
     Ok(match form {
-        CountForm::Number => format!("{}\n", fit.guests).into_bytes(),
-        CountForm::Json => json::text(&FitForm::new(request, &fit, &facts))?,
-        CountForm::Explain => joint::fit(request, &fit).into_bytes(),
+        CountForm::Number => format!("{}\n", counted.guests).into_bytes(),
+        CountForm::Json => json::text(&FitForm::new(request, &counted, &facts))?,
+        CountForm::Explain => joint::fit(request, &counted).into_bytes(),
     })
 }

@@ -88,6 +88,11 @@ fn a_users_claim_makes_no_strict_request_and_no_launch_of_the_hosts_fail() {
     launch.args(["launch", "--cpus", "1", "--memory", &format!("{}M", free / 2), "--", "true"]);
     let output = run(&mut launch);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let mut fit = daemon.client();
+    let output = run(fit.args(["fit", &half]));
+    let said = text(&output.stderr);
+    assert!(text(&output.stdout).trim().parse::<u32>().is_ok_and(|count| count > 0), "{said}");
+    assert!(said.contains("claims of users do not count"), "{said}");
     // It counts for other users, and for the host as far as there is room beside it.
     let advise = json!({"method": "org.placer.Daemon.Advise",
                         "parameters": {"request": request(1, free / 2)}});
