@@ -7,6 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
 use placer_engine::claims::{
     Asker, Claim, ClaimId, ClaimOwner, Decision, Parts, Principal, Principals, ProcessId, Processes,
 };
@@ -163,7 +166,7 @@ impl Core {
     ) -> Result<Option<ClaimId>, String> {
         let started = Instant::now();
         let set = self.settings();
-        let figures = Asked { core: self, set: &set, peer, gone };
+        let figures = Asked { core: self, set: &set, peer, gone, owner: Some(process) };
         let memory: Bytes = parts.promised.iter().map(|promise| promise.memory).sum();
         let cpus: CpuShare = parts.promised.iter().map(|promise| promise.cpus).sum();
         let owned = CpuShare::from_cpus(parts.pinned.len()).unwrap_or_default();
@@ -243,7 +246,11 @@ impl Core {
     pub(crate) fn advise(&self, question: &Question, peer: &Peer, gone: Gone<'_>) -> Told<Answer> {
         let started = Instant::now();
         let settings = self.settings();
-        let figures = Asked { core: self, set: &settings, peer, gone };
+        let owner = match question.claim {
+            Some(ClaimOwner::Process(process)) => Some(process),
+            _ => None,
+        };
+        let figures = Asked { core: self, set: &settings, peer, gone, owner };
         let mut notes = Notes::default();
         let result = answer(question, &figures, &mut notes);
         let result = result.map_err(|error| chain(error.as_ref()));
@@ -269,7 +276,7 @@ impl Core {
         gone: Gone<'_>,
     ) -> (Told<String>, Vec<(i32, String)>) {
         let started = Instant::now();
-        let figures = Asked { core: self, set: settings, peer, gone };
+        let figures = Asked { core: self, set: settings, peer, gone, owner: None };
         let mut log = numad::Log::kept(options.log_level);
         let mut notes = Notes::default();
         let result = numad::choose_nodes(options, advice, settings, &figures, &mut log, &mut notes);
@@ -343,6 +350,21 @@ struct Asked<'a> {
     set: &'a Settings,
     peer: &'a Peer,
     gone: Gone<'a>,
+    /// The process that a claim is to be made for.
+    owner: Option<ProcessId>,
+}
+
+/// Returns whether a process has ended.
+fn has_ended(process: ProcessId) -> bool {
+    let found = Processes::look().ok().and_then(|mut look| look.identify(process.pid));
+    found != Some(process)
+}
+
+/// Returns whether there is no process of a pid any more: one system call, for use under the lock of the ledger. One
+/// that has ended and was not waited for counts as there.
+fn is_absent(process: ProcessId) -> bool {
+    let pid = i32::try_from(process.pid).map(Pid::from_raw);
+    pid.is_ok_and(|pid| kill(pid, None) == Err(Errno::ESRCH))
 }
 
 impl Figures for Asked<'_> {
@@ -392,7 +414,8 @@ impl Figures for Asked<'_> {
     }
 
     fn turn(&self) -> Option<Box<dyn HostTurn + '_>> {
-        Some(Box::new(self.core.turn(self.peer, self.gone)?))
+        let gone = || (self.gone)() || self.owner.is_some_and(has_ended);
+        Some(Box::new(self.core.turn(self.peer, &gone)?))
     }
 
     fn asker(&self) -> Asker {
@@ -407,7 +430,7 @@ impl Figures for Asked<'_> {
         pinned: &CpuSet,
         who: &ClaimOwner,
     ) -> Option<String> {
-        if (self.gone)() {
+        if (self.gone)() || self.owner.is_some_and(is_absent) {
             // Under the lock: nobody hears of a claim that is made now.
             return Some("the requesting or target process has exited".to_owned());
         }
@@ -439,5 +462,24 @@ impl Figures for Asked<'_> {
             cpus: CpuShare::from_cpus(cpus).unwrap_or_default(),
         };
         limits.refuse(self.peer.principal, request, pinned, who)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_absent_once_it_was_waited_for() {
+        let mut child = std::process::Command::new("true").spawn().expect("true");
+        let mut look = Processes::look().expect("/proc");
+        let own = look.identify(std::process::id()).expect("this process");
+        let process = ProcessId { pid: child.id(), ..own };
+        child.wait().expect("ended");
+        assert!(is_absent(process) && has_ended(process));
+        assert!(!is_absent(own) && !has_ended(own));
+        // Another process has its pid by now.
+        let reused = ProcessId { start: own.start + 1, ..own };
+        assert!(!is_absent(reused) && has_ended(reused));
     }
 }

@@ -80,12 +80,6 @@ fn process_of<L>(
     }
 }
 
-/// Returns whether a process has ended.
-pub(super) fn has_ended(process: &ProcessId) -> bool {
-    let found = Processes::look().ok().and_then(|mut look| look.identify(process.pid));
-    found != Some(*process)
-}
-
 /// Returns the peer with the name that it gives its claim.
 ///
 /// Errors: that is no such name.
@@ -188,7 +182,7 @@ pub(super) fn claim_parts(
     let parts = form.read()?;
     let peer = named(on_behalf(caller, peer), nonce.as_deref()).map_err(|_| "nonce")?;
     Ok(process(pid, &peer).and_then(|process| {
-        core.claim_parts(parts, forced, process, &peer, &|| gone() || has_ended(&process))
+        core.claim_parts(parts, forced, process, &peer, gone)
             .map(|id| id.map_or(Claimed::Changed, Claimed::Made))
     }))
 }

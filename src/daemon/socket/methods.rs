@@ -159,10 +159,7 @@ fn ours(name: &str, call: &Call<'_>, peer: &Peer, served: &Served, gone: Gone<'_
                 .map_err(|reason| fault("NotAllowed", &Reason { reason }))?;
             let ClaimForm { request, explain, print, .. } = form;
             let print = print.as_ref();
-            let ended =
-                || matches!(&who, ClaimOwner::Process(process) if claims::has_ended(process));
-            let gone = || gone() || ended();
-            advise(request, Some(who.clone()), explain, print, &peer, served, &gone)
+            advise(request, Some(who), explain, print, &peer, served, gone)
         }
         "Release" => {
             #[derive(Deserialize)]
