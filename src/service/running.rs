@@ -8,9 +8,8 @@ mod residence;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use placer_engine::balance::{self, BalanceError, HostNode};
+use placer_engine::balance::{self, BalanceError, HostNode, Rules};
 use placer_engine::claims::{Claim, Origin, Owner, ProcessId, Processes, ThreadTimes, View};
-use placer_engine::policy::best;
 use placer_engine::source::SnapshotReader;
 use placer_engine::{Bytes, Snapshot, SysRoot, reserve};
 
@@ -18,7 +17,7 @@ use super::counted;
 use super::notes::{Impact, Notes};
 use super::sampling::{self, Window};
 use crate::report::balance::GuestName;
-use crate::settings;
+use crate::settings::Settings;
 
 pub use guest::RunningGuest;
 
@@ -46,6 +45,8 @@ pub struct Observation {
     pub guests: Vec<RunningGuest>,
     /// The host as it was read.
     pub snapshot: Snapshot,
+    /// The limits of plans, by the settings of advice.
+    pub rules: Rules,
 }
 
 /// One guest to look at: what was promised to it, and by whose request.
@@ -60,11 +61,12 @@ struct Subject {
 /// Errors: the host cannot be read, or has figures that make no sense.
 pub fn observe(
     root: &SysRoot,
-    set: settings::Claims,
+    set: &Settings,
     demand: Demand,
     notes: &mut Notes,
 ) -> Result<Observation, Box<dyn std::error::Error>> {
-    let view = counted::view(root, set, notes);
+    let rules = set.advise.rules();
+    let view = counted::view(root, set.claims, notes);
     let mut look = Processes::look()?;
     let subjects = subjects(view.as_ref(), notes);
     let mut host = SnapshotReader::open(root, None)?;
@@ -87,7 +89,7 @@ pub fn observe(
     let deadline = Instant::now() + LOOKING_TIME[1];
     let after = times(&mut look, &subjects, deadline);
     // What guests have touched meanwhile is no longer claimed and no longer free: first the one, then the other.
-    let charges = counted::view(root, set, &mut Notes::default()).map(|view| view.charges);
+    let charges = counted::view(root, set.claims, &mut Notes::default()).map(|view| view.charges);
     let snapshot = match charges {
         Some(charges) => host.again(&snapshot, charges)?,
         None => snapshot,
@@ -113,8 +115,9 @@ pub fn observe(
         notes.state(Impact::Uncounted, what);
     }
     guests.sort_by_key(|guest| guest.name.pid);
-    let host = nodes(&snapshot, view.as_ref(), &guests)?;
-    Ok(Observation { host, guests, snapshot })
+    let host = nodes(&snapshot, view.as_ref(), &guests, rules.smt_percent)?;
+    let rules = Rules { memory_bound: rules.memory_bound, ..Rules::default() };
+    Ok(Observation { host, guests, snapshot, rules })
 }
 
 /// Returns the guests to look at, the host's own first: the owners of claims, and machines without one.
@@ -168,8 +171,8 @@ fn nodes(
     snapshot: &Snapshot,
     view: Option<&View>,
     guests: &[RunningGuest],
+    percent: u32,
 ) -> Result<balance::Host, Box<dyn std::error::Error>> {
-    let percent = best::Rules::default().smt_percent;
     let fabric = snapshot.host().fabric().map_err(|_| BalanceError::Nodes)?;
     let roaming = snapshot.host().roaming();
     let nodes = snapshot.topology().nodes().iter().zip(snapshot.nodes()).map(|(built, state)| {

@@ -215,3 +215,24 @@ fn room_is_made_with_the_least_memory() {
     let beyond = asked(500);
     assert_eq!((beyond.plan, beyond.proven), (None, true));
 }
+
+#[test]
+fn room_is_looked_for_on_all_sets_of_the_fewest_nodes() {
+    let room = |host: &Host, cpus: f64, gib: u64| {
+        let within = host.nodes.iter().map(|node| node.id).collect();
+        let request = RoomRequest { cpus, memory: Bytes::new(gib << 30), within };
+        make_room(host, &[], &Rules::default(), &request).expect("sound figures")
+    };
+    // Two of four nodes that are equally near to one another; each node alone is too small.
+    let answer = room(&host(8.0, &[2.0, 2.0, 40.0, 40.0]), 1.0, 70);
+    let plan = answer.plan.expect("there is room");
+    assert_eq!((plan.nodes, plan.steps.len(), answer.proven), (set(&[2, 3]), 0, true));
+    // More sets than are tried prove nothing.
+    let answer = room(&host(8.0, &[2.0; 16]), 1.0, 480);
+    assert_eq!((answer.plan, answer.proven), (None, false));
+    // A guest may have as many CPUs as there are hardware threads.
+    let mut wide = host(4.8, &[8.0]);
+    wide.nodes[0].cpus = 8.0;
+    assert!(room(&wide, 8.0, 1).plan.is_some_and(|plan| plan.steps.is_empty()));
+    assert_eq!(room(&wide, 9.0, 1).plan, None);
+}

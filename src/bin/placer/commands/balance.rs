@@ -10,13 +10,13 @@ use placer::report::balance::{MovesForm, RoomForm, moves, room};
 use placer::report::json;
 use placer::service::notes::Notes;
 use placer::service::running::{Demand, Observation, observe};
-use placer::settings;
+use placer::settings::Settings;
 use placer_engine::Request;
-use placer_engine::balance::{self, RoomRequest, Rules};
+use placer_engine::balance::{self, RoomRequest};
 
 pub(crate) fn run(
     args: &Balance,
-    set: settings::Claims,
+    set: &Settings,
     notes: &mut Notes,
 ) -> Result<ExitCode, Box<dyn Error>> {
     let root = plan::root_at(args.root.as_ref());
@@ -36,7 +36,7 @@ pub(crate) fn run(
 
 fn all_moves(args: &Balance, seen: &Observation) -> Result<Vec<u8>, Box<dyn Error>> {
     let guests = seen.plan_guests();
-    let plan = balance::plan(&seen.host, &guests, &Rules::default())?;
+    let plan = balance::plan(&seen.host, &guests, &seen.rules)?;
     let form = MovesForm::of(&plan, &seen.names());
     Ok(if args.json { json::text(&form)? } else { moves(&form).into_bytes() })
 }
@@ -52,7 +52,7 @@ fn make_room(
         memory: asked.memory,
         within: seen.snapshot.topology().node_set(),
     };
-    let found = balance::make_room(&seen.host, &seen.plan_guests(), &Rules::default(), &request)?;
+    let found = balance::make_room(&seen.host, &seen.plan_guests(), &seen.rules, &request)?;
     let form = RoomForm::of(&request, &found, &seen.names());
     let text = if args.json { json::text(&form)? } else { room(&form).into_bytes() };
     Ok((text, found.plan.is_some()))

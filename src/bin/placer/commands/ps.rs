@@ -11,7 +11,7 @@ use placer::report::json;
 use placer::service::counted;
 use placer::service::notes::Notes;
 use placer::service::running::{Demand, observe};
-use placer::settings;
+use placer::settings::Settings;
 use placer_engine::SysRoot;
 use placer_engine::balance;
 use placer_engine::claims::{Processes, owners};
@@ -19,20 +19,20 @@ use placer_engine::claims::{Processes, owners};
 use crate::plan;
 
 /// Returns the moves that placer balance would list, by what guests did since they started.
-fn worth_moving(root: &SysRoot, set: settings::Claims) -> Result<Vec<StepForm>, Box<dyn Error>> {
+fn worth_moving(root: &SysRoot, set: &Settings) -> Result<Vec<StepForm>, Box<dyn Error>> {
     // The caller has read the ledger too, and noted what it could not read.
     let seen = observe(root, set, Demand::SinceStart, &mut Notes::default())?;
-    let plan = balance::plan(&seen.host, &seen.plan_guests(), &balance::Rules::default())?;
+    let plan = balance::plan(&seen.host, &seen.plan_guests(), &seen.rules)?;
     Ok(MovesForm::of(&plan, &seen.names()).steps().to_vec())
 }
 
 pub(crate) fn run(
     args: &Ps,
-    set: settings::Claims,
+    set: &Settings,
     notes: &mut Notes,
 ) -> Result<ExitCode, Box<dyn Error>> {
     let root = plan::root_at(args.root.as_ref());
-    let Some(view) = counted::view(&root, set, notes) else { return Ok(ExitCode::from(2)) };
+    let Some(view) = counted::view(&root, set.claims, notes) else { return Ok(ExitCode::from(2)) };
     let mut look = Processes::look()?;
     let mut rows: Vec<Row> = view.claims.iter().map(|claim| Row::of(claim, &mut look)).collect();
     if !root.is_live() {
