@@ -1,7 +1,7 @@
 //! Hashes that stay the same from one version to the next, for names on disk and in recordings.
 
 /// Returns FNV-1a, 64 bits: short, and even enough for a few thousand names.
-pub(crate) fn fnv64(bytes: impl IntoIterator<Item = u8>) -> u64 {
+pub fn fnv64(bytes: impl IntoIterator<Item = u8>) -> u64 {
     bytes.into_iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })

@@ -81,6 +81,8 @@ pub use error::SourceError;
 #[doc(hidden)]
 pub use files::{AccessFiles, CacheFiles, CoreFiles, HostFiles, NodeFiles, TextFile};
 #[doc(hidden)]
+pub use hash::fnv64;
+#[doc(hidden)]
 pub use host::Host;
 pub use ids::{CpuId, Id, NodeId};
 pub use idset::{CpuSet, IdSet, NodeSet};

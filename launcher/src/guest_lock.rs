@@ -4,13 +4,13 @@
 //! kernel releases it: a killed launcher leaves no lock behind, and a guest that outlives its launcher keeps it.
 
 use std::fs::File;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::ErrorKind;
 use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 
 use nix::errno::Errno;
+use placer_engine::fnv64;
 use placer_engine::store::StateDir;
 
 use crate::cgroup::{Kernel as _, Live};
@@ -47,11 +47,7 @@ pub(crate) fn names(guest: &Guest) -> Vec<String> {
 fn key(kind: &str, text: &str) -> String {
     match text.parse::<GuestName>() {
         Ok(name) => format!("{kind}-{name}"),
-        Err(_) => {
-            let mut hasher = DefaultHasher::new();
-            text.hash(&mut hasher);
-            format!("hash-{kind}-{:016x}", hasher.finish())
-        }
+        Err(_) => format!("hash-{kind}-{:016x}", fnv64(text.bytes())),
     }
 }
 
