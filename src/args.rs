@@ -102,7 +102,7 @@ pub enum Command {
     Top(Lazily<Top>),
     /// List guests, their claims, and where their memory is.
     Ps(Lazily<Ps>),
-    /// Print which guests are worth moving to other nodes.
+    /// Print which guests are worth moving, and move them.
     Balance(Lazily<Balance>),
     /// Make a claim that of a running process.
     Adopt(Lazily<Adopt>),

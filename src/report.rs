@@ -7,6 +7,7 @@ pub mod escape;
 pub mod explain;
 pub mod joint;
 pub mod json;
+pub mod moved;
 pub mod schema;
 pub mod svg;
 pub mod text;

@@ -49,7 +49,7 @@ pub use claim::{Caller, Claim, Origin, Owner, Promise, Seen};
 pub use claim::{Cgroup, ClaimId, ProcessId};
 pub use decision::ClaimOwner;
 #[doc(hidden)]
-pub use decision::{Decision, Observation};
+pub use decision::{Decision, Observation, Relocation};
 pub use desk::ClaimDirs;
 #[doc(hidden)]
 pub use desk::{Claims, LOST_RACES, View};

@@ -20,6 +20,8 @@ pub mod guest_file;
 mod guest_lock;
 pub mod libvirt;
 pub mod lxc;
+#[doc(hidden)]
+pub mod mover;
 pub mod qemu;
 mod quote;
 #[cfg(test)]

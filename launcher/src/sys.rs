@@ -272,6 +272,56 @@ pub fn nodes_of_pages(pid: u32, addresses: &[u64]) -> Result<Vec<Option<NodeId>>
     Ok(nodes)
 }
 
+/// Moves pages of a process to nodes, those that other processes have as well if `all`. Returns whether a page did not
+/// find free memory on its node. Which pages have arrived is asked by [`nodes_of_pages`].
+///
+/// Source: move_pages(2).
+/// Errors: ESRCH; EPERM: the process is another user's, or `all` without CAP_SYS_NICE; EACCES: the process may not
+/// use a node; ENODEV: there is no such node.
+#[doc(hidden)]
+pub fn move_pages(pid: u32, pages: &[(u64, NodeId)], all: bool) -> Result<bool, Errno> {
+    const MOVE: c_long = 1 << 1;
+    const MOVE_ALL: c_long = 1 << 2;
+    let pid = i32::try_from(pid).map_err(|_| Errno::ESRCH)?;
+    let mut full = false;
+    for part in pages.chunks(PAGES_AT_ONCE) {
+        let addresses: Vec<usize> =
+            part.iter().map(|&(address, _)| usize::try_from(address).unwrap_or(0)).collect();
+        let nodes: Vec<i32> =
+            part.iter().map(|&(_, node)| i32::try_from(node.0).unwrap_or(i32::MAX)).collect();
+        let mut status = vec![0_i32; part.len()];
+        // SAFETY: the kernel reads as many addresses, which are of the other process and are not followed here, and
+        // nodes as there are, and writes as many numbers to a buffer of that length.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_move_pages,
+                c_long::from(pid),
+                addresses.len(),
+                addresses.as_ptr(),
+                nodes.as_ptr(),
+                status.as_mut_ptr(),
+                if all { MOVE_ALL } else { MOVE },
+            )
+        };
+        match Errno::result(result) {
+            // All of them have gone, or are where they should be; without NUMA there is nowhere to go.
+            Ok(_) | Err(Errno::ENOENT | Errno::ENOSYS) => {}
+            Err(Errno::ENOMEM) => full = true,
+            Err(errno) => return Err(errno),
+        }
+        full |= status.contains(&-libc::ENOMEM);
+    }
+    Ok(full)
+}
+
+/// Returns the size of a page.
+#[doc(hidden)]
+pub fn page_size() -> u64 {
+    // SAFETY: no memory is passed.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    u64::try_from(size).ok().filter(|&size| size > 0).unwrap_or(4_096)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

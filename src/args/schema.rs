@@ -11,7 +11,8 @@ Examples:
   placer schema launch
   placer schema together
   placer schema show
-  placer schema replay")]
+  placer schema replay
+  placer schema balance")]
 pub struct Schema {
     /// Command whose output the schema describes.
     pub of: Form,
@@ -31,4 +32,6 @@ pub enum Form {
     Show,
     /// placer replay --json.
     Replay,
+    /// placer balance --apply --json, and --undo --json.
+    Balance,
 }

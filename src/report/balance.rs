@@ -18,10 +18,25 @@ pub struct GuestName {
     pub pid: u32,
     /// Its program; as it was found.
     pub program: String,
+    /// Why it is left alone since an earlier move, as half a sentence.
+    pub tried: Option<String>,
+}
+
+impl GuestName {
+    /// Returns the name of a process without a claim.
+    pub(crate) fn of(pid: u32, program: &str) -> Self {
+        Self { claim: None, pid, program: program.to_owned(), tried: None }
+    }
+
+    /// Returns it for a line: `4711 qemu (claim 5f3a9c01)`.
+    pub(super) fn shown(&self) -> String {
+        shown(&NameForm::of(std::slice::from_ref(self), 0))
+    }
 }
 
 /// `placer balance --json`. Memory in bytes, gains and costs in CPU seconds.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Plan"))]
 pub struct MovesForm {
     version: u32,
     /// What all guests take over the time that gains are counted, before and after.
@@ -53,6 +68,7 @@ pub struct RoomForm {
 }
 
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct NameForm {
     pid: u32,
     program: String,
@@ -61,6 +77,7 @@ struct NameForm {
 
 /// One guest's move.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Step"))]
 pub struct StepForm {
     #[serde(flatten)]
     guest: NameForm,
@@ -76,12 +93,14 @@ pub struct StepForm {
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Slowdown {
     before: f64,
     after: f64,
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "LeftAlone"))]
 struct LeftForm {
     #[serde(flatten)]
     guest: NameForm,
@@ -148,7 +167,7 @@ impl MovesForm {
             slowdown: slowdown(step.slowdown),
         });
         let left = plan.left_alone.iter().map(|(guest, why)| {
-            let (reason, text) = why_left(why, names);
+            let (reason, text) = why_left(why, *guest, names);
             LeftForm { guest: NameForm::of(names, *guest), reason, text }
         });
         Self {
@@ -170,9 +189,19 @@ fn slowdown((before, after): (f64, f64)) -> Slowdown {
 }
 
 /// Returns why a guest stays: a word for programs, and words.
-fn why_left(why: &LeftAlone, names: &[GuestName]) -> (&'static str, String) {
+fn why_left(why: &LeftAlone, at: usize, names: &[GuestName]) -> (&'static str, String) {
     let nodes = |nodes: &NodeSet| if nodes.len() == 1 { "node" } else { "nodes" };
     match why {
+        LeftAlone::Fixed(Fixed::Tried) => {
+            let tried = names.get(at).and_then(|name| name.tried.as_deref());
+            (
+                "tried",
+                format!(
+                    "left alone for an hour: {}",
+                    escape::terminal(tried.unwrap_or("it was moved"))
+                ),
+            )
+        }
         LeftAlone::Fixed(fixed) => why_fixed(*fixed),
         LeftAlone::Young => ("young", "started less than a minute ago".to_owned()),
         LeftAlone::Resting => ("resting", "was moved less than 10 minutes ago".to_owned()),
@@ -205,6 +234,7 @@ fn why_fixed(fixed: Fixed) -> (&'static str, String) {
         Fixed::Bound => ("bound", "its CPUs or memory are bound by its user"),
         Fixed::Cpuset => ("cpuset", "it runs in a cpuset of another program"),
         Fixed::Settling => ("settling", "its memory is still being moved"),
+        Fixed::Pinned => ("pinned", "its threads are pinned to CPUs of their own"),
         Fixed::HugePages => ("huge-pages", "its memory is in huge pages of a pool"),
         _ => ("unknown", "where its memory is or what its threads do is not known"),
     };
@@ -318,6 +348,7 @@ mod tests {
             claim: (pid == 4711).then_some(ClaimId(0x5f3a_9c01)),
             pid,
             program: program.to_owned(),
+            tried: None,
         };
         vec![name(4711, "qemu"), name(4712, "a\u{1b}[2J"), name(4713, "sleep")]
     }

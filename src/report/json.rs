@@ -583,6 +583,7 @@ mod tests {
         check::<HostForm<'_>>("show.json", crate::report::schema::SHOW);
         check::<JointForm>("together.json", crate::report::schema::TOGETHER);
         check::<FitForm>("fit.json", crate::report::schema::FIT);
+        check::<crate::report::moved::MovedForm>("balance.json", crate::report::schema::BALANCE);
         check::<crate::replay::report::ReplayForm<'_>>(
             "replay.json",
             crate::report::schema::REPLAY,

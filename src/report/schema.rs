@@ -12,3 +12,5 @@ pub const FIT: &str = include_str!("schema/fit.json");
 pub const SHOW: &str = include_str!("schema/show.json");
 /// Of `placer replay --json`.
 pub const REPLAY: &str = include_str!("schema/replay.json");
+/// Of `placer balance --apply --json` and `--undo --json`.
+pub const BALANCE: &str = include_str!("schema/balance.json");

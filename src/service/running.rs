@@ -14,6 +14,7 @@ use placer_engine::source::SnapshotReader;
 use placer_engine::{Bytes, Snapshot, SysRoot, reserve};
 
 use super::counted;
+use super::journal;
 use super::notes::{Impact, Notes};
 use super::sampling::{self, Window};
 use crate::report::balance::GuestName;
@@ -115,9 +116,29 @@ pub fn observe(
         notes.state(Impact::Uncounted, what);
     }
     guests.sort_by_key(|guest| guest.name.pid);
+    if root.is_live() {
+        moved_before(&mut guests, &mut look);
+    }
     let host = nodes(&snapshot, view.as_ref(), &guests, rules.smt_percent)?;
     let rules = Rules { memory_bound: rules.memory_bound, ..Rules::default() };
     Ok(Observation { host, guests, snapshot, rules })
+}
+
+/// Notes which guests were moved not long ago, and which are left alone since.
+fn moved_before(guests: &mut [RunningGuest], look: &mut Processes) {
+    let Some(journal) = journal::journal_of(look.boot()) else { return };
+    let now_s = Duration::from_nanos(look.now().nanoseconds()).as_secs_f64();
+    for guest in guests {
+        let Some(process) = look.identify(guest.name.pid) else { continue };
+        let rested = journal.moves.iter().filter(|record| record.guest == process);
+        let rested = rested.filter_map(|record| Some((now_s - record.finished_s?).max(0.0)));
+        guest.guest.rested_s = rested.reduce(f64::min);
+        let mut kept = journal.kept.iter().filter(|kept| kept.until_s > now_s);
+        if let Some(kept) = kept.find(|kept| kept.guest == process) {
+            guest.name.tried = Some(kept.why.clone());
+            guest.guest.fixed = guest.guest.fixed.or(Some(balance::Fixed::Tried));
+        }
+    }
 }
 
 /// Returns the guests to look at, the host's own first: the owners of claims, and machines without one.

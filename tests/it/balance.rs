@@ -1,4 +1,4 @@
-//! `placer balance`: what is worth moving, for people and for programs. It moves nothing.
+//! `placer balance`: what is worth moving, for people and for programs; moves of this machine's processes.
 
 use crate::common;
 
@@ -6,8 +6,13 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 use common::{json, placer, run, text};
-use placer_engine::claims::{Caller, ClaimDirs, ClaimOwner, Claims, LOCK_TIMEOUT};
-use placer_engine::{Advice, Request, Snapshot, SysRoot, advise};
+use placer_engine::claims::{
+    Caller, ClaimDirs, ClaimOwner, Claims, LOCK_TIMEOUT, Origin, Processes,
+};
+use placer_engine::store::StateDir;
+use placer_engine::{Advice, CpuSet, NodeId, NodeSet, Request, Snapshot, SysRoot, advise};
+use placer_launcher::mover::{ClaimBefore, Journal, Phase, Record, Share, Threads};
+use placer_launcher::sys;
 use serde_json::{Value, json};
 use testkit::machine::Machine;
 
@@ -110,4 +115,136 @@ fn room_that_is_there_needs_no_moves_and_room_that_is_not_there_is_refused() {
     assert!(text(&none.stdout).starts_with("no moves of running guests make room for 2 CPUs"));
     let form = json(&asked("2:12G", &["--json"]));
     assert_eq!((&form["nodes"], &form["proven"]), (&Value::Null, &json!(true)));
+}
+
+/// Writes the journal of a run that was killed: the process was being moved to the last CPU of this machine.
+fn killed_move(dir: &Path, pid: u32) -> CpuSet {
+    let mut look = Processes::look().expect("a live host");
+    let cpus = sys::affinity(pid.try_into().expect("a pid")).expect("its CPUs");
+    let to: CpuSet = cpus.last().into_iter().collect();
+    let node = NodeSet::from_iter([NodeId(0)]);
+    let dirs = ClaimDirs::at(dir.join("state"));
+    let view = Claims::open(&dirs, &SysRoot::live()).expect("claims").view().expect("a ledger");
+    let claims =
+        view.claims.iter().filter(|claim| claim.owner.process().is_some_and(|p| p.pid == pid));
+    let claims = claims.map(|claim| ClaimBefore {
+        id: claim.id.0,
+        promised: vec![(0, claim.promised_memory().get(), claim.promised_cpus().hundredths())],
+        roaming: CpuSet::new(),
+    });
+    let share = vec![Share { node: 0, bytes: 1 << 20 }];
+    let mut journal = Journal::new(look.boot());
+    journal.moves.push(Record {
+        guest: look.identify(pid).expect("it runs"),
+        program: "sleep".to_owned(),
+        claims: claims.collect(),
+        group: 0,
+        from: node.clone(),
+        to: node,
+        cpus: to.clone(),
+        threads: vec![Threads { cpus, ids: vec![pid] }],
+        cage: None,
+        source: share.clone(),
+        target: share,
+        pinned: vec![],
+        memory: 1 << 20,
+        slowdown: 1.0,
+        phase: Phase::Moving,
+        moved: 0,
+        stayed: 0,
+        finished_s: None,
+        why: None,
+    });
+    let state = StateDir::open(&dir.join("state")).expect("a directory");
+    state.replace("moves.json", &journal.to_text(), 0o600).expect("written");
+    to
+}
+
+#[test]
+fn a_killed_move_is_finished_and_taken_back() {
+    let tmp = tempfile::tempdir().expect("a directory");
+    let guest = Running::start();
+    let pid = guest.0.id();
+    let cpus = || sys::affinity(pid.try_into().expect("a pid")).expect("its CPUs");
+    let before = cpus();
+    claim(tmp.path(), "/", "1:20M", pid);
+    let to = killed_move(tmp.path(), pid);
+
+    let finished = balance(tmp.path(), &["--apply", "--json", "--window", "0"]);
+    assert_eq!(finished.status.code(), Some(0), "{}", text(&finished.stderr));
+    let form = json(&finished);
+    assert_eq!((&form["action"], &form["complete"]), (&json!("resume"), &json!(true)));
+    let moved = &form["guests"][0];
+    assert_eq!((&moved["pid"], &moved["outcome"]), (&json!(pid), &json!("moved")));
+    assert_eq!(cpus(), to);
+    let claims = || {
+        let dirs = ClaimDirs::at(tmp.path().join("state"));
+        let view = Claims::open(&dirs, &SysRoot::live()).expect("claims").view().expect("a ledger");
+        let asked = view.claims.into_iter().filter(|claim| claim.origin == Origin::Asked);
+        asked
+            .map(|claim| (claim.promised_memory().whole_mib(), claim.promised.len()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(claims(), [(20, 1)], "no room is held any more");
+
+    let undone = balance(tmp.path(), &["--undo", "--window", "0"]);
+    let told = text(&undone.stdout);
+    assert_eq!(undone.status.code(), Some(0), "{}", text(&undone.stderr));
+    assert!(
+        told.starts_with("taken back\n") && told.contains("back on nodes 0: placer balance --undo"),
+        "{told}"
+    );
+    assert_eq!((cpus(), claims()), (before, vec![(20, 1)]));
+    // It is left alone for an hour.
+    let form = json(&balance(tmp.path(), &["--json", "--window", "0"]));
+    // Machines of this host are guests as well.
+    let left = form["left_alone"].as_array().expect("a list");
+    let own = left.iter().find(|guest| guest["pid"] == json!(pid)).expect("the guest");
+    assert!(own["reason"] == "tried" || own["reason"] == "bound", "{form}");
+
+    let none = balance(tmp.path(), &["--undo"]);
+    assert_eq!((none.status.code(), text(&none.stdout).as_str()), (Some(1), ""));
+    assert!(text(&none.stderr).ends_with("placer: no moves to take back\n"));
+}
+
+#[test]
+fn moves_of_processes_that_have_ended_are_forgotten_and_a_damaged_journal_stops_everything() {
+    let tmp = tempfile::tempdir().expect("a directory");
+    let guest = Running::start();
+    killed_move(tmp.path(), guest.0.id());
+    drop(guest);
+    let form = json(&balance(tmp.path(), &["--apply", "--json", "--window", "0"]));
+    assert_eq!(form["guests"][0]["outcome"], json!("ended"));
+    let next = balance(tmp.path(), &["--apply", "--window", "0"]);
+    assert_eq!(next.status.code(), Some(0), "{}", text(&next.stderr));
+
+    std::fs::write(tmp.path().join("state/moves.json"), "{").expect("written");
+    for option in ["--apply", "--undo"] {
+        let refused = balance(tmp.path(), &[option, "--window", "0"]);
+        assert_eq!(refused.status.code(), Some(2));
+        assert!(
+            text(&refused.stderr).contains("moves.json: EOF while parsing"),
+            "{}",
+            text(&refused.stderr)
+        );
+    }
+    let both = balance(tmp.path(), &["--apply", "--undo"]);
+    assert_eq!(both.status.code(), Some(2));
+    let recorded = balance(tmp.path(), &["--apply", "--root", "/nowhere"]);
+    assert_eq!(recorded.status.code(), Some(2));
+}
+
+#[test]
+fn one_moves_guests_at_a_time() {
+    let tmp = tempfile::tempdir().expect("a directory");
+    let guest = Running::start();
+    killed_move(tmp.path(), guest.0.id());
+    let lock = std::fs::File::create(tmp.path().join("state/moves.lock")).expect("made");
+    let lock =
+        nix::fcntl::Flock::lock(lock, nix::fcntl::FlockArg::LockExclusive).map_err(|(_, e)| e);
+    let lock = lock.expect("locked");
+    let refused = balance(tmp.path(), &["--apply", "--window", "0"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(text(&refused.stderr).contains("another placer balance moves guests now"));
+    drop(lock);
 }

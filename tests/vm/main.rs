@@ -10,3 +10,4 @@ mod caches;
 mod guest;
 mod launched;
 mod libvirt;
+mod moved;

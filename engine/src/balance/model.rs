@@ -153,6 +153,10 @@ pub enum Fixed {
     Settling,
     /// It uses huge pages of a pool, which are promised node by node.
     HugePages,
+    /// Its threads have CPUs of their own, each of them.
+    Pinned,
+    /// A move of it was tried not long ago.
+    Tried,
 }
 
 /// The limits of a plan.

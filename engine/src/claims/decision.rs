@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::asker::{Asker, Asking};
-use super::claim::{Caller, Cgroup, Claim, ClaimId, Origin, Owner, ProcessId};
+use super::claim::{Caller, Cgroup, Claim, ClaimId, Origin, Owner, ProcessId, Promise};
 use super::error::ClaimError;
 use super::ledger::{Held, Ledger, MOST_CLAIMS};
 use super::parts::Parts;
@@ -102,6 +102,17 @@ pub enum ClaimOwner {
     Cgroup(u32, Cgroup),
     /// No process yet: the claim is a hold for this time, or until a guest takes it over.
     Hold(Duration),
+}
+
+/// What changes in the ledger for a guest that is moved.
+#[derive(Clone, Debug, Default)]
+pub struct Relocation {
+    /// Its claims, with what is promised to each from now on, and the CPUs that its threads share.
+    pub claims: Vec<(ClaimId, Vec<Promise>, CpuSet)>,
+    /// What is held for memory on its way; the hold ends with this process.
+    pub hold: Option<(Parts, ProcessId, Caller)>,
+    /// Holds that end.
+    pub ended: Vec<ClaimId>,
 }
 
 impl<'a> Decision<'a> {
@@ -321,6 +332,26 @@ impl<'a> Decision<'a> {
         let claim = self.locked.ledger().transfer(id, owner).cloned().ok_or(why)?;
         self.locked.keep()?;
         Ok(claim)
+    }
+
+    /// Puts the claims of a guest that is moved on its new nodes, holds room for memory that is on its way, and ends
+    /// such holds, all in one write. Claims that have ended meanwhile are passed over. Returns the new hold.
+    ///
+    /// Errors: the ledger is full or cannot be written. Nothing is changed then.
+    pub fn relocate(mut self, relocation: Relocation) -> Result<Option<ClaimId>, ClaimError> {
+        for (id, promised, roaming) in relocation.claims {
+            self.locked.ledger().relocate(id, promised, roaming);
+        }
+        for id in relocation.ended {
+            self.locked.ledger().release(id);
+        }
+        let now = self.basis.processes.now();
+        let hold = relocation
+            .hold
+            .map(|(parts, process, caller)| self.add(parts, Owner::Process(process), caller, now));
+        let hold = hold.transpose()?;
+        self.locked.keep()?;
+        Ok(hold)
     }
 
     /// Ends a claim. Returns it. A guest started without placer is not counted from then on: it has a claim of

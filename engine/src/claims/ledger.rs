@@ -4,11 +4,12 @@
 use std::io::BufRead as _;
 
 use super::charge;
-use super::claim::{Caller, Claim, ClaimId, Owner, ProcessId, Seen};
+use super::claim::{Caller, Claim, ClaimId, Owner, ProcessId, Promise, Seen};
 use super::nonce::Nonce;
 use super::principal::Principal;
 use super::unread::Unread;
 use crate::charges::{Charge, Charges, Overcommit};
+use crate::idset::CpuSet;
 use crate::read::Read;
 use crate::sample::Instant;
 use crate::units::{Bytes, CpuShare};
@@ -256,6 +257,22 @@ impl Ledger {
         let claim = self.claims.iter_mut().find(|claim| claim.id == id)?;
         (claim.owner, claim.checked, claim.seen) = (owner, None, None);
         Some(claim)
+    }
+
+    /// Puts a claim on other nodes. Returns whether there is one of this id.
+    pub(super) fn relocate(
+        &mut self,
+        id: ClaimId,
+        promised: Vec<Promise>,
+        roaming: CpuSet,
+    ) -> bool {
+        let Some(claim) = self.claims.iter_mut().find(|claim| claim.id == id) else { return false };
+        (claim.promised, claim.roaming) = (promised, roaming);
+        // Where its memory was seen it is not for long.
+        if let Some(seen) = &mut claim.seen {
+            seen.per_node.clear();
+        }
+        true
     }
 
     /// Hands a hold over to the guest that has appeared for it. What was promised stays promised,

@@ -9,6 +9,7 @@ mod gate;
 mod libvirt;
 mod limits;
 mod lxc;
+mod moves;
 mod proposal;
 mod qemu;
 mod qemu_line;

@@ -19,6 +19,10 @@ pub struct RunningGuest {
     pub guest: Guest,
     /// CPUs that its threads used, without the time they waited.
     pub ran: f64,
+    /// The owner of its claims.
+    pub(crate) owner: Owner,
+    /// The claims that were asked for it.
+    pub(crate) claims: Vec<Claim>,
 }
 
 /// What the threads of a guest did.
@@ -86,8 +90,16 @@ pub(super) fn look_at(
             claim: subject.asked().map(|claim| claim.id),
             pid: running.pid,
             program: running.program.clone(),
+            tried: None,
         },
         ran,
+        owner: subject.owner.clone(),
+        claims: subject
+            .claims
+            .iter()
+            .filter(|claim| claim.origin == Origin::Asked)
+            .cloned()
+            .collect(),
         guest: Guest {
             threads: nodes_of(snapshot, &running.cpus),
             memory: memory(subject, &running, &residence.unwrap_or_default()),
@@ -133,9 +145,11 @@ fn fixed(
     let bound = !all.is_subset(&running.cpus) && !ours(&running.cpus);
     if running.huge > Bytes::ZERO {
         Some(Fixed::HugePages)
+    } else if placed.is_some_and(|claim| !claim.pinned.is_empty()) {
+        Some(Fixed::Pinned)
     } else if group.is_some_and(|group| !ours(group)) {
         Some(Fixed::Cpuset)
-    } else if bound || (running.binds_memory && placed.is_none()) {
+    } else if bound || !running.same_cpus || (running.binds_memory && placed.is_none()) {
         Some(Fixed::Bound)
     } else {
         unknown.then_some(Fixed::Unknown)

@@ -37,6 +37,11 @@ pub(crate) const TRIED: &[(&str, &str, &str)] = &[
     ("cp db.toml /etc/placer/guests/db.toml", "tests/vm/scopes", "service"),
     ("systemctl enable --now placer@db", "tests/vm/scopes", "service"),
     ("systemctl stop placer@db", "tests/vm/scopes", "service"),
+    (
+        "placer balance --apply",
+        "tests/vm/moved.rs",
+        "guests_that_run_are_moved_and_put_back_and_killed_moves_are_finished",
+    ),
     ("virsh numatune web", "tests/vm/libvirt", "start_at_once"),
     ("virsh vcpupin web", "tests/vm/libvirt", "start_at_once"),
     (

@@ -1,0 +1,188 @@
+//! Performs the steps of a move.
+
+use nix::errno::Errno;
+
+use super::error::MoveError;
+use super::host::Host;
+use super::journal::{Journal, Phase, Record};
+use super::memory::{self, Counted};
+use super::pace::Pace;
+use super::steps::{Direction, Step, steps};
+use super::threads;
+
+/// What the caller keeps beside the moves.
+pub trait Books {
+    /// Saves the journal, whole or not at all.
+    fn save(&mut self, journal: &Journal) -> Result<(), String>;
+    /// Lets the claims of a guest follow it, and holds room for its memory there. Done twice it changes nothing.
+    ///
+    /// Errors: there is no room any more, or the ledger cannot be written.
+    fn claim(&mut self, record: &Record, direction: Direction) -> Result<(), String>;
+    /// Lets go of the room that was held, and claims what stayed elsewhere where that is.
+    fn settle(&mut self, record: &Record, direction: Direction) -> Result<(), String>;
+    /// Shows how far a guest is.
+    fn progress(&mut self, _progress: &Progress<'_>) {}
+}
+
+/// How far a guest is.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress<'a> {
+    /// The move.
+    pub record: &'a Record,
+    /// Where it goes.
+    pub direction: Direction,
+    /// Bytes moved so far.
+    pub moved: u64,
+}
+
+/// Moves one guest of a journal, or finishes its move. If a step fails, everything is put back.
+///
+/// Errors: the guest was not moved, and is where it was or has ended (the record says which); with
+/// [`Phase::Returning`] in the record: it could not be put back either, and the next run tries again.
+pub fn carry(
+    journal: &mut Journal,
+    at: usize,
+    host: &mut dyn Host,
+    books: &mut dyn Books,
+    pace: Pace,
+) -> Result<(), MoveError> {
+    enter(journal, at, Phase::Moving, books)?;
+    match perform(journal, at, Direction::There, host, books, pace) {
+        Ok(()) => finish(journal, at, Phase::Moved, host, books),
+        Err(MoveError::Gone) => gone(journal, at, host, books),
+        Err(error) => {
+            if let Some(record) = journal.moves.get_mut(at) {
+                record.why = Some(error.to_string());
+            }
+            back(journal, at, host, books, pace)?;
+            Err(error)
+        }
+    }
+}
+
+/// Puts one guest of a journal back where it was, or finishes that.
+///
+/// Errors: as [`carry`].
+pub fn back(
+    journal: &mut Journal,
+    at: usize,
+    host: &mut dyn Host,
+    books: &mut dyn Books,
+    pace: Pace,
+) -> Result<(), MoveError> {
+    enter(journal, at, Phase::Returning, books)?;
+    match perform(journal, at, Direction::Back, host, books, pace) {
+        Ok(()) => finish(journal, at, Phase::Returned, host, books),
+        Err(MoveError::Gone) => gone(journal, at, host, books),
+        Err(error) => Err(error),
+    }
+}
+
+fn enter(
+    journal: &mut Journal,
+    at: usize,
+    phase: Phase,
+    books: &mut dyn Books,
+) -> Result<(), MoveError> {
+    let Some(record) = journal.moves.get_mut(at) else { return Ok(()) };
+    if record.phase != phase {
+        record.phase = phase;
+        books.save(journal).map_err(MoveError::Books)?;
+    }
+    Ok(())
+}
+
+fn finish(
+    journal: &mut Journal,
+    at: usize,
+    phase: Phase,
+    host: &mut dyn Host,
+    books: &mut dyn Books,
+) -> Result<(), MoveError> {
+    if let Some(record) = journal.moves.get_mut(at) {
+        record.finished_s = Some(host.now().as_secs_f64());
+    }
+    enter(journal, at, phase, books)
+}
+
+fn gone(
+    journal: &mut Journal,
+    at: usize,
+    host: &mut dyn Host,
+    books: &mut dyn Books,
+) -> Result<(), MoveError> {
+    if let Some(record) = journal.moves.get_mut(at) {
+        record.why = Some(MoveError::Gone.to_string());
+        // Its claims ended with it; the room for it has not.
+        books.settle(record, Direction::Back).map_err(MoveError::Books)?;
+    }
+    finish(journal, at, Phase::Dropped, host, books)?;
+    Err(MoveError::Gone)
+}
+
+fn perform(
+    journal: &mut Journal,
+    at: usize,
+    direction: Direction,
+    host: &mut dyn Host,
+    books: &mut dyn Books,
+    pace: Pace,
+) -> Result<(), MoveError> {
+    let Some(record) = journal.moves.get_mut(at) else { return Ok(()) };
+    for step in steps(record, direction) {
+        if !host.is_running(&record.guest) {
+            return Err(MoveError::Gone);
+        }
+        match perform_step(&step, record, direction, host, books, pace) {
+            Err(MoveError::Refused(_, Errno::ESRCH)) => return Err(MoveError::Gone),
+            // What is refused to a process that has ended meanwhile says nothing.
+            Err(_) if !host.is_running(&record.guest) => return Err(MoveError::Gone),
+            done => done?,
+        }
+    }
+    Ok(())
+}
+
+fn perform_step(
+    step: &Step,
+    record: &mut Record,
+    direction: Direction,
+    host: &mut dyn Host,
+    books: &mut dyn Books,
+    pace: Pace,
+) -> Result<(), MoveError> {
+    let pid = record.guest.pid;
+    match step {
+        Step::Claim => books.claim(record, direction).map_err(MoveError::Books),
+        Step::Settle => books.settle(record, direction).map_err(MoveError::Books),
+        Step::Mems(nodes) => threads::hold(host, record, "cpuset.mems", nodes),
+        Step::GroupCpus(cpus) => threads::hold(host, record, "cpuset.cpus", cpus),
+        Step::Threads => threads::bind(host, record, direction),
+        Step::Probe => match memory::probe(host, pid, &record.target, record.part_to_move())? {
+            true => Ok(()),
+            false => Err(MoveError::Pinned),
+        },
+        Step::Memory => {
+            let shares = match direction {
+                Direction::There => record.target.clone(),
+                Direction::Back => record.source.clone(),
+            };
+            let group = record.cage.as_ref().map(|cage| cage.dir.clone());
+            let mut count = |moved| books.progress(&Progress { record, direction, moved });
+            let counted = memory::relocate(host, pid, &shares, pace, group.as_deref(), &mut count)?;
+            if direction == Direction::There {
+                // By what is there now: what was moved before a kill, or with a huge page, counts as well.
+                let Counted { there, stayed } = counted;
+                let already = record.source.iter().filter(|share| {
+                    record.target.iter().any(|to| to.node == share.node && to.bytes > 0)
+                });
+                let already = already.map(|share| share.bytes).sum();
+                record.moved = there.saturating_sub(already);
+                record.stayed = stayed;
+            } else {
+                record.stayed = counted.stayed;
+            }
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! What is being moved, and what was there before: written before the first change.
+
+use placer_engine::claims::ProcessId;
+use placer_engine::{CpuSet, NodeSet};
+use serde::{Deserialize, Serialize};
+
+/// The version of the file.
+const VERSION: u32 = 1;
+
+/// The last plan that was carried out, or is being carried out, and the guests that are left alone since.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Journal {
+    version: u32,
+    /// The boot it is of: no process outlives that.
+    boot: String,
+    /// The moves, in order.
+    pub moves: Vec<Record>,
+    /// Guests that are left alone for a while.
+    pub kept: Vec<Kept>,
+}
+
+/// One guest's move.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The guest's process, as it is seen from here.
+    pub guest: ProcessId,
+    /// Its program.
+    pub program: String,
+    /// Its claims before.
+    pub claims: Vec<ClaimBefore>,
+    /// Moves of one group are made together or not at all.
+    pub group: usize,
+    /// The nodes of its threads and memory before.
+    #[serde(with = "list")]
+    pub from: NodeSet,
+    /// The nodes after.
+    #[serde(with = "list")]
+    pub to: NodeSet,
+    /// The CPUs of its threads after.
+    #[serde(with = "list")]
+    pub cpus: CpuSet,
+    /// The CPUs of its threads before.
+    pub threads: Vec<Threads>,
+    /// Its own control group, where placer made one that holds it to CPUs or nodes.
+    pub cage: Option<Cage>,
+    /// Where its memory was.
+    pub source: Vec<Share>,
+    /// Where its memory is to be.
+    pub target: Vec<Share>,
+    /// Memory that cannot be moved.
+    pub pinned: Vec<Share>,
+    /// Bytes to move; 0: only its threads move, to memory that cannot.
+    pub memory: u64,
+    /// Its slowdown before.
+    pub slowdown: f64,
+    /// How far it is.
+    pub phase: Phase,
+    /// Bytes that were moved, and that stayed elsewhere although they should not.
+    pub moved: u64,
+    /// See `moved`.
+    pub stayed: u64,
+    /// Seconds since boot at which it was finished.
+    pub finished_s: Option<f64>,
+    /// Why it was put back or left out.
+    pub why: Option<String>,
+}
+
+/// How far a move is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Nothing was changed yet.
+    Planned,
+    /// It is being moved.
+    Moving,
+    /// It was moved.
+    Moved,
+    /// It is being put back.
+    Returning,
+    /// It is where it was.
+    Returned,
+    /// Nothing was changed, or the guest has ended.
+    Dropped,
+}
+
+/// Threads that had the same CPUs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Threads {
+    /// Their CPUs.
+    #[serde(with = "list")]
+    pub cpus: CpuSet,
+    /// The threads.
+    pub ids: Vec<u32>,
+}
+
+/// The control group of a guest, as placer wrote it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cage {
+    /// Its directory.
+    pub dir: String,
+    /// `cpuset.cpus` before; empty where it holds nothing.
+    pub cpus: String,
+    /// `cpuset.mems` before; empty where it holds nothing.
+    pub mems: String,
+}
+
+/// A claim of a guest before its move.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimBefore {
+    /// The claim.
+    pub id: u32,
+    /// What was promised: node, bytes, hundredths of CPUs.
+    pub promised: Vec<(u32, u64, u64)>,
+    /// The CPUs that its threads share.
+    #[serde(with = "list")]
+    pub roaming: CpuSet,
+}
+
+/// Memory on one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// The node.
+    pub node: u32,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// A guest that is not moved for a while.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Its process.
+    pub guest: ProcessId,
+    /// Until when, in seconds since boot.
+    pub until_s: f64,
+    /// Why, as half a sentence.
+    pub why: String,
+}
+
+impl Journal {
+    /// Returns one without moves, of this boot.
+    pub fn new(boot: &str) -> Self {
+        Self { version: VERSION, boot: boot.to_owned(), ..Self::default() }
+    }
+
+    /// Reads the file; one of an earlier boot says nothing about the processes of now.
+    ///
+    /// Errors: it is damaged, or of another version.
+    pub fn parse(text: &[u8], boot: &str) -> Result<Self, String> {
+        let read: Self = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+        if read.version != VERSION {
+            return Err(format!("expected version {VERSION}, found {}", read.version));
+        }
+        Ok(if read.boot == boot { read } else { Self::new(boot) })
+    }
+
+    /// Returns the text of the file.
+    pub fn to_text(&self) -> Vec<u8> {
+        // Numbers, strings and lists always have a form.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Returns whether a run ended in the middle of its moves.
+    pub fn is_unfinished(&self) -> bool {
+        let open = |record: &Record| {
+            matches!(record.phase, Phase::Planned | Phase::Moving | Phase::Returning)
+        };
+        self.moves.iter().any(open)
+    }
+
+    /// Leaves a guest alone until a time.
+    pub fn keep(&mut self, guest: ProcessId, until_s: f64, why: &str) {
+        self.kept.retain(|kept| kept.guest != guest);
+        self.kept.push(Kept { guest, until_s, why: why.to_owned() });
+    }
+
+    /// Forgets guests whose time is over.
+    pub fn forget(&mut self, now_s: f64) {
+        self.kept.retain(|kept| kept.until_s > now_s);
+    }
+}
+
+impl Record {
+    /// Returns the part of its memory that is to be moved, 0 to 1.
+    #[expect(clippy::cast_precision_loss, reason = "a part is not exact")]
+    pub(super) fn part_to_move(&self) -> f64 {
+        let all: u64 = self.source.iter().chain(&self.pinned).map(|share| share.bytes).sum();
+        (self.memory as f64 / all.max(1) as f64).min(1.0)
+    }
+
+    /// Returns the CPUs of a thread before; one that was born since gets those of all.
+    pub fn cpus_before(&self, thread: u32) -> CpuSet {
+        let found = self.threads.iter().find(|threads| threads.ids.contains(&thread));
+        found.map_or_else(
+            || {
+                let all = self.threads.iter();
+                all.fold(CpuSet::new(), |all, threads| all.union(&threads.cpus))
+            },
+            |threads| threads.cpus.clone(),
+        )
+    }
+}
+
+/// Sets as the kernel writes them: `0-3,8`.
+mod list {
+    use std::fmt::Display;
+
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<T: Display, S: Serializer>(set: &T, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(set)
+    }
+
+    pub(super) fn deserialize<'de, T, D>(from: D) -> Result<placer_engine::IdSet<T>, D::Error>
+    where
+        T: placer_engine::Id,
+        D: Deserializer<'de>,
+    {
+        let text = String::deserialize(from)?;
+        if text.is_empty() {
+            return Ok(placer_engine::IdSet::new());
+        }
+        crate::definition::parse_list(&text).map_err(D::Error::custom)
+    }
+}

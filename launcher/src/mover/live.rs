@@ -1,0 +1,179 @@
+//! The running kernel.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use placer_engine::claims::{self, ProcessId, Processes};
+use placer_engine::{CpuSet, NodeId};
+
+use super::host::Host;
+use super::journal::Cage;
+use super::maps::{self, Mapping};
+use crate::sys::{self, Mask};
+
+/// The longest file that is read.
+const LONGEST: u64 = 8 << 20;
+/// Threads that are listed.
+const MOST_THREADS: usize = 1 << 16;
+
+/// The running kernel.
+#[derive(Clone, Copy, Debug)]
+pub struct Live {
+    start: Instant,
+    /// The time since boot then, on the clock of claims.
+    booted: Duration,
+}
+
+impl Live {
+    /// Returns the kernel of now.
+    #[expect(clippy::new_without_default, reason = "it looks at the clock")]
+    pub fn new() -> Self {
+        let booted = Processes::look().map_or(0, |look| look.now().nanoseconds());
+        Self { start: Instant::now(), booted: Duration::from_nanos(booted) }
+    }
+}
+
+fn errno(error: &io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}
+
+/// A file of a process that has ended is not there.
+fn of_process(error: &io::Error) -> Errno {
+    match errno(error) {
+        Errno::ENOENT => Errno::ESRCH,
+        other => other,
+    }
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = Vec::new();
+    File::open(path)?.take(LONGEST).read_to_end(&mut text)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+fn tid(thread: u32) -> Result<i32, Errno> {
+    i32::try_from(thread).map_err(|_| Errno::ESRCH)
+}
+
+impl Host for Live {
+    fn is_running(&mut self, guest: &ProcessId) -> bool {
+        Processes::look().is_ok_and(|mut look| look.identify(guest.pid) == Some(*guest))
+    }
+
+    fn threads(&mut self, pid: u32) -> Result<Vec<u32>, Errno> {
+        let entries = fs::read_dir(format!("/proc/{pid}/task"));
+        let entries = entries.map_err(|error| of_process(&error))?;
+        let id = |entry: io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
+        Ok(entries.filter_map(id).take(MOST_THREADS).collect())
+    }
+
+    fn affinity(&mut self, thread: u32) -> Result<CpuSet, Errno> {
+        sys::affinity(tid(thread)?)
+    }
+
+    fn set_affinity(&mut self, thread: u32, cpus: &CpuSet) -> Result<(), Errno> {
+        sys::set_affinity(tid(thread)?, &Mask::of_cpus(cpus))
+    }
+
+    fn read(&mut self, file: &Path) -> Result<String, Errno> {
+        read(file).map_err(|error| errno(&error))
+    }
+
+    fn write(&mut self, file: &Path, text: &str) -> Result<(), Errno> {
+        let mut file = File::options().write(true).open(file).map_err(|error| errno(&error))?;
+        file.write_all(text.as_bytes()).map_err(|error| errno(&error))
+    }
+
+    fn mappings(&mut self, pid: u32) -> Result<Vec<Mapping>, Errno> {
+        let text = read(Path::new(&format!("/proc/{pid}/maps")));
+        text.map(|text| maps::parse(&text)).map_err(|error| of_process(&error))
+    }
+
+    fn page_size(&self) -> u64 {
+        sys::page_size()
+    }
+
+    fn nodes_of(&mut self, pid: u32, pages: &[u64]) -> Result<Vec<Option<NodeId>>, Errno> {
+        match sys::nodes_of_pages(pid, pages) {
+            // A kernel without NUMA has one node.
+            Err(Errno::ENOSYS) => Ok(vec![Some(NodeId(0)); pages.len()]),
+            nodes => nodes,
+        }
+    }
+
+    fn move_pages(
+        &mut self,
+        pid: u32,
+        pages: &[(u64, NodeId)],
+        shared: bool,
+    ) -> Result<bool, Errno> {
+        match sys::move_pages(pid, pages, shared) {
+            // Only root moves pages that others have as well.
+            Err(Errno::EPERM) if shared => sys::move_pages(pid, pages, false),
+            result => result,
+        }
+    }
+
+    fn pressure(&mut self, group: Option<&Path>) -> f64 {
+        let host = read(Path::new("/proc/pressure/memory")).ok();
+        let group = group.and_then(|dir| read(&dir.join("memory.pressure")).ok());
+        let waited = [host, group].into_iter().flatten().filter_map(|text| average(&text));
+        waited.fold(0.0, f64::max)
+    }
+
+    fn now(&mut self) -> Duration {
+        self.booted + self.start.elapsed()
+    }
+
+    fn pause(&mut self, time: Duration) {
+        std::thread::sleep(time);
+    }
+}
+
+/// Reads `some avg10=1.23 ...`.
+fn average(text: &str) -> Option<f64> {
+    let some = text.lines().find_map(|line| line.strip_prefix("some avg10="))?;
+    some.split(' ').next()?.parse().ok()
+}
+
+/// Returns the group of a guest where placer made it and holds the guest to CPUs or nodes by it. `mount` is where
+/// cgroup v2 is.
+///
+/// Errors: it is held by a group that another program keeps: its directory.
+pub fn cage(mount: &Path, group: &claims::Cgroup) -> Result<Option<Cage>, PathBuf> {
+    let dir = mount.join(group.path.trim_start_matches('/'));
+    let same = fs::symlink_metadata(&dir).is_ok_and(|about| about.ino() == group.inode);
+    if !same || group.path.contains("..") {
+        return Err(dir);
+    }
+    let text = |file: &str| read(&dir.join(file)).unwrap_or_default().trim().to_owned();
+    let (cpus, mems) = (text("cpuset.cpus"), text("cpuset.mems"));
+    if cpus.is_empty() && mems.is_empty() {
+        return Ok(None);
+    }
+    let name = dir.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    // As in placer-db1.1234. A scope of systemd's has another name: systemd writes its files again.
+    let pid = name.strip_prefix("placer-").and_then(|rest| rest.rsplit_once('.'));
+    match pid.is_some_and(|(_, pid)| pid.bytes().all(|byte| byte.is_ascii_digit())) {
+        true => Ok(Some(Cage { dir: dir.to_string_lossy().into_owned(), cpus, mems })),
+        false => Err(dir),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::average;
+
+    #[test]
+    fn pressure() {
+        let text = "some avg10=1.25 avg60=0.00 avg300=0.00 total=7\nfull avg10=9.00 avg60=0.0\n";
+        assert_eq!(
+            (average(text), average("full avg10=1\n"), average("")),
+            (Some(1.25), None, None)
+        );
+    }
+}

@@ -1,0 +1,174 @@
+//! Moves a guest's memory in chunks.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use nix::errno::Errno;
+use placer_engine::NodeId;
+
+use super::error::MoveError;
+use super::host::Host;
+use super::journal::Share;
+use super::maps::Mapping;
+use super::pace::Pace;
+use super::quota::Quota;
+
+/// Pages looked at in one call.
+const CHUNK: u64 = 2_048;
+/// How often a page that is busy is tried.
+const TRIES: u32 = 3;
+/// Pages that are tried first. Each may be in a huge page, which moves as a whole.
+const PROBED: u64 = 64;
+/// Sparse mappings beyond that are left alone: looking through a TiB takes half a minute.
+const LARGEST: u64 = 1 << 40;
+
+/// Bytes that are on the nodes of the target, and bytes that should be and stayed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counted {
+    pub(super) there: u64,
+    pub(super) stayed: u64,
+}
+
+fn refused(pid: u32, errno: Errno) -> MoveError {
+    MoveError::Refused(format!("move memory of process {pid}"), errno)
+}
+
+/// Tries a few pages, from everywhere: whether at least half of those that are to be moved let themselves be moved. They
+/// are not moved back, since all that is there goes the same way. `outside` is the part of its memory that is to be
+/// moved, 0 to 1, as it was before anything was: some of it may have been moved by a run that was killed.
+///
+pub(super) fn probe(
+    host: &mut dyn Host,
+    pid: u32,
+    target: &[Share],
+    outside: f64,
+) -> Result<bool, MoveError> {
+    let largest = target.iter().max_by_key(|share| share.bytes);
+    let Some(to) = largest.map(|share| NodeId(share.node)) else { return Ok(true) };
+    let inside = |node: NodeId| target.iter().any(|share| share.bytes > 0 && share.node == node.0);
+    let mappings = host.mappings(pid).map_err(|errno| refused(pid, errno))?;
+    let size = host.page_size();
+    let all: u64 = mappings.iter().map(|mapping| mapping.bytes / size).sum();
+    let every = (all / PROBED).max(1);
+    let (mut next, mut present, mut stuck) = (0, 0_u32, 0_u32);
+    for mapping in &mappings {
+        let pages = mapping.bytes / size;
+        let mut sampled = Vec::new();
+        while next < pages {
+            sampled.push(mapping.start + next * size);
+            next += every;
+        }
+        next -= pages;
+        let nodes = host.nodes_of(pid, &sampled).map_err(|errno| refused(pid, errno))?;
+        let there = sampled.iter().zip(nodes).filter_map(|(&page, node)| Some((page, node?)));
+        let there: Vec<(u64, NodeId)> = there.collect();
+        let goes = there.iter().filter(|&&(_, node)| !inside(node)).map(|&(page, _)| (page, to));
+        let goes: Vec<(u64, NodeId)> = goes.collect();
+        let stayed = send(host, pid, mapping, &goes)?;
+        let count = |pages: usize| u32::try_from(pages).unwrap_or(u32::MAX);
+        present = present.saturating_add(count(there.len()));
+        stuck = stuck.saturating_add(count(stayed));
+    }
+    let expected = f64::from(present) * outside.clamp(0.0, 1.0);
+    Ok(f64::from(stuck) * 2.0 <= expected)
+}
+
+/// Moves memory so that each node has its part.
+pub(super) fn relocate(
+    host: &mut dyn Host,
+    pid: u32,
+    wanted: &[Share],
+    pace: Pace,
+    group: Option<&str>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Counted, MoveError> {
+    let mappings = host.mappings(pid).map_err(|errno| refused(pid, errno))?;
+    let size = host.page_size();
+    let mut quota = Quota::new(wanted, &there(host, pid, &mappings, wanted)?);
+    let (mut counted, mut moved) = (Counted::default(), 0);
+    for mapping in mappings.iter().filter(|mapping| mapping.bytes <= LARGEST) {
+        let pages = mapping.bytes / size;
+        for first in (0..pages).step_by(usize::try_from(CHUNK).unwrap_or(1)) {
+            let start = host.now();
+            let chunk: Vec<u64> =
+                (first..pages.min(first + CHUNK)).map(|page| mapping.start + page * size).collect();
+            let nodes = host.nodes_of(pid, &chunk).map_err(|errno| refused(pid, errno))?;
+            let present = nodes.iter().flatten().count();
+            counted.there += u64::try_from(present).unwrap_or(u64::MAX).saturating_mul(size);
+            let goes = chunk
+                .iter()
+                .zip(nodes)
+                .filter_map(|(&page, node)| quota.target_of(node?, size).map(|to| (page, to)));
+            let goes: Vec<(u64, NodeId)> = goes.collect();
+            if goes.is_empty() {
+                continue;
+            }
+            let bytes =
+                |pages: usize| u64::try_from(pages).unwrap_or(u64::MAX).saturating_mul(size);
+            let stayed = send(host, pid, mapping, &goes)?;
+            counted.there -= bytes(stayed);
+            counted.stayed += bytes(stayed);
+            moved += bytes(goes.len() - stayed);
+            progress(moved);
+            let time = pace.time_for(bytes(goes.len()), host.pressure(group.map(Path::new)));
+            let spent = host.now().saturating_sub(start);
+            host.pause(time.saturating_sub(spent));
+        }
+    }
+    Ok(counted)
+}
+
+/// Returns where memory is, if it goes to several nodes: with one all goes there, wherever it is.
+fn there(
+    host: &mut dyn Host,
+    pid: u32,
+    mappings: &[Mapping],
+    wanted: &[Share],
+) -> Result<BTreeMap<NodeId, u64>, MoveError> {
+    let mut there = BTreeMap::new();
+    if wanted.iter().filter(|share| share.bytes > 0).count() < 2 {
+        return Ok(there);
+    }
+    let size = host.page_size();
+    for mapping in mappings.iter().filter(|mapping| mapping.bytes <= LARGEST) {
+        let pages = mapping.bytes / size;
+        for first in (0..pages).step_by(usize::try_from(CHUNK).unwrap_or(1)) {
+            let chunk: Vec<u64> =
+                (first..pages.min(first + CHUNK)).map(|page| mapping.start + page * size).collect();
+            let nodes = host.nodes_of(pid, &chunk).map_err(|errno| refused(pid, errno))?;
+            for node in nodes.into_iter().flatten() {
+                *there.entry(node).or_insert(0) += size;
+            }
+        }
+    }
+    Ok(there)
+}
+
+/// Moves pages, and looks where they are. Returns how many stayed elsewhere.
+fn send(
+    host: &mut dyn Host,
+    pid: u32,
+    mapping: &Mapping,
+    pages: &[(u64, NodeId)],
+) -> Result<usize, MoveError> {
+    let mut left = pages.to_vec();
+    for _ in 0..TRIES {
+        if left.is_empty() {
+            break;
+        }
+        let full = host.move_pages(pid, &left, mapping.shared);
+        let full = full.map_err(|errno| refused(pid, errno))?;
+        let addresses: Vec<u64> = left.iter().map(|&(page, _)| page).collect();
+        let nodes = host.nodes_of(pid, &addresses).map_err(|errno| refused(pid, errno))?;
+        // One that is not there any more was given back meanwhile.
+        let elsewhere = left.iter().zip(nodes);
+        left = elsewhere
+            .filter(|&(&(_, to), node)| node.is_some_and(|node| node != to))
+            .map(|(&page, _)| page)
+            .collect();
+        if full && !left.is_empty() {
+            return Err(MoveError::NoRoom);
+        }
+    }
+    Ok(left.len())
+}

@@ -1,0 +1,265 @@
+//! A host that is ended at each of its operations: whoever comes after finishes the moves, or puts them back.
+
+mod world;
+
+use std::collections::BTreeMap;
+
+use placer_engine::NodeId;
+use proptest::prelude::*;
+
+use super::*;
+use world::{Placed, World};
+
+fn nodes(list: &str) -> placer_engine::NodeSet {
+    crate::definition::parse_list(list).expect("nodes")
+}
+
+fn rates() -> Pace {
+    Pace::new(MAX_RATE)
+}
+
+/// Runs all moves of the journal that was saved, as `placer balance --apply` does after a kill.
+fn finish(world: &World) -> Result<(), MoveError> {
+    let mut journal = world.saved();
+    let (mut host, mut books) = (world.clone(), world.clone());
+    for at in 0..journal.moves.len() {
+        match journal.moves[at].phase {
+            Phase::Planned | Phase::Moving => {
+                carry(&mut journal, at, &mut host, &mut books, rates())?;
+            }
+            Phase::Returning => back(&mut journal, at, &mut host, &mut books, rates())?,
+            Phase::Moved | Phase::Returned | Phase::Dropped => {}
+        }
+    }
+    Ok(())
+}
+
+/// Puts everything back, as `placer balance --undo` does.
+fn undo(world: &World) -> Result<(), MoveError> {
+    let mut journal = world.saved();
+    let (mut host, mut books) = (world.clone(), world.clone());
+    for at in (0..journal.moves.len()).rev() {
+        if matches!(journal.moves[at].phase, Phase::Moving | Phase::Moved | Phase::Returning) {
+            back(&mut journal, at, &mut host, &mut books, rates())?;
+        }
+    }
+    Ok(())
+}
+
+/// How many operations a move takes that is left alone.
+fn operations(make: impl Fn() -> World) -> u32 {
+    let world = make();
+    finish(&world).expect("moved");
+    world.operations()
+}
+
+#[test]
+fn steps_of_a_guest_with_a_group_and_of_one_without() {
+    let world = World::new(4, 0).in_a_group();
+    let record = &world.saved().moves[0];
+    let words = |direction| steps(record, direction);
+    assert_eq!(
+        words(Direction::There),
+        [
+            Step::Claim,
+            Step::Mems("0-1".to_owned()),
+            Step::Probe,
+            Step::GroupCpus("4-7".to_owned()),
+            Step::Threads,
+            Step::Memory,
+            Step::Mems("1".to_owned()),
+            Step::Threads,
+            Step::Settle,
+        ]
+    );
+    assert_eq!(words(Direction::Back)[1], Step::Mems("0-1".to_owned()));
+    assert_eq!(words(Direction::Back)[5], Step::Mems("0".to_owned()));
+    let without = Record { cage: None, memory: 0, ..record.clone() };
+    assert_eq!(
+        steps(&without, Direction::There),
+        [Step::Claim, Step::Threads, Step::Threads, Step::Settle]
+    );
+}
+
+#[test]
+fn a_killed_move_is_finished_or_put_back_whatever_was_done_last() {
+    for make in
+        [|| World::new(70, 0), || World::new(9, 3).in_a_group(), || World::new(30, 0).spread()]
+    {
+        let all = operations(make);
+        assert!(all > 20, "{all}");
+        for end in 0..=all {
+            let world = make();
+            world.end_after(end);
+            let _ = finish(&world);
+            world.restart();
+            world.check_sets();
+            // The next one is killed as well, at a place that differs.
+            world.end_after((end * 7 + 3) % all);
+            let _ = finish(&world);
+            world.restart();
+            world.check_sets();
+            finish(&world).expect("finished");
+            assert_eq!(world.placed(), Placed::There, "ended after {end}");
+
+            let world = make();
+            world.end_after(end);
+            let _ = finish(&world);
+            world.restart();
+            world.end_after((end * 5 + 1) % all);
+            let _ = undo(&world);
+            world.restart();
+            world.check_sets();
+            undo(&world).expect("put back");
+            assert_eq!(world.placed(), Placed::Here, "ended after {end}");
+        }
+    }
+}
+
+#[test]
+fn a_step_that_is_refused_puts_everything_back() {
+    for make in [|| World::new(20, 0), || World::new(9, 3).in_a_group()] {
+        for refused in 0..operations(make) {
+            let world = make();
+            world.refuse(refused);
+            let moved = finish(&world);
+            let after = world.placed();
+            let journal = world.saved();
+            match journal.moves[0].phase {
+                // What was refused did not matter: a thread or a page that had gone.
+                Phase::Moved => assert!(moved.is_ok() && after == Placed::There, "{refused}"),
+                Phase::Returned => assert!(moved.is_err() && after == Placed::Here, "{refused}"),
+                // The journal could not be written: the next run goes on.
+                _ => {
+                    assert!(moved.is_err());
+                    finish(&world).expect("finished");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn threads_that_are_born_meanwhile_are_bound() {
+    let world = World::new(9_000, 0);
+    world.births(15);
+    finish(&world).expect("moved");
+    assert_eq!(world.threads_count(), 3 + 15);
+    assert_eq!(world.placed(), Placed::There);
+    undo(&world).expect("back");
+    assert_eq!(world.placed(), Placed::Here);
+}
+
+#[test]
+fn pinned_memory_is_seen_before_threads_are_moved_away_from_it() {
+    let world = World::new(64, 60);
+    let moved = finish(&world);
+    assert_eq!(moved, Err(MoveError::Pinned));
+    assert_eq!(world.placed(), Placed::Here);
+    assert_eq!(world.thread_moves(), 0);
+    let record = &world.saved().moves[0];
+    assert_eq!(
+        (record.phase, record.why.as_deref()),
+        (Phase::Returned, Some("its memory is pinned and cannot be moved"))
+    );
+    // A few pages that stay are counted.
+    let world = World::new(64, 3);
+    finish(&world).expect("moved");
+    assert_eq!(
+        (world.saved().moves[0].moved, world.saved().moves[0].stayed),
+        (61 * 4096, 3 * 4096)
+    );
+}
+
+#[test]
+fn a_full_node_and_an_ended_guest() {
+    let world = World::new(5_000, 0);
+    world.set_room(NodeId(1), 2_500);
+    assert_eq!(finish(&world), Err(MoveError::NoRoom));
+    assert_eq!(world.placed(), Placed::Here);
+
+    let all = operations(|| World::new(20, 0));
+    for end in 0..all {
+        let world = World::new(20, 0);
+        world.guest_ends_after(end);
+        let moved = finish(&world);
+        let phase = world.saved().moves[0].phase;
+        let ended = phase == Phase::Dropped && moved == Err(MoveError::Gone);
+        assert!(ended || phase == Phase::Moved, "{end}: {phase:?} {moved:?}");
+        assert!(!world.holds(), "{end}");
+    }
+}
+
+#[test]
+fn memory_is_moved_at_the_rate() {
+    let world = World::new(20_000, 0);
+    let mut journal = world.saved();
+    let (mut host, mut books) = (world.clone(), world.clone());
+    carry(&mut journal, 0, &mut host, &mut books, Pace::new(16 << 20)).expect("moved");
+    // 20,000 pages of 4 KiB at 16 MiB/s, what was probed aside.
+    let s = world.paused().as_secs_f64();
+    assert!((4.5..=4.9).contains(&s), "{s}");
+}
+
+#[test]
+fn the_journal_is_read_back_and_those_of_other_boots_are_void() {
+    let journal = World::new(5, 0).in_a_group().saved();
+    let text = journal.to_text();
+    assert_eq!(Journal::parse(&text, "boot"), Ok(journal.clone()));
+    assert_eq!(Journal::parse(&text, "other"), Ok(Journal::new("other")));
+    assert!(Journal::parse(b"{}", "boot").is_err());
+    assert!(Journal::parse(&text[..text.len() / 2], "boot").is_err());
+    let version = String::from_utf8(text).expect("text").replace("\"version\":1", "\"version\":9");
+    let error = Journal::parse(version.as_bytes(), "boot").expect_err("another version");
+    assert_eq!(error, "expected version 1, found 9");
+    let mut journal = journal;
+    let guest = journal.moves[0].guest;
+    journal.keep(guest, 50.0, "one");
+    journal.keep(guest, 60.0, "two");
+    assert_eq!(journal.kept.len(), 1);
+    journal.forget(60.0);
+    assert_eq!(journal.kept, []);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Any memory, ended three times anywhere, then finished or put back.
+    #[test]
+    fn any_kills(
+        pages in 1_u64..200,
+        ends in proptest::collection::vec((0_u32..80, any::<bool>()), 0..4),
+        group in any::<bool>(),
+        spread in any::<bool>(),
+        last in any::<bool>(),
+    ) {
+        let mut world = World::new(pages, 0);
+        if group { world = world.in_a_group() }
+        if spread { world = world.spread() }
+        for (end, forward) in ends {
+            world.end_after(end);
+            let _ = if forward { finish(&world) } else { undo(&world) };
+            world.restart();
+            world.check_sets();
+        }
+        // What is being put back is not moved again.
+        let returned = matches!(world.saved().moves[0].phase, Phase::Returning | Phase::Returned);
+        if last {
+            finish(&world).expect("finished");
+            let wanted = if returned { Placed::Here } else { Placed::There };
+            prop_assert_eq!(world.placed(), wanted);
+        } else {
+            undo(&world).expect("put back");
+            prop_assert_eq!(world.placed(), Placed::Here);
+        }
+    }
+}
+
+/// Where memory is, by node.
+fn by_node(pages: &BTreeMap<u64, (NodeId, bool)>) -> BTreeMap<u32, u64> {
+    let mut sums = BTreeMap::new();
+    for (node, _) in pages.values() {
+        *sums.entry(node.0).or_insert(0) += 1;
+    }
+    sums
+}

@@ -1,0 +1,400 @@
+//! Carries out plans that move running guests, finishes what a killed run began, and puts guests back.
+//!
+//! What is being done is in `moves.json` of the state directory, which only its user reads and writes: not in the
+//! ledger, since guests without a claim are moved too, all users read the ledger, and its lines count as promises.
+//! Claims change in the ledger, in one write for each guest, before and after its move.
+
+mod books;
+mod records;
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::time::Duration;
+
+use nix::unistd::geteuid;
+use placer_engine::balance::{self, Move, Plan, RoomPlan, Step};
+use placer_engine::claims::{Claims, Processes};
+use placer_engine::{Bytes, NodeId, SysRoot, split_by_weight};
+use placer_launcher::cgroup::Tree;
+use placer_launcher::mover::{Journal, Live, MoveError, Pace, Phase, Progress, back, carry};
+
+use super::counted;
+use super::journal::File;
+use super::notes::Notes;
+use super::running::{Demand, Observation, observe};
+use crate::report::balance::GuestName;
+use crate::report::moved::{Action, MovedGuest, Outcome};
+use crate::settings::Settings;
+use books::Ledger;
+
+/// Guests that were moved for nothing are left alone for so long.
+const ALONE: Duration = Duration::from_secs(3_600);
+/// A guest is worse off if it is slower than before by this part.
+const WORSE: f64 = 1.02;
+/// Looks at guests after their move. It takes all of them to find one worse.
+const LOOKS: u32 = 3;
+
+/// How guests are moved.
+pub struct Mover<'a> {
+    /// The settings of advice and claims.
+    pub settings: &'a Settings,
+    /// Bytes a second.
+    pub rate: Bytes,
+    /// How demand is measured after the moves; `None`: it is not looked at.
+    pub verify: Option<Demand>,
+    /// Shows how far a guest is.
+    pub progress: &'a mut dyn FnMut(&Progress<'_>),
+}
+
+/// What came of moves.
+#[derive(Debug)]
+pub struct Moved {
+    /// Whether a plan was carried out, finished, or taken back.
+    pub action: Action,
+    /// The guests.
+    pub guests: Vec<MovedGuest>,
+}
+
+impl Moved {
+    /// Returns whether all guests are where they should be.
+    pub fn is_complete(&self) -> bool {
+        self.guests.iter().all(|guest| match guest.outcome {
+            Outcome::Moved => self.action != Action::Undo,
+            Outcome::Returned => self.action == Action::Undo,
+            Outcome::Ended => true,
+            Outcome::Kept | Outcome::Unfinished => false,
+        })
+    }
+}
+
+/// What is open while guests are moved: nothing else moves guests meanwhile.
+pub struct Session<'a> {
+    mover: Mover<'a>,
+    file: File,
+    claims: Claims,
+    journal: Journal,
+}
+
+impl<'a> Session<'a> {
+    /// Waits for no one.
+    ///
+    /// Errors: another process moves guests now; the state directory or the journal cannot be used.
+    pub fn open(mover: Mover<'a>) -> Result<Self, Box<dyn Error>> {
+        let claims =
+            Claims::open_to_claim(&counted::place(mover.settings.claims), &SysRoot::live())?;
+        let boot = Processes::look()?.boot().to_owned();
+        let file = File::lock()?;
+        let journal = file.read(&boot)?;
+        Ok(Self { mover, file, claims, journal })
+    }
+
+    /// Finishes what a killed run began: a guest that was being moved is moved, with those of its group, one that was
+    /// being put back is put back, and moves that were not begun are left out. `None` where nothing was begun.
+    ///
+    /// Errors: the journal cannot be written, or a guest cannot be put back.
+    pub fn resume(&mut self, notes: &mut Notes) -> Result<Option<Moved>, Box<dyn Error>> {
+        if !self.journal.is_unfinished() {
+            return Ok(None);
+        }
+        let begun: Vec<usize> = self
+            .journal
+            .moves
+            .iter()
+            .filter(|record| matches!(record.phase, Phase::Moving | Phase::Moved))
+            .map(|record| record.group)
+            .collect();
+        for record in &mut self.journal.moves {
+            if record.phase == Phase::Planned && !begun.contains(&record.group) {
+                record.phase = Phase::Dropped;
+                record.why = Some("the run that planned it was ended before".to_owned());
+            }
+        }
+        self.file.write(&self.journal)?;
+        self.go(None)?;
+        Ok(Some(self.report(Action::Resume, notes)))
+    }
+
+    /// Carries out a plan.
+    ///
+    /// Errors: as [`resume`](Self::resume).
+    pub fn apply(
+        &mut self,
+        seen: &Observation,
+        plan: &Plan,
+        notes: &mut Notes,
+    ) -> Result<Moved, Box<dyn Error>> {
+        let mount = Tree::read(std::path::Path::new("/")).mount;
+        let mut look = Processes::look()?;
+        let now_s = seconds(&look);
+        let before: Vec<f64> = plan.slowdowns.iter().map(|&(before, _)| before).collect();
+        let (moves, refused) =
+            records::records(seen, plan, &self.claims, mount.as_deref(), &mut look);
+        self.journal.forget(now_s);
+        for (process, why) in &refused {
+            self.journal.keep(*process, now_s + ALONE.as_secs_f64(), why);
+        }
+        if !moves.is_empty() {
+            self.journal.moves = moves;
+        }
+        // What is to be done is known before anything is changed.
+        self.file.write(&self.journal)?;
+        let moved = self.journal.moves.iter().any(|record| record.phase == Phase::Planned);
+        if moved {
+            self.go(Some(seen))?;
+            if let Some(demand) = self.mover.verify {
+                self.verify(demand, seen, &before)?;
+            }
+        }
+        let mut report = match moved {
+            true => self.report(Action::Apply, notes),
+            false => Moved { action: Action::Apply, guests: Vec::new() },
+        };
+        report.guests.extend(refused.into_iter().map(|(process, why)| {
+            let known = seen.guests.iter().find(|guest| guest.name.pid == process.pid);
+            let name = known.map(|guest| guest.name.clone());
+            MovedGuest::kept(name.unwrap_or_else(|| GuestName::of(process.pid, "")), why)
+        }));
+        Ok(report)
+    }
+
+    /// Puts the guests of the last plan back where they were, the last one first.
+    ///
+    /// Errors: as [`resume`](Self::resume).
+    pub fn undo(&mut self, notes: &mut Notes) -> Result<Option<Moved>, Box<dyn Error>> {
+        let moved = |phase| matches!(phase, Phase::Moving | Phase::Moved | Phase::Returning);
+        if !self.journal.moves.iter().any(|record| moved(record.phase)) {
+            return Ok(None);
+        }
+        let now_s = seconds(&Processes::look()?);
+        let (root, set) = (SysRoot::live(), self.mover.settings);
+        let seen = observe(&root, set, Demand::SinceStart, &mut Notes::default()).ok();
+        for at in (0..self.journal.moves.len()).rev() {
+            let Some(record) = self.journal.moves.get_mut(at) else { continue };
+            if record.phase == Phase::Planned {
+                record.phase = Phase::Dropped;
+            }
+            if moved(record.phase) {
+                let guest = record.guest;
+                record.why = Some("placer balance --undo".to_owned());
+                self.journal.keep(guest, now_s + ALONE.as_secs_f64(), "placer balance --undo");
+                self.put_back(at, seen.as_ref())?;
+            }
+        }
+        self.file.write(&self.journal)?;
+        Ok(Some(self.report(Action::Undo, notes)))
+    }
+
+    /// Does what the journal says is to be done. `seen` is the host that the plan was made for: the room is compared.
+    fn go(&mut self, seen: Option<&Observation>) -> Result<(), Box<dyn Error>> {
+        for at in 0..self.journal.moves.len() {
+            let Some(record) = self.journal.moves.get(at) else { continue };
+            let (guest, group) = (record.guest, record.group);
+            let (mut host, pace) = (Live::new(), Pace::new(self.mover.rate.get()));
+            let snapshot = seen.map(|seen| &seen.snapshot);
+            let mut books =
+                Ledger::new(&self.claims, &self.file, snapshot, &mut *self.mover.progress);
+            let done = match record.phase {
+                Phase::Planned | Phase::Moving => {
+                    carry(&mut self.journal, at, &mut host, &mut books, pace)
+                }
+                Phase::Returning => back(&mut self.journal, at, &mut host, &mut books, pace),
+                Phase::Moved | Phase::Returned | Phase::Dropped => continue,
+            };
+            match self.journal.moves.get(at).map(|record| record.phase) {
+                Some(Phase::Returned) => {}
+                Some(Phase::Moving | Phase::Returning) => {
+                    let why = done.err().map(|error| format!(": {error}")).unwrap_or_default();
+                    return Err(format!(
+                        "process {} is neither moved nor put back{why}; run placer balance --apply or --undo again",
+                        guest.pid
+                    )
+                    .into());
+                }
+                // It was moved, or has ended.
+                _ => continue,
+            }
+            let now_s = seconds(&Processes::look()?);
+            if let Some(why) = self.journal.moves.get(at).and_then(|record| record.why.clone()) {
+                self.journal.keep(guest, now_s + ALONE.as_secs_f64(), &why);
+            }
+            self.without_the_rest(group, "another guest of its exchange could not be moved")?;
+        }
+        Ok(())
+    }
+
+    /// Puts back what was moved of a group, and leaves out what was not.
+    fn without_the_rest(&mut self, group: usize, why: &str) -> Result<(), Box<dyn Error>> {
+        for at in (0..self.journal.moves.len()).rev() {
+            let Some(record) = self.journal.moves.get_mut(at) else { continue };
+            if record.group != group {
+                continue;
+            }
+            match record.phase {
+                Phase::Planned => {
+                    record.phase = Phase::Dropped;
+                    record.why.get_or_insert_with(|| why.to_owned());
+                }
+                Phase::Moved | Phase::Moving => {
+                    record.why.get_or_insert_with(|| why.to_owned());
+                    self.put_back(at, None)?;
+                }
+                Phase::Returning | Phase::Returned | Phase::Dropped => {}
+            }
+        }
+        Ok(self.file.write(&self.journal)?)
+    }
+
+    /// Puts one guest back. `seen`: only if there is room for it, on the host as it was a moment ago.
+    fn put_back(&mut self, at: usize, seen: Option<&Observation>) -> Result<(), Box<dyn Error>> {
+        let (mut host, pace) = (Live::new(), Pace::new(self.mover.rate.get()));
+        let snapshot = seen.map(|seen| &seen.snapshot);
+        let mut books = Ledger::new(&self.claims, &self.file, snapshot, &mut *self.mover.progress);
+        match back(&mut self.journal, at, &mut host, &mut books, pace) {
+            Ok(()) | Err(MoveError::Gone) => Ok(()),
+            Err(error) => {
+                let pid = self.journal.moves.get(at).map_or(0, |record| record.guest.pid);
+                Err(format!(
+                    "cannot put process {pid} back: {error}; placer balance --undo tries again"
+                )
+                .into())
+            }
+        }
+    }
+
+    /// Looks at the guests that were moved, and puts those back that are slower than before each time.
+    fn verify(
+        &mut self,
+        demand: Demand,
+        seen: &Observation,
+        before: &[f64],
+    ) -> Result<(), Box<dyn Error>> {
+        let limit = |pid: u32| {
+            let at = seen.guests.iter().position(|guest| guest.name.pid == pid);
+            at.and_then(|at| before.get(at)).map_or(f64::INFINITY, |before| before * WORSE)
+        };
+        let moved = self.journal.moves.iter().filter(|record| record.phase == Phase::Moved);
+        let mut worse: Vec<(u32, f64)> = moved.map(|record| (record.guest.pid, f64::NAN)).collect();
+        let looks = if matches!(demand, Demand::SinceStart) { 1 } else { LOOKS };
+        for _ in 0..looks {
+            let now =
+                observe(&SysRoot::live(), self.mover.settings, demand, &mut Notes::default())?;
+            let plan = balance::plan(&now.host, &now.plan_guests(), &now.rules)?;
+            worse.retain_mut(|(pid, slowdown)| {
+                let at = now.guests.iter().position(|guest| guest.name.pid == *pid);
+                let found = at.and_then(|at| plan.slowdowns.get(at));
+                *slowdown = found.map_or(f64::NAN, |&(now, _)| now);
+                *slowdown > limit(*pid)
+            });
+            if worse.is_empty() {
+                return Ok(());
+            }
+        }
+        let now_s = seconds(&Processes::look()?);
+        for (pid, slowdown) in worse {
+            let at = self.journal.moves.iter().position(|record| record.guest.pid == pid);
+            let Some(record) = at.and_then(|at| self.journal.moves.get_mut(at)) else { continue };
+            let (guest, group) = (record.guest, record.group);
+            let why = format!(
+                "it was slower after its move: {:.2}, {slowdown:.2} after",
+                record.slowdown
+            );
+            record.why = Some(why.clone());
+            self.journal.keep(guest, now_s + ALONE.as_secs_f64(), &why);
+            self.without_the_rest(group, "another guest of its exchange was slower after it")?;
+        }
+        Ok(())
+    }
+
+    /// Says what came of the moves, and where memory is now.
+    fn report(&self, action: Action, notes: &mut Notes) -> Moved {
+        let now = observe(&SysRoot::live(), self.mover.settings, Demand::SinceStart, notes).ok();
+        let guests = self.journal.moves.iter().map(|record| {
+            let known = now
+                .as_ref()
+                .and_then(|now| now.guests.iter().find(|guest| guest.name.pid == record.guest.pid));
+            let there: Vec<(NodeId, Bytes)> = known
+                .map(|guest| guest.guest.memory.iter().map(|part| (part.node, part.resident)))
+                .into_iter()
+                .flatten()
+                .filter(|&(_, bytes)| bytes > Bytes::ZERO)
+                .collect();
+            let name = known.map_or_else(
+                || GuestName::of(record.guest.pid, &record.program),
+                |guest| guest.name.clone(),
+            );
+            let outcome = match record.phase {
+                Phase::Moved => Outcome::Moved,
+                Phase::Returned => Outcome::Returned,
+                Phase::Dropped if known.is_none() => Outcome::Ended,
+                Phase::Dropped => Outcome::Kept,
+                Phase::Planned | Phase::Moving | Phase::Returning => Outcome::Unfinished,
+            };
+            let before = record.source.iter().chain(&record.pinned);
+            MovedGuest {
+                name,
+                outcome,
+                from: record.from.clone(),
+                to: record.to.clone(),
+                moved: Bytes::new(record.moved),
+                stayed: Bytes::new(record.stayed),
+                before: added(before.map(|share| (NodeId(share.node), Bytes::new(share.bytes)))),
+                now: there,
+                why: record.why.clone().filter(|_| outcome != Outcome::Moved),
+            }
+        });
+        Moved { action, guests: guests.collect() }
+    }
+}
+
+/// Adds up what is on the same node.
+fn added(parts: impl Iterator<Item = (NodeId, Bytes)>) -> Vec<(NodeId, Bytes)> {
+    let mut sums: BTreeMap<NodeId, Bytes> = BTreeMap::new();
+    for (node, bytes) in parts {
+        let sum = sums.entry(node).or_default();
+        *sum = sum.saturating_add(bytes);
+    }
+    sums.into_iter().collect()
+}
+
+fn seconds(look: &Processes) -> f64 {
+    Duration::from_nanos(look.now().nanoseconds()).as_secs_f64()
+}
+
+/// Returns the moves that make room as a plan to carry out.
+pub fn room_plan(seen: &Observation, room: &RoomPlan) -> Plan {
+    let mut slowdowns = vec![(1.0, 1.0); seen.guests.len()];
+    let steps = room.steps.iter().map(|step| {
+        if let Some(known) = slowdowns.get_mut(step.guest) {
+            *known = step.slowdown;
+        }
+        let nodes: Vec<NodeId> = step.to.iter().collect();
+        // One node as a rule; several get equal parts.
+        let parts = split_by_weight(step.memory.get(), &vec![1; nodes.len()]);
+        Step {
+            guest: step.guest,
+            group: 0,
+            kind: Move::Relocation,
+            from: step.from.clone(),
+            to: step.to.clone(),
+            memory: step.memory,
+            placed: nodes.into_iter().zip(parts.into_iter().map(Bytes::new)).collect(),
+            cost: 0.0,
+            slowdown: step.slowdown,
+        }
+    });
+    let steps = steps.collect();
+    Plan { steps, slowdowns, ..Plan::default() }
+}
+
+/// Notes what makes moves useless: the kernel moves memory by itself.
+pub fn note_kernel_balancing(notes: &mut Notes) {
+    let mode = std::fs::read_to_string("/proc/sys/kernel/numa_balancing").unwrap_or_default();
+    if mode.trim().parse::<u64>().is_ok_and(|mode| mode & 1 == 1) {
+        notes.warn(
+            "kernel.numa_balancing is on: the kernel moves memory by itself as well, after the threads",
+        );
+    }
+    if !geteuid().is_root() {
+        notes.warn("not root: only guests of this user are moved");
+    }
+}

@@ -1,0 +1,180 @@
+//! From a plan to what is to be done, with what was there before.
+
+use std::path::Path;
+
+use placer_engine::balance::{GuestMemory, Plan, Step};
+use placer_engine::claims::{Cgroup, Claims, Owner, ProcessId, Processes};
+use placer_engine::{Bytes, CpuSet};
+use placer_launcher::mover::{
+    Cage, ClaimBefore, Host as _, Live, Phase, Record, Share, Threads, bound_by_itself, cage,
+};
+
+use crate::service::running::{Observation, RunningGuest};
+
+/// The longest `numa_maps` that is read: some 50,000 mappings.
+const LONGEST_MAPS: u64 = 8 << 20;
+
+/// Returns the moves of a plan, and the guests that cannot be moved, each with the reason. A group is complete or not
+/// there.
+pub(super) fn records(
+    seen: &Observation,
+    plan: &Plan,
+    own: &Claims,
+    mount: Option<&Path>,
+    look: &mut Processes,
+) -> (Vec<Record>, Vec<(ProcessId, String)>) {
+    let (mut moves, mut refused, mut groups) = (Vec::new(), Vec::new(), Vec::new());
+    for step in &plan.steps {
+        let Some(guest) = seen.guests.get(step.guest) else { continue };
+        let before = plan.slowdowns.get(step.guest).map_or(f64::NAN, |&(before, _)| before);
+        let Some(process) = look.identify(guest.name.pid) else {
+            groups.push(step.group);
+            continue;
+        };
+        match record(seen, guest, step, before, process, own, mount) {
+            Ok(record) => moves.push(record),
+            Err(why) => {
+                groups.push(step.group);
+                refused.push((process, why));
+            }
+        }
+    }
+    moves.retain(|record| !groups.contains(&record.group));
+    (moves, refused)
+}
+
+fn record(
+    seen: &Observation,
+    guest: &RunningGuest,
+    step: &Step,
+    slowdown: f64,
+    process: ProcessId,
+    own: &Claims,
+    mount: Option<&Path>,
+) -> Result<Record, String> {
+    if let Some(claim) = guest.claims.iter().find(|claim| !own.has(claim.id)) {
+        return Err(format!("its claim {} is in the host's ledger: only root moves it", claim.id));
+    }
+    if let Some(domain) = domain_of(process.pid) {
+        return Err(format!(
+            "libvirt runs it as {domain}, and keeps records of its place: virsh vcpupin, emulatorpin and numatune --live move it"
+        ));
+    }
+    let cage = cage_of(&guest.owner, process, mount)?;
+    let moves = step.memory > Bytes::ZERO;
+    if moves && cage.as_ref().is_none_or(|cage| cage.mems.is_empty()) {
+        check_policy(process.pid)?;
+    }
+    let snapshot = &seen.snapshot;
+    let cpus = snapshot.topology().cpus_of(&step.to).intersection(snapshot.host().roaming());
+    let cpus = cpus.difference(snapshot.charges().pinned());
+    if cpus.is_empty() {
+        return Err(format!("no CPU of nodes {} is free for it", step.to));
+    }
+    let claims = guest.claims.iter().map(|claim| ClaimBefore {
+        id: claim.id.0,
+        promised: claim
+            .promised
+            .iter()
+            .map(|promise| (promise.node.0, promise.memory.get(), promise.cpus.hundredths()))
+            .collect(),
+        roaming: claim.roaming.clone(),
+    });
+    let shares = |bytes: fn(&GuestMemory) -> Bytes| {
+        let parts = guest.guest.memory.iter();
+        let parts = parts.map(|part| Share { node: part.node.0, bytes: bytes(part).get() });
+        parts.filter(|share| share.bytes > 0).collect::<Vec<_>>()
+    };
+    let placed =
+        step.placed.iter().map(|&(node, bytes)| Share { node: node.0, bytes: bytes.get() });
+    Ok(Record {
+        guest: process,
+        program: guest.name.program.clone(),
+        claims: claims.collect(),
+        group: step.group,
+        from: step.from.clone(),
+        to: step.to.clone(),
+        cpus,
+        threads: threads(process.pid)?,
+        cage,
+        source: shares(|part| part.resident.saturating_sub(part.pinned)),
+        target: placed.collect(),
+        pinned: shares(|part| part.pinned),
+        memory: step.memory.get(),
+        slowdown,
+        phase: Phase::Planned,
+        moved: 0,
+        stayed: 0,
+        finished_s: None,
+        why: None,
+    })
+}
+
+/// Returns the name under which libvirt runs a process.
+///
+/// Source: `/run/libvirt/qemu/NAME.pid`, and the same for containers.
+fn domain_of(pid: u32) -> Option<String> {
+    let dirs = ["/run/libvirt/qemu", "/run/libvirt/lxc"].into_iter();
+    let files = dirs.filter_map(|dir| std::fs::read_dir(dir).ok()).flatten().flatten();
+    let mut files = files.map(|entry| entry.path());
+    let found = files.find(|path| {
+        path.extension().is_some_and(|extension| extension == "pid")
+            && std::fs::read_to_string(path).is_ok_and(|text| text.trim() == pid.to_string())
+    });
+    Some(found?.file_stem()?.to_string_lossy().into_owned())
+}
+
+/// Returns the control group that placer made for a guest.
+///
+/// Errors: another program keeps it.
+fn cage_of(
+    owner: &Owner,
+    process: ProcessId,
+    mount: Option<&Path>,
+) -> Result<Option<Cage>, String> {
+    let Some(mount) = mount else { return Ok(None) };
+    let own: Option<Cgroup> = match owner {
+        Owner::Cgroup(_, group) => Some(group.clone()),
+        Owner::Process(_) | Owner::Hold { .. } => {
+            Processes::look().ok().and_then(|mut look| look.own_cgroup(&process))
+        }
+    };
+    let Some(group) = own else { return Ok(None) };
+    cage(mount, &group).map_err(|dir| {
+        format!("the program that keeps its control group {} binds it", dir.display())
+    })
+}
+
+/// Refuses memory that is bound by a policy, and by no group.
+fn check_policy(pid: u32) -> Result<(), String> {
+    use std::io::Read as _;
+    let mut text = Vec::new();
+    let file = std::fs::File::open(format!("/proc/{pid}/numa_maps"));
+    let read = file.and_then(|file| file.take(LONGEST_MAPS).read_to_end(&mut text));
+    if read.is_err_and(|error| error.kind() != std::io::ErrorKind::NotFound) {
+        return Err("the policy of its memory may not be known".to_owned());
+    }
+    match bound_by_itself(&String::from_utf8_lossy(&text)) {
+        Some(policy) => Err(format!(
+            "its memory has the policy {policy}, which moves only with a control group of its own (placer launch --cgroup own)"
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Returns the threads of a process by their CPUs.
+fn threads(pid: u32) -> Result<Vec<Threads>, String> {
+    let mut host = Live::new();
+    let ids = host.threads(pid).map_err(|errno| format!("its threads: {}", errno.desc()))?;
+    let mut all: Vec<Threads> = Vec::new();
+    for id in ids {
+        // One that has ended meanwhile is none.
+        let Ok(cpus) = host.affinity(id) else { continue };
+        let cpus: CpuSet = cpus;
+        match all.iter_mut().find(|threads| threads.cpus == cpus) {
+            Some(threads) => threads.ids.push(id),
+            None => all.push(Threads { cpus, ids: vec![id] }),
+        }
+    }
+    Ok(all)
+}
