@@ -100,6 +100,10 @@ test-best: deps ## Compares policy best with brute force on BEST_HOSTS=100000 ho
 test-balance: deps ## Compares plans with all assignments on 5,000 small hosts, room with 2,000; times 200 guests (minutes)
 	$(CARGO) test $(RELEASE) -p placer-engine --test it -- --ignored --nocapture --test-threads=1 balance::
 
+.PHONY: test-manage
+test-manage: deps ## Simulates 100 hours on 2 to 16 nodes under numad's daemon, the kernel and placer: speed, GiB, returns (minutes)
+	$(CARGO) test $(RELEASE) --test it -- --ignored --nocapture manage::
+
 test-caches: deps ## Counts guests across caches on STRADDLE_HOSTS=10000 made-up hosts, by four rules (minutes)
 	STRADDLE_HOSTS=$${STRADDLE_HOSTS:-10000} \
 		$(CARGO) test --test it $(LOCKED) -- --nocapture no_guest_straddles

@@ -40,7 +40,9 @@ pub use launch::{Launch, Place};
 use lazily::Lazily;
 pub use lazily::without_empty;
 pub use record::Record;
-pub use replay::{ClaimsName, PinName, Replay, RuleName, ShapeName};
+pub use replay::{
+    ClaimsName, HostSize, ManagerName, PinName, Replay, RuleName, ShapeName, StartName,
+};
 pub use schema::{Form, Schema};
 pub use show::Show;
 pub use status::Status;

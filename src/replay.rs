@@ -45,6 +45,7 @@ mod generate;
 mod guest;
 mod machine;
 mod made;
+pub mod manage;
 mod owned;
 pub mod report;
 mod rules;
@@ -56,7 +57,7 @@ mod tests;
 
 pub use csv::{CsvError, read};
 pub use generate::{Plan, generate};
-pub use guest::{Habits, Stream, seconds};
+pub use guest::{Demand, Habits, Stream, seconds};
 pub use machine::Machine;
 pub use made::{Made, Shape};
 pub use owned::Pins;

@@ -18,7 +18,8 @@ Examples:
   placer replay --host 8x32x256G --shape mesh --load 1.2 --claims both
   placer replay day.csv --root DIR               recorded guests and host
   placer replay day.csv --rules best,numad --json
-  placer replay --host 4x16x128G --html report.html")]
+  placer replay --host 4x16x128G --html report.html
+  placer replay --manage none,numad-2015,placer --nodes 2,4 --hours 100")]
 #[command(after_long_help = "\
 STREAM has a header and one line per guest; times in seconds, memory in MiB:
   arrival,departure,cpus,mib
@@ -44,6 +45,16 @@ A guest does not touch its memory or run for a while after its start. Its
 slowdown is that of policy best (CPU contention times distance), averaged over
 its work. beyond: memory promised that was not available, other promises
 counted. hottest: load of the hottest node divided by that of the host.
+
+With --manage, guests run for hours, change what they want, and are moved. Each
+of these managers has the same guests:
+  none        guests stay where they started
+  numad-2015  the daemon of numad 0.5 of 2015
+  numad-2025  the daemon of numad 0.5 of 2025
+  kernel      NUMA balancing, which moves only guests that are unbound
+  placer      plans as placer balance makes them
+worse and better: the work of guests that are more than 2 % slower or faster
+than under none. returns: moves to nodes a guest had been moved away from.
 
 The same stream, host and seed give the same results, except decision times.
 Exit status: 0 success; 2 usage error or failure.")]
@@ -106,6 +117,37 @@ pub struct Replay {
     #[arg(long, value_name = "LIST", env = "PLACER_RULES", hide_env = true)]
     #[arg(value_delimiter = ',')]
     pub rules: Vec<RuleName>,
+    /// Move running guests, by rules such as none,placer.
+    #[arg(long, value_name = "LIST", env = "PLACER_MANAGE", hide_env = true)]
+    #[arg(value_delimiter = ',', hide_possible_values = true)]
+    #[arg(conflicts_with_all = ["guests", "touch", "rules", "pin", "claims", "caches", "html"])]
+    pub manage: Vec<ManagerName>,
+    /// With --manage: simulate hosts of that many nodes, one after the other.
+    ///
+    /// Each node is as large as those of --host [default: 32 CPUs and 128 GiB].
+    #[arg(long, value_name = "LIST", env = "PLACER_NODES", hide_env = true)]
+    #[arg(value_delimiter = ',', hide_short_help = true, requires = "manage")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(conflicts_with = "root")]
+    pub nodes: Vec<u32>,
+    /// With --manage: simulated hours [default: 24, or all of a STREAM].
+    #[arg(long, value_name = "HOURS", env = "PLACER_HOURS", hide_env = true)]
+    #[arg(value_parser = positive, hide_short_help = true, requires = "manage")]
+    pub hours: Option<f64>,
+    /// With --manage: average time after which a guest wants more CPU or less.
+    #[arg(long, value_name = "DURATION", env = "PLACER_CHANGE", hide_env = true)]
+    #[arg(default_value = "15m", value_parser = duration::parse, hide_short_help = true)]
+    #[arg(requires = "manage")]
+    pub change: Duration,
+    /// With --manage: fraction of guests whose memory cannot be moved.
+    #[arg(long, value_name = "PART", env = "PLACER_PINNED", hide_env = true)]
+    #[arg(default_value = "0.02", value_parser = super::part, hide_short_help = true)]
+    #[arg(requires = "manage")]
+    pub pinned: f64,
+    /// With --manage: how guests start.
+    #[arg(long, env = "PLACER_START", hide_env = true, default_value = "best")]
+    #[arg(hide_short_help = true, requires = "manage")]
+    pub start: StartName,
     /// Let threads roam over nodes, or give each vCPU a CPU of its own.
     #[arg(long, env = "PLACER_PIN", hide_env = true, default_value = "nodes")]
     #[arg(hide_short_help = true)]
@@ -179,6 +221,30 @@ pub enum RuleName {
     Kubelet,
     /// With --pin cores: the lowest node, then its lowest idle CPUs.
     LowestIdle,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum ManagerName {
+    /// No manager: guests stay.
+    None,
+    /// The daemon of numad 0.5 of 2015.
+    #[value(name = "numad-2015")]
+    Numad2015,
+    /// The daemon of numad 0.5 of 2025.
+    #[value(name = "numad-2025")]
+    Numad2025,
+    /// The kernel's NUMA balancing.
+    Kernel,
+    /// Plans as placer balance makes them.
+    Placer,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StartName {
+    /// On the nodes that policy best names.
+    Best,
+    /// On all nodes, as guests without a placement.
+    Unbound,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

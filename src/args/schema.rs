@@ -12,7 +12,8 @@ Examples:
   placer schema together
   placer schema show
   placer schema replay
-  placer schema balance")]
+  placer schema balance
+  placer schema manage")]
 pub struct Schema {
     /// Command whose output the schema describes.
     pub of: Form,
@@ -34,4 +35,6 @@ pub enum Form {
     Replay,
     /// placer balance --apply --json, and --undo --json.
     Balance,
+    /// placer replay --manage LIST --json.
+    Manage,
 }

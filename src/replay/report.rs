@@ -2,9 +2,11 @@
 
 mod form;
 pub mod html;
+mod managed;
 pub mod table;
 
 pub use form::ReplayForm;
+pub use managed::{Host, ManageForm, Season, text as managed};
 
 use super::{Course, Habits, Machine, Outcome, Plan, Stream, Tuning};
 

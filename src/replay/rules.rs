@@ -35,6 +35,7 @@ use placer_engine::policy::numad::Version;
 
 use super::machine::Machine;
 pub use cpus::CpuRule;
+pub(super) use numad::figures as numad_figures;
 
 /// Which rule chooses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

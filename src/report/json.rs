@@ -588,6 +588,10 @@ mod tests {
             "replay.json",
             crate::report::schema::REPLAY,
         );
+        check::<crate::replay::report::ManageForm<'_>>(
+            "manage.json",
+            crate::report::schema::MANAGE,
+        );
     }
 
     /// Answers on one node and on two, one that does not fit, one by numad's rules.

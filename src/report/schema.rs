@@ -14,3 +14,5 @@ pub const SHOW: &str = include_str!("schema/show.json");
 pub const REPLAY: &str = include_str!("schema/replay.json");
 /// Of `placer balance --apply --json` and `--undo --json`.
 pub const BALANCE: &str = include_str!("schema/balance.json");
+/// Of `placer replay --manage --json`.
+pub const MANAGE: &str = include_str!("schema/manage.json");

@@ -29,6 +29,7 @@ mod libplacer;
 mod libvirt_corpus;
 mod limits;
 mod machines;
+mod manage;
 mod odd;
 mod parity;
 mod picture;

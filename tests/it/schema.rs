@@ -19,7 +19,7 @@ fn of(command: &str) -> Value {
 
 #[test]
 fn the_program_prints_the_schemas_that_lie_in_the_source() {
-    for command in ["advise", "together", "launch", "fit", "show", "replay"] {
+    for command in ["advise", "together", "launch", "fit", "show", "replay", "manage"] {
         let shipped = common::project().join(format!("src/report/schema/{command}.json"));
         let shipped = std::fs::read_to_string(shipped).expect("a schema");
         assert_eq!(text(&run(placer().args(["schema", command])).stdout), shipped);

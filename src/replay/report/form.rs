@@ -208,11 +208,11 @@ impl<'a> RuleForm<'a> {
 }
 
 /// Rounds to what is meant by a figure.
-fn millionths(figure: f64) -> f64 {
+pub(super) fn millionths(figure: f64) -> f64 {
     (figure * 1e6).round() / 1e6
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturation is meant")]
-fn bytes(mib: f64) -> u64 {
+pub(super) fn bytes(mib: f64) -> u64 {
     (mib * 1_048_576.0).round() as u64
 }

@@ -89,7 +89,7 @@ fn share(part: u64, all: u64) -> String {
     percent(if all > 0 { part as f64 / all as f64 } else { 0.0 })
 }
 
-fn percent(part: f64) -> String {
+pub(super) fn percent(part: f64) -> String {
     let percent = part * 100.0;
     // 100 alone would take a place more.
     if percent < 99.95 { format!("{percent:.1}%") } else { "100%".to_owned() }
@@ -109,7 +109,7 @@ pub(super) fn shown(ns: Option<u64>) -> String {
     }
 }
 
-fn span(seconds: f64) -> String {
+pub(super) fn span(seconds: f64) -> String {
     match seconds {
         _ if seconds < 120.0 => format!("{seconds:.0} s"),
         _ if seconds < 7_200.0 => format!("{:.0} min", seconds / 60.0),

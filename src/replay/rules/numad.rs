@@ -1,11 +1,18 @@
 //! Policy `numad`, from the readings it takes to the nodes it names, all by the engine.
 
+use std::borrow::Cow;
+
 use placer_engine::parse::meminfo::{NodeMeminfo, NumadFields};
-use placer_engine::policy::numad::{Query, Rules, Version, charge, choose as by_numad};
+use placer_engine::policy::numad::{
+    NodeFigures, Query, Rules, Version, charge, choose as by_numad,
+};
 use placer_engine::{Bytes, Charges, CpuId, CpuShare, CpuTimes, Instant, NodeMemory, Sample};
 
-use super::super::machine::WINDOW;
-use super::{View, Want};
+use super::super::machine::{Machine, WINDOW};
+use super::{Seen, View, Want};
+
+/// Nodes in numad's order, and a row of distances for each.
+pub(in crate::replay) type Figures<'a> = (Vec<NodeFigures>, Vec<Cow<'a, [u64]>>);
 
 /// Names the nodes of a version of numad, ascending; none where it has no answer.
 pub(super) fn choose(version: Version, view: View<'_>, want: Want, named: &mut Vec<usize>) {
@@ -23,6 +30,19 @@ pub(super) fn choose(version: Version, view: View<'_>, want: Want, named: &mut V
     let Ok(choice) = by_numad(rules.version, &figures, &rows, query) else { return };
     let at = |id| view.machine.nodes.binary_search_by_key(&id, |node| node.id).ok();
     named.extend(choice.nodes.iter().filter_map(at));
+}
+
+/// Returns what a version of numad makes of the nodes, and the distances from each of them.
+pub(in crate::replay) fn figures<'a>(
+    version: Version,
+    machine: &'a Machine,
+    nodes: &[Seen],
+) -> Option<Figures<'a>> {
+    let rules = Rules::lenient(version);
+    let (before, now) = readings(View { machine, nodes });
+    let machine = &machine.host.numad;
+    let figures = machine.figures(Some(&before), &now, &rules).ok()?;
+    Some((figures, machine.distance_rows(&rules).ok()?))
 }
 
 /// Returns what the kernel would show at two moments.

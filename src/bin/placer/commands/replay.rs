@@ -1,6 +1,7 @@
 //! `placer replay`: guests that come and go, by several rules side by side.
 
 mod crew;
+mod managed;
 mod progress;
 
 use std::error::Error;
@@ -17,9 +18,11 @@ use placer_engine::source::SnapshotReader;
 use crate::output;
 use crate::plan;
 use crate::save::save;
-use placer::args::{ClaimsName, PinName, Replay, RuleName, ShapeName};
+use crew::Effort;
+use placer::args::{ClaimsName, HostSize, PinName, Replay, RuleName, ShapeName};
 use placer::replay::{
-    Course, Habits, Machine, Made, Plan, Rule, Shape, Stream, Tuning, generate, read, report,
+    Course, Demand, Habits, Machine, Made, Plan, Rule, Shape, Stream, Tuning, generate, read,
+    replay, report,
 };
 use placer::report::json;
 use placer::service::notes::Notes;
@@ -31,6 +34,9 @@ const LOAD: f64 = 0.7;
 const BUSY: f64 = 0.5;
 
 pub(crate) fn run(args: &Replay, notes: &mut Notes) -> Result<ExitCode, Box<dyn Error>> {
+    if !args.manage.is_empty() {
+        return managed::run(args, notes);
+    }
     let (snapshot, host) = host(args, notes)?;
     for note in snapshot.notes() {
         notes.warn(note);
@@ -38,12 +44,22 @@ pub(crate) fn run(args: &Replay, notes: &mut Notes) -> Result<ExitCode, Box<dyn 
     output::notes(notes);
     let machine = Machine::of(&snapshot).map_err(|error| format!("{host}: {error}"))?;
     let (stream, guests, made) = stream(args, &machine)?;
-    let busy = busy(args, &stream, &machine)?;
+    let busy = busy(args, stream.demand(), &machine)?;
     let touch = u64::try_from(args.touch.as_micros()).unwrap_or(u64::MAX);
     let habits = Habits { seed: args.seed, touch, busy };
     let tuning = Tuning { memory_bound: args.memory_bound, effort: Some(args.effort) };
     let courses = courses(args, tuning, habits)?;
-    let outcomes = crew::work(&machine, &stream, &courses, args.threads, args.times);
+    let effort = Effort {
+        threads: args.threads,
+        timed: args.times,
+        all: courses.len() as u64 * stream.guests().len() as u64,
+        unit: "arrivals",
+    };
+    let outcomes = crew::work(&courses, effort, |course, watch| {
+        let mut outcome = replay(&machine, &stream, course, watch);
+        outcome.decision = outcome.decision.filter(|_| args.times);
+        outcome
+    });
     let outcomes = courses.into_iter().zip(outcomes).collect();
     let report =
         report::Report { machine, host, guests, stream, habits, tuning, plan: made, outcomes };
@@ -62,21 +78,7 @@ pub(crate) fn run(args: &Replay, notes: &mut Notes) -> Result<ExitCode, Box<dyn 
 /// Returns the host, idle or as it is now, and says which it is.
 fn host(args: &Replay, notes: &mut Notes) -> Result<(Snapshot, String), Box<dyn Error>> {
     if let Some(size) = args.host {
-        let caches = args.caches;
-        if size.cpus % caches != 0 {
-            let cpus = size.cpus;
-            return Err(
-                format!("--caches {caches}: the {cpus} CPUs of a node do not divide").into()
-            );
-        }
-        let made = Made { nodes: size.nodes, cpus: size.cpus, caches, memory: size.memory };
-        let shape = format!("{:?}", args.shape).to_lowercase();
-        let several = if caches > 1 { format!(" in {caches} caches") } else { String::new() };
-        let name = format!(
-            "made up: {} nodes of {} CPUs{several} and {} in a {shape}",
-            made.nodes, made.cpus, made.memory
-        );
-        return Ok((made.snapshot(shape_of(args.shape))?, name));
+        return made(args, size);
     }
     let root = plan::root_at(args.root.as_ref());
     let window = Window::Recent(Duration::from_millis(100));
@@ -88,30 +90,57 @@ fn host(args: &Replay, notes: &mut Notes) -> Result<(Snapshot, String), Box<dyn 
     Ok((sampling::snapshot(&mut host, window, notes)?, name))
 }
 
+/// Makes a host of a size.
+fn made(args: &Replay, size: HostSize) -> Result<(Snapshot, String), Box<dyn Error>> {
+    let caches = args.caches;
+    if !size.cpus.is_multiple_of(caches) {
+        let cpus = size.cpus;
+        return Err(format!("--caches {caches}: the {cpus} CPUs of a node do not divide").into());
+    }
+    let made = Made { nodes: size.nodes, cpus: size.cpus, caches, memory: size.memory };
+    let shape = format!("{:?}", args.shape).to_lowercase();
+    let several = if caches > 1 { format!(" in {caches} caches") } else { String::new() };
+    let name = format!(
+        "made up: {} nodes of {} CPUs{several} and {} in a {shape}",
+        made.nodes, made.cpus, made.memory
+    );
+    Ok((made.snapshot(shape_of(args.shape))?, name))
+}
+
 fn stream(
     args: &Replay,
     machine: &Machine,
 ) -> Result<(Stream, String, Option<Plan>), Box<dyn Error>> {
     let Some(path) = &args.stream else {
-        let plan = Plan {
-            seed: args.seed,
-            guests: args.guests,
-            fill: args.fill,
-            storms: args.storms,
-            storm: args.storm_size,
-            unit: args.unit,
-        };
+        let plan = plan_of(args);
         let name = format!("made up, seed {}", args.seed);
         return Ok((generate(&plan, machine), name, Some(plan)));
     };
+    let (stream, name) = recorded(path)?;
+    Ok((stream, name, None))
+}
+
+fn plan_of(args: &Replay) -> Plan {
+    Plan {
+        seed: args.seed,
+        guests: args.guests,
+        fill: args.fill,
+        storms: args.storms,
+        storm: args.storm_size,
+        unit: args.unit,
+    }
+}
+
+/// Reads guests from a file, and says which.
+fn recorded(path: &Path) -> Result<(Stream, String), Box<dyn Error>> {
     if path == Path::new("-") {
         let stream = read(io::stdin().lock()).map_err(|e| told("standard input", &e))?;
-        return Ok((stream, "standard input".to_owned(), None));
+        return Ok((stream, "standard input".to_owned()));
     }
     let name = path.display().to_string();
     let file = File::open(path).map_err(|e| format!("cannot open {name}: {e}"))?;
     let stream = read(BufReader::new(file)).map_err(|e| told(&name, &e))?;
-    Ok((stream, name, None))
+    Ok((stream, name))
 }
 
 fn told(name: &str, error: &placer::replay::CsvError) -> String {
@@ -123,9 +152,9 @@ fn told(name: &str, error: &placer::replay::CsvError) -> String {
 }
 
 /// Returns the part of the guests' CPUs that has to be busy for the load that is wanted.
-fn busy(args: &Replay, stream: &Stream, machine: &Machine) -> Result<f64, String> {
+fn busy(args: &Replay, demand: Demand, machine: &Machine) -> Result<f64, String> {
     let Some(load) = args.load.or(args.stream.is_none().then_some(LOAD)) else { return Ok(BUSY) };
-    let most = stream.demand().cpus / machine.capacity();
+    let most = demand.cpus / machine.capacity();
     if args.load.is_none() {
         return Ok((load / most).min(1.0));
     }

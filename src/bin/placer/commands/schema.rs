@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use crate::output;
 use placer::args::{Form, Schema};
-use placer::report::schema::{ADVISE, BALANCE, FIT, LAUNCH, REPLAY, SHOW, TOGETHER};
+use placer::report::schema::{ADVISE, BALANCE, FIT, LAUNCH, MANAGE, REPLAY, SHOW, TOGETHER};
 
 pub(crate) fn run(args: &Schema) -> Result<ExitCode, Box<dyn Error>> {
     let text = match args.of {
@@ -16,6 +16,7 @@ pub(crate) fn run(args: &Schema) -> Result<ExitCode, Box<dyn Error>> {
         Form::Show => SHOW,
         Form::Replay => REPLAY,
         Form::Balance => BALANCE,
+        Form::Manage => MANAGE,
     };
     output::answer(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)

@@ -1,4 +1,4 @@
-//! Replays several rules at a time. What comes of each does not depend on how many that are.
+//! Does several jobs at a time: rules, or managers. What comes of each does not depend on how many that are.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -6,10 +6,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::progress::Progress;
-use placer::replay::{Course, Machine, Outcome, Stream, Watch, replay};
+use placer::replay::Watch;
 
 /// What those who work share.
-struct Shared {
+pub(super) struct Shared {
     start: Instant,
     timed: bool,
     passed: AtomicU64,
@@ -23,45 +23,53 @@ impl Watch for Shared {
         u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    fn passed(&self, guests: u64) {
-        self.passed.fetch_add(guests, Ordering::Relaxed);
+    fn passed(&self, count: u64) {
+        self.passed.fetch_add(count, Ordering::Relaxed);
     }
 }
 
-/// Replays each course; the outcomes are in their order.
-pub(super) fn work(
-    machine: &Machine,
-    stream: &Stream,
-    courses: &[Course],
-    threads: usize,
-    timed: bool,
+/// How jobs are done.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Effort {
+    /// At a time; 0: one for each CPU.
+    pub(super) threads: usize,
+    pub(super) timed: bool,
+    /// What passes in all jobs together, and what that is called.
+    pub(super) all: u64,
+    pub(super) unit: &'static str,
+}
+
+/// Does each job; the outcomes are in their order.
+pub(super) fn work<Job: Sync, Outcome: Clone + Default + Send>(
+    jobs: &[Job],
+    effort: Effort,
+    done_by: impl Fn(&Job, &Shared) -> Outcome + Sync,
 ) -> Vec<Outcome> {
-    let shared = Shared { start: Instant::now(), timed, passed: AtomicU64::new(0) };
+    let shared = Shared { start: Instant::now(), timed: effort.timed, passed: AtomicU64::new(0) };
     let next = AtomicUsize::new(0);
     let done = AtomicUsize::new(0);
-    let outcomes = Mutex::new(vec![Outcome::default(); courses.len()]);
-    let hands = match threads {
+    let outcomes = Mutex::new(vec![Outcome::default(); jobs.len()]);
+    let hands = match effort.threads {
         0 => thread::available_parallelism().map_or(1, usize::from),
         some => some,
     };
-    let hands = hands.min(courses.len()).max(1);
-    let all = courses.len() as u64 * stream.guests().len() as u64;
+    let hands = hands.min(jobs.len()).max(1);
     thread::scope(|scope| {
         for _ in 0..hands {
             scope.spawn(|| {
-                while let Some(course) = courses.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let mut outcome = replay(machine, stream, course, &shared);
-                    outcome.decision = outcome.decision.filter(|_| timed);
-                    let at = courses.iter().position(|other| std::ptr::eq(other, course));
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(job) = jobs.get(at) else { break };
+                    let outcome = done_by(job, &shared);
                     let mut outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
-                    if let Some(place) = at.and_then(|at| outcomes.get_mut(at)) {
+                    if let Some(place) = outcomes.get_mut(at) {
                         *place = outcome;
                     }
                 }
                 done.fetch_add(1, Ordering::Relaxed);
             });
         }
-        let Some(mut progress) = Progress::new(all) else { return };
+        let Some(mut progress) = Progress::new(effort.all, effort.unit) else { return };
         while done.load(Ordering::Relaxed) < hands {
             thread::sleep(Duration::from_millis(50));
             progress.show(shared.passed.load(Ordering::Relaxed), shared.start.elapsed());
