@@ -1,7 +1,7 @@
 """Asks placer's daemon on one connection of the Python client: client.py PATH COUNT CPUS:MEMORY
 
 Prints the nodes of the last answer, the lowest and the median time of an answer in nanoseconds, and how many
-descriptors, objects and KiB of memory there are more than after the first tenth of the questions.
+descriptors, objects and KiB of memory of its own there are more than after the first tenth of the questions.
 """
 import array
 import gc
@@ -15,8 +15,8 @@ import numaplacer
 def usage():
     gc.collect()
     with open("/proc/self/statm", encoding="ascii") as statm:
-        pages = int(statm.read().split()[1])
-    return len(os.listdir("/proc/self/fd")), len(gc.get_objects()), pages * os.sysconf("SC_PAGE_SIZE") // 1024
+        resident, shared = (int(pages) for pages in statm.read().split()[1:3])
+    return len(os.listdir("/proc/self/fd")), len(gc.get_objects()), (resident - shared) * os.sysconf("SC_PAGE_SIZE") // 1024
 
 
 path, count, asked = sys.argv[1], int(sys.argv[2]), sys.argv[3]
@@ -25,6 +25,7 @@ times = array.array("q", bytes(8 * count))
 with numaplacer.Client(path) as client:
     for i in range(count):
         if i == count // 10:
+            usage()  # makes what it needs itself
             before = usage()
         start = time.perf_counter_ns()
         nodes = client.advise(asked, machine_wide=True).nodes

@@ -20,7 +20,9 @@ that `placer daemon` describes.
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import secrets
 import socket
 import struct
@@ -40,6 +42,12 @@ __version__ = "0.1.0"
 _ANSWER_MAX = 64 << 20
 _UNITS = {"": 20, "K": 10, "M": 20, "G": 30, "T": 40}
 _INTERFACE = "org.placer.Daemon."
+# CPUs, memory, its unit.
+_match_request = re.compile(r"(\d+\.?\d{0,2}|\.\d{1,2})(?::(\d+)([KMGT]?))?", re.ASCII).fullmatch
+# What `json.loads` calls: reads the value that a text begins with, and returns where it ends.
+_decode = json.JSONDecoder().raw_decode
+# A call of Advise that asks for CPUs and bytes alone.
+_ADVISE = '{"method": "' + _INTERFACE + 'Advise", "parameters": {"request": {"cpus": %r, "memory": %d}}}\0'
 
 
 class PlacerError(Exception):
@@ -124,32 +132,53 @@ class ClaimRow:
 
 
 _T = TypeVar("_T")
-_FIELDS: Dict[type, Tuple[str, ...]] = {}
 
 
-def _read(kind: Type[_T], value: Mapping[str, Any], **more: Any) -> _T:
-    """Makes a dataclass of the fields that it has: a later placer may send more."""
-    names = _FIELDS.get(kind)
-    if names is None:
-        names = _FIELDS[kind] = tuple(f.name for f in fields(kind))  # type: ignore[arg-type]
-    # Not by its __init__, which sets the attributes of a frozen dataclass one by one, the slow way.
+def _made(kind: Type[_T], parts: Dict[str, Any]) -> _T:
+    """Makes a frozen dataclass of all its fields at once: its __init__ sets them one by one, the slow way."""
     made = object.__new__(kind)
-    try:
-        made.__dict__.update({name: more[name] if name in more else value[name] for name in names})
-    except KeyError as error:
-        raise Refused("answer", {"lacks": str(error)}) from None
+    object.__setattr__(made, "__dict__", parts)
     return made
 
 
-def _advice(value: Mapping[str, Any]) -> Advice:
-    return _read(
-        Advice,
-        value,
-        split=tuple(_read(Share, share) for share in value.get("split", ())),
-        caches=tuple(_read(CacheShare, share) for share in value.get("caches", ())),
-        notes=tuple(value.get("notes", ())),
-        whole=value,
-    )
+# Each of these takes the fields that it has: a later placer may send more.
+
+
+def _share(value: Mapping[str, Any]) -> Share:
+    return _made(Share, {"node": value["node"], "cpus": value["cpus"], "memory": value["memory"]})
+
+
+def _cache_share(value: Mapping[str, Any]) -> CacheShare:
+    parts = {"node": value["node"], "level": value["level"], "size": value["size"], "cpus": value["cpus"]}
+    return _made(CacheShare, parts)
+
+
+def _advice(reply: Mapping[str, Any]) -> Advice:
+    try:
+        value = reply["advice"]
+        parts = {
+            "nodes": value["nodes"],
+            "cpus": value["cpus"],
+            "fits": value["fits"],
+            "split": tuple([_share(share) for share in value.get("split", ())]),
+            "caches": tuple([_cache_share(share) for share in value.get("caches", ())]),
+            "slowdown": value["slowdown"],
+            "notes": tuple(value.get("notes", ())),
+            "whole": value,
+        }
+    except KeyError as error:
+        raise Refused("answer", {"lacks": str(error)}) from None
+    return _made(Advice, parts)
+
+
+_ROW = tuple(field.name for field in fields(ClaimRow) if field.name != "whole")
+
+
+def _claim_row(value: Mapping[str, Any]) -> ClaimRow:
+    try:
+        return ClaimRow(whole=value, **{name: value[name] for name in _ROW})
+    except KeyError as error:
+        raise Refused("answer", {"lacks": str(error)}) from None
 
 
 def ids(text: str) -> List[int]:
@@ -168,19 +197,27 @@ def request(text: str, *, machine_wide: bool = False, **more: Any) -> Dict[str, 
     it does not: for a guest that another program starts. Memory limits of control groups are not
     looked at.
     """
-    cpus, colon, memory = text.partition(":")
-    hundredths = cpus.partition(".")[2]
-    if not cpus.replace(".", "", 1).isdecimal() or not cpus.isascii() or len(hundredths) > 2:
-        raise ValueError(f"request {text!r}: expected CPUs with at most two decimals, found {cpus!r}")
-    unit = memory[-1:] if memory[-1:] in "KMGT" else ""
-    number = memory[: len(memory) - len(unit)]
-    if colon and not (number.isascii() and number.isdecimal()):
-        raise ValueError(f"request {text!r}: expected MiB, or a number and K, M, G or T, found {memory!r}")
-    made: Dict[str, Any] = {"cpus": float(cpus), "memory": int(number or 0) << _UNITS[unit]}
+    cpus, size = _amounts(text)
+    made: Dict[str, Any] = {"cpus": cpus, "memory": size}
     if not machine_wide:
         made.update(_allowed())
     made.update(more)
     return made
+
+
+def _amounts(text: str) -> Tuple[float, int]:
+    """The CPUs and the bytes of a request."""
+    found = _match_request(text)
+    if found is None:
+        cpus, _, memory = text.partition(":")
+        if _match_request(cpus) is None:
+            raise ValueError(f"request {text!r}: expected CPUs with at most two decimals, found {cpus!r}")
+        raise ValueError(f"request {text!r}: expected MiB, or a number and K, M, G or T, found {memory!r}")
+    cpus, number, unit = found.groups("")
+    amount = float(cpus)
+    if amount == math.inf:
+        raise ValueError(f"request {text!r}: more CPUs than can be counted")
+    return amount, int(number or 0) << _UNITS[unit]
 
 
 def _allowed() -> Dict[str, str]:
@@ -243,8 +280,10 @@ class Client:
 
     def advise(self, text: str, *, machine_wide: bool = False, **more: Any) -> Advice:
         """Where a guest should run. Nothing is claimed: `fits` says whether there is room."""
-        asked = request(text, machine_wide=machine_wide, **more)
-        return _advice(self.call("Advise", request=asked)["advice"])
+        if machine_wide and not more:
+            # Without json.dumps, which takes longer than all else here that is not the daemon's.
+            return _advice(self._call((_ADVISE % _amounts(text)).encode()))
+        return _advice(self.call("Advise", request=request(text, machine_wide=machine_wide, **more)))
 
     def claim(
         self,
@@ -269,16 +308,15 @@ class Client:
             # 0 is this process, in whatever pid namespace it is.
             asked["pid"] = pid or 0
         reply = self.call("AdviseAndClaim", nonce=secrets.token_hex(16), **asked)
-        return Claim(self, reply["claim"], _advice(reply["advice"]), own=False)
+        return Claim(self, reply["claim"], _advice(reply), own=False)
 
     def release(self, id: str) -> ClaimRow:
         """Ends a claim."""
-        row = self.call("Release", claim=id)["released"]
-        return _read(ClaimRow, row, whole=row)
+        return _claim_row(self.call("Release", claim=id)["released"])
 
     def claims(self) -> List[ClaimRow]:
         """The claims that count."""
-        return [_read(ClaimRow, row, whole=row) for row in self.call("Guests")["claims"]]
+        return [_claim_row(row) for row in self.call("Guests")["claims"]]
 
     def host(self) -> Mapping[str, Any]:
         """How the host is built and how full it is, as `placer show --json` prints it."""
@@ -287,12 +325,16 @@ class Client:
 
     def call(self, method: str, **parameters: Any) -> Mapping[str, Any]:
         """Calls any method of org.placer.Daemon that answers once, and returns its reply."""
-        text = json.dumps({"method": _INTERFACE + method, "parameters": parameters}).encode() + b"\0"
+        return self._call(json.dumps({"method": _INTERFACE + method, "parameters": parameters}).encode() + b"\0")
+
+    def _call(self, text: bytes) -> Mapping[str, Any]:
         with self._lock:
             try:
-                found = self._ask_again(text, time.monotonic() + self.timeout)
-                reply = json.loads(found)
-                error, answer = reply.get("error"), reply.get("parameters") or {}
+                reply = _parse(self._ask_again(text, time.monotonic() + self.timeout))
+                error = reply.get("error")
+                answer: Mapping[str, Any] = reply.get("parameters") or {}
+                if not isinstance(answer, dict):
+                    raise ValueError("its answer has no parameters")
             except (OSError, EOFError, ValueError, AttributeError) as error:
                 self._disconnect()
                 said = "it did not answer in time" if isinstance(error, socket.timeout) else error
@@ -304,16 +346,16 @@ class Client:
                 # Interrupted in the middle: what is left of this answer is nobody's.
                 self._disconnect()
                 raise
-        if error is None:
-            return dict(answer)
-        raise _fault(str(error), answer)
+        if error is not None:
+            raise _fault(str(error), answer)
+        return answer
 
     def close(self) -> None:
         """Closes the connection. The next question opens it again."""
         with self._lock:
             self._disconnect()
 
-    def _ask_again(self, text: bytes, deadline: float) -> bytes:
+    def _ask_again(self, text: bytes, deadline: float) -> str:
         """Asks, and anew while a daemon that was connected starts again: the nonce of a claim holds for both."""
         lost = False
         while True:
@@ -329,36 +371,37 @@ class Client:
             self._disconnect()
             time.sleep(0.05)
 
-    def _ask(self, text: bytes, deadline: float) -> bytes:
-        if self._socket is not None and self._pid != os.getpid():
-            # Forked: the connection is the parent's.
-            self._disconnect()
-        if self._socket is None:
-            self._pid = os.getpid()
-            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-            # The kernel keeps the time: with a timeout of Python's own, each call would poll first.
-            limit = struct.pack("ll", int(self.timeout), max(1, int(self.timeout % 1 * 1e6)))
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-            self._socket.connect(self.path)
+    def _ask(self, text: bytes, deadline: float) -> str:
+        daemon = self._socket
+        if daemon is None or self._pid != os.getpid():
+            daemon = self._connect()
         try:
-            self._socket.sendall(text)
-            found = self._part()
+            daemon.sendall(text)
+            found = part = daemon.recv(1 << 16)
             while not found.endswith(b"\0"):
-                if time.monotonic() >= deadline:
-                    raise socket.timeout
-                found += self._part()
+                if not part:
+                    raise EOFError("it closed the connection")
                 if len(found) > _ANSWER_MAX:
                     raise ValueError(f"its answer is longer than {_ANSWER_MAX} bytes")
+                if time.monotonic() >= deadline:
+                    raise socket.timeout
+                part = daemon.recv(1 << 16)
+                found += part
         except BlockingIOError:
             raise socket.timeout from None
-        return found[:-1]
+        return found[:-1].decode()
 
-    def _part(self) -> bytes:
-        part = self._socket.recv(1 << 16) if self._socket is not None else b""
-        if not part:
-            raise EOFError("it closed the connection")
-        return part
+    def _connect(self) -> socket.socket:
+        # After a fork the connection is the parent's.
+        self._disconnect()
+        self._pid = os.getpid()
+        daemon = self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        # The kernel keeps the time: with a timeout of Python's own, each call would poll first.
+        limit = struct.pack("ll", int(self.timeout), max(1, int(self.timeout % 1 * 1e6)))
+        daemon.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        daemon.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        daemon.connect(self.path)
+        return daemon
 
     def _disconnect(self) -> None:
         if self._socket is not None:
@@ -370,6 +413,15 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _parse(text: str) -> Dict[str, Any]:
+    """Reads an answer: a JSON object, for other values lack `get`."""
+    text = text.strip(" \t\r\n")
+    value, end = _decode(text)
+    if end != len(text):
+        raise ValueError("its answer is more than one value")
+    return value  # type: ignore[no-any-return]
 
 
 def _fault(error: str, parameters: Mapping[str, Any]) -> PlacerError:

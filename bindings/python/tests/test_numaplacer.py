@@ -3,6 +3,7 @@
 (or pytest), with `placer daemon --root sysfs-fixtures/ring-4` of the same PLACER_STATE_DIR.
 """
 
+import json
 import os
 import resource
 import socket
@@ -29,7 +30,9 @@ class Requests(unittest.TestCase):
         self.assertEqual(read("4:500"), {"cpus": 4.0, "memory": 500 << 20})
         self.assertEqual(read("2.25:8G"), {"cpus": 2.25, "memory": 8 << 30})
         self.assertEqual(read("1"), {"cpus": 1.0, "memory": 0})
-        for bad in ["", "x", "1:", "1:8Q", "1:-8", "-1", "1.234", "1:8G:2", "1e3", "\u0661", ".", "1:G"]:
+        self.assertEqual(read("04.:010K"), {"cpus": 4.0, "memory": 10 << 10})
+        self.assertEqual(read(".5:1T"), {"cpus": 0.5, "memory": 1 << 40})
+        for bad in ["", "x", "9" * 400, "1\n", "1:1\n", "1 ", "1:", "1:8Q", "1:-8", "-1", "1.234", "1:8G:2", "1e3", "\u0661", ".", "1:G"]:
             with self.assertRaises(ValueError, msg=bad):
                 read(bad)
 
@@ -171,13 +174,22 @@ class Connections(unittest.TestCase):
         self.assertLess(time.monotonic() - start, 30)
 
     def test_whatever_comes_is_an_error_of_ours(self):
-        for reply in [b"\0", b"[]\0", b"nonsense\0", b"\xff\0", b'{"parameters": {}\0', b"half an answer"]:
+        for reply in [b"\0", b"[]\0", b'{"parameters": [1]}\0', b"{} {}\0", b'{"parameters": {}}\0', b"nonsense\0", b"\xff\0", b'{"parameters": {}\0', b"half an answer"]:
             path, _, _ = self.serve(reply, reply)
             with self.assertRaises(numaplacer.PlacerError, msg=reply):
-                numaplacer.Client(path).host()
+                numaplacer.Client(path).advise("1", **WIDE)
         path, _, _ = self.serve(b'{"parameters": {"advice": {}}}\0')
         with self.assertRaises(numaplacer.PlacerError):
             numaplacer.Client(path).advise("1", **WIDE)
+
+    def test_a_plain_question_is_the_one_that_request_makes(self):
+        for asked in ["4:500", "0.01", "99999.99:3T", "9" * 300, ".5:1K"]:
+            path, seen, thread = self.serve(b' {"error": "org.placer.Daemon.Busy"} \n\0')
+            with self.assertRaises(numaplacer.Busy):
+                numaplacer.Client(path).advise(asked, **WIDE)
+            thread.join()
+            wanted = {"method": "org.placer.Daemon.Advise", "parameters": {"request": numaplacer.request(asked, **WIDE)}}
+            self.assertEqual(json.loads(seen[0][:-1]), wanted)
 
     def test_a_forked_child_has_a_connection_of_its_own(self):
         with numaplacer.Client() as client:
