@@ -325,6 +325,7 @@ pub fn page_size() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use needs::needs;
 
     #[test]
     fn pages_are_on_nodes() {
@@ -376,6 +377,7 @@ mod tests {
         (c_long::from(mode), words[0], allowed.unwrap_or_default().to_owned())
     }
 
+    #[needs(own_kernel)]
     #[test]
     fn the_kernel_reads_back_what_was_set() {
         // A thread of its own: what is set here ends with it.

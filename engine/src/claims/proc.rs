@@ -652,6 +652,7 @@ mod tests {
         assert_eq!(look.standing(0), None);
     }
 
+    #[needs(own_kernel)]
     #[test]
     fn a_process_lives_until_it_is_killed_even_if_nobody_waits_for_it() {
         let mut child = child();

@@ -13,6 +13,9 @@
 //! `.ci/run` sets, a test that lacks something fails when it runs. Only what a machine cannot have (another
 //! processor, say) is a reason to ignore a test there too. A change of `PLACER_REQUIRE` or `PATH` recompiles the
 //! tests; so does an installation by `ci/deps test`.
+//!
+//! `own_kernel` is for tests of what emulators lack: it ignores them where they are compiled for another processor than
+//! the compiler runs on (`make test-arch`).
 
 mod probe;
 
@@ -65,10 +68,14 @@ fn attributes(
     if names.is_empty() {
         return Err("expected at least one need".to_owned());
     }
-    let (mut missing, mut installable) = (Vec::new(), false);
+    let (mut missing, mut installable, mut own) = (Vec::new(), false, None);
     for name in names {
         let need = probe::NEEDS.iter().find(|need| need.name == name);
         let need = need.ok_or_else(|| format!("unknown need {name}: see testkit/needs"))?;
+        if need.is_for_own_processor() {
+            own = Some(need.what);
+            continue;
+        }
         if required && !need.is_not_for_all() {
             continue;
         }
@@ -92,6 +99,11 @@ fn attributes(
     if !missing.is_empty() {
         let hint = if installable { " (make deps-test)" } else { "" };
         let _ = write!(written, "#[ignore = {:?}]", format!("needs {}{hint}", missing.join(", ")));
+    } else if let Some(what) = own {
+        // The compiler knows what it compiles for, this part of it only where it runs.
+        let here = std::env::consts::ARCH;
+        let reason = format!("needs {what}");
+        let _ = write!(written, "#[cfg_attr(not(target_arch = {here:?}), ignore = {reason:?})]");
     }
     Ok(written)
 }
@@ -142,6 +154,20 @@ mod tests {
         for found in [Found::Here, Found::Missing] {
             assert_eq!(attributes(&names, true, |_| found.clone()).as_deref(), Ok(TRACKED));
         }
+    }
+
+    #[test]
+    fn what_an_emulator_lacks_is_ignored_for_other_processors_alone() {
+        let attribute = format!(
+            "#[cfg_attr(not(target_arch = {:?}), ignore = \"needs a kernel of its own processor, not emulation\")]",
+            std::env::consts::ARCH
+        );
+        for required in [false, true] {
+            assert_eq!(written(&["own_kernel"], required, &[]), Ok(attribute.clone()));
+        }
+        let missing = written(&["own_kernel", "root"], false, &[]);
+        assert_eq!(missing, Ok("#[ignore = \"needs root\"]".to_owned()));
+        assert_eq!(written(&["own_kernel", "root"], false, &["root"]), Ok(attribute));
     }
 
     #[test]

@@ -28,12 +28,14 @@ enum Kind {
     RightBy(fn() -> bool),
     /// Any other thing `ci/deps test` installs.
     InstalledBy(fn() -> bool),
+    /// A kernel of the processor that the test is compiled for, which emulation (qemu-user) does not have.
+    OwnKernel,
     /// What this command has fetched, as its exit status says: 0 it is there, 3 this machine cannot have it,
     /// for the reason on stderr.
     FetchedBy(&'static [&'static str]),
 }
 
-use Kind::{FetchedBy, File, InstalledBy, Program, Right, RightBy};
+use Kind::{FetchedBy, File, InstalledBy, OwnKernel, Program, Right, RightBy};
 
 /// What a probe has found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +87,7 @@ pub(crate) static NEEDS: &[Need] = &[
     need("numactl", "numactl", Program(&["numactl"])),
     need("numad", "numad", Program(&["numad"])),
     need("numad_2025", "numad 20251104", FetchedBy(&[NUMAD_2025, "--root"])),
+    need("own_kernel", "a kernel of its own processor, not emulation", OwnKernel),
     need(
         "pid_namespaces",
         "the right to make PID namespaces",
@@ -137,6 +140,11 @@ impl Need {
         matches!(self.kind, FetchedBy(_))
     }
 
+    /// Whether it is there for programs of this machine's processor, and for no others.
+    pub(crate) fn is_for_own_processor(&self) -> bool {
+        matches!(self.kind, OwnKernel)
+    }
+
     fn probe(&self) -> Found {
         let is_here = match self.kind {
             Program(names) => names.iter().any(|name| is_on_path(name)),
@@ -144,6 +152,8 @@ impl Need {
             Right(command) => succeeds(command),
             RightBy(probe) | InstalledBy(probe) => probe(),
             FetchedBy(command) => return fetched(command),
+            // Of the compiler, which runs here.
+            OwnKernel => true,
         };
         if is_here { Found::Here } else { Found::Missing }
     }

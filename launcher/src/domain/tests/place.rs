@@ -212,7 +212,10 @@ fn a_guest_pinned_over_caches_is_shown_the_topology_that_it_lacks() {
         Placement::of(&domain, &snapshot, &advice, &options).expect("a place").notes.join("\n")
     };
     let shown = "<topology sockets='1' dies='2' cores='2' threads='1'/>";
-    assert!(notes(4, "", ThreadPin::Cores).contains(shown));
+    // Where no processor is named it is the host's, and only those of x86 have dies.
+    let x86 = "<os><type arch='x86_64'>hvm</type></os>";
+    assert!(notes(4, x86, ThreadPin::Cores).contains(shown));
+    assert_eq!(notes(4, "", ThreadPin::Cores).contains(shown), cfg!(target_arch = "x86_64"));
     let said = "<cpu><topology sockets='4' cores='1' threads='1'/></cpu>";
     for (vcpus, cpu, pin) in [
         (4, said, ThreadPin::Cores),

@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
+use needs::needs;
 
 /// For what ends by itself, however busy the machine is.
 const LONG: Duration = Duration::from_secs(60);
@@ -96,6 +97,7 @@ fn what_systemd_can_do_is_told_in_time() {
     assert_eq!(stopped, (Errno::EINTR, "SIGTERM came before".to_owned()));
 }
 
+#[needs(own_kernel)]
 #[test]
 fn a_busctl_that_is_not_there_is_told() {
     let error = make(&step(PathBuf::from("/no/busctl"), LONG), 1, &|| None).unwrap_err();
