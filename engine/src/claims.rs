@@ -25,6 +25,7 @@ mod fates;
 mod guest;
 mod ledger;
 mod libvirt;
+mod lines;
 mod look;
 mod nonce;
 mod numa_maps;

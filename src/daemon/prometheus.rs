@@ -104,7 +104,8 @@ fn astray(core: &Core, counted: &super::warm::Counted) -> i64 {
     };
     // A look takes as long as the guest makes it take: those of users have a time for all of them together.
     let guests = counted.claims.iter().flatten().filter(|claim| claim.owner.process().is_some());
-    let guests: BTreeMap<ClaimId, &Claim> = guests.map(|claim| (claim.id, claim)).collect();
+    let guests: BTreeMap<ClaimId, &Claim> =
+        guests.map(|claim| (claim.id, claim.as_ref())).collect();
     looked.retain(|id, _| guests.contains_key(id));
     let last = |id: &ClaimId| looked.get(id).map(|(at, _)| *at);
     let mut due: Vec<_> = guests

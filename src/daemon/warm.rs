@@ -75,7 +75,7 @@ pub(super) struct Counted {
     /// What was promised without the claims of users; `None` where they have none.
     pub(super) host_charges: Option<Charges>,
     /// `None` when they cannot be told.
-    pub(super) claims: Option<Vec<Claim>>,
+    pub(super) claims: Option<Vec<Arc<Claim>>>,
     /// Lines of the ledgers that are not understood.
     pub(super) unread: usize,
     /// What is to be said beside an answer, as lines for stderr.

@@ -40,15 +40,18 @@ pub(crate) fn snapshot_and_claims(
     window: Window,
     pages: Option<Bytes>,
     notes: &mut Notes,
-) -> Result<(Snapshot, Option<Vec<Claim>>), SourceError> {
+) -> Result<(Snapshot, Option<Counted>), SourceError> {
     let Taken { snapshot, claims, .. } = take(root, set, window, pages, notes)?;
     Ok((snapshot, claims))
 }
 
+/// The claims that count.
+type Counted = Vec<Arc<Claim>>;
+
 struct Taken {
     snapshot: Snapshot,
     host_charges: Option<Charges>,
-    claims: Option<Vec<Claim>>,
+    claims: Option<Counted>,
 }
 
 fn take(

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use placer_engine::claims::{self, Claim, ClaimId, OwnerProcess};
 use placer_engine::{Bytes, HostParts, Snapshot, SourceError, SysRoot};
@@ -18,7 +19,7 @@ pub struct Look {
     name: String,
     pub snapshot: Snapshot,
     parts: HostParts,
-    claims: Option<Vec<Claim>>,
+    claims: Option<Vec<Arc<Claim>>>,
     owners: BTreeMap<ClaimId, OwnerProcess>,
 }
 
@@ -36,14 +37,18 @@ impl Look {
     }
 
     /// Reads what there is to see beside a snapshot.
-    pub(crate) fn with(root: &SysRoot, snapshot: Snapshot, claims: Option<Vec<Claim>>) -> Self {
+    pub(crate) fn with(
+        root: &SysRoot,
+        snapshot: Snapshot,
+        claims: Option<Vec<Arc<Claim>>>,
+    ) -> Self {
         let parts = HostParts::read(root, snapshot.topology());
         let owners = claims::owners(root, claims.as_deref().unwrap_or_default());
         Self { name: name(root), snapshot, parts, claims, owners }
     }
 
     /// Returns the claims that count on it; none where they are not known.
-    pub fn claims(&self) -> &[Claim] {
+    pub fn claims(&self) -> &[Arc<Claim>] {
         self.claims.as_deref().unwrap_or_default()
     }
 

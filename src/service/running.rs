@@ -6,6 +6,7 @@ mod guest;
 mod residence;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use placer_engine::balance::{self, BalanceError, HostNode, Rules};
@@ -54,7 +55,7 @@ pub struct Observation {
 #[derive(Debug)]
 struct Subject {
     owner: Owner,
-    claims: Vec<Claim>,
+    claims: Vec<Arc<Claim>>,
 }
 
 /// Looks at the guests of a host.
@@ -183,7 +184,7 @@ impl Subject {
 
     /// Returns the claim that was asked for.
     fn asked(&self) -> Option<&Claim> {
-        self.claims.iter().find(|claim| claim.origin == Origin::Asked)
+        self.claims.iter().map(Arc::as_ref).find(|claim| claim.origin == Origin::Asked)
     }
 }
 

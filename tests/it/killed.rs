@@ -124,7 +124,7 @@ fn guests_that_are_killed_count_no_more_and_the_others_do() {
             assert_eq!(view.notes, [""; 0]);
             view.claims
         };
-        let owner = |claim: &placer_engine::claims::Claim| {
+        let owner = |claim: &std::sync::Arc<placer_engine::claims::Claim>| {
             claim.owner.process().expect("all are for processes").pid
         };
         let counted = claims();

@@ -1,6 +1,7 @@
 //! From what was found out to a claim: what was decided without the lock is compared and written under it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::asker::{Asker, Asking};
@@ -36,7 +37,7 @@ pub(super) struct Basis {
     pub(super) asker: Option<(Asker, Asking)>,
     /// The claim that the same request has made before.
     pub(super) repeated: Option<Claim>,
-    pub(super) observed: Vec<Claim>,
+    pub(super) observed: Vec<Arc<Claim>>,
     /// The CPUs that claims own, those of another ledger too; for the host without those of users.
     pub(super) owned: CpuSet,
     pub(super) live: bool,
@@ -295,7 +296,7 @@ impl<'a> Decision<'a> {
 
     /// Returns a claim that can be changed or ended: one of the ledger, or of a guest that was found.
     pub fn find(&self, id: ClaimId) -> Option<&Claim> {
-        let observed = || self.basis.observed.iter().find(|claim| claim.id == id);
+        let observed = || self.basis.observed.iter().map(Arc::as_ref).find(|claim| claim.id == id);
         self.locked.observed.ledger.get(id).or_else(observed)
     }
 
@@ -382,11 +383,11 @@ impl<'a> Decision<'a> {
             cpus: CpuShare::ZERO,
             memory: Bytes::ZERO,
             promised: Vec::new(),
-            ..claim.clone()
+            ..Claim::clone(claim)
         };
         let full = ClaimError::Full { limit: MOST_CLAIMS };
         self.locked.add(nothing).ok_or(full)?;
-        Ok(claim.clone())
+        Ok(Claim::clone(claim))
     }
 
     /// Keeps what was seen, without claiming anything.

@@ -1,6 +1,7 @@
 //! Choosing and claiming in one step.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::asker::{Asker, Asking};
@@ -69,7 +70,7 @@ impl ClaimDirs {
 #[non_exhaustive]
 pub struct View {
     /// The claims that count, others' first.
-    pub claims: Vec<Claim>,
+    pub claims: Vec<Arc<Claim>>,
     /// Virtual machines without a claim that was asked for.
     pub machines: Vec<ProcessId>,
     /// What claims take from each node.
@@ -278,12 +279,12 @@ impl Claims {
     pub fn keep_adopted(&self, patience: Duration) -> Result<Vec<String>, ClaimError> {
         let Some(own) = &self.own else { return Ok(Vec::new()) };
         let Read { value: ledger, notes } = own.read()?;
-        let is_hold = |claim: &&Claim| matches!(claim.owner, Owner::Hold { .. });
+        let is_hold = |claim: &&Arc<Claim>| matches!(claim.owner, Owner::Hold { .. });
         let holds: Vec<ClaimId> = ledger.claims().iter().filter(is_hold).map(|c| c.id).collect();
         if holds.is_empty() {
             return Ok(notes);
         }
-        let adopted = |claim: &Claim| holds.contains(&claim.id) && !is_hold(&claim);
+        let adopted = |claim: &Arc<Claim>| holds.contains(&claim.id) && !is_hold(&claim);
         if !self.view()?.claims.iter().any(adopted) {
             return Ok(notes);
         }
@@ -298,7 +299,7 @@ impl Claims {
     pub fn keep_adopted_by_users(&self, patience: Duration) -> Result<(), ClaimError> {
         let Some(own) = &self.own else { return Ok(()) };
         let ledger = own.read()?.value;
-        let is_users_hold = |claim: &&Claim| {
+        let is_users_hold = |claim: &&Arc<Claim>| {
             matches!(claim.owner, Owner::Hold { .. }) && !claim.principal.is_host()
         };
         let holds = ledger.claims().iter().filter(is_users_hold);
@@ -376,12 +377,13 @@ impl Claims {
     /// Counts once more without users' claims, if there are any. Guests that nobody asked about count: only
     /// those of users who are believed are looked for.
     fn leave_out_users(&self, view: &mut View) {
-        let is_users = |claim: &&Claim| claim.origin == Origin::Asked && !claim.principal.is_host();
-        if !view.claims.iter().any(|claim| is_users(&claim)) {
+        let is_users = |claim: &Claim| claim.origin == Origin::Asked && !claim.principal.is_host();
+        if !view.claims.iter().any(|claim| is_users(claim)) {
             return;
         }
         let mut charges = Charges::default();
-        for claim in view.claims.iter().filter(|claim| !is_users(claim)).chain(&view.takes) {
+        let all = view.claims.iter().map(Arc::as_ref);
+        for claim in all.filter(|claim| !is_users(claim)).chain(&view.takes) {
             charge::add(&mut charges, claim, self.overcommit);
         }
         view.host_charges = Some(charges);
@@ -392,7 +394,7 @@ impl Claims {
         view.machines = machines;
         for claim in claims {
             charge::add(&mut view.charges, &claim, self.overcommit);
-            view.claims.push(claim);
+            view.claims.push(Arc::new(claim));
         }
         Ok(())
     }

@@ -1,6 +1,8 @@
 //! Virtual machines that run on this host, started by placer or not: their size, the memory they have
 //! not touched yet, and the hold that was made for them. Pure.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::claim::{Caller, Claim, ClaimId, Origin, Owner, ProcessId, Promise, Seen};
@@ -226,7 +228,7 @@ pub(super) fn adopt(
         .map(|guest| (started_ns(guest), guest))
         .collect();
     open.sort_by_key(|(started, guest)| (*started, guest.process));
-    let holds: Vec<Claim> = ledger
+    let holds: Vec<Arc<Claim>> = ledger
         .claims()
         .iter()
         .filter(|claim| claim.boot == boot && matches!(claim.owner, Owner::Hold { .. }))

@@ -2,9 +2,11 @@
 //! alive and what is resident come in as values.
 
 use std::io::BufRead as _;
+use std::sync::Arc;
 
 use super::charge;
 use super::claim::{Caller, Claim, ClaimId, Owner, ProcessId, Promise, Seen};
+use super::lines::Lines;
 use super::nonce::Nonce;
 use super::principal::Principal;
 use super::unread::Unread;
@@ -56,7 +58,7 @@ pub struct Held<'a> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
     /// In the order in which they were made; ids differ.
-    claims: Vec<Claim>,
+    claims: Vec<Arc<Claim>>,
     /// Lines that are not understood.
     unread: Vec<Unread>,
 }
@@ -66,7 +68,20 @@ impl Ledger {
     /// too many is kept as it is, counts as far as it can be read, and a note says so. Of two lines
     /// with one id the first counts.
     pub fn parse(text: &[u8]) -> Read<Self> {
-        let mut claims: Vec<Claim> = Vec::new();
+        Self::parse_by(text, |line| Claim::from_line(line).map(Arc::new))
+    }
+
+    /// The same, where some of the lines were read before.
+    pub(super) fn parse_again(text: &[u8], known: &mut Lines) -> Read<Self> {
+        let mut reading = known.again();
+        Self::parse_by(text, |line| reading.claim(line))
+    }
+
+    fn parse_by(
+        text: &[u8],
+        mut read: impl FnMut(&[u8]) -> Result<Arc<Claim>, String>,
+    ) -> Read<Self> {
+        let mut claims: Vec<Arc<Claim>> = Vec::new();
         let mut ids = std::collections::BTreeSet::new();
         let mut unread: Vec<Unread> = Vec::new();
         let mut size = 0;
@@ -82,7 +97,7 @@ impl Ledger {
             if line.is_empty() {
                 continue;
             }
-            match Claim::from_line(line) {
+            match read(line) {
                 Ok(_) if claims.len() == MOST_CLAIMS => {
                     let why = format!("expected at most {MOST_CLAIMS} claims, found more");
                     keep(&mut notes, at, line, &why);
@@ -146,23 +161,27 @@ impl Ledger {
 
     /// Forgets what was seen of guests, which makes the ledger smaller and claims no smaller.
     pub(super) fn forget_seen(&mut self) {
-        self.claims.iter_mut().for_each(|claim| claim.seen = None);
+        self.claims.iter_mut().for_each(|claim| Arc::make_mut(claim).seen = None);
     }
 
     /// Returns the claims, in the order in which they were made.
-    pub fn claims(&self) -> &[Claim] {
+    pub fn claims(&self) -> &[Arc<Claim>] {
         &self.claims
     }
 
     /// Returns one claim.
     pub fn get(&self, id: ClaimId) -> Option<&Claim> {
-        self.claims.iter().find(|claim| claim.id == id)
+        self.claims.iter().map(Arc::as_ref).find(|claim| claim.id == id)
     }
 
     /// Returns the claim that a principal has given a name.
     pub fn named(&self, nonce: Nonce, principal: Principal) -> Option<&Claim> {
         let is_it = |claim: &&Claim| claim.nonce == Some(nonce) && claim.principal == principal;
-        self.claims.iter().find(is_it)
+        self.claims.iter().map(Arc::as_ref).find(is_it)
+    }
+
+    fn claim_mut(&mut self, id: ClaimId) -> Option<&mut Claim> {
+        self.claims.iter_mut().find(|claim| claim.id == id).map(Arc::make_mut)
     }
 
     /// Drops some of the claims.
@@ -184,8 +203,8 @@ impl Ledger {
         boot: &str,
         now: Instant,
         mut fate: impl FnMut(&Claim) -> Fate,
-    ) -> Vec<Claim> {
-        let ended = |claim: &mut Claim| {
+    ) -> Vec<Arc<Claim>> {
+        let ended = |claim: &mut Arc<Claim>| {
             claim.boot != boot
                 || match claim.owner {
                     Owner::Hold { until } => until <= now,
@@ -202,14 +221,17 @@ impl Ledger {
         let guests = self.claims.iter().filter(|claim| claim.owner.process().is_some());
         let looked = |claim: &Claim| claim.seen.as_ref().map(|seen| seen.at);
         let mut due: Vec<_> = guests.map(|claim| (looked(claim), claim.id)).collect();
+        if due.len() > most {
+            due.select_nth_unstable(most);
+            due.truncate(most);
+        }
         due.sort_unstable();
-        due.truncate(most);
         due.into_iter().map(|(_, id)| id).collect()
     }
 
     /// Notes what was seen of a guest.
     pub fn see(&mut self, id: ClaimId, seen: Seen) {
-        if let Some(claim) = self.claims.iter_mut().find(|claim| claim.id == id) {
+        if let Some(claim) = self.claim_mut(id) {
             claim.seen = Some(seen);
         }
     }
@@ -218,7 +240,7 @@ impl Ledger {
     pub(super) fn see_all<'s>(&mut self, seen: impl Fn(&Claim) -> Option<&'s Seen>) {
         for claim in &mut self.claims {
             if let Some(seen) = seen(claim) {
-                claim.seen = Some(seen.clone());
+                Arc::make_mut(claim).seen = Some(seen.clone());
             }
         }
     }
@@ -226,7 +248,7 @@ impl Ledger {
     /// Notes that the owners of some claims were found to be those the claims are for, at a moment.
     pub(super) fn check(&mut self, at: Option<u64>, alive: impl Fn(&Claim) -> bool) {
         for claim in self.claims.iter_mut().filter(|claim| alive(claim)) {
-            claim.checked = at;
+            Arc::make_mut(claim).checked = at;
         }
     }
 
@@ -241,20 +263,20 @@ impl Ledger {
             claim.id = ClaimId(claim.id.0.wrapping_add(0x9e37_79b9));
         }
         let id = claim.id;
-        self.claims.push(claim);
+        self.claims.push(Arc::new(claim));
         Some(id)
     }
 
     /// Ends a claim. Returns it; `None` when there is none of this id.
     pub fn release(&mut self, id: ClaimId) -> Option<Claim> {
         let at = self.claims.iter().position(|claim| claim.id == id)?;
-        Some(self.claims.remove(at))
+        Some(Arc::unwrap_or_clone(self.claims.remove(at)))
     }
 
     /// Makes a claim that of a process, or of a process and its cgroup: what was promised stays promised,
     /// and from now on ends with that. Returns the claim as it is now; `None` when there is none of this id.
     pub fn transfer(&mut self, id: ClaimId, owner: Owner) -> Option<&Claim> {
-        let claim = self.claims.iter_mut().find(|claim| claim.id == id)?;
+        let claim = self.claim_mut(id)?;
         (claim.owner, claim.checked, claim.seen) = (owner, None, None);
         Some(claim)
     }
@@ -266,7 +288,7 @@ impl Ledger {
         promised: Vec<Promise>,
         roaming: CpuSet,
     ) -> bool {
-        let Some(claim) = self.claims.iter_mut().find(|claim| claim.id == id) else { return false };
+        let Some(claim) = self.claim_mut(id) else { return false };
         (claim.promised, claim.roaming) = (promised, roaming);
         // Where its memory was seen it is not for long.
         if let Some(seen) = &mut claim.seen {
@@ -282,9 +304,8 @@ impl Ledger {
         if self.is_owner(&guest) {
             return false;
         }
-        let holds = |claim: &&mut Claim| matches!(claim.owner, Owner::Hold { .. });
-        let hold = self.claims.iter_mut().filter(holds).find(|claim| claim.id == hold);
-        let Some(claim) = hold else { return false };
+        let is_hold = |claim: &&mut Claim| matches!(claim.owner, Owner::Hold { .. });
+        let Some(claim) = self.claim_mut(hold).filter(is_hold) else { return false };
         (claim.owner, claim.checked) = (Owner::Process(guest), None);
         true
     }
@@ -292,7 +313,7 @@ impl Ledger {
     /// Returns the newest hold that one process has asked for with the same request before. `since` is
     /// when that process started: what was asked earlier was asked by another of its pid.
     pub fn held_before(&self, asked: &Held<'_>, since: Instant) -> Option<&Claim> {
-        self.claims.iter().rev().find(|claim| {
+        self.claims.iter().rev().map(Arc::as_ref).find(|claim| {
             matches!(claim.owner, Owner::Hold { .. })
                 && claim.made >= since
                 && !claim.promised.is_empty()
@@ -326,7 +347,7 @@ impl Ledger {
 
     /// Adds what the claims take to what others take.
     pub fn charge(&self, charges: &mut Charges, overcommit: Overcommit) {
-        for claim in self.claims.iter().chain(self.takes()) {
+        for claim in self.claims.iter().map(Arc::as_ref).chain(self.takes()) {
             charge::add(charges, claim, overcommit);
         }
     }

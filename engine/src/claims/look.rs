@@ -4,6 +4,7 @@
 //! Under the lock [`Look::close`] comes first, and what was found out is applied by look-ups alone.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::asker::Asking;
 use super::claim::{Claim, Owner, ProcessId, Seen};
@@ -166,7 +167,7 @@ impl<'a> Look<'a> {
         };
         let due = if live { ledger.due(MOST_LOOKS) } else { Vec::new() };
         let mut owners: BTreeMap<&Owner, Known> = BTreeMap::new();
-        let of_this_boot = |claim: &&Claim| claim.boot == look.boot();
+        let of_this_boot = |claim: &&Arc<Claim>| claim.boot == look.boot();
         for claim in ledger.claims().iter().filter(of_this_boot) {
             if claim.owner.process().is_some() {
                 let known = owners.entry(&claim.owner).or_default();
@@ -228,7 +229,7 @@ impl<'a> Look<'a> {
     }
 
     /// Notes who has a claim, by the pids seen from here.
-    fn note_owners(&mut self, claims: &[Claim]) -> Result<(), ClaimError> {
+    fn note_owners(&mut self, claims: &[Arc<Claim>]) -> Result<(), ClaimError> {
         let closed = self.closed;
         let look = self.get()?;
         let (mut owners, mut cgroups) = (Vec::new(), Vec::new());
@@ -269,7 +270,7 @@ impl<'a> Look<'a> {
     /// guests. `claims` are those that were asked for.
     pub(super) fn observed(
         &mut self,
-        claims: &[Claim],
+        claims: &[Arc<Claim>],
     ) -> Result<(Vec<Claim>, Vec<ProcessId>), ClaimError> {
         if self.guests.is_empty() {
             return Ok((Vec::new(), Vec::new()));

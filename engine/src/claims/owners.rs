@@ -1,6 +1,7 @@
 //! What the owners of claims run, for those who show them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::claim::{Claim, ClaimId, Origin};
 use super::proc::Processes;
@@ -23,10 +24,11 @@ pub struct OwnerProcess {
 ///
 /// Owners that were asked for run here, also those of a recorded machine's claims; guests that were
 /// found on a recorded machine were recorded with it.
-pub fn owners(root: &SysRoot, claims: &[Claim]) -> BTreeMap<ClaimId, OwnerProcess> {
+pub fn owners(root: &SysRoot, claims: &[Arc<Claim>]) -> BTreeMap<ClaimId, OwnerProcess> {
     let recorded = |claim: &&Claim| !root.is_live() && claim.origin == Origin::Observed;
-    let (there, here): (Vec<&Claim>, Vec<&Claim>) =
-        claims.iter().filter(|claim| claim.owner.process().is_some()).partition(recorded);
+    let all = claims.iter().map(Arc::as_ref);
+    let with_process = all.filter(|claim| claim.owner.process().is_some());
+    let (there, here): (Vec<&Claim>, Vec<&Claim>) = with_process.partition(recorded);
     let mut owners = BTreeMap::new();
     let mut add = |claims: Vec<&Claim>, look: &dyn Fn() -> Option<Processes>| {
         let Some(mut look) = (!claims.is_empty()).then(look).flatten() else { return };

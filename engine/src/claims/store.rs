@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant as Clock};
 
 use nix::errno::Errno;
@@ -16,6 +17,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use super::claim::{Claim, ClaimId};
 use super::error::ClaimError;
 use super::ledger::{Ledger, lines};
+use super::lines::Lines;
 use super::proc_text;
 use crate::hash::fnv64;
 use crate::parse;
@@ -37,6 +39,9 @@ const PAUSE_MAX: Duration = Duration::from_millis(50);
 const QUEUE: u32 = 20;
 /// The largest ledger, in bytes: larger ones are not written, and of what is larger no more is read.
 pub(super) const MAX_LEDGER: usize = 8 << 20;
+
+/// What this process read last: at most the claims of one ledger.
+static LINES: LazyLock<Mutex<Lines>> = LazyLock::new(Mutex::default);
 
 /// One host's ledger as a file: `claims.jsonl` in a state directory, a line a claim.
 ///
@@ -180,7 +185,11 @@ impl<S: Steps> ClaimFile<S> {
     }
 
     fn parse(&self, text: &[u8]) -> Read<Ledger> {
-        let mut read = Ledger::parse(text);
+        // Another thread that reads now is not waited for.
+        let mut read = match LINES.try_lock() {
+            Ok(mut lines) => Ledger::parse_again(text, &mut lines),
+            Err(_) => Ledger::parse(text),
+        };
         let path = self.path();
         for note in &mut read.notes {
             *note = format!("{}: {note}", path.display());

@@ -33,7 +33,7 @@ pub(crate) enum Event {
 pub(crate) struct Around {
     pub(crate) parts: HostParts,
     /// `None` when they cannot be told.
-    pub(crate) claims: Option<Vec<Claim>>,
+    pub(crate) claims: Option<Vec<Arc<Claim>>>,
     /// What the owners of claims run.
     pub(crate) owners: BTreeMap<ClaimId, OwnerProcess>,
     /// Where their memory was when it was last looked at.

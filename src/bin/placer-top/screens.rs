@@ -77,7 +77,7 @@ fn guests() -> (Around, Charges) {
         ClaimId(2),
         vec![(NodeId(0), Bytes::new(20 << 20)), (NodeId(1), Bytes::new(10 << 20))],
     );
-    around.claims = Some(claims);
+    around.claims = Some(claims.into_iter().map(Arc::new).collect());
     let mut charges = Charges::default();
     for (node, mib) in [(0, 40), (1, 20)] {
         charges.of_mut(NodeId(node)).add(Bytes::new(mib << 20), None);
@@ -120,7 +120,7 @@ fn with_caches() -> Model {
     owns.pinned = list("8,10");
     let mut around = Around { parts: model.around.parts.clone(), ..Around::default() };
     around.owners.insert(ClaimId(1), runs("qemu-system-x86"));
-    around.claims = Some(vec![bound, owns]);
+    around.claims = Some(vec![Arc::new(bound), Arc::new(owns)]);
     model.update(Event::Around(Arc::new(around)));
     for second in 1..=24_u64 {
         let root = if second % 8 < 5 { &busy } else { &idle };

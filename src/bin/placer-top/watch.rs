@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select, tick};
@@ -108,7 +109,7 @@ impl Watcher {
     }
 
     /// Looks what guests run, and where the memory of one of them is.
-    fn look_at_guests(&mut self, claims: &[Claim], around: &mut Around) {
+    fn look_at_guests(&mut self, claims: &[Arc<Claim>], around: &mut Around) {
         let Ok(mut processes) = Processes::look() else { return };
         self.placed.retain(|id, _| claims.iter().any(|claim| claim.id == *id));
         let now = Instant::now();

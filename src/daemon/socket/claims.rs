@@ -1,5 +1,7 @@
 //! The right to claim for a process, and to end a claim.
 
+use std::sync::Arc;
+
 use placer_engine::claims::{
     Cgroup, Claim, ClaimId, ClaimOwner, Claims, Decision, LOCK_TIMEOUT, Principal, ProcessId,
     Processes, Standing,
@@ -196,7 +198,7 @@ pub(super) fn withdraw(id: ClaimId, peer: &Peer, core: &Core) {
 /// Lists claims as one may see them: those of others as a sum for each node. Where a guest's memory is takes
 /// long to find out, and is told only to those who could look themselves.
 pub(super) fn rows(
-    claims: &[Claim],
+    claims: &[Arc<Claim>],
     look: &mut Processes,
     peer: &Peer,
     gone: Gone<'_>,
@@ -207,7 +209,7 @@ pub(super) fn rows(
         return (all.map(|claim| Row::of(claim, look)).collect(), Vec::new());
     }
     let (own, others): (Vec<&Claim>, Vec<&Claim>) =
-        all.partition(|claim| is_own(claim.principal, peer));
+        all.map(Arc::as_ref).partition(|claim| is_own(claim.principal, peer));
     let rows = own.into_iter().map(|claim| Row::without_memory(claim, look)).collect();
     (rows, OthersRow::sums(others))
 }

@@ -1,6 +1,7 @@
 //! From what was read to what is shown.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use placer_engine::claims::{Claim, ClaimId, OwnerProcess};
 use placer_engine::{
@@ -22,7 +23,7 @@ pub struct Sources<'a> {
     pub snapshot: &'a Snapshot,
     pub parts: &'a HostParts,
     /// `None` when they are not known.
-    pub claims: Option<&'a [Claim]>,
+    pub claims: Option<&'a [Arc<Claim>]>,
     /// What the owners of claims run, as far as it is seen.
     pub owners: &'a BTreeMap<ClaimId, OwnerProcess>,
 }
@@ -36,7 +37,7 @@ impl View {
         let guests = claims.map(|claims| {
             let every: CpuSet =
                 topology.nodes().iter().fold(CpuSet::new(), |all, node| all.union(&node.listed));
-            let guest = |claim: &Claim| Guest::of(claim, owners.get(&claim.id), &every);
+            let guest = |claim: &Arc<Claim>| Guest::of(claim, owners.get(&claim.id), &every);
             let mut guests: Vec<Guest> = claims.iter().map(guest).collect();
             guests.sort_by(|a, b| b.memory.cmp(&a.memory).then_with(|| a.id.cmp(&b.id)));
             guests
@@ -150,7 +151,7 @@ fn domains(sources: &Sources<'_>, state: &NodeState) -> Vec<Domain> {
 }
 
 /// Returns what claims have of some CPUs.
-fn claimed(claims: &[Claim], cpus: &CpuSet) -> CacheClaims {
+fn claimed(claims: &[Arc<Claim>], cpus: &CpuSet) -> CacheClaims {
     let mut found = CacheClaims::default();
     for claim in claims.iter().filter(|c| !(c.pinned.is_empty() && c.roaming.is_empty())) {
         let (owned, shared) = (claim.pinned.intersection(cpus), claim.roaming.intersection(cpus));

@@ -22,7 +22,7 @@ pub struct RunningGuest {
     /// The owner of its claims.
     pub(crate) owner: Owner,
     /// The claims that were asked for it.
-    pub(crate) claims: Vec<Claim>,
+    pub(crate) claims: Vec<std::sync::Arc<Claim>>,
 }
 
 /// What the threads of a guest did.

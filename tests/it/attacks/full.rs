@@ -14,7 +14,8 @@ use crate::common::{fixture, json as form, placer, run, text};
 /// Puts so many copies of the only claim into the ledger, each with an id of its own.
 fn copy_the_claim(daemon: &Daemon, copies: u32) {
     let ledger = daemon.dir.path().join("claims.jsonl");
-    let one = Ledger::parse(&fs::read(&ledger).expect("a ledger")).value.claims()[0].clone();
+    let one =
+        Ledger::parse(&fs::read(&ledger).expect("a ledger")).value.claims()[0].as_ref().clone();
     let mut all = Ledger::default();
     for id in 1..=copies {
         all.add(Claim { id: ClaimId(id), ..one.clone() }).expect("room");

@@ -50,7 +50,7 @@ impl Host {
         self.put(&format!("proc/{pid}/status"), &status);
     }
 
-    fn claims(&self) -> Vec<Claim> {
+    fn claims(&self) -> Vec<std::sync::Arc<Claim>> {
         let place = ClaimDirs::default();
         let root = SysRoot::at(self.tmp.path());
         let view = Claims::open(&place, &root).expect("nothing to open").view().expect("readable");

@@ -200,8 +200,9 @@ fn a_lock_that_is_held_is_waited_for_and_then_not() {
     let start = Clock::now();
     let error = second.lock(LOCK_TIMEOUT).expect_err("held").to_string();
     let waited = start.elapsed();
-    assert!(waited >= LOCK_TIMEOUT && waited < LOCK_TIMEOUT * 3, "{waited:?}");
-    let holder = format!("claims.lock: process {} has held it for 2", std::process::id());
+    // One holder is no queue that moves.
+    assert!(waited >= LOCK_TIMEOUT && waited < LOCK_TIMEOUT * QUEUE, "{waited:?}");
+    let holder = format!("claims.lock: process {} has held it for ", std::process::id());
     assert!(error.contains(&holder), "{error}");
     assert_eq!(ids(&second), [0; 0], "readers take no lock");
     drop(held);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::unistd::geteuid;
@@ -62,10 +63,10 @@ pub(crate) fn run(
 /// bound to CPUs of their own, nothing is to be changed for all of them.
 fn allowed(look: &Look, processes: &mut Processes) -> BTreeMap<String, CpuSet> {
     // The first process of a control group is not the whole guest.
-    let is_one = |claim: &&Claim| matches!(claim.owner, Owner::Process(_));
+    let is_one = |claim: &&Arc<Claim>| matches!(claim.owner, Owner::Process(_));
     let without = look.claims().iter().filter(is_one).filter(|claim| claim.pinned.is_empty());
     let common =
-        |claim: &Claim| Some((claim.id.to_string(), processes.cpus_of_all_threads(claim)?));
+        |claim: &Arc<Claim>| Some((claim.id.to_string(), processes.cpus_of_all_threads(claim)?));
     without.filter_map(common).collect()
 }
 

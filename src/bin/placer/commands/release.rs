@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use placer_engine::claims::{Claim, ClaimId, Claims, LOCK_TIMEOUT, Origin, Processes};
 use placer_engine::{Bytes, SysRoot};
@@ -53,7 +54,7 @@ pub(super) fn changed_by_daemon<T>(
     }
     let own = Claims::open(&counted::place(set), root);
     let uid = nix::unistd::getuid().as_raw();
-    let observed = |claim: &Claim| {
+    let observed = |claim: &Arc<Claim>| {
         claim.id == id && claim.origin == Origin::Observed && claim.caller.uid == uid
     };
     let found = |own: &Claims| own.view().is_ok_and(|view| view.claims.iter().any(observed));
