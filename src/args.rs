@@ -41,7 +41,8 @@ use lazily::Lazily;
 pub use lazily::without_empty;
 pub use record::Record;
 pub use replay::{
-    ClaimsName, HostSize, ManagerName, PinName, Replay, RuleName, ShapeName, StartName,
+    ClaimsName, HostSize, MOST_MANAGED_NODES, ManagerName, PinName, Replay, RuleName, ShapeName,
+    StartName,
 };
 pub use schema::{Form, Schema};
 pub use show::Show;

@@ -52,7 +52,11 @@ of these managers has the same guests:
   numad-2015  the daemon of numad 0.5 of 2015
   numad-2025  the daemon of numad 0.5 of 2025
   kernel      NUMA balancing, which moves only guests that are unbound
-  placer      plans as placer balance makes them
+  placer      a manager that runs all the time and plans every minute
+placer is not the command placer balance. It plans as that does, and has these
+rules on top: a guest does not return to nodes it left in the last week; a plan
+with such a return is made again, up to 4 plans in all; a move that left its
+guest slower is undone only if going back pays.
 worse and better: the work of guests that are more than 2 % slower or faster
 than under none. returns: moves to nodes a guest had been moved away from.
 
@@ -127,7 +131,7 @@ pub struct Replay {
     /// Each node is as large as those of --host [default: 32 CPUs and 128 GiB].
     #[arg(long, value_name = "LIST", env = "PLACER_NODES", hide_env = true)]
     #[arg(value_delimiter = ',', hide_short_help = true, requires = "manage")]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_MANAGED_NODES)))]
     #[arg(conflicts_with = "root")]
     pub nodes: Vec<u32>,
     /// With --manage: simulated hours [default: 24, or all of a STREAM].
@@ -235,7 +239,7 @@ pub enum ManagerName {
     Numad2025,
     /// The kernel's NUMA balancing.
     Kernel,
-    /// Plans as placer balance makes them.
+    /// A manager that plans as placer balance does, all the time.
     Placer,
 }
 
@@ -264,6 +268,9 @@ pub struct HostSize {
     /// Of each node.
     pub memory: Bytes,
 }
+
+/// The most nodes of a host whose running guests are managed.
+pub const MOST_MANAGED_NODES: u32 = 64;
 
 /// The most nodes, and CPUs of each: a table of more distances is of no use.
 const MOST: u32 = 1_024;

@@ -15,7 +15,8 @@
 //! which is still on its way counts as far. Moving a GiB costs the guest a busy-CPU second on top.
 //!
 //! *Managers* see what they would see on a host: `numad` the CPU time that processes used, `placer` what their
-//! threads wanted on the average of a minute. What each does stands in its module.
+//! threads wanted on the average of a minute. What each does stands in its module. A host on which one cannot work is
+//! an error: its row would be that of no manager.
 
 mod guests;
 mod kernel;
@@ -29,7 +30,8 @@ mod tests;
 
 use std::fmt;
 
-use placer_engine::policy::numad::Version;
+use placer_engine::balance::BalanceError;
+use placer_engine::policy::numad::{Failure, Version};
 
 pub use guests::{Period, PeriodError};
 pub use run::manage;
@@ -44,7 +46,7 @@ pub enum Manager {
     Numad(Version),
     /// The kernel's NUMA balancing, which moves unbound guests.
     Kernel,
-    /// placer's plans.
+    /// A manager that plans as `placer balance` does, all the time.
     Placer,
 }
 
@@ -72,6 +74,27 @@ impl fmt::Display for Manager {
         f.pad(self.name())
     }
 }
+
+/// Why a manager cannot work on a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ManageError {
+    /// numad of that version ends.
+    Numad(Version, Failure),
+    /// No plan can be made.
+    Plan(BalanceError),
+}
+
+impl fmt::Display for ManageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (manager, cause): (_, &dyn fmt::Display) = match self {
+            Self::Numad(version, failure) => (Manager::Numad(*version), failure),
+            Self::Plan(error) => (Manager::Placer, error),
+        };
+        write!(f, "{manager} cannot manage this host: {cause}; leave it out of --manage")
+    }
+}
+
+impl std::error::Error for ManageError {}
 
 /// How guests start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,6 +14,10 @@ const SPARE: f64 = 60.0 * 86_400.0;
 const PROBE: u32 = 20_000;
 /// More guests than this are not generated.
 const MOST: f64 = 5_000_000.0;
+/// Longer periods are not simulated.
+const MOST_HOURS: u64 = 1_000;
+/// Of a longer stream, fewer moments than its hours are compared.
+const MOST_STARTS: u64 = 4_096;
 /// More guests at a time are not managed.
 const MOST_AT_ONCE: usize = 1_024;
 
@@ -37,6 +41,8 @@ pub enum PeriodError {
     Crowd(usize),
     /// The guests that would have to be generated.
     TooMany(f64),
+    /// The hours that would have to be simulated.
+    TooLong(u64),
     /// No guest is there.
     NoGuests,
 }
@@ -49,6 +55,12 @@ impl fmt::Display for PeriodError {
             }
             Self::TooMany(found) => {
                 write!(f, "expected at most {MOST:.0} guests, found {found:.0}; raise --unit")
+            }
+            Self::TooLong(found) => {
+                write!(
+                    f,
+                    "expected at most {MOST_HOURS} hours of guests, found {found}; give --hours"
+                )
             }
             Self::NoGuests => f.write_str("expected guests in these hours, found none"),
         }
@@ -74,20 +86,26 @@ impl Period {
         let length = whole_hours(hours);
         let last = stream.guests().last().map_or(0, |guest| guest.arrival).saturating_sub(length);
         let first = micros(LONGEST).min(last);
-        let starts = (first..=last).step_by(usize::try_from(HOUR).unwrap_or(usize::MAX));
         let wanted = plan.fill * machine.mib();
-        let miss = |&from: &u64| (demand(stream.guests(), from, from + length).mib - wanted).abs();
-        let from = starts.min_by(|a, b| miss(a).total_cmp(&miss(b))).unwrap_or(first);
+        let starts = Starts::between(first, last);
+        let miss = |(_, mib): &(u64, f64)| (mib - wanted).abs();
+        let best = starts.demands(stream.guests(), length);
+        let best = best.into_iter().min_by(|a, b| miss(a).total_cmp(&miss(b)));
+        let from = best.map_or(first, |(from, _)| from);
         Self::between(stream.guests(), from, from + length)
     }
 
     /// Takes the guests of a stream from its first arrival on, for some hours or to its last departure.
     ///
-    /// Errors: too many guests at a time, or none.
+    /// Errors: too many guests at a time, or none; too many hours.
     pub fn of(stream: &Stream, hours: Option<f64>) -> Result<Self, PeriodError> {
         let from = stream.guests().first().map_or(0, |guest| guest.arrival);
         let last = stream.guests().iter().map(|guest| guest.departure).max().unwrap_or(from);
         let to = hours.map_or(last, |hours| last.min(from.saturating_add(whole_hours(hours))));
+        let hours = (to - from).div_ceil(HOUR);
+        if hours > MOST_HOURS {
+            return Err(PeriodError::TooLong(hours));
+        }
         Self::between(stream.guests(), from, to)
     }
 
@@ -150,7 +168,59 @@ impl Period {
     }
 }
 
-fn demand(guests: &[Guest], from: u64, to: u64) -> Demand {
+/// The moments at which a period may begin.
+pub(super) struct Starts {
+    first: u64,
+    gap: u64,
+    count: u64,
+}
+
+impl Starts {
+    /// Returns moments an hour apart; further, where these were too many.
+    pub(super) fn between(first: u64, last: u64) -> Self {
+        let span = last.saturating_sub(first);
+        let gap = HOUR * (span / HOUR + 1).div_ceil(MOST_STARTS);
+        Self { first, gap, count: span / gap + 1 }
+    }
+
+    /// Returns each moment with the MiB that guests ask for on the average from it on, in one pass over the guests.
+    #[expect(clippy::cast_precision_loss, reason = "a mean of MiB")]
+    pub(super) fn demands(&self, guests: &[Guest], length: u64) -> Vec<(u64, f64)> {
+        let (begins, ends) = (self.given(guests, 0), self.given(guests, length));
+        let moments = (0..self.count).map(|at| self.first + self.gap * at);
+        let given = begins.iter().zip(ends);
+        moments
+            .zip(given)
+            .map(|(at, (begin, end))| (at, (end - begin) as f64 / length as f64))
+            .collect()
+    }
+
+    /// Returns the MiB times microseconds that guests have had some time after each moment.
+    fn given(&self, guests: &[Guest], later: u64) -> Vec<i128> {
+        let first = self.first + later;
+        let mut turns = vec![(0i128, 0i128); usize::try_from(self.count).unwrap_or_default()];
+        for guest in guests {
+            let mib = i128::from(guest.mib);
+            for (moment, slope) in [(guest.arrival, mib), (guest.departure, -mib)] {
+                let at = moment.saturating_sub(first).div_ceil(self.gap);
+                if let Some(turn) = usize::try_from(at).ok().and_then(|at| turns.get_mut(at)) {
+                    turn.0 += slope;
+                    turn.1 += slope * i128::from(moment);
+                }
+            }
+        }
+        let (mut slope, mut offset) = (0, 0);
+        let moments = (0..self.count).map(|at| i128::from(first + self.gap * at));
+        let add = |(moment, turn): (i128, (i128, i128))| {
+            slope += turn.0;
+            offset += turn.1;
+            slope * moment - offset
+        };
+        moments.zip(turns).map(add).collect()
+    }
+}
+
+pub(super) fn demand(guests: &[Guest], from: u64, to: u64) -> Demand {
     let span = seconds(to - from).max(1e-9);
     let mut all = Demand::default();
     for guest in guests {

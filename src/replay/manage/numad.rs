@@ -13,7 +13,7 @@ mod choose;
 
 use std::collections::BTreeMap;
 
-use placer_engine::policy::numad::{NodeFigures, Version};
+use placer_engine::policy::numad::{Failure, NodeFigures, Version};
 
 use super::super::dice::Dice;
 use super::super::rules::{Seen, numad_figures};
@@ -83,22 +83,33 @@ impl Numad {
         }
     }
 
+    pub(super) fn version(&self) -> Version {
+        self.version
+    }
+
     /// Lets it work for some seconds that end now.
-    pub(super) fn look(&mut self, state: &mut State<'_>, now: f64, seconds: f64) {
+    ///
+    /// Errors: what makes numad end on this host.
+    pub(super) fn look(
+        &mut self,
+        state: &mut State<'_>,
+        now: f64,
+        seconds: f64,
+    ) -> Result<(), Failure> {
         if let Some(number) = self.moving {
             let there = state.find(number);
             if there.is_none_or(|guest| state.transfer(guest, RATE * seconds)) {
                 self.moving = None;
                 self.next = now + MIN_S;
             }
-            return;
+            return Ok(());
         }
         if now < self.next {
-            return;
+            return Ok(());
         }
         let grown = self.scan(state, now);
         state.show(&mut self.seen);
-        let figures = numad_figures(self.version, state.machine, &self.seen);
+        let (figures, rows) = numad_figures(self.version, state.machine, &self.seen)?;
         let candidates = self.candidates(state, now);
         let crowd = (candidates.len(), candidates.iter().map(|each| each.active).sum());
         let first = self.pass == 1;
@@ -107,12 +118,7 @@ impl Numad {
         }
         self.crowd = crowd;
         let may_move = self.version == Version::V2015 || !(grown || first);
-        let moved = match figures {
-            Some((figures, rows)) if may_move => {
-                self.manage(state, now, &figures, &rows, &candidates)
-            }
-            _ => false,
-        };
+        let moved = may_move && self.manage(state, now, &figures, &rows, &candidates);
         self.next = now
             + if moved || grown {
                 MIN_S
@@ -124,6 +130,7 @@ impl Numad {
         if !moved {
             self.quick = self.quick.saturating_sub(1);
         }
+        Ok(())
     }
 
     /// Measures what CPU time guests used since the last pass. Returns whether there are new ones.

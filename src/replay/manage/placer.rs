@@ -1,4 +1,4 @@
-//! placer's manager: the engine's plans, step by step.
+//! A manager that runs all the time and plans as `placer balance` does, with rules of its own on top.
 //!
 //! Every minute it plans from what guests wanted on the average of the last minute and the highest such average of the
 //! last hour, unless a plan is still being carried out. Steps are taken one after the other: room on the targets is
@@ -6,11 +6,14 @@
 //! guest does not go back to nodes that it left in the last week. After a move its slowdown is looked at three times;
 //! where it is 2 % worse than before each time and going back gains what any move must, it goes back, once, and is left
 //! alone for an hour.
+//!
+//! The command has the planner, its limits and the steps. It lacks the look every minute, the peak of an hour, the week,
+//! the plan made again because of it, and it puts back what became slower whether that pays or not.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use placer_engine::balance::{Guest, GuestMemory, Host, HostNode, Plan, Rules, plan};
+use placer_engine::balance::{BalanceError, Guest, GuestMemory, Host, HostNode, Plan, Rules, plan};
 use placer_engine::{Bytes, NodeId, NodeSet, reserve};
 
 use super::super::Tuning;
@@ -51,6 +54,12 @@ impl Record {
 }
 
 impl Record {
+    /// Notes that the guest leaves these nodes; only the last time counts.
+    fn leave(&mut self, nodes: &[usize], now: f64) {
+        self.left.retain(|(left, when)| left != nodes && when + AWAY_S > now);
+        self.left.push((nodes.to_vec(), now));
+    }
+
     /// Says whether the guest left exactly these nodes a while ago.
     fn has_left(&self, nodes: &[usize], now: f64) -> bool {
         self.left.iter().any(|(left, when)| left == nodes && when + AWAY_S > now)
@@ -101,17 +110,19 @@ impl Placer {
     }
 
     /// Lets it work for some seconds that end now; `timed` measures how long a plan takes.
+    ///
+    /// Errors: plans cannot be made on this host.
     pub(super) fn look(
         &mut self,
         state: &mut State<'_>,
         now: f64,
         seconds: f64,
         timed: &mut impl FnMut(&mut dyn FnMut()),
-    ) {
+    ) -> Result<(), BalanceError> {
         self.observe(state, seconds);
         self.carry_on(state, now, seconds);
         if now < self.next {
-            return;
+            return Ok(());
         }
         self.next = now + LOOK_S;
         for record in self.records.values_mut() {
@@ -123,11 +134,11 @@ impl Placer {
         }
         self.check(state, now);
         if self.moving.is_none() && self.tasks.is_empty() {
-            let Some((host, mut guests)) = self.figures(state, now) else { return };
+            let (host, mut guests) = self.figures(state, now)?;
             for _ in 0..PLANS {
-                let mut made = None;
-                timed(&mut || made = plan(&host, &guests, &self.rules).ok());
-                let Some(made) = made else { return };
+                let mut made = Ok(Plan::default());
+                timed(&mut || made = plan(&host, &guests, &self.rules));
+                let made = made?;
                 let back = self.returning(state, &made, now);
                 if back.is_empty() {
                     self.adopt(state, &made);
@@ -138,6 +149,7 @@ impl Placer {
                 }
             }
         }
+        Ok(())
     }
 
     fn observe(&mut self, state: &State<'_>, seconds: f64) {
@@ -152,7 +164,7 @@ impl Placer {
     }
 
     /// Returns the host and its guests as plans take them.
-    fn figures(&self, state: &State<'_>, now: f64) -> Option<(Host, Vec<Guest>)> {
+    fn figures(&self, state: &State<'_>, now: f64) -> Result<(Host, Vec<Guest>), BalanceError> {
         let nodes = state.machine.nodes.iter().enumerate().map(|(at, built)| {
             let kept = mib(reserve(built.total));
             HostNode {
@@ -164,7 +176,7 @@ impl Placer {
                 total_mib: (whole_mib(built.there) - kept).max(0.0),
             }
         });
-        let host = Host::new(nodes.collect(), Arc::clone(&state.machine.fabric)).ok()?;
+        let host = Host::new(nodes.collect(), Arc::clone(&state.machine.fabric))?;
         let none = Record::default();
         let guests = state.guests.iter().map(|live| {
             let record = self.records.get(&live.number).unwrap_or(&none);
@@ -188,7 +200,7 @@ impl Placer {
                 fixed: None,
             }
         });
-        Some((host, guests.collect()))
+        Ok((host, guests.collect()))
     }
 
     /// Returns the guests that a plan moves back to several nodes which they left.
@@ -272,7 +284,7 @@ impl Placer {
         };
         if live.bound {
             let record = self.records.entry(task.number).or_default();
-            record.left.push((live.nodes.clone(), now));
+            record.leave(&live.nodes, now);
         }
         state.bind(guest, &task.nodes, task.goal.clone(), true);
         state.deeds.undone += u64::from(task.undoes);

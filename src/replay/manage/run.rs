@@ -12,23 +12,25 @@ use super::numad::Numad;
 use super::placer::Placer;
 use super::state::{Live, State, whole_mib};
 use super::tally::{Managed, Sums};
-use super::{Manager, Scene, Start, kernel};
+use super::{ManageError, Manager, Scene, Start, kernel};
 
 /// Steps between two words to those who watch.
 const WORD: u64 = 720;
 
 /// Simulates the guests of a period under a manager.
+///
+/// Errors: the manager cannot work on this host.
 pub fn manage(
     machine: &Machine,
     period: &Period,
     manager: Manager,
     scene: &Scene,
     watch: &impl Watch,
-) -> Managed {
+) -> Result<Managed, ManageError> {
     let mut run = Run::new(machine, period, manager, scene);
     let mut steps = 0;
     while run.now < period.seconds() {
-        run.step(watch);
+        run.step(watch)?;
         steps += 1;
         if steps == WORD {
             watch.passed(steps);
@@ -36,7 +38,7 @@ pub fn manage(
         }
     }
     watch.passed(steps);
-    run.end()
+    Ok(run.end())
 }
 
 enum AtWork {
@@ -91,7 +93,9 @@ impl<'a> Run<'a> {
     }
 
     /// Lets one step pass.
-    pub(super) fn step(&mut self, watch: &impl Watch) {
+    ///
+    /// Errors: the manager cannot work on this host.
+    pub(super) fn step(&mut self, watch: &impl Watch) -> Result<(), ManageError> {
         let sums = &mut self.sums;
         self.state.depart(self.now, |live| sums.add(live));
         self.change();
@@ -107,20 +111,23 @@ impl<'a> Run<'a> {
             AtWork::Nobody => {}
             AtWork::Numad(numad) => {
                 let start = watch.now();
-                numad.look(&mut self.state, self.now, STEP);
+                let looked = numad.look(&mut self.state, self.now, STEP);
                 self.times.add(watch.now().saturating_sub(start));
+                looked.map_err(|failure| ManageError::Numad(numad.version(), failure))?;
             }
             AtWork::Kernel => kernel::look(&mut self.state, STEP),
             AtWork::Placer(placer) => {
                 let times = &mut self.times;
-                placer.look(&mut self.state, self.now, STEP, &mut |plan| {
+                let looked = placer.look(&mut self.state, self.now, STEP, &mut |plan| {
                     let start = watch.now();
                     plan();
                     times.add(watch.now().saturating_sub(start));
                 });
+                looked.map_err(ManageError::Plan)?;
             }
         }
         self.state.refresh();
+        Ok(())
     }
 
     /// Lets guests want something else.
@@ -128,7 +135,7 @@ impl<'a> Run<'a> {
         let mut any = false;
         for live in &mut self.state.guests {
             while live.changes <= self.now {
-                live.turn += 1;
+                live.turn = live.turn.saturating_add(1);
                 wants(live, self.scene);
                 any = true;
             }
@@ -209,7 +216,7 @@ impl<'a> Run<'a> {
 
 /// Draws what a guest wants from its next change on, and when it changes again.
 fn wants(live: &mut Live, scene: &Scene) {
-    let mut dice = Dice::of(scene.seed, u64::from(live.number), u64::from(live.turn) + 1);
+    let mut dice = Dice::of(scene.seed, u64::from(live.number), live.turn.saturating_add(1));
     let spread = scene.busy.min(1.0 - scene.busy);
     live.demand = live.vcpus * dice.between(scene.busy - spread, scene.busy + spread);
     live.changes += (scene.change_s * dice.exponential()).max(STEP);

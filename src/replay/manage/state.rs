@@ -1,5 +1,7 @@
 //! What is true on the host in a step: where guests run, where their memory is, how slow that makes them.
 
+use std::collections::BTreeSet;
+
 use placer_engine::balance::roam::{Room, shares};
 
 use super::super::machine::{Machine, cpus, millionths};
@@ -16,7 +18,7 @@ pub(super) struct Live {
     pub(super) born: f64,
     pub(super) leaves: f64,
     pub(super) changes: f64,
-    pub(super) turn: u32,
+    pub(super) turn: u64,
     /// CPUs that its threads want.
     pub(super) demand: f64,
     /// Its memory cannot be moved.
@@ -42,7 +44,7 @@ pub(super) struct Live {
     near: f64,
     crowding: f64,
     /// The sets of nodes that it was moved away from.
-    left: Vec<Vec<usize>>,
+    pub(super) left: BTreeSet<Vec<usize>>,
     /// Busy-CPU seconds: its work, what that took, what of it moving cost; and sums weighted by work.
     pub(super) work: f64,
     pub(super) taken: f64,
@@ -104,7 +106,7 @@ impl Live {
             slowdown: 1.0,
             near: 10.0,
             crowding: 1.0,
-            left: Vec::new(),
+            left: BTreeSet::new(),
             work: 0.0,
             taken: 0.0,
             cost: 0.0,
@@ -323,9 +325,9 @@ impl<'a> State<'a> {
         let live = &mut self.guests[guest];
         if live.nodes != nodes {
             self.deeds.moves += 1;
-            self.deeds.returns += u64::from(live.left.iter().any(|left| left == nodes));
+            self.deeds.returns += u64::from(live.left.contains(nodes));
             let left = std::mem::replace(&mut live.nodes, nodes.to_vec());
-            live.left.push(left);
+            live.left.insert(left);
             (live.bound, live.steered) = (true, false);
         }
         if live.pinned {

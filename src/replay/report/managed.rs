@@ -42,6 +42,10 @@ pub fn text(season: &Season) -> String {
             let _ = writeln!(text, "{manager:<11}{}", figures(outcome));
         }
     }
+    let shown = |host: &Host| host.outcomes.iter().any(|(manager, _)| *manager == Manager::Placer);
+    if season.hosts.iter().any(shown) {
+        text += "\nplacer runs all the time, with rules that placer balance lacks: see --help\n";
+    }
     text
 }
 

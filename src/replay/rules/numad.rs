@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use placer_engine::parse::meminfo::{NodeMeminfo, NumadFields};
 use placer_engine::policy::numad::{
-    NodeFigures, Query, Rules, Version, charge, choose as by_numad,
+    Failure, NodeFigures, Query, Rules, Version, charge, choose as by_numad,
 };
 use placer_engine::{Bytes, Charges, CpuId, CpuShare, CpuTimes, Instant, NodeMemory, Sample};
 
@@ -33,16 +33,21 @@ pub(super) fn choose(version: Version, view: View<'_>, want: Want, named: &mut V
 }
 
 /// Returns what a version of numad makes of the nodes, and the distances from each of them.
+///
+/// Errors: what makes numad end, also by lenient rules.
 pub(in crate::replay) fn figures<'a>(
     version: Version,
     machine: &'a Machine,
     nodes: &[Seen],
-) -> Option<Figures<'a>> {
+) -> Result<Figures<'a>, Failure> {
     let rules = Rules::lenient(version);
     let (before, now) = readings(View { machine, nodes });
     let machine = &machine.host.numad;
-    let figures = machine.figures(Some(&before), &now, &rules).ok()?;
-    Some((figures, machine.distance_rows(&rules).ok()?))
+    let figures = machine.figures(Some(&before), &now, &rules)?;
+    if figures.is_empty() {
+        return Err(Failure::NoNodes);
+    }
+    Ok((figures, machine.distance_rows(&rules)?))
 }
 
 /// Returns what the kernel would show at two moments.

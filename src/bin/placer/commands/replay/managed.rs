@@ -8,8 +8,8 @@ use placer_engine::policy::numad::Version;
 use super::crew::{self, Effort};
 use super::{busy, host, made, plan_of, recorded};
 use crate::output;
-use placer::args::{HostSize, ManagerName, Replay, StartName};
-use placer::replay::manage::{Manager, Period, Scene, Start, manage};
+use placer::args::{HostSize, MOST_MANAGED_NODES, ManagerName, Replay, StartName};
+use placer::replay::manage::{Managed, Manager, Period, Scene, Start, manage};
 use placer::replay::report::{Host, ManageForm, Season, managed};
 use placer::replay::{Machine, Stream, Tuning};
 use placer::report::json;
@@ -46,11 +46,16 @@ pub(super) fn run(args: &Replay, notes: &mut Notes) -> Result<ExitCode, Box<dyn 
         all: jobs.iter().map(|(host, _)| host.period.steps()).sum(),
         unit: "steps",
     };
-    let mut outcomes = crew::work(&jobs, effort, |&(host, manager), watch| {
+    let outcomes = crew::work(&jobs, effort, |&(host, manager), watch| {
         let mut outcome = manage(&host.machine, &host.period, manager, &host.scene, watch);
-        outcome.decision = outcome.decision.filter(|_| args.times);
-        outcome
+        if let Ok(outcome) = &mut outcome {
+            outcome.decision = outcome.decision.filter(|_| args.times);
+        }
+        Some(outcome.map_err(|error| format!("{}: {error}", host.name)))
     });
+    let outcomes =
+        outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|| Ok(Managed::default())));
+    let mut outcomes = outcomes.collect::<Result<Vec<Managed>, String>>()?;
     // The largest hosts were first, as they take longest.
     for host in &mut hosts {
         let own = outcomes.split_off(outcomes.len() - managers.len());
@@ -84,6 +89,13 @@ fn machines(args: &Replay, notes: &mut Notes) -> Result<Vec<(Machine, String)>, 
         snapshots.push((snapshot, name));
     }
     let machine = |(snapshot, name): (placer_engine::Snapshot, String)| {
+        let found = snapshot.nodes().len();
+        if found > MOST_MANAGED_NODES as usize {
+            return Err(format!(
+                "{name}: expected at most {MOST_MANAGED_NODES} nodes with --manage, found {found}"
+            )
+            .into());
+        }
         let machine = Machine::of(&snapshot).map_err(|error| format!("{name}: {error}"))?;
         Ok((machine, name))
     };
