@@ -177,3 +177,83 @@ fn claims(
     });
     claims.collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use placer_engine::NodeSet;
+    use placer_engine::claims::ProcessId;
+    use placer_launcher::mover::{ClaimBefore, Phase, Share};
+
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    /// A guest with 8 GiB promised on node 0 that goes to nodes 1 and 3; 1 GiB of it is pinned.
+    fn record() -> Record {
+        let share = |node, gib: u64| Share { node, bytes: gib * GIB };
+        let nodes = |ids: &[u32]| ids.iter().map(|&id| NodeId(id)).collect::<NodeSet>();
+        Record {
+            guest: ProcessId { pid_namespace: 1, pid: 2, start: 3 },
+            program: "qemu".to_owned(),
+            claims: vec![ClaimBefore {
+                id: 7,
+                promised: vec![(0, 8 * GIB, 400)],
+                roaming: CpuSet::from_iter([placer_engine::CpuId(1)]),
+            }],
+            group: 0,
+            from: nodes(&[0]),
+            to: nodes(&[1, 3]),
+            cpus: CpuSet::new(),
+            threads: vec![],
+            cage: None,
+            source: vec![share(0, 7)],
+            target: vec![share(1, 3), share(3, 4)],
+            pinned: vec![share(0, 1)],
+            memory: 7 * GIB,
+            slowdown: 1.0,
+            phase: Phase::Moving,
+            moved: 0,
+            stayed: 0,
+            finished_s: None,
+            why: None,
+        }
+    }
+
+    /// Node, GiB and hundredths of CPUs of the one claim.
+    fn promised(record: &Record, direction: Direction, stayed: u64) -> Vec<(u32, u64, u64)> {
+        let changed = claims(record, direction, stayed);
+        assert_eq!((changed.len(), changed[0].0), (1, ClaimId(7)));
+        let form = |promise: &Promise| {
+            (promise.node.0, promise.memory.get() / GIB, promise.cpus.hundredths())
+        };
+        changed[0].1.iter().map(form).collect()
+    }
+
+    #[test]
+    fn claims_go_where_memory_goes_and_stay_where_it_stays() {
+        let there = Direction::There;
+        assert_eq!(promised(&record(), there, 0), [(0, 1, 0), (1, 3, 200), (3, 4, 200)]);
+        let free = Record { pinned: vec![], ..record() };
+        assert_eq!(promised(&free, there, 0), [(1, 3, 200), (3, 4, 200)]);
+        // Half of it did not let itself be moved.
+        assert_eq!(promised(&free, there, 7 * GIB), [(0, 4, 0), (1, 1, 200), (3, 2, 200)]);
+        // Only threads go to another node: they are promised CPUs there.
+        let threads = Record { target: vec![], memory: 0, ..record() };
+        assert_eq!(promised(&threads, there, 0), [(0, 8, 0), (1, 0, 200), (3, 0, 200)]);
+        assert_eq!(promised(&record(), Direction::Back, 0), [(0, 8, 400)]);
+        assert!(claims(&record(), there, 0)[0].2.is_empty());
+        assert_eq!(claims(&record(), Direction::Back, 0)[0].2, record().claims[0].roaming);
+    }
+
+    #[test]
+    fn room_is_held_for_what_is_on_its_way() {
+        let held = |direction| -> Vec<(u32, u64)> {
+            let parts = on_its_way(&record(), direction);
+            assert_eq!(parts.memory.get(), 7 * GIB);
+            let promised = parts.promised.iter();
+            promised.map(|promise| (promise.node.0, promise.memory.get() / GIB)).collect()
+        };
+        assert_eq!(held(Direction::There), [(1, 3), (3, 4)]);
+        assert_eq!(held(Direction::Back), [(0, 7)]);
+    }
+}

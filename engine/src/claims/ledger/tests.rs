@@ -488,3 +488,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_claim_that_is_moved_counts_on_its_new_nodes() {
+    let seen = Seen { per_node: vec![(NodeId(0), mib(4))], resident: mib(4), ..Seen::default() };
+    let mut ledger = ledger(&[Claim { seen: Some(seen), ..claim(1, &[(0, 10)]) }]);
+    let promised = claim(1, &[(2, 10)]).promised;
+    assert!(!ledger.relocate(ClaimId(9), promised.clone(), CpuSet::new()), "none of this id");
+    assert!(ledger.relocate(ClaimId(1), promised, CpuSet::new()));
+    let charges = ledger.charges(Overcommit::default());
+    let of = |node| charges.of(NodeId(node)).memory;
+    // 4 of the 10 MiB are there, wherever.
+    assert_eq!((of(0), of(2)), (Bytes::ZERO, mib(6)));
+    let read = Ledger::parse(&ledger.to_text());
+    assert_eq!(read.value.claims(), ledger.claims());
+}

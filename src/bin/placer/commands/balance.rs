@@ -135,6 +135,10 @@ fn say(
     notes: &mut Notes,
 ) -> Result<ExitCode, Box<dyn Error>> {
     let complete = what.is_complete();
+    if stderr().is_terminal() {
+        // The line of progress.
+        let _ = stderr().lock().write_all(b"\r\x1b[K");
+    }
     let text = match args.json {
         true => json::text(&MovedForm::of(what.action, complete, plan, &what.guests))?,
         false => moved(what.action, &what.guests).into_bytes(),
@@ -153,7 +157,5 @@ fn show(progress: &Progress<'_>) {
     };
     let (moved, all) = (Bytes::new(progress.moved), Bytes::new(record.memory));
     let line = format!("\rplacer: process {} {what}: {moved} of {all}\x1b[K", record.guest.pid);
-    // Its end is that of the last line.
-    let end = if progress.moved >= record.memory { "\n" } else { "" };
-    let _ = stderr().lock().write_all(format!("{line}{end}").as_bytes());
+    let _ = stderr().lock().write_all(line.as_bytes());
 }
