@@ -235,7 +235,9 @@ mod tests {
                 // What an order or a question is about is said where it is given.
                 if matches!(
                     (command.get_name(), long),
-                    ("adopt", "pid" | "cgroup") | ("advise", "together" | "copies" | "some")
+                    ("adopt", "pid" | "cgroup")
+                        | ("advise", "together" | "copies" | "some")
+                        | ("balance", "apply" | "undo")
                 ) {
                     continue;
                 }

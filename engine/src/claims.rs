@@ -58,6 +58,8 @@ pub use error::ClaimError;
 #[doc(hidden)]
 pub use ledger::{Fate, Ledger, MOST_CLAIMS};
 #[doc(hidden)]
+pub use lines::KnownLines;
+#[doc(hidden)]
 pub use look::MOST_LOOKS;
 #[doc(hidden)]
 pub use nonce::Nonce;

@@ -314,6 +314,22 @@ pub fn move_pages(pid: u32, pages: &[(u64, NodeId)], all: bool) -> Result<bool, 
     Ok(full)
 }
 
+/// Returns whether a thread is one that the kernel made for itself inside a process, and whose CPUs nobody else may
+/// set: workers of io_uring on some kernels.
+///
+/// Source: flags in `/proc/PID/task/TID/stat`.
+#[doc(hidden)]
+pub fn is_the_kernels(pid: impl std::fmt::Display, thread: impl std::fmt::Display) -> bool {
+    // Source: linux/sched.h.
+    const PF_NO_SETAFFINITY: u64 = 0x0400_0000;
+    let stat = std::fs::read(format!("/proc/{pid}/task/{thread}/stat")).unwrap_or_default();
+    // The name is in parentheses and may hold any byte; the flags are the seventh behind it.
+    let end = stat.iter().rposition(|&byte| byte == b')').unwrap_or(0);
+    let fields = String::from_utf8_lossy(&stat[end..]);
+    let flags = fields.split_whitespace().nth(7).and_then(|flags| flags.parse::<u64>().ok());
+    flags.is_some_and(|flags| flags & PF_NO_SETAFFINITY != 0)
+}
+
 /// Returns the size of a page.
 #[doc(hidden)]
 pub fn page_size() -> u64 {

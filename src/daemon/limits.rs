@@ -111,6 +111,7 @@ mod tests {
             promised: vec![Promise { node: NodeId(0), memory, cpus }],
             pinned: CpuSet::new(),
             roaming: CpuSet::new(),
+            within: Default::default(),
             seen: None,
             checked: None,
         }

@@ -423,6 +423,8 @@ pub(crate) struct PartsForm {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     roaming: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) within: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) forced: Option<bool>,
     pub(crate) pid: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -448,6 +450,7 @@ impl PartsForm {
             parts: parts.promised.iter().map(part).collect(),
             pinned: list(&parts.pinned),
             roaming: list(&parts.roaming),
+            within: (!parts.within.is_empty()).then(|| parts.within.to_string()),
             forced: forced.then_some(true),
             pid,
             caller: None,
@@ -484,6 +487,7 @@ impl PartsForm {
             promised,
             pinned: ids(self.pinned, "pinned")?.unwrap_or_default(),
             roaming: ids(self.roaming, "roaming")?.unwrap_or_default(),
+            within: ids(self.within, "within")?.unwrap_or_default(),
         })
     }
 }

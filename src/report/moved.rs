@@ -55,7 +55,7 @@ pub struct MovedGuest {
     pub before: Vec<(NodeId, Bytes)>,
     /// Where its memory is.
     pub now: Vec<(NodeId, Bytes)>,
-    /// Why it is not on its new nodes.
+    /// Why it is not on its new nodes, or not on its old ones again.
     pub why: Option<String>,
 }
 
@@ -155,7 +155,7 @@ impl MovedGuest {
         };
         match self.outcome {
             Outcome::Moved => {
-                format!("{} moved to nodes {}{stayed}{}", self.moved, self.to, self.places())
+                format!("{} moved to nodes {}{stayed}{why}{}", self.moved, self.to, self.places())
             }
             Outcome::Returned => {
                 format!("back on nodes {}{why}{stayed}{}", self.from, self.places())

@@ -2,9 +2,9 @@
 //!
 //! An answer is never held back for want of a ledger: it is given without, and a note says so.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use placer_engine::claims::{Claim, ClaimDirs, ClaimError, Claims, LOCK_TIMEOUT, View};
+use placer_engine::claims::{Claim, ClaimDirs, ClaimError, Claims, KnownLines, LOCK_TIMEOUT, View};
 use placer_engine::source::SnapshotReader;
 use placer_engine::{Bytes, Charges, Snapshot, SourceError, SysRoot};
 
@@ -17,7 +17,10 @@ use crate::settings;
 /// Returns where claims are kept, with the rest of the state, and for users on top of root's; and
 /// how they count.
 pub fn place(set: settings::Claims) -> ClaimDirs {
-    ClaimDirs::on_top_of_roots(sampling::state_dir()).with_overcommit(set.overcommit)
+    // The daemon asks for each request.
+    static KNOWN: LazyLock<KnownLines> = LazyLock::new(KnownLines::default);
+    let dirs = ClaimDirs::on_top_of_roots(sampling::state_dir());
+    ClaimDirs { known: KNOWN.clone(), ..dirs.with_overcommit(set.overcommit) }
 }
 
 /// Takes a snapshot that counts what was promised to others, and what of it users were promised.

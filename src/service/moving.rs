@@ -62,7 +62,8 @@ impl Moved {
             Outcome::Moved => self.action != Action::Undo,
             Outcome::Returned => self.action == Action::Undo,
             Outcome::Ended => true,
-            Outcome::Kept | Outcome::Unfinished => false,
+            Outcome::Kept => self.action == Action::Undo,
+            Outcome::Unfinished => false,
         })
     }
 }
@@ -110,7 +111,7 @@ impl<'a> Session<'a> {
             }
         }
         self.file.write(&self.journal)?;
-        self.go(None)?;
+        self.go(notes)?;
         Ok(Some(self.report(Action::Resume, notes)))
     }
 
@@ -134,15 +135,15 @@ impl<'a> Session<'a> {
             self.journal.keep(*process, now_s + ALONE.as_secs_f64(), why);
         }
         if !moves.is_empty() {
-            self.journal.moves = moves;
+            self.journal.begin(moves, now_s);
         }
         // What is to be done is known before anything is changed.
         self.file.write(&self.journal)?;
         let moved = self.journal.moves.iter().any(|record| record.phase == Phase::Planned);
         if moved {
-            self.go(Some(seen))?;
+            self.go(notes)?;
             if let Some(demand) = self.mover.verify {
-                self.verify(demand, seen, &before)?;
+                self.verify(demand, seen, &before, notes)?;
             }
         }
         let mut report = match moved {
@@ -166,8 +167,6 @@ impl<'a> Session<'a> {
             return Ok(None);
         }
         let now_s = seconds(&Processes::look()?);
-        let (root, set) = (SysRoot::live(), self.mover.settings);
-        let seen = observe(&root, set, Demand::SinceStart, &mut Notes::default()).ok();
         for at in (0..self.journal.moves.len()).rev() {
             let Some(record) = self.journal.moves.get_mut(at) else { continue };
             if record.phase == Phase::Planned {
@@ -177,22 +176,20 @@ impl<'a> Session<'a> {
                 let guest = record.guest;
                 record.why = Some("placer balance --undo".to_owned());
                 self.journal.keep(guest, now_s + ALONE.as_secs_f64(), "placer balance --undo");
-                self.put_back(at, seen.as_ref())?;
+                self.put_back(at, notes)?;
             }
         }
         self.file.write(&self.journal)?;
         Ok(Some(self.report(Action::Undo, notes)))
     }
 
-    /// Does what the journal says is to be done. `seen` is the host that the plan was made for: the room is compared.
-    fn go(&mut self, seen: Option<&Observation>) -> Result<(), Box<dyn Error>> {
+    /// Does what the journal says is to be done. A guest that is stuck keeps no other from it.
+    fn go(&mut self, notes: &mut Notes) -> Result<(), Box<dyn Error>> {
         for at in 0..self.journal.moves.len() {
             let Some(record) = self.journal.moves.get(at) else { continue };
             let (guest, group) = (record.guest, record.group);
             let (mut host, pace) = (Live::new(), Pace::new(self.mover.rate.get()));
-            let snapshot = seen.map(|seen| &seen.snapshot);
-            let mut books =
-                Ledger::new(&self.claims, &self.file, snapshot, &mut *self.mover.progress);
+            let mut books = Ledger::new(&self.claims, &self.file, &mut *self.mover.progress);
             let done = match record.phase {
                 Phase::Planned | Phase::Moving => {
                     carry(&mut self.journal, at, &mut host, &mut books, pace)
@@ -203,12 +200,9 @@ impl<'a> Session<'a> {
             match self.journal.moves.get(at).map(|record| record.phase) {
                 Some(Phase::Returned) => {}
                 Some(Phase::Moving | Phase::Returning) => {
-                    let why = done.err().map(|error| format!(": {error}")).unwrap_or_default();
-                    return Err(format!(
-                        "process {} is neither moved nor put back{why}; run placer balance --apply or --undo again",
-                        guest.pid
-                    )
-                    .into());
+                    let why = done.err().map(|error| error.to_string());
+                    self.stuck(at, guest.pid, &why.unwrap_or_default(), notes);
+                    continue;
                 }
                 // It was moved, or has ended.
                 _ => continue,
@@ -217,13 +211,22 @@ impl<'a> Session<'a> {
             if let Some(why) = self.journal.moves.get(at).and_then(|record| record.why.clone()) {
                 self.journal.keep(guest, now_s + ALONE.as_secs_f64(), &why);
             }
-            self.without_the_rest(group, "another guest of its exchange could not be moved")?;
+            self.without_the_rest(
+                group,
+                "another guest of its exchange could not be moved",
+                notes,
+            )?;
         }
         Ok(())
     }
 
     /// Puts back what was moved of a group, and leaves out what was not.
-    fn without_the_rest(&mut self, group: usize, why: &str) -> Result<(), Box<dyn Error>> {
+    fn without_the_rest(
+        &mut self,
+        group: usize,
+        why: &str,
+        notes: &mut Notes,
+    ) -> Result<(), Box<dyn Error>> {
         for at in (0..self.journal.moves.len()).rev() {
             let Some(record) = self.journal.moves.get_mut(at) else { continue };
             if record.group != group {
@@ -236,7 +239,7 @@ impl<'a> Session<'a> {
                 }
                 Phase::Moved | Phase::Moving => {
                     record.why.get_or_insert_with(|| why.to_owned());
-                    self.put_back(at, None)?;
+                    self.put_back(at, notes)?;
                 }
                 Phase::Returning | Phase::Returned | Phase::Dropped => {}
             }
@@ -244,21 +247,29 @@ impl<'a> Session<'a> {
         Ok(self.file.write(&self.journal)?)
     }
 
-    /// Puts one guest back. `seen`: only if there is room for it, on the host as it was a moment ago.
-    fn put_back(&mut self, at: usize, seen: Option<&Observation>) -> Result<(), Box<dyn Error>> {
+    /// Puts one guest back, if there is room for it. One that is stuck keeps no other from it.
+    fn put_back(&mut self, at: usize, notes: &mut Notes) -> Result<(), Box<dyn Error>> {
         let (mut host, pace) = (Live::new(), Pace::new(self.mover.rate.get()));
-        let snapshot = seen.map(|seen| &seen.snapshot);
-        let mut books = Ledger::new(&self.claims, &self.file, snapshot, &mut *self.mover.progress);
+        let mut books = Ledger::new(&self.claims, &self.file, &mut *self.mover.progress);
         match back(&mut self.journal, at, &mut host, &mut books, pace) {
-            Ok(()) | Err(MoveError::Gone) => Ok(()),
+            // What became of these is in the report.
+            Ok(()) | Err(MoveError::Gone | MoveError::Occupied(_)) => Ok(()),
+            Err(MoveError::Books(why)) => Err(why.into()),
             Err(error) => {
                 let pid = self.journal.moves.get(at).map_or(0, |record| record.guest.pid);
-                Err(format!(
-                    "cannot put process {pid} back: {error}; placer balance --undo tries again"
-                )
-                .into())
+                self.stuck(at, pid, &error.to_string(), notes);
+                Ok(())
             }
         }
+    }
+
+    fn stuck(&mut self, at: usize, pid: u32, why: &str, notes: &mut Notes) {
+        if let Some(record) = self.journal.moves.get_mut(at) {
+            record.why = Some(why.to_owned());
+        }
+        notes.warn(&format!(
+            "process {pid} is neither moved nor put back: {why}; run placer balance --undo again"
+        ));
     }
 
     /// Looks at the guests that were moved, and puts those back that are slower than before each time.
@@ -267,6 +278,7 @@ impl<'a> Session<'a> {
         demand: Demand,
         seen: &Observation,
         before: &[f64],
+        notes: &mut Notes,
     ) -> Result<(), Box<dyn Error>> {
         let limit = |pid: u32| {
             let at = seen.guests.iter().position(|guest| guest.name.pid == pid);
@@ -300,7 +312,11 @@ impl<'a> Session<'a> {
             );
             record.why = Some(why.clone());
             self.journal.keep(guest, now_s + ALONE.as_secs_f64(), &why);
-            self.without_the_rest(group, "another guest of its exchange was slower after it")?;
+            self.without_the_rest(
+                group,
+                "another guest of its exchange was slower after it",
+                notes,
+            )?;
         }
         Ok(())
     }
@@ -308,6 +324,7 @@ impl<'a> Session<'a> {
     /// Says what came of the moves, and where memory is now.
     fn report(&self, action: Action, notes: &mut Notes) -> Moved {
         let now = observe(&SysRoot::live(), self.mover.settings, Demand::SinceStart, notes).ok();
+        let gone = MoveError::Gone.to_string();
         let guests = self.journal.moves.iter().map(|record| {
             let known = now
                 .as_ref()
@@ -325,7 +342,7 @@ impl<'a> Session<'a> {
             let outcome = match record.phase {
                 Phase::Moved => Outcome::Moved,
                 Phase::Returned => Outcome::Returned,
-                Phase::Dropped if known.is_none() => Outcome::Ended,
+                Phase::Dropped if record.why.as_deref() == Some(&*gone) => Outcome::Ended,
                 Phase::Dropped => Outcome::Kept,
                 Phase::Planned | Phase::Moving | Phase::Returning => Outcome::Unfinished,
             };
@@ -339,7 +356,10 @@ impl<'a> Session<'a> {
                 stayed: Bytes::new(record.stayed),
                 before: added(before.map(|share| (NodeId(share.node), Bytes::new(share.bytes)))),
                 now: there,
-                why: record.why.clone().filter(|_| outcome != Outcome::Moved),
+                why: record
+                    .why
+                    .clone()
+                    .filter(|_| outcome != Outcome::Moved || action == Action::Undo),
             }
         });
         Moved { action, guests: guests.collect() }

@@ -131,9 +131,7 @@ fn moved_before(guests: &mut [RunningGuest], look: &mut Processes) {
     let now_s = Duration::from_nanos(look.now().nanoseconds()).as_secs_f64();
     for guest in guests {
         let Some(process) = look.identify(guest.name.pid) else { continue };
-        let rested = journal.moves.iter().filter(|record| record.guest == process);
-        let rested = rested.filter_map(|record| Some((now_s - record.finished_s?).max(0.0)));
-        guest.guest.rested_s = rested.reduce(f64::min);
+        guest.guest.rested_s = journal.rested_s(&process, now_s);
         let mut kept = journal.kept.iter().filter(|kept| kept.until_s > now_s);
         if let Some(kept) = kept.find(|kept| kept.guest == process) {
             guest.name.tried = Some(kept.why.clone());

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::nonce::Nonce;
 use super::principal::Principal;
 use crate::advice::{Advice, Share};
-use crate::ids::{CpuId, NodeId};
-use crate::idset::CpuSet;
+use crate::ids::{Id, NodeId};
+use crate::idset::{CpuSet, IdSet, NodeSet};
 use crate::parse;
 use crate::request::Request;
 use crate::sample::Instant;
@@ -163,6 +163,8 @@ pub struct Claim {
     /// The CPUs that the guest's threads are bound to together, where those are not all of its nodes:
     /// mostly those of one cache.
     pub roaming: CpuSet,
+    /// The only nodes that the guest may be on, as it was asked for; empty: all of the host.
+    pub within: NodeSet,
     /// What was last seen of the guest; `None` before the first look.
     pub seen: Option<Seen>,
     /// When the owner was last found to be the one that the claim is for, in nanoseconds since 1970; `None`
@@ -276,6 +278,9 @@ struct Form {
     /// The same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     roaming: Option<String>,
+    /// A list of nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    within: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     seen: Option<SeenForm>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -293,13 +298,13 @@ struct SeenForm {
 }
 
 /// Returns a set as a list; `None` where it is empty.
-fn list_of(cpus: &CpuSet) -> Option<String> {
-    (!cpus.is_empty()).then(|| cpus.to_string())
+fn list_of<T: Id>(ids: &IdSet<T>) -> Option<String> {
+    (!ids.is_empty()).then(|| ids.to_string())
 }
 
-fn cpus_of(list: Option<String>) -> Result<CpuSet, String> {
-    let cpus = list.map(|list| parse::list::parse::<CpuId>(list.as_bytes()));
-    Ok(cpus.transpose().map_err(|e| e.to_string())?.unwrap_or_default())
+fn ids_of<T: Id>(list: Option<String>) -> Result<IdSet<T>, String> {
+    let ids = list.map(|list| parse::list::parse::<T>(list.as_bytes()));
+    Ok(ids.transpose().map_err(|e| e.to_string())?.unwrap_or_default())
 }
 
 impl Form {
@@ -331,6 +336,7 @@ impl Form {
                 .collect(),
             pinned: list_of(&claim.pinned),
             roaming: list_of(&claim.roaming),
+            within: list_of(&claim.within),
             seen: claim.seen.as_ref().map(|seen| SeenForm {
                 at_ns: seen.at.nanoseconds(),
                 resident: seen.resident.get(),
@@ -367,8 +373,9 @@ impl Form {
             cpus: CpuShare::from_hundredths(cpus),
         });
         Ok(Claim {
-            pinned: cpus_of(self.pinned)?,
-            roaming: cpus_of(self.roaming)?,
+            pinned: ids_of(self.pinned)?,
+            roaming: ids_of(self.roaming)?,
+            within: ids_of(self.within)?,
             id: ClaimId(self.id),
             boot: self.boot,
             owner,
@@ -399,6 +406,7 @@ impl Form {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use crate::ids::CpuId;
     use proptest::prelude::*;
 
     use super::*;
@@ -426,6 +434,7 @@ pub(super) mod tests {
             promised,
             pinned: CpuSet::new(),
             roaming: CpuSet::new(),
+            within: NodeSet::new(),
             seen: None,
             checked: None,
         }
@@ -445,6 +454,7 @@ pub(super) mod tests {
         grouped.owner = Owner::Cgroup(process, cgroup);
         grouped.pinned = [0, 1, 9].into_iter().map(CpuId).collect();
         grouped.roaming = (16..32).map(CpuId).collect();
+        grouped.within = [0, 250].into_iter().map(NodeId).collect();
         grouped.seen = Some(Seen {
             at: Instant::from_nanoseconds(9),
             resident: Bytes::new(1 << 40),

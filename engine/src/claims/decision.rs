@@ -271,6 +271,7 @@ impl<'a> Decision<'a> {
             seen: None,
             pinned: parts.pinned,
             roaming: parts.roaming,
+            within: parts.within,
             checked: None,
         };
         let full = ClaimError::Full { limit: MOST_CLAIMS };

@@ -10,6 +10,7 @@ use super::claim::{Claim, ClaimId, Origin, Owner, ProcessId};
 use super::decision::{Basis, Decision, Observation};
 use super::error::ClaimError;
 use super::ledger::Ledger;
+use super::lines::KnownLines;
 use super::look::Look;
 use super::nonce::Nonce;
 use super::store::ClaimFile;
@@ -26,6 +27,8 @@ pub struct ClaimDirs {
     pub below: Option<(PathBuf, u32)>,
     /// How many times over memory may be promised.
     pub overcommit: Overcommit,
+    /// What was read of the own ledger before. Who decides often keeps it, and reads what is new alone.
+    pub known: KnownLines,
 }
 
 /// The number of decisions without the lock that may be lost to faster claims; the next one is made under the lock.
@@ -54,7 +57,7 @@ impl ClaimDirs {
     /// Returns one directory, if there is one, and for users on top of it root's.
     pub fn on_top_of_roots(own: Option<PathBuf>) -> Self {
         let below = (!nix::unistd::geteuid().is_root()).then(|| (PathBuf::from(ROOTS), 0));
-        Self { own, below, overcommit: Overcommit::default() }
+        Self { own, below, ..Self::default() }
     }
 
     /// Sets how many times over memory may be promised.
@@ -111,7 +114,7 @@ impl Claims {
             None => Ok(None),
         };
         Ok(Self {
-            own: open(dirs.own.as_ref().map(|dir| (dir, me)))?,
+            own: open(dirs.own.as_ref().map(|dir| (dir, me)))?.map(|own| own.knowing(&dirs.known)),
             below: open(dirs.below.as_ref().map(|(dir, owner)| (dir, *owner))),
             overcommit: dirs.overcommit,
             observe: true,
@@ -125,7 +128,7 @@ impl Claims {
     pub fn open_to_claim(dirs: &ClaimDirs, root: &SysRoot) -> Result<Self, ClaimError> {
         let mut claims = Self::open(&ClaimDirs { own: None, ..dirs.clone() }, root)?;
         let dir = dirs.own.as_deref().ok_or(ClaimError::NoPlace)?;
-        claims.own = Some(ClaimFile::open(dir, root)?);
+        claims.own = Some(ClaimFile::open(dir, root)?.knowing(&dirs.known));
         Ok(claims)
     }
 

@@ -132,6 +132,7 @@ impl Guest {
                 }),
                 pinned: CpuSet::new(),
                 roaming: CpuSet::new(),
+                within: NodeSet::new(),
                 checked: None,
             })
         };

@@ -4,7 +4,7 @@
 //! often reads the few lines that others have changed since, and not a thousand: a line takes 1.5 µs to read.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::claim::Claim;
 
@@ -15,6 +15,10 @@ type Known = HashMap<[u8; 8], (Box<[u8]>, Arc<Claim>)>;
 #[derive(Debug, Default)]
 pub(super) struct Lines(Known);
 
+/// What a process has read of a ledger, for all who read it: at most the claims of one text.
+#[derive(Clone, Debug, Default)]
+pub struct KnownLines(pub(super) Arc<Mutex<Lines>>);
+
 /// One reading of a text. At its end only the lines of this text are known.
 pub(super) struct Reading<'a> {
     before: Known,
@@ -22,6 +26,11 @@ pub(super) struct Reading<'a> {
 }
 
 impl Lines {
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn again(&mut self) -> Reading<'_> {
         Reading { before: std::mem::take(&mut self.0), now: self }
     }
@@ -40,49 +49,5 @@ impl Reading<'_> {
             self.now.0.insert(end, (text, Arc::clone(&claim)));
         }
         Ok(claim)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::claim::tests::claim;
-    use super::super::ledger::Ledger;
-    use super::*;
-
-    fn text(ids: &[u32]) -> String {
-        ids.iter().map(|&id| claim(id, &[(0, u64::from(id))]).to_line() + "\n").collect()
-    }
-
-    fn read(lines: &mut Lines, text: &str) -> Ledger {
-        let again = Ledger::parse_again(text.as_bytes(), lines);
-        let plain = Ledger::parse(text.as_bytes());
-        assert_eq!((&again.value, &again.notes), (&plain.value, &plain.notes));
-        again.value
-    }
-
-    #[test]
-    fn lines_that_were_read_before_give_the_same_claims() {
-        let mut lines = Lines::default();
-        let before = read(&mut lines, &text(&[1, 2, 3]));
-        let after = read(&mut lines, &text(&[3, 4, 1]));
-        let same = |a: usize, b: usize| Arc::ptr_eq(&before.claims()[a], &after.claims()[b]);
-        assert!(same(2, 0) && same(0, 2));
-        // A text's lines are known until the next is read.
-        read(&mut lines, &text(&[7]));
-        assert_eq!(lines.0.len(), 1);
-    }
-
-    #[test]
-    fn a_line_is_not_known_by_its_checksum_alone() {
-        let mut lines = Lines::default();
-        let good = text(&[1, 2]);
-        read(&mut lines, &good);
-        // Damaged, under a checksum that is known; a line twice; a line without an end.
-        for bad in
-            [good.replace("\"id\":2", "\"id\":7"), good.repeat(2), good.trim_end().to_owned()]
-        {
-            read(&mut lines, &bad);
-            read(&mut lines, &good);
-        }
     }
 }

@@ -3,7 +3,7 @@
 use super::claim::{Claim, Promise};
 use crate::advice::Advice;
 use crate::ids::NodeId;
-use crate::idset::CpuSet;
+use crate::idset::{CpuSet, NodeSet};
 use crate::request::Request;
 use crate::snapshot::Snapshot;
 use crate::units::{Bytes, CpuShare};
@@ -23,6 +23,8 @@ pub struct Parts {
     pub pinned: CpuSet,
     /// CPUs that its threads share, where those are not all of its nodes.
     pub roaming: CpuSet,
+    /// The only nodes that the guest may be on later; empty: all of the host.
+    pub within: NodeSet,
 }
 
 impl Parts {
@@ -58,6 +60,12 @@ impl Parts {
             promised: Claim::split(request, advice),
             pinned,
             roaming: if all { CpuSet::new() } else { roaming },
+            within: match (request.near, &request.within) {
+                // It is near the device where it is.
+                (Some(_), _) => advice.nodes.clone(),
+                (None, Some(within)) => within.clone(),
+                (None, None) => NodeSet::new(),
+            },
         }
     }
 }

@@ -6,7 +6,6 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant as Clock};
 
 use nix::errno::Errno;
@@ -17,7 +16,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use super::claim::{Claim, ClaimId};
 use super::error::ClaimError;
 use super::ledger::{Ledger, lines};
-use super::lines::Lines;
+use super::lines::KnownLines;
 use super::proc_text;
 use crate::hash::fnv64;
 use crate::parse;
@@ -40,9 +39,6 @@ const QUEUE: u32 = 20;
 /// The largest ledger, in bytes: larger ones are not written, and of what is larger no more is read.
 pub(super) const MAX_LEDGER: usize = 8 << 20;
 
-/// What this process read last: at most the claims of one ledger.
-static LINES: LazyLock<Mutex<Lines>> = LazyLock::new(Mutex::default);
-
 /// One host's ledger as a file: `claims.jsonl` in a state directory, a line a claim.
 ///
 /// Readers take no lock: the file is replaced as a whole. Claims of a recorded machine have a file
@@ -53,6 +49,7 @@ pub struct ClaimFile<S = System> {
     ledger: String,
     lock: String,
     temporary: String,
+    known: KnownLines,
     steps: S,
 }
 
@@ -127,8 +124,15 @@ impl<S: Steps> ClaimFile<S> {
             // One name for all: only who has the lock writes it, and what a killed writer left is
             // overwritten by the next.
             temporary: format!(".{name}.jsonl.new"),
+            known: KnownLines::default(),
             steps,
         }
+    }
+
+    /// Reads no line again that is known.
+    pub(super) fn knowing(mut self, known: &KnownLines) -> Self {
+        self.known = known.clone();
+        self
     }
 
     /// Returns the directory.
@@ -185,8 +189,8 @@ impl<S: Steps> ClaimFile<S> {
     }
 
     fn parse(&self, text: &[u8]) -> Read<Ledger> {
-        // Another thread that reads now is not waited for.
-        let mut read = match LINES.try_lock() {
+        // Another thread that reads at the moment is not waited for.
+        let mut read = match self.known.0.try_lock() {
             Ok(mut lines) => Ledger::parse_again(text, &mut lines),
             Err(_) => Ledger::parse(text),
         };

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::claim::{Caller, Claim, ClaimId, Origin, Owner, Promise};
 use super::principal::Principal;
 use crate::ids::{CpuId, NodeId};
-use crate::idset::CpuSet;
+use crate::idset::{CpuSet, NodeSet};
 use crate::parse;
 use crate::request::Request;
 use crate::sample::Instant;
@@ -95,6 +95,7 @@ fn takes(form: Form) -> Option<Claim> {
         promised,
         pinned: cpus(form.pinned),
         roaming: cpus(form.roaming),
+        within: NodeSet::new(),
         seen: None,
         checked: None,
     })

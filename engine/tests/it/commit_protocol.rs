@@ -347,6 +347,7 @@ fn claim(id: u32, client: usize) -> Claim {
         promised: Vec::new(),
         pinned: CpuSet::new(),
         roaming: CpuSet::new(),
+        within: Default::default(),
         seen: None,
         checked: None,
     }

@@ -1,7 +1,5 @@
 //! Performs the steps of a move.
 
-use nix::errno::Errno;
-
 use super::error::MoveError;
 use super::host::Host;
 use super::journal::{Journal, Phase, Record};
@@ -14,11 +12,13 @@ use super::threads;
 pub trait Books {
     /// Saves the journal, whole or not at all.
     fn save(&mut self, journal: &Journal) -> Result<(), String>;
-    /// Lets the claims of a guest follow it, and holds room for its memory there. Done twice it changes nothing.
+    /// Holds room for a guest where it goes; its claims stay as they are until it is there. `whole`: none of it is
+    /// there yet, so there has to be room for all of it.
     ///
-    /// Errors: there is no room any more, or the ledger cannot be written.
-    fn claim(&mut self, record: &Record, direction: Direction) -> Result<(), String>;
-    /// Lets go of the room that was held, and claims what stayed elsewhere where that is.
+    /// Errors: there is no room any more, or the ledger cannot be written. Nothing was changed then.
+    fn claim(&mut self, record: &Record, direction: Direction, whole: bool) -> Result<(), String>;
+    /// Lets the claims follow the guest, what stayed elsewhere as well, and lets go of the room that was held. Done
+    /// twice it changes nothing.
     fn settle(&mut self, record: &Record, direction: Direction) -> Result<(), String>;
     /// Shows how far a guest is.
     fn progress(&mut self, _progress: &Progress<'_>) {}
@@ -38,7 +38,8 @@ pub struct Progress<'a> {
 /// Moves one guest of a journal, or finishes its move. If a step fails, everything is put back.
 ///
 /// Errors: the guest was not moved, and is where it was or has ended (the record says which); with
-/// [`Phase::Returning`] in the record: it could not be put back either, and the next run tries again.
+/// [`Phase::Returning`] in the record it could not be put back either, with [`Phase::Moving`] it has arrived and its
+/// claims have not: the next run tries again.
 pub fn carry(
     journal: &mut Journal,
     at: usize,
@@ -46,10 +47,12 @@ pub fn carry(
     books: &mut dyn Books,
     pace: Pace,
 ) -> Result<(), MoveError> {
+    let whole = phase_of(journal, at) != Some(Phase::Moving);
     enter(journal, at, Phase::Moving, books)?;
-    match perform(journal, at, Direction::There, host, books, pace) {
+    match perform(journal, at, (Direction::There, whole), host, books, pace) {
         Ok(()) => finish(journal, at, Phase::Moved, host, books),
         Err(MoveError::Gone) => gone(journal, at, host, books),
+        Err(error @ MoveError::Unsettled(_)) => Err(error),
         Err(error) => {
             if let Some(record) = journal.moves.get_mut(at) {
                 record.why = Some(error.to_string());
@@ -62,7 +65,7 @@ pub fn carry(
 
 /// Puts one guest of a journal back where it was, or finishes that.
 ///
-/// Errors: as [`carry`].
+/// Errors: as [`carry`]; [`MoveError::Occupied`]: it stays where it is, since others have its old nodes now.
 pub fn back(
     journal: &mut Journal,
     at: usize,
@@ -70,12 +73,25 @@ pub fn back(
     books: &mut dyn Books,
     pace: Pace,
 ) -> Result<(), MoveError> {
+    let whole = phase_of(journal, at) == Some(Phase::Moved);
     enter(journal, at, Phase::Returning, books)?;
-    match perform(journal, at, Direction::Back, host, books, pace) {
+    match perform(journal, at, (Direction::Back, whole), host, books, pace) {
         Ok(()) => finish(journal, at, Phase::Returned, host, books),
         Err(MoveError::Gone) => gone(journal, at, host, books),
-        Err(error) => Err(error),
+        Err(error) => {
+            if whole && matches!(error, MoveError::Occupied(_)) {
+                if let Some(record) = journal.moves.get_mut(at) {
+                    record.why = Some(error.to_string());
+                }
+                enter(journal, at, Phase::Moved, books)?;
+            }
+            Err(error)
+        }
     }
+}
+
+fn phase_of(journal: &Journal, at: usize) -> Option<Phase> {
+    journal.moves.get(at).map(|record| record.phase)
 }
 
 fn enter(
@@ -123,21 +139,32 @@ fn gone(
 fn perform(
     journal: &mut Journal,
     at: usize,
-    direction: Direction,
+    (direction, whole): (Direction, bool),
     host: &mut dyn Host,
     books: &mut dyn Books,
     pace: Pace,
 ) -> Result<(), MoveError> {
     let Some(record) = journal.moves.get_mut(at) else { return Ok(()) };
+    let mut full = false;
     for step in steps(record, direction) {
-        if !host.is_running(&record.guest) {
-            return Err(MoveError::Gone);
+        memory::check(host, &record.guest)?;
+        // Its group keeps the nodes on which some of its memory has to stay.
+        if full && matches!(step, Step::Mems(_)) {
+            continue;
         }
-        match perform_step(&step, record, direction, host, books, pace) {
-            Err(MoveError::Refused(_, Errno::ESRCH)) => return Err(MoveError::Gone),
+        match perform_step(&step, record, (direction, whole), host, books, pace) {
+            Ok(()) => {}
+            Err(MoveError::NoRoom) if direction == Direction::Back => {
+                full = true;
+                record.why = Some("its old nodes are full: some of its memory stays".to_owned());
+            }
             // What is refused to a process that has ended meanwhile says nothing.
-            Err(_) if !host.is_running(&record.guest) => return Err(MoveError::Gone),
-            done => done?,
+            Err(error) => {
+                return Err(match host.is_running(&record.guest) {
+                    Ok(false) => MoveError::Gone,
+                    _ => error,
+                });
+            }
         }
     }
     Ok(())
@@ -146,30 +173,32 @@ fn perform(
 fn perform_step(
     step: &Step,
     record: &mut Record,
-    direction: Direction,
+    (direction, whole): (Direction, bool),
     host: &mut dyn Host,
     books: &mut dyn Books,
     pace: Pace,
 ) -> Result<(), MoveError> {
-    let pid = record.guest.pid;
     match step {
-        Step::Claim => books.claim(record, direction).map_err(MoveError::Books),
-        Step::Settle => books.settle(record, direction).map_err(MoveError::Books),
-        Step::Mems(nodes) => threads::hold(host, record, "cpuset.mems", nodes),
-        Step::GroupCpus(cpus) => threads::hold(host, record, "cpuset.cpus", cpus),
+        Step::Claim => books.claim(record, direction, whole).map_err(MoveError::Occupied),
+        Step::Settle => books.settle(record, direction).map_err(MoveError::Unsettled),
+        Step::Mems(nodes) => threads::hold(host, record, "cpuset.mems", nodes, direction),
+        Step::GroupCpus(cpus) => threads::hold(host, record, "cpuset.cpus", cpus, direction),
         Step::Threads => threads::bind(host, record, direction),
-        Step::Probe => match memory::probe(host, pid, &record.target, record.part_to_move())? {
-            true => Ok(()),
-            false => Err(MoveError::Pinned),
-        },
+        Step::Probe => {
+            match memory::probe(host, &record.guest, &record.target, record.part_to_move())? {
+                true => Ok(()),
+                false => Err(MoveError::Pinned),
+            }
+        }
         Step::Memory => {
             let shares = match direction {
                 Direction::There => record.target.clone(),
                 Direction::Back => record.source.clone(),
             };
-            let group = record.cage.as_ref().map(|cage| cage.dir.clone());
+            let (guest, group) = (record.guest, record.cage.as_ref().map(|cage| cage.dir.clone()));
             let mut count = |moved| books.progress(&Progress { record, direction, moved });
-            let counted = memory::relocate(host, pid, &shares, pace, group.as_deref(), &mut count)?;
+            let group = group.as_deref();
+            let counted = memory::relocate(host, &guest, &shares, pace, group, &mut count)?;
             if direction == Direction::There {
                 // By what is there now: what was moved before a kill, or with a huge page, counts as well.
                 let Counted { there, stayed } = counted;

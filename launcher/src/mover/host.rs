@@ -12,13 +12,17 @@ use super::maps::Mapping;
 /// The calls that a move makes. Tests put a host in its place that fails, and ends, at each of them.
 pub trait Host {
     /// Returns whether the process is still there, and no other of its pid.
-    fn is_running(&mut self, guest: &ProcessId) -> bool;
+    ///
+    /// Errors: it could not be looked at, which says nothing about it.
+    fn is_running(&mut self, guest: &ProcessId) -> Result<bool, Errno>;
     /// Lists its threads.
     fn threads(&mut self, pid: u32) -> Result<Vec<u32>, Errno>;
     /// Returns the CPUs of a thread.
     fn affinity(&mut self, thread: u32) -> Result<CpuSet, Errno>;
-    /// Sets the CPUs of a thread.
-    fn set_affinity(&mut self, thread: u32, cpus: &CpuSet) -> Result<(), Errno>;
+    /// Sets the CPUs of a thread of a process.
+    fn set_affinity(&mut self, pid: u32, thread: u32, cpus: &CpuSet) -> Result<(), Errno>;
+    /// Returns whether the kernel made a thread for itself inside the process, whose CPUs nobody may set.
+    fn is_the_kernels(&mut self, pid: u32, thread: u32) -> bool;
     /// Reads a file of a control group.
     fn read(&mut self, file: &Path) -> Result<String, Errno>;
     /// Writes a file of a control group.

@@ -17,7 +17,22 @@ pub struct Journal {
     pub moves: Vec<Record>,
     /// Guests that are left alone for a while.
     pub kept: Vec<Kept>,
+    /// Guests of earlier plans, and when they were moved.
+    #[serde(default)]
+    pub rested: Vec<Rested>,
 }
+
+/// A guest of an earlier plan.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rested {
+    /// Its process.
+    pub guest: ProcessId,
+    /// When its move was finished, in seconds since boot.
+    pub finished_s: f64,
+}
+
+/// Guests of earlier plans are known for so many seconds: they rest for ten minutes.
+const RESTS_S: f64 = 3_600.0;
 
 /// One guest's move.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -167,6 +182,25 @@ impl Journal {
         self.moves.iter().any(open)
     }
 
+    /// Puts the moves of a new plan in place of those of the last one.
+    pub fn begin(&mut self, moves: Vec<Record>, now_s: f64) {
+        let finished = self.moves.iter().filter_map(|record| {
+            Some(Rested { guest: record.guest, finished_s: record.finished_s? })
+        });
+        self.rested.extend(finished);
+        self.rested.retain(|rested| now_s - rested.finished_s < RESTS_S);
+        self.moves = moves;
+    }
+
+    /// Returns the seconds since a guest was moved last.
+    pub fn rested_s(&self, guest: &ProcessId, now_s: f64) -> Option<f64> {
+        let last = self.moves.iter().filter(|record| record.guest == *guest);
+        let last = last.filter_map(|record| record.finished_s);
+        let earlier = self.rested.iter().filter(|rested| rested.guest == *guest);
+        let all = last.chain(earlier.map(|rested| rested.finished_s));
+        all.map(|at| (now_s - at).max(0.0)).reduce(f64::min)
+    }
+
     /// Leaves a guest alone until a time.
     pub fn keep(&mut self, guest: ProcessId, until_s: f64, why: &str) {
         self.kept.retain(|kept| kept.guest != guest);
@@ -185,6 +219,11 @@ impl Record {
     pub(super) fn part_to_move(&self) -> f64 {
         let all: u64 = self.source.iter().chain(&self.pinned).map(|share| share.bytes).sum();
         (self.memory as f64 / all.max(1) as f64).min(1.0)
+    }
+
+    /// Returns whether a thread was there before.
+    pub(super) fn is_listed(&self, thread: u32) -> bool {
+        self.threads.iter().any(|threads| threads.ids.contains(&thread))
     }
 
     /// Returns the CPUs of a thread before; one that was born since gets those of all.

@@ -60,8 +60,17 @@ fn tid(thread: u32) -> Result<i32, Errno> {
 }
 
 impl Host for Live {
-    fn is_running(&mut self, guest: &ProcessId) -> bool {
-        Processes::look().is_ok_and(|mut look| look.identify(guest.pid) == Some(*guest))
+    fn is_running(&mut self, guest: &ProcessId) -> Result<bool, Errno> {
+        let mut look = Processes::look().map_err(|_| Errno::EIO)?;
+        if let Some(found) = look.identify(guest.pid) {
+            return Ok(found == *guest);
+        }
+        // It has ended, or its file could not be read.
+        match read(Path::new(&format!("/proc/{}/stat", guest.pid))) {
+            Ok(_) => Ok(false),
+            Err(error) if of_process(&error) == Errno::ESRCH => Ok(false),
+            Err(error) => Err(errno(&error)),
+        }
     }
 
     fn threads(&mut self, pid: u32) -> Result<Vec<u32>, Errno> {
@@ -75,8 +84,14 @@ impl Host for Live {
         sys::affinity(tid(thread)?)
     }
 
-    fn set_affinity(&mut self, thread: u32, cpus: &CpuSet) -> Result<(), Errno> {
+    fn set_affinity(&mut self, pid: u32, thread: u32, cpus: &CpuSet) -> Result<(), Errno> {
+        // Since it was listed its number may have gone to a thread of another process.
+        fs::metadata(format!("/proc/{pid}/task/{thread}")).map_err(|error| of_process(&error))?;
         sys::set_affinity(tid(thread)?, &Mask::of_cpus(cpus))
+    }
+
+    fn is_the_kernels(&mut self, pid: u32, thread: u32) -> bool {
+        sys::is_the_kernels(pid, thread)
     }
 
     fn read(&mut self, file: &Path) -> Result<String, Errno> {

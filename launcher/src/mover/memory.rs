@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use placer_engine::NodeId;
+use placer_engine::claims::ProcessId;
 
 use super::error::MoveError;
 use super::host::Host;
@@ -21,6 +23,10 @@ const TRIES: u32 = 3;
 const PROBED: u64 = 64;
 /// Sparse mappings beyond that are left alone: looking through a TiB takes half a minute.
 const LARGEST: u64 = 1 << 40;
+/// A guest with mappings of more than that together is not moved: any user can map what is not there.
+const LARGEST_OF_ALL: u64 = 4 << 40;
+/// The longest pause between two looks whether the guest still runs.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Bytes that are on the nodes of the target, and bytes that should be and stayed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,20 +39,49 @@ fn refused(pid: u32, errno: Errno) -> MoveError {
     MoveError::Refused(format!("move memory of process {pid}"), errno)
 }
 
+/// Calls of the kernel name a process by its pid, which may be another's by now.
+pub(super) fn check(host: &mut dyn Host, guest: &ProcessId) -> Result<(), MoveError> {
+    match host.is_running(guest) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(MoveError::Gone),
+        Err(errno) => Err(MoveError::Refused(format!("look at process {}", guest.pid), errno)),
+    }
+}
+
+fn mappings(host: &mut dyn Host, guest: &ProcessId) -> Result<Vec<Mapping>, MoveError> {
+    check(host, guest)?;
+    let mappings = host.mappings(guest.pid).map_err(|errno| refused(guest.pid, errno))?;
+    let mappings = mappings.into_iter().filter(|mapping| mapping.bytes <= LARGEST);
+    let mappings: Vec<Mapping> = mappings.collect();
+    let all = mappings.iter().fold(0, |all: u64, mapping| all.saturating_add(mapping.bytes));
+    if all > LARGEST_OF_ALL { Err(MoveError::TooLarge) } else { Ok(mappings) }
+}
+
+fn pause(host: &mut dyn Host, guest: &ProcessId, time: Duration) -> Result<(), MoveError> {
+    let mut left = time;
+    while left > PAUSE {
+        host.pause(PAUSE);
+        left -= PAUSE;
+        check(host, guest)?;
+    }
+    host.pause(left);
+    Ok(())
+}
+
 /// Tries a few pages, from everywhere: whether at least half of those that are to be moved let themselves be moved. They
 /// are not moved back, since all that is there goes the same way. `outside` is the part of its memory that is to be
 /// moved, 0 to 1, as it was before anything was: some of it may have been moved by a run that was killed.
-///
 pub(super) fn probe(
     host: &mut dyn Host,
-    pid: u32,
+    guest: &ProcessId,
     target: &[Share],
     outside: f64,
 ) -> Result<bool, MoveError> {
     let largest = target.iter().max_by_key(|share| share.bytes);
     let Some(to) = largest.map(|share| NodeId(share.node)) else { return Ok(true) };
     let inside = |node: NodeId| target.iter().any(|share| share.bytes > 0 && share.node == node.0);
-    let mappings = host.mappings(pid).map_err(|errno| refused(pid, errno))?;
+    let pid = guest.pid;
+    let mappings = mappings(host, guest)?;
     let size = host.page_size();
     let all: u64 = mappings.iter().map(|mapping| mapping.bytes / size).sum();
     let every = (all / PROBED).max(1);
@@ -59,6 +94,7 @@ pub(super) fn probe(
             next += every;
         }
         next -= pages;
+        check(host, guest)?;
         let nodes = host.nodes_of(pid, &sampled).map_err(|errno| refused(pid, errno))?;
         let there = sampled.iter().zip(nodes).filter_map(|(&page, node)| Some((page, node?)));
         let there: Vec<(u64, NodeId)> = there.collect();
@@ -76,19 +112,21 @@ pub(super) fn probe(
 /// Moves memory so that each node has its part.
 pub(super) fn relocate(
     host: &mut dyn Host,
-    pid: u32,
+    guest: &ProcessId,
     wanted: &[Share],
     pace: Pace,
     group: Option<&str>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Counted, MoveError> {
-    let mappings = host.mappings(pid).map_err(|errno| refused(pid, errno))?;
+    let pid = guest.pid;
+    let mappings = mappings(host, guest)?;
     let size = host.page_size();
-    let mut quota = Quota::new(wanted, &there(host, pid, &mappings, wanted)?);
+    let mut quota = Quota::new(wanted, &there(host, guest, &mappings, wanted)?);
     let (mut counted, mut moved) = (Counted::default(), 0);
-    for mapping in mappings.iter().filter(|mapping| mapping.bytes <= LARGEST) {
+    for mapping in &mappings {
         let pages = mapping.bytes / size;
         for first in (0..pages).step_by(usize::try_from(CHUNK).unwrap_or(1)) {
+            check(host, guest)?;
             let start = host.now();
             let chunk: Vec<u64> =
                 (first..pages.min(first + CHUNK)).map(|page| mapping.start + page * size).collect();
@@ -112,7 +150,7 @@ pub(super) fn relocate(
             progress(moved);
             let time = pace.time_for(bytes(goes.len()), host.pressure(group.map(Path::new)));
             let spent = host.now().saturating_sub(start);
-            host.pause(time.saturating_sub(spent));
+            pause(host, guest, time.saturating_sub(spent))?;
         }
     }
     Ok(counted)
@@ -121,7 +159,7 @@ pub(super) fn relocate(
 /// Returns where memory is, if it goes to several nodes: with one all goes there, wherever it is.
 fn there(
     host: &mut dyn Host,
-    pid: u32,
+    guest: &ProcessId,
     mappings: &[Mapping],
     wanted: &[Share],
 ) -> Result<BTreeMap<NodeId, u64>, MoveError> {
@@ -130,12 +168,14 @@ fn there(
         return Ok(there);
     }
     let size = host.page_size();
-    for mapping in mappings.iter().filter(|mapping| mapping.bytes <= LARGEST) {
+    for mapping in mappings {
         let pages = mapping.bytes / size;
         for first in (0..pages).step_by(usize::try_from(CHUNK).unwrap_or(1)) {
             let chunk: Vec<u64> =
                 (first..pages.min(first + CHUNK)).map(|page| mapping.start + page * size).collect();
-            let nodes = host.nodes_of(pid, &chunk).map_err(|errno| refused(pid, errno))?;
+            check(host, guest)?;
+            let nodes = host.nodes_of(guest.pid, &chunk);
+            let nodes = nodes.map_err(|errno| refused(guest.pid, errno))?;
             for node in nodes.into_iter().flatten() {
                 *there.entry(node).or_insert(0) += size;
             }

@@ -16,7 +16,7 @@ pub enum Direction {
 /// One step. Done twice it changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Claims follow, and room on the target is held until the end.
+    /// Room where it goes is held until the end.
     Claim,
     /// The guest's group may use these nodes: those of before and after together, and in the end those of after.
     Mems(String),
@@ -28,7 +28,7 @@ pub enum Step {
     Threads,
     /// Memory is moved in chunks.
     Memory,
-    /// Claims say where the memory is, and the room that was held is let go.
+    /// Claims follow, and the room that was held is let go.
     Settle,
 }
 

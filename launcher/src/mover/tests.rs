@@ -191,6 +191,71 @@ fn a_full_node_and_an_ended_guest() {
 }
 
 #[test]
+fn a_guest_whose_old_nodes_are_others_now_stays() {
+    let world = World::new(50, 0);
+    finish(&world).expect("moved");
+    world.occupy(true);
+    assert!(matches!(undo(&world), Err(MoveError::Occupied(_))));
+    // Nothing was changed, and no later run puts it back unasked.
+    assert_eq!((world.saved().moves[0].phase, world.placed()), (Phase::Moved, Placed::There));
+    world.occupy(false);
+    undo(&world).expect("back");
+    assert_eq!(world.placed(), Placed::Here);
+
+    // Where there is no room for it from the start, it is where it was.
+    let world = World::new(50, 0);
+    world.occupy(true);
+    assert!(matches!(finish(&world), Err(MoveError::Occupied(_))));
+    assert_eq!((world.saved().moves[0].phase, world.placed()), (Phase::Returned, Placed::Here));
+}
+
+#[test]
+fn a_full_node_keeps_no_guest_from_being_put_back() {
+    for make in [|| World::new(5_000, 0), || World::new(5_000, 0).in_a_group()] {
+        let world = make();
+        finish(&world).expect("moved");
+        world.set_room(NodeId(0), 100);
+        undo(&world).expect("back, but for its memory");
+        let record = &world.saved().moves[0];
+        assert_eq!(record.phase, Phase::Returned);
+        assert!(record.why.as_deref().is_some_and(|why| why.contains("are full")), "{record:?}");
+        world.check_sets();
+    }
+}
+
+#[test]
+fn threads_that_a_user_has_pinned_since_are_left_alone() {
+    let world = World::new(50, 0);
+    finish(&world).expect("moved");
+    world.pin(101, "5");
+    undo(&world).expect("back");
+    let cpus: Vec<String> = [100, 101, 102].map(|thread| world.cpus_of(thread)).into();
+    assert_eq!(cpus, ["0-3", "5", "0-7"]);
+
+    // A killed run that is finished later as well.
+    let world = World::new(50, 0);
+    world.end_after(3);
+    assert!(finish(&world).is_err());
+    world.restart();
+    world.pin(101, "2");
+    finish(&world).expect("moved");
+    let cpus: Vec<String> = [100, 101, 102].map(|thread| world.cpus_of(thread)).into();
+    assert_eq!(cpus, ["4-7", "2", "4-7"]);
+}
+
+#[test]
+fn guests_of_earlier_plans_rest() {
+    let mut journal = World::new(1, 0).saved();
+    let guest = journal.moves[0].guest;
+    assert_eq!(journal.rested_s(&guest, 100.0), None);
+    journal.moves[0].finished_s = Some(40.0);
+    journal.begin(Vec::new(), 100.0);
+    assert_eq!(journal.rested_s(&guest, 100.0), Some(60.0));
+    journal.begin(Vec::new(), 4_000.0);
+    assert_eq!(journal.rested_s(&guest, 4_000.0), None);
+}
+
+#[test]
 fn memory_is_moved_at_the_rate() {
     let world = World::new(20_000, 0);
     let mut journal = world.saved();

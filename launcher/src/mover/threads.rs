@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use nix::errno::Errno;
-use placer_engine::CpuSet;
 
 use super::error::MoveError;
 use super::host::Host;
@@ -31,11 +30,7 @@ pub(super) fn bind(
             return Ok(());
         }
         for thread in new {
-            let cpus = match direction {
-                Direction::There => record.cpus.clone(),
-                Direction::Back => record.cpus_before(thread),
-            };
-            bind_one(host, thread, &cpus)?;
+            bind_one(host, record, thread, direction)?;
             bound.insert(thread);
         }
     }
@@ -43,25 +38,44 @@ pub(super) fn bind(
     Ok(())
 }
 
-fn bind_one(host: &mut dyn Host, thread: u32, cpus: &CpuSet) -> Result<(), MoveError> {
-    // One that has ended meanwhile needs nothing.
+/// Gives one thread its CPUs, unless somebody has given it others since. In a group of placer's the kernel has changed
+/// them with those of the group.
+fn bind_one(
+    host: &mut dyn Host,
+    record: &Record,
+    thread: u32,
+    direction: Direction,
+) -> Result<(), MoveError> {
+    let (here, there) = (record.cpus_before(thread), &record.cpus);
+    let (from, to) = match direction {
+        Direction::There => (&here, there),
+        Direction::Back => (there, &here),
+    };
+    let grouped = record.cage.as_ref().is_some_and(|cage| !cage.cpus.is_empty());
+    let born = direction == Direction::There && !record.is_listed(thread);
     let result = match host.affinity(thread) {
-        Ok(now) if now == *cpus => return Ok(()),
-        Ok(_) => host.set_affinity(thread, cpus),
+        Ok(now) if now == *to || !(grouped || born || now == *from) => return Ok(()),
+        Ok(_) => host.set_affinity(record.guest.pid, thread, to),
         Err(errno) => Err(errno),
     };
     match result {
+        // One that has ended meanwhile needs nothing.
         Ok(()) | Err(Errno::ESRCH) => Ok(()),
-        Err(errno) => Err(MoveError::Refused(format!("run thread {thread} on CPUs {cpus}"), errno)),
+        Err(Errno::EINVAL) if host.is_the_kernels(record.guest.pid, thread) => Ok(()),
+        // None of its CPUs of before is online any more.
+        Err(Errno::EINVAL) if direction == Direction::Back => Ok(()),
+        Err(errno) => Err(MoveError::Refused(format!("run thread {thread} on CPUs {to}"), errno)),
     }
 }
 
-/// Writes a list to a file of the guest's group, and looks whether it holds.
+/// Writes a list to a file of the guest's group. On the way there it has to hold; on the way back the groups around it
+/// may have been narrowed since.
 pub(super) fn hold(
     host: &mut dyn Host,
     record: &Record,
     file: &str,
     list: &str,
+    direction: Direction,
 ) -> Result<(), MoveError> {
     let Some(cage) = &record.cage else { return Ok(()) };
     let dir = Path::new(&cage.dir);
@@ -71,7 +85,16 @@ pub(super) fn hold(
         return Ok(());
     }
     host.write(&dir.join(file), list).map_err(refused)?;
+    if direction == Direction::Back {
+        return Ok(());
+    }
     // Written are wishes: the groups around it may allow less.
     let effective = host.read(&dir.join(format!("{file}.effective"))).map_err(refused)?;
-    if effective.trim() == list { Ok(()) } else { Err(refused(Errno::ERANGE)) }
+    match effective.trim() {
+        holds if holds == list => Ok(()),
+        holds => Err(MoveError::Narrowed(format!(
+            "the groups around {} allow {file} {holds} only, and not {list}",
+            cage.dir
+        ))),
+    }
 }

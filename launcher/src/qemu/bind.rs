@@ -85,7 +85,7 @@ impl Machine<'_> {
             match sys::affinity(thread) {
                 Ok(found) if found == *wanted => {}
                 Err(Errno::ESRCH) if *whose == Thread::Emulator => {}
-                _ if self.is_the_kernels(thread) => {}
+                _ if sys::is_the_kernels(self.pid, thread) => {}
                 Ok(found) => {
                     let (pid, what) = (self.pid, Step::pin(*whose, wanted));
                     return Err(what.refused_as(
@@ -213,23 +213,9 @@ impl Machine<'_> {
             Ok(()) => Ok(()),
             // Workers come and go, and vCPUs do not.
             Err(Errno::ESRCH) if whose == Thread::Emulator => Ok(()),
-            Err(_) if self.is_the_kernels(thread) => Ok(()),
+            Err(_) if sys::is_the_kernels(self.pid, thread) => Ok(()),
             Err(errno) => Err(Step::pin(whose, cpus).refused(errno)),
         }
-    }
-
-    /// Returns whether a thread is one that the kernel made for itself inside the process, and that
-    /// nobody else may move: workers of io_uring on some kernels.
-    fn is_the_kernels(&self, thread: i32) -> bool {
-        // Source: linux/sched.h.
-        const PF_NO_SETAFFINITY: u64 = 0x0400_0000;
-        let stat = std::fs::read(format!("/proc/{}/task/{thread}/stat", self.pid));
-        let stat = stat.unwrap_or_default();
-        // The name is in parentheses and may hold any byte; the flags are the seventh behind it.
-        let end = stat.iter().rposition(|&byte| byte == b')').unwrap_or(0);
-        let fields = String::from_utf8_lossy(&stat[end..]);
-        let flags = fields.split_whitespace().nth(7).and_then(|flags| flags.parse::<u64>().ok());
-        flags.is_some_and(|flags| flags & PF_NO_SETAFFINITY != 0)
     }
 
     /// Returns the ids of all threads of the process.

@@ -25,7 +25,7 @@ impl Books for Kept {
         Ok(())
     }
 
-    fn claim(&mut self, _: &Record, direction: Direction) -> Result<(), String> {
+    fn claim(&mut self, _: &Record, direction: Direction, _: bool) -> Result<(), String> {
         self.claims.push(direction);
         Ok(())
     }

@@ -55,6 +55,7 @@ fn claim(id: u32, pid: Option<u32>, promised: &[(u32, u64)], resident: u64) -> C
         checked: None,
         pinned: Default::default(),
         roaming: Default::default(),
+        within: Default::default(),
     }
 }
 

@@ -80,6 +80,7 @@ impl Watcher {
             own: options.claims.clone(),
             below: options.below.then(|| (PathBuf::from(ROOTS), 0)),
             overcommit: Overcommit::new(options.overcommit).unwrap_or_default(),
+            ..ClaimDirs::default()
         };
         Self { root, place, placed: BTreeMap::new() }
     }

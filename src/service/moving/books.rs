@@ -1,23 +1,26 @@
 //! Claims follow the guests that are moved.
 
+use std::time::{Duration, Instant};
+
 use nix::unistd::getuid;
 use placer_engine::claims::{
     Asker, ClaimError, ClaimId, Claims, LOCK_TIMEOUT, Parts, ProcessId, Processes, Promise,
     Relocation,
 };
 use placer_engine::source::SnapshotReader;
-use placer_engine::{Bytes, CpuSet, CpuShare, NodeId, Snapshot, SysRoot, split_by_weight};
+use placer_engine::{Bytes, CpuSet, CpuShare, NodeId, NodeSet, SysRoot, split_by_weight};
 use placer_launcher::mover::{Books, Direction, Journal, Progress, Record};
 
 use crate::error_chain::chain;
 use crate::service::journal::File;
 
+/// The ledger's lock is asked for again and again for so long once a guest has arrived.
+const SETTLES: Duration = Duration::from_secs(30);
+
 /// The ledger and the journal.
 pub(super) struct Ledger<'a> {
     claims: &'a Claims,
     file: &'a File,
-    /// The host as the plan saw it: room is compared with what is there now. `None`: memory is there in part.
-    planned: Option<&'a Snapshot>,
     progress: &'a mut dyn FnMut(&Progress<'_>),
     /// The hold for memory on its way.
     hold: Option<ClaimId>,
@@ -48,10 +51,9 @@ impl<'a> Ledger<'a> {
     pub(super) fn new(
         claims: &'a Claims,
         file: &'a File,
-        planned: Option<&'a Snapshot>,
         progress: &'a mut dyn FnMut(&Progress<'_>),
     ) -> Self {
-        Self { claims, file, planned, progress, hold: None }
+        Self { claims, file, progress, hold: None }
     }
 
     fn this_process() -> Result<ProcessId, Refused> {
@@ -59,28 +61,39 @@ impl<'a> Ledger<'a> {
         found.ok_or_else(|| Refused::Text("cannot find this process in /proc".to_owned()))
     }
 
-    /// Changes the ledger in one write, if the nodes have room now.
-    fn change(&mut self, parts: Option<Parts>, mut change: Relocation) -> Result<(), Refused> {
+    /// Changes the ledger in one write. `room`: only if this fits now beside all other claims.
+    fn change(
+        &mut self,
+        room: Option<&Parts>,
+        hold: Option<Parts>,
+        change: Changed,
+    ) -> Result<(), Refused> {
         let me = Self::this_process()?;
         let asker = Asker::new(std::process::id(), getuid().as_raw());
-        let (planned, wanted) = (self.planned, parts.clone());
         let (mut decision, ()) = self.claims.decide(&asker, LOCK_TIMEOUT, |view| {
-            let Some((planned, parts)) = planned.zip(wanted.as_ref()) else {
-                return Ok::<(), Refused>(());
-            };
+            let Some(parts) = room else { return Ok::<(), Refused>(()) };
             let text = |error: placer_engine::SourceError| Refused::Text(chain(&error));
             let mut host = SnapshotReader::open(&SysRoot::live(), None).map_err(text)?;
-            let now = host.again(planned, view.charges).map_err(text)?;
-            match parts.fit(&now) {
+            let now = host.take(None, Duration::ZERO).map_err(text)?;
+            match parts.fit(&now.with_charges(view.charges)) {
                 true => Ok(()),
-                false => Err(Refused::Text("its new nodes have no room any more".to_owned())),
+                false => Err(Refused::Text(no_room(parts))),
             }
         })?;
         let caller = decision.caller_of(&asker);
-        change.hold = parts.map(|parts| (parts, me, caller));
-        self.hold = decision.relocate(change)?.or(self.hold.take());
+        let hold = hold.map(|parts| (parts, me, caller));
+        let ended = self.hold.into_iter().collect();
+        self.hold = decision.relocate(Relocation { claims: change, hold, ended })?;
         Ok(())
     }
+}
+
+/// Claims with what is promised to each from now on, and the CPUs that its threads share.
+type Changed = Vec<(ClaimId, Vec<Promise>, CpuSet)>;
+
+fn no_room(parts: &Parts) -> String {
+    let nodes: NodeSet = parts.promised.iter().map(|promise| promise.node).collect();
+    format!("nodes {nodes} have no room for {} of it any more", parts.memory)
 }
 
 impl Books for Ledger<'_> {
@@ -88,17 +101,22 @@ impl Books for Ledger<'_> {
         self.file.write(journal).map_err(|error| chain(&error))
     }
 
-    fn claim(&mut self, record: &Record, direction: Direction) -> Result<(), String> {
-        let ended = self.hold.take().into_iter().collect();
-        let change = Relocation { claims: claims(record, direction, 0), hold: None, ended };
-        Ok(self.change(Some(on_its_way(record, direction)), change)?)
+    fn claim(&mut self, record: &Record, direction: Direction, whole: bool) -> Result<(), String> {
+        let parts = needed(record, direction);
+        let room = parts.clone();
+        Ok(self.change(whole.then_some(&room), Some(parts), Vec::new())?)
     }
 
     fn settle(&mut self, record: &Record, direction: Direction) -> Result<(), String> {
-        let ended = self.hold.take().into_iter().collect();
-        let change =
-            Relocation { claims: claims(record, direction, record.stayed), hold: None, ended };
-        Ok(self.change(None, change)?)
+        let deadline = Instant::now() + SETTLES;
+        loop {
+            let changed = claims(record, direction, record.stayed);
+            match self.change(None, None, changed) {
+                // The guest is there: it is not moved again since others hold the ledger's lock.
+                Err(Refused::Claims(ClaimError::Locked { .. })) if Instant::now() < deadline => {}
+                done => return Ok(done?),
+            }
+        }
     }
 
     fn progress(&mut self, progress: &Progress<'_>) {
@@ -106,33 +124,31 @@ impl Books for Ledger<'_> {
     }
 }
 
-/// Returns what is held while memory is on its way.
-fn on_its_way(record: &Record, direction: Direction) -> Parts {
-    let shares = match direction {
-        Direction::There => &record.target,
-        Direction::Back => &record.source,
+/// Returns what a guest needs where it goes: what it has and what was promised to it, without what is there already.
+fn needed(record: &Record, direction: Direction) -> Parts {
+    let (wanted, there) = match direction {
+        Direction::There => (&record.target, &record.source),
+        Direction::Back => (&record.source, &record.target),
     };
-    let bytes = record.memory;
-    let weights: Vec<u64> = shares.iter().map(|share| share.bytes).collect();
-    let parts = split_by_weight(bytes, &weights);
-    let promised = shares.iter().zip(parts).map(|(share, bytes)| Promise {
+    let on = |node: u32| {
+        let there = there.iter().filter(|share| share.node == node);
+        there.map(|share| share.bytes).sum::<u64>()
+    };
+    let promised = wanted.iter().map(|share| Promise {
         node: NodeId(share.node),
-        memory: Bytes::new(bytes),
+        memory: Bytes::new(share.bytes.saturating_sub(on(share.node))),
         cpus: CpuShare::ZERO,
     });
     let mut promised: Vec<Promise> =
         promised.filter(|promise| promise.memory > Bytes::ZERO).collect();
     promised.sort_by_key(|promise| promise.node);
-    Parts { memory: Bytes::new(bytes), promised, ..Parts::default() }
+    let memory = promised.iter().map(|promise| promise.memory).sum();
+    Parts { memory, promised, ..Parts::default() }
 }
 
 /// Returns what is promised to the claims of a guest from now on: where its memory is to be, with what cannot be moved
 /// and what stayed where it was.
-fn claims(
-    record: &Record,
-    direction: Direction,
-    stayed: u64,
-) -> Vec<(ClaimId, Vec<Promise>, CpuSet)> {
+fn claims(record: &Record, direction: Direction, stayed: u64) -> Changed {
     let before = record.claims.iter();
     let promise = |&(node, memory, cpus): &(u32, u64, u64)| Promise {
         node: NodeId(node),
@@ -180,7 +196,6 @@ fn claims(
 
 #[cfg(test)]
 mod tests {
-    use placer_engine::NodeSet;
     use placer_engine::claims::ProcessId;
     use placer_launcher::mover::{ClaimBefore, Phase, Share};
 
@@ -248,7 +263,7 @@ mod tests {
     #[test]
     fn room_is_held_for_what_is_on_its_way() {
         let held = |direction| -> Vec<(u32, u64)> {
-            let parts = on_its_way(&record(), direction);
+            let parts = needed(&record(), direction);
             assert_eq!(parts.memory.get(), 7 * GIB);
             let promised = parts.promised.iter();
             promised.map(|promise| (promise.node.0, promise.memory.get() / GIB)).collect()

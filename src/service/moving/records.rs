@@ -71,6 +71,10 @@ fn record(
     if cpus.is_empty() {
         return Err(format!("no CPU of nodes {} is free for it", step.to));
     }
+    let threads = threads(process.pid)?;
+    if threads.len() > 1 {
+        return Err("its threads have different CPUs: somebody has pinned them".to_owned());
+    }
     let claims = guest.claims.iter().map(|claim| ClaimBefore {
         id: claim.id.0,
         promised: claim
@@ -95,7 +99,7 @@ fn record(
         from: step.from.clone(),
         to: step.to.clone(),
         cpus,
-        threads: threads(process.pid)?,
+        threads,
         cage,
         source: shares(|part| part.resident.saturating_sub(part.pinned)),
         target: placed.collect(),
@@ -119,9 +123,16 @@ fn domain_of(pid: u32) -> Option<String> {
     let mut files = files.map(|entry| entry.path());
     let found = files.find(|path| {
         path.extension().is_some_and(|extension| extension == "pid")
-            && std::fs::read_to_string(path).is_ok_and(|text| text.trim() == pid.to_string())
+            && read_short(path).is_some_and(|text| text.trim() == pid.to_string())
     });
     Some(found?.file_stem()?.to_string_lossy().into_owned())
+}
+
+fn read_short(path: &Path) -> Option<String> {
+    use std::io::Read as _;
+    let mut text = String::new();
+    std::fs::File::open(path).ok()?.take(32).read_to_string(&mut text).ok()?;
+    Some(text)
 }
 
 /// Returns the control group that placer made for a guest.
@@ -151,8 +162,16 @@ fn check_policy(pid: u32) -> Result<(), String> {
     let mut text = Vec::new();
     let file = std::fs::File::open(format!("/proc/{pid}/numa_maps"));
     let read = file.and_then(|file| file.take(LONGEST_MAPS).read_to_end(&mut text));
-    if read.is_err_and(|error| error.kind() != std::io::ErrorKind::NotFound) {
-        return Err("the policy of its memory may not be known".to_owned());
+    let whole = match &read {
+        Ok(_) => u64::try_from(text.len()).is_ok_and(|length| length < LONGEST_MAPS),
+        // It has ended, or the kernel has no NUMA.
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    };
+    if !whole {
+        return Err(
+            "the policy of its memory is not known: its numa_maps cannot be read as a whole"
+                .to_owned(),
+        );
     }
     match bound_by_itself(&String::from_utf8_lossy(&text)) {
         Some(policy) => Err(format!(

@@ -113,9 +113,12 @@ pub(super) fn look_at(
     })
 }
 
-/// Returns the nodes that a guest may be moved to: where placer chose its nodes, all of them.
+/// Returns the nodes that a guest may be moved to: where placer chose its nodes, those it was to choose from.
 fn allowed(subject: &Subject, running: &Running, snapshot: &Snapshot) -> NodeSet {
     let all = snapshot.topology().node_set();
+    let asked = subject.claims.iter().filter(|claim| claim.origin == Origin::Asked);
+    let within = asked.map(|claim| &claim.within).filter(|within| !within.is_empty());
+    let all = within.fold(all, |all, within| all.intersection(within));
     if subject.asked().is_some() || running.memory_nodes.is_empty() {
         return all;
     }
@@ -143,7 +146,8 @@ fn fixed(
     let own_group = matches!(subject.owner, Owner::Cgroup(..));
     let group = running.group_cpus.as_ref().filter(|group| !own_group && !all.is_subset(group));
     let bound = !all.is_subset(&running.cpus) && !ours(&running.cpus);
-    if running.huge > Bytes::ZERO {
+    // Pools of huge pages are not looked at.
+    if running.huge > Bytes::ZERO || subject.claims.iter().any(|claim| claim.page.is_some()) {
         Some(Fixed::HugePages)
     } else if placed.is_some_and(|claim| !claim.pinned.is_empty()) {
         Some(Fixed::Pinned)

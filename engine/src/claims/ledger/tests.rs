@@ -503,3 +503,38 @@ fn a_claim_that_is_moved_counts_on_its_new_nodes() {
     let read = Ledger::parse(&ledger.to_text());
     assert_eq!(read.value.claims(), ledger.claims());
 }
+
+fn text_of(ids: &[u32]) -> String {
+    ids.iter().map(|&id| claim(id, &[(0, u64::from(id))]).to_line() + "\n").collect()
+}
+
+fn read_again(lines: &mut Lines, text: &str) -> Ledger {
+    let again = Ledger::parse_again(text.as_bytes(), lines);
+    let plain = Ledger::parse(text.as_bytes());
+    assert_eq!((&again.value, &again.notes), (&plain.value, &plain.notes));
+    again.value
+}
+
+#[test]
+fn lines_that_were_read_before_give_the_same_claims() {
+    let mut lines = Lines::default();
+    let before = read_again(&mut lines, &text_of(&[1, 2, 3]));
+    let after = read_again(&mut lines, &text_of(&[3, 4, 1]));
+    let same = |a: usize, b: usize| Arc::ptr_eq(&before.claims()[a], &after.claims()[b]);
+    assert!(same(2, 0) && same(0, 2));
+    // A text's lines are known until the next is read.
+    read_again(&mut lines, &text_of(&[7]));
+    assert_eq!(lines.count(), 1);
+}
+
+#[test]
+fn a_line_is_not_known_by_its_checksum_alone() {
+    let mut lines = Lines::default();
+    let good = text_of(&[1, 2]);
+    read_again(&mut lines, &good);
+    // Damaged, under a checksum that is known; a line twice; a line without an end.
+    for bad in [good.replace("\"id\":2", "\"id\":7"), good.repeat(2), good.trim_end().to_owned()] {
+        read_again(&mut lines, &bad);
+        read_again(&mut lines, &good);
+    }
+}

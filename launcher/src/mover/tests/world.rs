@@ -43,6 +43,7 @@ struct State {
     ends: Option<u32>,
     refused: Option<u32>,
     guest_ends: Option<u32>,
+    occupied: bool,
     paused: Duration,
 }
 
@@ -103,6 +104,7 @@ impl World {
             ends: None,
             refused: None,
             guest_ends: None,
+            occupied: false,
             paused: Duration::ZERO,
         })))
     }
@@ -179,6 +181,20 @@ impl World {
     /// So many threads are born, one at each look at the threads or the pages.
     pub(super) fn births(&self, count: u32) {
         self.0.borrow_mut().births = count;
+    }
+
+    /// Others have the nodes that the guest would go to next.
+    pub(super) fn occupy(&self, occupied: bool) {
+        self.0.borrow_mut().occupied = occupied;
+    }
+
+    /// A user gives a thread other CPUs.
+    pub(super) fn pin(&self, thread: u32, list: &str) {
+        self.0.borrow_mut().threads.insert(thread, cpus(list));
+    }
+
+    pub(super) fn cpus_of(&self, thread: u32) -> String {
+        self.0.borrow().threads[&thread].to_string()
     }
 
     pub(super) fn set_room(&self, node: NodeId, pages: u64) {
@@ -281,9 +297,12 @@ impl Books for World {
         Ok(())
     }
 
-    fn claim(&mut self, _record: &Record, direction: Direction) -> Result<(), String> {
+    fn claim(&mut self, _record: &Record, _: Direction, whole: bool) -> Result<(), String> {
         let mut state = self.operation().map_err(|errno| errno.to_string())?;
-        (state.claims_there, state.hold) = (direction == Direction::There, true);
+        if whole && state.occupied {
+            return Err("others have its nodes".to_owned());
+        }
+        state.hold = true;
         Ok(())
     }
 
@@ -295,9 +314,9 @@ impl Books for World {
 }
 
 impl Host for World {
-    fn is_running(&mut self, _guest: &ProcessId) -> bool {
+    fn is_running(&mut self, _guest: &ProcessId) -> Result<bool, Errno> {
         let state = self.0.borrow();
-        state.guest_ends.is_none_or(|end| state.operations < end)
+        Ok(state.guest_ends.is_none_or(|end| state.operations < end))
     }
 
     fn threads(&mut self, _pid: u32) -> Result<Vec<u32>, Errno> {
@@ -311,11 +330,15 @@ impl Host for World {
         self.operation()?.threads.get(&thread).cloned().ok_or(Errno::ESRCH)
     }
 
-    fn set_affinity(&mut self, thread: u32, cpus: &CpuSet) -> Result<(), Errno> {
+    fn set_affinity(&mut self, _: u32, thread: u32, cpus: &CpuSet) -> Result<(), Errno> {
         let mut state = self.operation()?;
         state.thread_moves += 1;
         *state.threads.get_mut(&thread).ok_or(Errno::ESRCH)? = cpus.clone();
         Ok(())
+    }
+
+    fn is_the_kernels(&mut self, _: u32, _: u32) -> bool {
+        false
     }
 
     fn read(&mut self, file: &Path) -> Result<String, Errno> {
