@@ -125,12 +125,12 @@ test-xml: deps deps-test ## Places the 1,057 definitions of libvirt's own tests 
 	ci/libvirt-source
 	$(CARGO) test --test it $(LOCKED) -- --ignored --nocapture libvirt_corpus::
 
-test-moves: deps deps-test ## Kills placer balance --apply 200 times in a booted guest of 4 nodes (half an hour)
-	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture two_hundred_kills
+test-moves: deps deps-test ## Moves guests in a booted guest of 4 nodes, and kills placer balance --apply 200 times (an hour)
+	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture --test-threads=1 moved::
 
 test-vm: deps deps-test ## Runs the tests that boot virtual machines with many nodes
 	@[ -f target/placer.deb ] || $(MAKE) --no-print-directory deb
-	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture --test-threads=2 --skip storm_of_64 --skip two_hundred
+	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture --test-threads=2 --skip storm_of_64 --skip moved::
 
 fuzz: deps deps-fuzz ## Fuzzes the daemon's socket and methods, numad's queue, the ledger and policy best, FUZZ_SECONDS=60 each
 	@cp Cargo.lock fuzz/Cargo.lock && mkdir -p fuzz/corpus/socket fuzz/corpus/methods fuzz/corpus/queue fuzz/corpus/best fuzz/corpus/ledger

@@ -314,8 +314,8 @@ pub fn move_pages(pid: u32, pages: &[(u64, NodeId)], all: bool) -> Result<bool, 
     Ok(full)
 }
 
-/// Returns whether a thread is one that the kernel made for itself inside a process, and whose CPUs nobody else may
-/// set: workers of io_uring on some kernels.
+/// Returns whether a thread is one that the kernel made for itself inside a process, and whose CPUs only the kernel
+/// may set: workers of io_uring on some kernels.
 ///
 /// Source: flags in `/proc/PID/task/TID/stat`.
 #[doc(hidden)]

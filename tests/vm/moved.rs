@@ -23,7 +23,7 @@ fn moved(kills: &str, timeout: &str) -> Verdict {
 }
 
 #[test]
-#[ignore = "boots a virtual machine: make test-vm"]
+#[ignore = "boots a virtual machine for ten minutes: make test-moves"]
 fn guests_that_run_are_moved_and_put_back_and_killed_moves_are_finished() -> Verdict {
     moved("10", "1800")
 }

@@ -27,7 +27,8 @@ pub struct ClaimDirs {
     pub below: Option<(PathBuf, u32)>,
     /// How many times over memory may be promised.
     pub overcommit: Overcommit,
-    /// What was read of the own ledger before. Who decides often keeps it, and reads what is new alone.
+    /// What was read of the own ledger before. A process that decides often keeps it, and reads only new lines.
+    #[doc(hidden)]
     pub known: KnownLines,
 }
 

@@ -15,7 +15,7 @@ type Known = HashMap<[u8; 8], (Box<[u8]>, Arc<Claim>)>;
 #[derive(Debug, Default)]
 pub(super) struct Lines(Known);
 
-/// What a process has read of a ledger, for all who read it: at most the claims of one text.
+/// What a process has read of a ledger: at most the claims of one text. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct KnownLines(pub(super) Arc<Mutex<Lines>>);
 

@@ -73,7 +73,7 @@ fn record(
     }
     let threads = threads(process.pid)?;
     if threads.len() > 1 {
-        return Err("its threads have different CPUs: somebody has pinned them".to_owned());
+        return Err("its threads have different CPUs: they were pinned meanwhile".to_owned());
     }
     let claims = guest.claims.iter().map(|claim| ClaimBefore {
         id: claim.id.0,
