@@ -1,8 +1,8 @@
 //! Moves running guests to other nodes: threads first, then memory in chunks.
 //!
 //! [`Journal`] says what is to be done and what was there before; it is saved before the first change, so that the next
-//! run after a kill finishes the moves or puts them back. [`steps`] turns a [`Record`] into the steps of one
-//! direction (pure), and [`carry`] performs them on a [`Host`], the kernel ([`Live`]) or a test's. Every step may be
+//! run after a kill finishes the moves or puts them back. [`steps()`] turns a [`Record`] into the steps of one
+//! direction (pure), and [`carry()`] performs them on a [`Host`], the kernel ([`Live`]) or a test's. Every step may be
 //! done again: one that was done changes nothing.
 //!
 //! Claims are kept by [`Books`], which the caller brings.
