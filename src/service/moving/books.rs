@@ -61,17 +61,14 @@ impl<'a> Ledger<'a> {
         found.ok_or_else(|| Refused::Text("cannot find this process in /proc".to_owned()))
     }
 
-    /// Changes the ledger in one write. `room`: only if this fits now beside all other claims.
-    fn change(
-        &mut self,
-        room: Option<&Parts>,
-        hold: Option<Parts>,
-        change: Changed,
-    ) -> Result<(), Refused> {
+    /// Changes the ledger in one write. `whole`: only if what is held fits now beside all other claims.
+    fn change(&mut self, hold: Option<Parts>, whole: bool, change: Changed) -> Result<(), Refused> {
         let me = Self::this_process()?;
         let asker = Asker::new(std::process::id(), getuid().as_raw());
         let (mut decision, ()) = self.claims.decide(&asker, LOCK_TIMEOUT, |view| {
-            let Some(parts) = room else { return Ok::<(), Refused>(()) };
+            let Some(parts) = hold.as_ref().filter(|_| whole) else {
+                return Ok::<(), Refused>(());
+            };
             let text = |error: placer_engine::SourceError| Refused::Text(chain(&error));
             let mut host = SnapshotReader::open(&SysRoot::live(), None).map_err(text)?;
             let now = host.take(None, Duration::ZERO).map_err(text)?;
@@ -102,16 +99,14 @@ impl Books for Ledger<'_> {
     }
 
     fn claim(&mut self, record: &Record, direction: Direction, whole: bool) -> Result<(), String> {
-        let parts = needed(record, direction);
-        let room = parts.clone();
-        Ok(self.change(whole.then_some(&room), Some(parts), Vec::new())?)
+        Ok(self.change(Some(needed(record, direction)), whole, Vec::new())?)
     }
 
     fn settle(&mut self, record: &Record, direction: Direction) -> Result<(), String> {
         let deadline = Instant::now() + SETTLES;
         loop {
             let changed = claims(record, direction, record.stayed);
-            match self.change(None, None, changed) {
+            match self.change(None, false, changed) {
                 // The guest is there: it is not moved again since others hold the ledger's lock.
                 Err(Refused::Claims(ClaimError::Locked { .. })) if Instant::now() < deadline => {}
                 done => return Ok(done?),
