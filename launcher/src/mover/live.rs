@@ -21,8 +21,10 @@ const LONGEST: u64 = 8 << 20;
 const MOST_THREADS: usize = 1 << 16;
 
 /// The running kernel.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Live {
+    /// Opened once: a guest is looked at before each chunk of its memory.
+    look: Option<Processes>,
     start: Instant,
     /// The time since boot then, on the clock of claims.
     booted: Duration,
@@ -32,8 +34,9 @@ impl Live {
     /// Returns the kernel of now.
     #[expect(clippy::new_without_default, reason = "it looks at the clock")]
     pub fn new() -> Self {
-        let booted = Processes::look().map_or(0, |look| look.now().nanoseconds());
-        Self { start: Instant::now(), booted: Duration::from_nanos(booted) }
+        let look = Processes::look().ok();
+        let booted = look.as_ref().map_or(0, |look| look.now().nanoseconds());
+        Self { look, start: Instant::now(), booted: Duration::from_nanos(booted) }
     }
 }
 
@@ -61,7 +64,7 @@ fn tid(thread: u32) -> Result<i32, Errno> {
 
 impl Host for Live {
     fn is_running(&mut self, guest: &ProcessId) -> Result<bool, Errno> {
-        let mut look = Processes::look().map_err(|_| Errno::EIO)?;
+        let look = self.look.as_mut().ok_or(Errno::EIO)?;
         if let Some(found) = look.identify(guest.pid) {
             return Ok(found == *guest);
         }
