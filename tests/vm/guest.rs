@@ -44,15 +44,16 @@ pub(crate) fn vm_ready() -> Result<(), String> {
     Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
 }
 
-/// The root image of guests that need systemd or libvirt, or why there is none: `ci/deps test` makes it.
-pub(crate) fn root_image() -> Result<PathBuf, String> {
+/// The root image of guests that need systemd or libvirt (`root`), or container engines (`fleet`), or
+/// why there is none: `ci/deps test` makes the first, `make test-fleet` the second.
+pub(crate) fn root_image(kind: &str) -> Result<PathBuf, String> {
     let output = Command::new(script("root-image"))
-        .arg("--ready")
+        .args([kind, "--ready"])
         .stdin(Stdio::null())
         .output()
         .map_err(|error| format!("cannot run tests/vm/root-image: {error}"))?;
     match String::from_utf8_lossy(&output.stdout).trim() {
-        "" => Err("no root image: tests/vm/root-image makes one".to_owned()),
+        "" => Err(format!("no root image: tests/vm/root-image {kind} makes one")),
         path => Ok(PathBuf::from(path)),
     }
 }

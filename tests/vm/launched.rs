@@ -125,7 +125,7 @@ fn guests_of_all_kinds_are_where_they_were_advised_on_a_host_of_systemds() -> Ve
     if let Err(reason) = vm_ready() {
         return unavailable(&reason);
     }
-    let image = match root_image() {
+    let image = match root_image("root") {
         Ok(image) => image,
         Err(reason) => return unavailable(&reason),
     };

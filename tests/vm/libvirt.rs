@@ -20,7 +20,7 @@ fn a_libvirt_host_that_installs_the_package_spreads_its_guests() -> Verdict {
     if let Err(reason) = vm_ready() {
         return unavailable(&reason);
     }
-    let image = match root_image() {
+    let image = match root_image("root") {
         Ok(image) => image,
         Err(reason) => return unavailable(&reason),
     };
