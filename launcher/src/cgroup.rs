@@ -1,6 +1,6 @@
 //! A control group (cgroup v2) of the guest's own.
 //!
-//! [`Tree`] reads how the host's groups are built, [`plan`] decides where the guest's group goes
+//! [`Tree`] reads how the host's groups are built, [`plan()`] decides where the guest's group goes
 //! and turns that into [`GroupStep`]s, and [`Group`] performs those and undoes them in reverse
 //! order when it is dropped. All calls go through [`Kernel`], and no path is fixed, so that they
 //! work on any directory.

@@ -105,7 +105,7 @@ pub(super) fn ready_offers(
 ///
 /// `allowed` are the CPUs that may be chosen, of any nodes; those in `taken` belong to other threads. First
 /// come cores of which no thread is taken, in as few last-level caches as possible, idle ones before busy
-/// ones; see [`pin`](crate::policy::cache::pin). Slow cores of hybrid CPUs are chosen where there are not
+/// ones; see [`pin`]. Slow cores of hybrid CPUs are chosen where there are not
 /// enough fast ones. Pure; takes some microseconds.
 ///
 /// ```

@@ -54,7 +54,7 @@ const TOLD: usize = 5;
 /// version of numad would name.
 ///
 /// Takes longer than the advice itself, up to milliseconds on large hosts.
-/// Errors: as [`advise`](crate::advise).
+/// Errors: as [`advise`](crate::advise()).
 pub fn explain(
     snapshot: &Snapshot,
     request: &Request,

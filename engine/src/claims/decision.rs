@@ -150,7 +150,7 @@ impl<'a> Decision<'a> {
     }
 
     /// Notes the CPUs that single threads of the guest will have for themselves, for the claim: others
-    /// are given none of them, see [`Charges::pinned`].
+    /// are given none of them, see [`Charges::pinned`](crate::Charges::pinned).
     #[must_use]
     pub fn pinning(mut self, cpus: CpuSet) -> Self {
         self.pinned = cpus;

@@ -50,7 +50,7 @@ impl Parts {
     }
 
     /// Returns what an advice promises. `pinned` and `roaming` are as in
-    /// [`pinning`](Decision::pinning) and [`roaming_over`](Decision::roaming_over).
+    /// [`pinning`](super::Decision::pinning) and [`roaming_over`](super::Decision::roaming_over).
     pub fn of(request: &Request, advice: &Advice, pinned: CpuSet, roaming: CpuSet) -> Self {
         let all = advice.usable_cpus.is_subset(&roaming);
         Self {

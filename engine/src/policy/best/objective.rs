@@ -157,7 +157,7 @@ impl<'a> Problem<'a> {
         node.mem >= self.need_mem && f64::from(node.cpus) >= self.need_cpus && node.cap > 0.0
     }
 
-    /// Scores one node that has CPUs and all the memory: [`Case::weigh`] without its loops.
+    /// Scores one node that has CPUs and all the memory: `Case::weigh` without its loops.
     #[inline]
     pub(crate) fn evaluate_single(&self, at: usize) -> Score {
         let node = &self.nodes[at];

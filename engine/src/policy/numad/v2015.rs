@@ -9,7 +9,7 @@ use super::{Failure, Query};
 use crate::ids::{Id, NodeId};
 use crate::idset::NodeSet;
 
-/// Chooses nodes for a request; see [`super::choose`].
+/// Chooses nodes for a request; see [`super::choose()`].
 pub(super) fn choose<Row: AsRef<[u64]>>(
     nodes: &[NodeFigures],
     distances: &[Row],

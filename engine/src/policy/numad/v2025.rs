@@ -12,7 +12,7 @@ use crate::idset::NodeSet;
 /// A node with no more idle CPU than this is never named, in hundredths.
 const BUSY: u64 = 10;
 
-/// Chooses nodes for a request; see [`super::choose`].
+/// Chooses nodes for a request; see [`super::choose()`].
 pub(super) fn choose<Row: AsRef<[u64]>>(
     nodes: &[NodeFigures],
     distances: &[Row],
