@@ -5,6 +5,7 @@
 
 pub mod args;
 pub mod atomic_file;
+pub mod container;
 pub mod daemon;
 pub mod error_chain;
 pub mod numad;

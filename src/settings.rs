@@ -9,6 +9,7 @@ pub mod duration;
 mod error;
 mod file;
 pub(crate) mod numad_version;
+mod runtime;
 mod section;
 mod suggest;
 pub mod variables;
@@ -34,6 +35,7 @@ use section::Section;
 
 pub use choice::{CacheName, CoresName, PolicyName, PreferName, nodes, pages};
 pub use numad_version::NumadVersion;
+pub use runtime::{PlaceName, Runtime};
 
 /// The file that counts when none is named.
 const PLACE: &str = "/etc/placer.toml";
@@ -45,6 +47,7 @@ pub struct Settings {
     pub claims: Claims,
     pub numad: Numad,
     pub daemon: Daemon,
+    pub runtime: Runtime,
 }
 
 /// `[advise]`: what `placer advise` takes where no variable and no flag says otherwise.
@@ -166,6 +169,7 @@ impl Settings {
             claims: Claims::of(file.section("claims")?)?,
             numad: Numad::of(file.section("numad")?)?,
             daemon: Daemon::of(file.section("daemon")?)?,
+            runtime: Runtime::of(file.section("runtime")?)?,
         };
         file.end()?;
         Ok(settings)

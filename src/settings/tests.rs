@@ -44,7 +44,7 @@ fn the_shipped_file_holds_every_setting_and_changes_nothing() {
     assert_eq!(parse(&in_force()), Ok(Settings::default()));
     assert_eq!(parse(""), Ok(Settings::default()));
     let shipped = keys(&in_force());
-    for section in ["advise", "claims", "numad", "daemon"] {
+    for section in ["advise", "claims", "numad", "daemon", "runtime"] {
         let error =
             parse(&format!("[{section}]\n\"no such key at all\" = 1")).expect_err("refused");
         let known = error.split_once("there are ").expect("the keys are listed").1;
@@ -118,6 +118,10 @@ user-hold = "1s"
 queue = false
 metrics = "[::1]:9464"
 log = "debug"
+[runtime]
+real = "/usr/libexec/crun"
+place = "limited"
+strict = true
 "#;
 
 #[test]
@@ -151,6 +155,8 @@ fn every_setting_can_be_changed() {
         log: Level::Debug,
     };
     assert_eq!(set.daemon, daemon);
+    let real = "/usr/libexec/crun".to_owned();
+    assert_eq!(set.runtime, Runtime { real, place: PlaceName::Limited, strict: true });
     // The claims stand in one line.
     assert_eq!(keys(OTHER).len() + 1, keys(&in_force()).len());
 }
@@ -164,7 +170,7 @@ const FAULTS: &[(&str, &str)] = &[
     (
         "policy = 'best'",
         "f:1: expected a section that is known, found \"policy\"; there are advise, claims, numad, \
-         daemon",
+         daemon, runtime",
     ),
     (
         "\n\n[advise]\npolciy = 1",

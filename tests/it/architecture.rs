@@ -81,6 +81,7 @@ const LIBRARY: &[(&str, &[&str])] = &[
     ("settings", &["error_chain"]),
     ("service", &["error_chain", "report", "settings"]),
     ("replay", &["report"]),
+    ("container", &["error_chain", "service", "settings"]),
     ("numad", &["atomic_file", "error_chain", "service", "settings"]),
     ("protocol", &["numad", "service", "settings"]),
     ("args", &["service", "settings"]),

@@ -19,6 +19,11 @@ impl Nonce {
         Self(half() << 64 | half())
     }
 
+    /// Returns the name that is these 128 bits.
+    pub fn from_bits(bits: u128) -> Self {
+        Self(bits)
+    }
+
     /// Returns the name of the one request that a process makes in its life: for clients that give none.
     pub fn of_process(pid: u32, start: u64) -> Self {
         const MARK: u128 = 0x6e75_6d61_6400_0000 << 64;
