@@ -186,7 +186,7 @@ fn modes_without_a_word_of_qemu_leave_the_line_alone() {
 #[test]
 fn a_wide_guest_keeps_its_shape() {
     let Some(host) = host("ring-4") else { return };
-    let line = words("qemu-kvm -nodefaults -S -m 400M -smp 3");
+    let line = words("qemu-system-x86_64 -nodefaults -S -m 400M -smp 3");
     let wide = launch(&line, None, &host).expect("a plan");
     let argv = wide.argv(3).join(" ".as_ref()).into_string().expect("text");
     assert!(argv.contains(",size=400M,host-nodes=0-1,policy=interleave "), "{argv}");
@@ -196,8 +196,8 @@ fn a_wide_guest_keeps_its_shape() {
         wide.charged().split.iter().map(|share| share.memory.whole_mib()).collect();
     assert_eq!(parts, [200, 200]);
     // Where one node lacks room for its half, pages go where there is room.
-    let uneven =
-        launch(&words("qemu-kvm -nodefaults -S -m 500M -smp 4"), None, &host).expect("a plan");
+    let uneven = launch(&words("qemu-system-x86_64 -nodefaults -S -m 500M -smp 4"), None, &host)
+        .expect("a plan");
     let argv = uneven.argv(3).join(" ".as_ref()).into_string().expect("text");
     assert!(argv.contains(",size=500M,host-nodes=0-1,policy=bind "), "{argv}");
     let strict = launch(&line, Some(MemoryMode::Strict), &host).expect("a plan");
