@@ -3,11 +3,13 @@
 mod caches;
 mod error;
 mod explain;
+mod ranks;
 mod together;
 mod usable;
 
 pub use caches::pin_cpus;
 pub use explain::{Candidate, Explanation, explain};
+pub use ranks::advise_ranks;
 pub use together::{Fit, JointAdvice, JointGuest, advise_together, fit};
 
 pub use error::AdviseError;

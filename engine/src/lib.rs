@@ -69,8 +69,8 @@ mod units;
 
 pub use advice::{Advice, CacheShare, Share, Shortfall};
 pub use advise::{
-    AdviseError, Candidate, Explanation, Fit, JointAdvice, JointGuest, advise, advise_together,
-    explain, fit,
+    AdviseError, Candidate, Explanation, Fit, JointAdvice, JointGuest, advise, advise_ranks,
+    advise_together, explain, fit,
 };
 #[doc(hidden)]
 pub use advise::{pin_cpus, reserve};

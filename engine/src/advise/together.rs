@@ -94,6 +94,16 @@ pub fn advise_together(
     guests: &[Guest],
     own_cpus: bool,
 ) -> Result<JointAdvice, AdviseError> {
+    Ok(planned(snapshot, like, guests, own_cpus)?.0)
+}
+
+/// The same, and the host with those guests charged that are placed.
+pub(super) fn planned(
+    snapshot: &Snapshot,
+    like: &Request,
+    guests: &[Guest],
+    own_cpus: bool,
+) -> Result<(JointAdvice, Snapshot), AdviseError> {
     let of = |guest: &Guest| {
         let mut request = like.clone();
         request.memory = guest.memory;
@@ -145,12 +155,13 @@ pub fn advise_together(
         answer.shortfall = Some(short(&charged, &answer.request, taken, own_cpus)?);
     }
     let refused = guests.len() - asked.len();
-    Ok(JointAdvice {
+    let joint = JointAdvice {
         guests: answers,
         slowdown: plan.slowdown,
         least_refused: plan.least_refused + refused,
         proof: plan.proof,
-    })
+    };
+    Ok((joint, charged))
 }
 
 /// Returns how many more guests of one kind fit now, each of its size and under the limits in `request`: the most

@@ -117,6 +117,13 @@ impl std::error::Error for DeviceError {
     }
 }
 
+/// Returns how many GPUs have a number: `gpu0` and so on.
+///
+/// Source: `/proc/driver/nvidia/gpus`, else the display controllers of `/sys/bus/pci/devices`. 0 where neither can be read.
+pub fn gpus(root: &SysRoot) -> usize {
+    gpu::count(root)
+}
+
 /// Returns the node of a device, by one of its names:
 ///
 /// - a PCI address: `0000:45:00.0`, `45:00.0`, `45:00`;
