@@ -32,6 +32,8 @@ pub(crate) enum Prepared {
     CloseOthers,
     Keep(RawFd),
     User(Account),
+    /// Known to the program that is executed.
+    Variable,
     Exec(Program),
 }
 
@@ -49,10 +51,41 @@ pub(crate) struct Program {
     /// Owns what `pointers` points to.
     _argv: Vec<CString>,
     pointers: Vec<*const c_char>,
+    /// Its environment, where that is not the process' own.
+    environment: Option<Environment>,
+}
+
+/// An environment as the kernel takes it.
+struct Environment {
+    /// Owns what `pointers` points to.
+    _texts: Vec<CString>,
+    pointers: Vec<*const c_char>,
+}
+
+impl Environment {
+    /// Makes this process' environment with some variables set; `None` where there are none.
+    fn with(set: &[(&str, String)]) -> Option<Self> {
+        if set.is_empty() {
+            return None;
+        }
+        let own =
+            std::env::vars_os().filter(|(name, _)| set.iter().all(|(other, _)| name != other));
+        let own = own.map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat());
+        let set = set.iter().map(|(name, value)| format!("{name}={value}").into_bytes());
+        // What the kernel gave has no NUL byte, and what is set here is a number.
+        let texts: Vec<CString> = own.chain(set).flat_map(CString::new).collect();
+        let pointers = texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect();
+        Some(Self { _texts: texts, pointers })
+    }
 }
 
 /// Makes the buffers of all steps. What can be refused without trying is refused here.
 pub(crate) fn prepare(steps: &[Step]) -> Result<Vec<Prepared>, LaunchError> {
+    let variable = |step: &Step| match step {
+        Step::Variable { name, value } => Some((*name, value.clone())),
+        _ => None,
+    };
+    let variables: Vec<(&str, String)> = steps.iter().filter_map(variable).collect();
     let one = |step: &Step| match step {
         Step::Affinity { cpus } => Ok(Prepared::Affinity(Mask::of_cpus(cpus))),
         Step::Memory { mode, nodes } => Ok(Prepared::Memory(Policy::new(*mode, nodes))),
@@ -63,6 +96,7 @@ pub(crate) fn prepare(steps: &[Step]) -> Result<Vec<Prepared>, LaunchError> {
             let account = Account::find(name, &text("/etc/passwd"), &text("/etc/group"));
             account.map(Prepared::User).ok_or_else(|| step.refused(Errno::ENOENT))
         }
+        Step::Variable { .. } => Ok(Prepared::Variable),
         // Nothing that a process does to itself.
         Step::Group(_) | Step::Pin { .. } | Step::Balloon { .. } | Step::Continue => {
             Err(step.refused(Errno::EINVAL))
@@ -77,7 +111,8 @@ pub(crate) fn prepare(steps: &[Step]) -> Result<Vec<Prepared>, LaunchError> {
             let path = path.map_err(|_| step.refused(Errno::EINVAL))?;
             let pointers = args.iter().map(|arg| arg.as_ptr());
             let pointers = pointers.chain([std::ptr::null()]).collect();
-            Ok(Prepared::Exec(Program { path, _argv: args, pointers }))
+            let environment = Environment::with(&variables);
+            Ok(Prepared::Exec(Program { path, _argv: args, pointers, environment }))
         }
     };
     steps.iter().map(one).collect()
@@ -94,6 +129,7 @@ pub(crate) fn perform(steps: &[Prepared]) -> Result<(), (usize, Errno)> {
             Prepared::CloseOthers => sys::close_on_exec_from(3),
             Prepared::Keep(fd) => sys::keep_on_exec(*fd),
             Prepared::User(Account { uid, gid, groups }) => sys::become_user(*uid, *gid, groups),
+            Prepared::Variable => Ok(()),
             Prepared::Exec(program) => Err(program.exec()),
         };
         result.map_err(|errno| (at, errno))?;
@@ -123,9 +159,13 @@ impl Account {
 impl Program {
     fn exec(&self) -> Errno {
         signals::restore();
-        // SAFETY: the path and each argument end with a NUL byte, the list of pointers with null;
-        // all live as long as `self`. The environment is the process' own, which nobody changes.
-        unsafe { libc::execve(self.path.as_ptr(), self.pointers.as_ptr(), environ.cast()) };
+        let made = self.environment.as_ref().map(|environment| environment.pointers.as_ptr());
+        // SAFETY: the path, each argument and each variable end with a NUL byte, the lists of pointers
+        // with null; all live as long as `self`. The process' own environment is not changed by any thread.
+        unsafe {
+            let variables = made.unwrap_or(environ);
+            libc::execve(self.path.as_ptr(), self.pointers.as_ptr(), variables)
+        };
         Errno::last()
     }
 }

@@ -47,6 +47,13 @@ pub enum Step {
         /// The name in `/etc/passwd`, or the number there.
         name: String,
     },
+    /// Set a variable in the environment of the program.
+    Variable {
+        /// The name.
+        name: &'static str,
+        /// The value.
+        value: String,
+    },
     /// Become this program.
     Exec {
         /// The program, looked for in PATH, and its arguments.
@@ -100,6 +107,7 @@ impl fmt::Display for Step {
             Self::CloseOthers => f.write_str("close   inherited descriptors"),
             Self::Keep { fd, what } => write!(f, "keep    descriptor {fd} ({what})"),
             Self::User { name } => write!(f, "user    {name}"),
+            Self::Variable { name, value } => write!(f, "set     {name}={value}"),
             Self::Pin { thread, cpus } => write!(f, "pin     {thread} to CPUs {cpus}"),
             Self::Balloon { size } => write!(f, "balloon {} MiB left", size.mib_rounded_up()),
             Self::Continue => f.write_str("run     the machine, stopped until here"),
@@ -183,6 +191,7 @@ impl Step {
                 let left = size.mib_rounded_up();
                 LaunchError::new(format!("leave the machine {left} MiB"), errno)
             }
+            Self::Variable { name, .. } => LaunchError::new(format!("set {name}"), errno),
             Self::Continue => LaunchError::new("let the machine run", errno),
         }
     }
