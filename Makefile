@@ -128,9 +128,13 @@ test-xml: deps deps-test ## Places the 1,057 definitions of libvirt's own tests 
 test-moves: deps deps-test ## Moves guests in a booted guest of 4 nodes, and kills placer balance --apply 200 times (an hour)
 	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture --test-threads=1 moved::
 
+.PHONY: test-ranks
+test-ranks: deps deps-test ## Starts 1,000 steps of 8 ranks in a booted guest, and kills a rank of each (an hour)
+	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture a_thousand_steps
+
 test-vm: deps deps-test ## Runs the tests that boot virtual machines with many nodes
 	@[ -f target/placer.deb ] || $(MAKE) --no-print-directory deb
-	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture --test-threads=2 --skip storm_of_64 --skip moved::
+	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture --test-threads=2 --skip storm_of_64 --skip moved:: --skip a_thousand_steps
 
 fuzz: deps deps-fuzz ## Fuzzes the daemon's socket and methods, numad's queue, the ledger and policy best, FUZZ_SECONDS=60 each
 	@cp Cargo.lock fuzz/Cargo.lock && mkdir -p fuzz/corpus/socket fuzz/corpus/methods fuzz/corpus/queue fuzz/corpus/best fuzz/corpus/ledger

@@ -10,6 +10,7 @@ pub mod local;
 pub mod look;
 pub mod moving;
 pub mod notes;
+pub mod ranks;
 pub mod running;
 pub mod sampling;
 pub mod together;

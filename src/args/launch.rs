@@ -26,6 +26,7 @@ Examples:
   placer launch --cpus 2 --memory 1G --mode interleave -- make -j2
   placer launch --cpus 4 --memory 8G --dry-run -- ./solver
 
+  srun placer launch --ranks -- ./solver input
   placer launch -- qemu-system-x86_64 -m 4G -smp 4 -nographic disk.img
   placer launch db1.toml
   placer launch --print-xml db1.xml")]
@@ -69,7 +70,7 @@ pub struct Launch {
     ///
     /// none: no group of its own. own: placer creates and removes the group. systemd: systemd creates a scope. auto: none for
     /// commands; for virtual machines and containers own if possible, otherwise systemd if possible.
-    #[arg(long, value_name = "MODE")]
+    #[arg(long, value_name = "MODE", hide_short_help = true)]
     #[arg(env = "PLACER_CGROUP", hide_env = true)]
     pub cgroup: Option<CgroupMode>,
     /// Print the steps without performing them.
@@ -86,6 +87,16 @@ pub struct Launch {
     #[arg(num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
     #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
     pub force: bool,
+    /// This command is one rank of a parallel program.
+    ///
+    /// srun, mpirun or torchrun starts one placer for each rank. The first of them on this host decides for all: each gets CPUs of its own and memory beside them, near its GPU
+    /// if it has one. Without --cpus and --memory each has an equal part of what the job may use. OMP_NUM_THREADS is
+    /// set unless it is already.
+    #[arg(long, value_name = "yes|no", env = "PLACER_RANKS", hide_env = true)]
+    #[arg(default_value = "no", default_missing_value = "yes", hide_default_value = true)]
+    #[arg(num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    pub ranks: bool,
     #[command(flatten)]
     pub choice: Choice,
     #[command(flatten)]
@@ -211,6 +222,7 @@ impl From<Place> for Launch {
             cgroup: None,
             dry_run: place.dry_run,
             force: place.force,
+            ranks: false,
             choice: place.choice,
             host: place.host,
             stop_timeout: None,

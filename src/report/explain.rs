@@ -5,6 +5,7 @@ use std::fmt::Write;
 use placer_engine::policy::best::{Proof, Reason};
 use placer_engine::{
     Advice, Bytes, CacheShare, Candidate, CpuShare, Distances, Explanation, NodeSet, Request,
+    Shortfall,
 };
 
 /// Returns why an advice is what it is: sentences first, then figures. With `factors`, the figures
@@ -211,6 +212,18 @@ pub(crate) fn headline(request: &Request, advice: &Advice) -> String {
 pub fn request_in_words(request: &Request) -> String {
     let pages = request.pages.map_or_else(String::new, |size| format!(" in pages of {size}"));
     format!("{} and {}{pages}", cpus(request.cpus), request.memory)
+}
+
+/// Returns what is short.
+pub(crate) fn short(short: Shortfall) -> String {
+    let mut parts = Vec::new();
+    if short.cpus.hundredths() > 0 {
+        parts.push(cpus(short.cpus));
+    }
+    if short.memory.get() > 0 {
+        parts.push(short.memory.to_string());
+    }
+    format!("{} short", parts.join(" and "))
 }
 
 /// Returns an amount of CPUs.

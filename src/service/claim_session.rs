@@ -267,18 +267,40 @@ pub(crate) fn claim_each(
         drop(turn);
         claimed.map(Some).map_err(|error| chain(&error))
     });
+    each(claimed, notes)
+}
+
+fn each(claimed: Result<Option<Vec<ClaimId>>, String>, notes: &mut Notes) -> Option<Vec<ClaimId>> {
     claimed.unwrap_or_else(|why| {
         unclaimed(&why, notes);
         Some(Vec::new())
     })
 }
 
+/// Returns this process as the owner of a claim, and as who makes it.
+fn own() -> Result<(ProcessId, Caller), ClaimError> {
+    let pid = std::process::id();
+    Ok((process(pid)?, Processes::look()?.caller(pid, getuid().as_raw())))
+}
+
+/// Claims what was decided for the ranks of a step, all of it or nothing, for this process until theirs are there.
+/// Returns and says what [`claim_each`] does.
+pub fn claim_each_for_own(
+    session: Session<'_>,
+    parts: Vec<Parts>,
+    notes: &mut Notes,
+) -> Option<Vec<ClaimId>> {
+    let claimed = own().map_err(|error| chain(&error)).and_then(|(process, caller)| {
+        let Some(Commit { decision, turn }) = session.commit()? else { return Ok(None) };
+        let claimed = decision.claim_each(parts, ClaimOwner::Process(process), &caller);
+        drop(turn);
+        claimed.map(Some).map_err(|error| chain(&error))
+    });
+    each(claimed, notes)
+}
+
 /// Claims what was decided for a guest that is being started, for this process until the guest's is there.
 pub fn claim_for_own(session: Session<'_>, parts: Parts, notes: &mut Notes) -> Claimed {
-    let own = || -> Result<(ProcessId, Caller), ClaimError> {
-        let pid = std::process::id();
-        Ok((process(pid)?, Processes::look()?.caller(pid, getuid().as_raw())))
-    };
     let claimed = own().map_err(|error| chain(&error)).and_then(|(process, caller)| {
         let Some(commit) = session.commit()? else { return Ok(None) };
         commit.claim(parts, ClaimOwner::Process(process), caller).map(Some)

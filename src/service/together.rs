@@ -160,16 +160,8 @@ fn plan(
 
 /// Says which guest does not fit, and what is short.
 fn refusal(at: usize, request: &Request, short: Shortfall) -> String {
-    let mut parts = Vec::new();
-    if short.cpus.hundredths() > 0 {
-        parts.push(explain::cpus(short.cpus));
-    }
-    if short.memory.get() > 0 {
-        parts.push(short.memory.to_string());
-    }
     let (number, what) = (at + 1, explain::request_in_words(request));
-    let parts = parts.join(" and ");
-    format!("guest {number} ({what}) does not fit beside the others: {parts} short")
+    format!("guest {number} ({what}) does not fit beside the others: {}", explain::short(short))
 }
 
 /// Returns the plan as settings for MPI, a rank for each guest.

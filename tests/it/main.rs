@@ -40,6 +40,7 @@ mod properties;
 mod proposal;
 mod ps;
 mod python;
+mod ranks;
 mod readme;
 mod recordings;
 mod replay;

@@ -11,3 +11,4 @@ mod guest;
 mod launched;
 mod libvirt;
 mod moved;
+mod ranked;

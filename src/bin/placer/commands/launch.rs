@@ -5,6 +5,7 @@ mod definition;
 mod domain;
 mod ledger;
 mod near;
+mod ranks;
 mod shown;
 mod start;
 
@@ -58,6 +59,9 @@ pub(crate) fn run(
     }
     shown::check(args)?;
     let root = plan::root(&args.host);
+    if args.ranks {
+        return ranks::run(args, &root, set, notes);
+    }
     let guest = match definition::read(args, notes)? {
         Definition::Guest(guest) => guest,
         Definition::Domain(domain) => return domain::launch(args, &domain, &root, set, notes),
@@ -218,13 +222,18 @@ fn unbind_where_forbidden(args: &Launch, guest: &mut Guest, notes: &mut Notes) {
         return;
     }
     if let Err(errno) = may_set_memory_policy() {
-        notes.warn(&format!(
-            "memory is not bound: this process may set no memory policy ({}), as under a \
-             container runtime's filter; CPUs are bound",
-            errno.desc()
-        ));
+        notes.warn(&unbound(errno));
         guest.mode = MemoryMode::None;
     }
+}
+
+/// Says that memory is not bound.
+fn unbound(errno: Errno) -> String {
+    format!(
+        "memory is not bound: this process may set no memory policy ({}), as under a container \
+         runtime's filter; CPUs are bound",
+        errno.desc()
+    )
 }
 
 /// Returns what does not fit, if anything.

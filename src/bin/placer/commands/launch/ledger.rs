@@ -12,7 +12,7 @@ use placer_engine::{Bytes, SourceError, SysRoot};
 use super::PATIENCE;
 use placer::error_chain::chain;
 use placer::protocol::client::{self, Committed};
-use placer::service::claim_session::{self, Desk, Session, claim_for_own};
+use placer::service::claim_session::{self, Desk, Session, claim_each_for_own, claim_for_own};
 use placer::service::host::{CountedHost, Figures as _};
 use placer::service::local::Local;
 use placer::service::notes::{Impact, Notes};
@@ -44,6 +44,16 @@ pub(super) struct Held {
 }
 
 impl Held {
+    /// Returns a claim that another rank has made.
+    pub(super) fn known(id: ClaimId, by_daemon: bool) -> Self {
+        Self { id, by_daemon }
+    }
+
+    /// Returns whether the host's daemon has it.
+    pub(super) fn is_by_daemon(self) -> bool {
+        self.by_daemon
+    }
+
     /// Returns the id of the claim.
     pub(super) fn id(self) -> ClaimId {
         self.id
@@ -130,6 +140,46 @@ impl Ledger {
         }
     }
 
+    /// Claims what was decided for several ranks, for this process: all of it, or nothing with a note. `None`: others
+    /// have claimed meanwhile, to be decided again.
+    pub(super) fn claim_each(
+        &self,
+        session: Option<Session<'_>>,
+        parts: Vec<Parts>,
+        notes: &mut Notes,
+    ) -> Option<Vec<Held>> {
+        if !self.by_daemon.get() {
+            let Some(session) = session else { return Some(Vec::new()) };
+            let made = claim_each_for_own(session, parts, notes)?;
+            return Some(made.into_iter().map(|id| Held { id, by_daemon: false }).collect());
+        }
+        let mut made = Vec::with_capacity(parts.len());
+        let nothing = |made: Vec<Held>| made.into_iter().for_each(|held| self.release(Some(held)));
+        for parts in &parts {
+            let why = match client::claim_parts(parts, false, Nonce::random()) {
+                Committed::Made(id) => {
+                    made.push(Held { id, by_daemon: true });
+                    continue;
+                }
+                Committed::Nobody => {
+                    self.by_daemon.set(false);
+                    return None;
+                }
+                Committed::Changed if self.tries.get() < AGAIN => {
+                    self.tries.set(self.tries.get() + 1);
+                    nothing(made);
+                    return None;
+                }
+                Committed::Changed => OUTRUN.to_owned(),
+                Committed::Refused(why) => why,
+            };
+            nothing(made);
+            notes.state(Impact::Unclaimed, format!("no claim was made: {why}"));
+            return Some(Vec::new());
+        }
+        Some(made)
+    }
+
     /// Makes the claim that of the guest. Where that cannot be it stays this process's, which waits for the guest.
     pub(super) fn adopt(
         &self,
@@ -138,16 +188,27 @@ impl Ledger {
         cgroup: Option<Cgroup>,
         notes: &mut Notes,
     ) {
-        let Some(Held { id, by_daemon }) = held else { return };
-        let adopted = if by_daemon {
-            client::adopt(id, pid, cgroup.is_some()).map(drop)
-        } else {
-            let adopted = self.desk.adopt(id, pid, cgroup);
-            adopted.map(drop).map_err(|error: ClaimError| chain(&error))
-        };
-        if let Err(why) = adopted {
+        let Some(held) = held else { return };
+        if let Err(why) = self.try_to_adopt(held, pid, cgroup) {
+            let id = held.id;
             notes.warn(&format!("claim {id} ends with placer, not with the guest: {why}"));
         }
+    }
+
+    /// Makes a claim that of a process.
+    ///
+    /// Errors: why that cannot be; there may be no such claim any more.
+    pub(super) fn try_to_adopt(
+        &self,
+        Held { id, by_daemon }: Held,
+        pid: u32,
+        cgroup: Option<Cgroup>,
+    ) -> Result<(), String> {
+        if by_daemon {
+            return client::adopt(id, pid, cgroup.is_some()).map(drop);
+        }
+        let adopted = self.desk.adopt(id, pid, cgroup);
+        adopted.map(drop).map_err(|error: ClaimError| chain(&error))
     }
 
     /// Ends the claim of a guest that did not start, or that has ended.

@@ -1,0 +1,12 @@
+//! The ranks of a parallel program on this host: the first one that starts decides for all, the others take their
+//! places.
+
+mod devices;
+mod shared;
+mod sizes;
+mod step;
+
+pub use devices::Devices;
+pub use shared::{Claimed, Place, Shared, SharedPlan};
+pub use sizes::{Decided, RankPlace, Wanted, decide};
+pub use step::{Rank, Starter};
