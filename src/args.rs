@@ -10,6 +10,7 @@ mod fit;
 mod idle;
 mod launch;
 mod lazily;
+mod nri;
 mod record;
 mod replay;
 mod schema;
@@ -39,6 +40,7 @@ pub use idle::refuse as refuse_idle;
 pub use launch::{Launch, Place};
 use lazily::Lazily;
 pub use lazily::without_empty;
+pub use nri::Nri;
 pub use record::Record;
 pub use replay::{
     ClaimsName, HostSize, MOST_MANAGED_NODES, ManagerName, PinName, Replay, RuleName, ShapeName,
@@ -57,8 +59,10 @@ pub fn command() -> clap::Command {
 /// Choose the NUMA nodes a guest should run on, and start it there.
 #[derive(Debug, Parser)]
 #[command(name = "placer", version, disable_version_flag = true, max_term_width = 80)]
-// Without empty lines around the usage: -h fits 24 lines.
-#[command(help_template = "{about-with-newline}{usage-heading} {usage}\n{all-args}{after-help}")]
+// Without empty lines around usage and commands: -h fits 24 lines.
+#[command(
+    help_template = "{about-with-newline}{usage-heading} {usage}\nCommands:\n{subcommands}\nOptions:\n{options}{after-help}"
+)]
 #[command(long_about = "\
 Choose the NUMA nodes a guest should run on, and start it there
 
@@ -119,6 +123,8 @@ pub enum Command {
     Replay(Lazily<Replay>),
     /// Run the placement daemon.
     Daemon(Lazily<Daemon>),
+    /// Place containers of containerd or CRI-O as an NRI plugin.
+    Nri(Lazily<Nri>),
     /// Print the JSON Schema of a command's --json output.
     Schema(Lazily<Schema>),
     /// Accept numad's command line, with its messages and exit codes.

@@ -20,7 +20,7 @@ mod notify;
 mod peer;
 mod port;
 mod prometheus;
-mod signals;
+pub(crate) mod signals;
 mod socket;
 pub(crate) mod sysv;
 mod warm;

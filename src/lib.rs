@@ -8,6 +8,7 @@ pub mod atomic_file;
 pub mod container;
 pub mod daemon;
 pub mod error_chain;
+pub mod nri;
 pub mod numad;
 pub mod protocol;
 pub mod replay;

@@ -1,7 +1,7 @@
 //! Signals to the daemon, taken by one thread between its other tasks.
 
 use std::error::Error;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -10,14 +10,14 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Order {
+pub(crate) enum Order {
     Reload,
     End,
 }
 
 /// The signals of this process.
 #[derive(Debug)]
-pub(super) struct Signals {
+pub(crate) struct Signals {
     fd: SignalFd,
 }
 
@@ -25,7 +25,7 @@ impl Signals {
     /// Takes SIGHUP, SIGINT and SIGTERM from this thread, and from all that it starts.
     ///
     /// Errors: the kernel refuses.
-    pub(super) fn open() -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn open() -> Result<Self, Box<dyn Error>> {
         let mut taken = SigSet::empty();
         for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM] {
             taken.add(signal);
@@ -36,8 +36,13 @@ impl Signals {
         Ok(Self { fd: SignalFd::with_flags(&taken, flags).map_err(error)? })
     }
 
+    /// Returns the descriptor that can be read when a signal is there.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
     /// Waits for a signal, and not longer than told.
-    pub(super) fn wait(&self, time: Duration) -> Option<Order> {
+    pub(crate) fn wait(&self, time: Duration) -> Option<Order> {
         let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
         let _ = poll(&mut fds, PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX));
         match self.fd.read_signal() {

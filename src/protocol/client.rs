@@ -205,7 +205,10 @@ fn call_on(
     Ok(Replied { error: reply.error, parameters })
 }
 
-fn owner_of(stream: &OwnedFd) -> Result<u32, String> {
+/// Returns the user whose process is at the other end.
+///
+/// Errors: the kernel does not say.
+pub(crate) fn owner_of(stream: &OwnedFd) -> Result<u32, String> {
     let credentials = getsockopt(&stream.as_fd(), sockopt::PeerCredentials);
     Ok(credentials.map_err(nix::Error::desc)?.uid())
 }
@@ -365,7 +368,9 @@ fn change(method: &str, form: &impl Serialize) -> Result<(Changed, bool), String
 }
 
 /// Connects without waiting: where too many wait already, this process answers sooner.
-fn connected(path: &Path) -> nix::Result<OwnedFd> {
+///
+/// Errors: the kernel's.
+pub(crate) fn connected(path: &Path) -> nix::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
     connect(std::os::fd::AsRawFd::as_raw_fd(&fd), &UnixAddr::new(path)?)?;

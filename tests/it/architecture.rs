@@ -86,6 +86,7 @@ const LIBRARY: &[(&str, &[&str])] = &[
     ("protocol", &["numad", "service", "settings"]),
     ("args", &["service", "settings"]),
     ("daemon", &["error_chain", "numad", "protocol", "report", "service", "settings"]),
+    ("nri", &["container", "daemon", "error_chain", "protocol", "service", "settings"]),
 ];
 
 /// What only the ends may name: files, clocks, threads, the environment, the network, processes.

@@ -23,7 +23,7 @@ fn help(args: &[&str]) -> String {
 fn commands() -> Vec<(String, String)> {
     let help = help(&["-h"]);
     let listed = help.split_once("\nCommands:\n").expect("a list of commands").1;
-    let listed = listed.split("\n\n").next().unwrap_or_default();
+    let listed = listed.split("\nOptions:").next().unwrap_or_default();
     let split = |line: &str| {
         let (name, sentence) = line.trim().split_once(' ').expect("a name and a sentence");
         (name.to_owned(), sentence.trim().to_owned())

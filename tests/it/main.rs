@@ -30,6 +30,7 @@ mod libvirt_corpus;
 mod limits;
 mod machines;
 mod manage;
+mod nri;
 mod odd;
 mod parity;
 mod picture;

@@ -7,6 +7,7 @@ pub(crate) mod daemon;
 pub(crate) mod doctor;
 pub(crate) mod fit;
 pub(crate) mod launch;
+pub(crate) mod nri;
 pub(crate) mod numad;
 pub(crate) mod ps;
 pub(crate) mod record;

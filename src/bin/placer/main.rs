@@ -42,7 +42,8 @@ fn run(notes: &mut Notes) -> ExitCode {
     if rest.first().is_some_and(|first| first == "numad") {
         return cmd::numad::run(OsStr::new("numad"), &rest[1..], None, notes);
     }
-    let rest = with_command(rest);
+    let plugin = is_plugin(Path::new(&name)) && rest.is_empty();
+    let rest = if plugin { vec![OsString::from("nri")] } else { with_command(rest) };
     let argv = std::iter::once(name).chain(rest.iter().cloned());
     let matches = match args::command().try_get_matches_from(argv) {
         Ok(matches) => matches,
@@ -86,9 +87,17 @@ fn obey(
         Command::Release(args) => cmd::release::run(&args, set.claims),
         Command::Doctor(args) => cmd::doctor::run(&args, set.claims, notes),
         Command::Daemon(args) => cmd::daemon::run(&args, set, config),
+        Command::Nri(args) => cmd::nri::run(&args, set),
         // Answered before.
         Command::Numad { .. } => Ok(ExitCode::from(2)),
     }
+}
+
+/// Returns whether a container runtime has started this program as its plugin: as it finds it in its folder, with a
+/// position for the name, as in `10-placer`.
+fn is_plugin(program: &Path) -> bool {
+    let name = program.file_name().map(OsStr::as_encoded_bytes).unwrap_or_default();
+    matches!(name, [a, b, b'-', rest @ ..] if a.is_ascii_digit() && b.is_ascii_digit() && rest == b"placer")
 }
 
 /// Adds the command that is meant where none is named: `status` to no arguments, `advise` to a
