@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod error_chain;
 pub mod nri;
 pub mod numad;
+pub mod oci;
 pub mod protocol;
 pub mod replay;
 pub mod report;

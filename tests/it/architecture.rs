@@ -82,6 +82,7 @@ const LIBRARY: &[(&str, &[&str])] = &[
     ("service", &["error_chain", "report", "settings"]),
     ("replay", &["report"]),
     ("container", &["error_chain", "service", "settings"]),
+    ("oci", &["atomic_file", "container", "error_chain"]),
     ("numad", &["atomic_file", "error_chain", "service", "settings"]),
     ("protocol", &["numad", "service", "settings"]),
     ("args", &["service", "settings"]),

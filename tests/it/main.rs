@@ -46,6 +46,7 @@ mod readme;
 mod recordings;
 mod replay;
 mod replay_page;
+mod runc;
 mod schema;
 mod settings;
 mod start_budgets;

@@ -1,11 +1,14 @@
-//! Manual pages: one of placer, one of each command, and numad(8), which is written by hand.
+//! Manual pages: one of placer, one of each command, and those of other names, which are written by hand.
 
 use clap::Command;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
-/// The compatibility page; `@VERSION@` stands for ours.
-const NUMAD: &str = include_str!("../../numad.8");
+/// The pages of placer's other names; `@VERSION@` stands for ours.
+const OTHER_NAMES: [(&str, &str); 2] = [
+    ("numad.8", include_str!("../../numad.8")),
+    ("placer-runc.8", include_str!("../../placer-runc.8")),
+];
 
 const FILES: [(&str, &str); 5] = [
     ("/etc/placer.toml", "Settings of this host, each with a comment."),
@@ -24,7 +27,9 @@ pub(crate) fn pages(command: &Command) -> Result<Vec<(String, Vec<u8>)>, std::io
     for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
         pages.push((format!("placer-{}.1", sub.get_name()), page(sub, &version)?));
     }
-    pages.push(("numad.8".to_owned(), NUMAD.replace("@VERSION@", &version).into_bytes()));
+    for (name, text) in OTHER_NAMES {
+        pages.push((name.to_owned(), text.replace("@VERSION@", &version).into_bytes()));
+    }
     Ok(pages)
 }
 

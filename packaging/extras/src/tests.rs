@@ -64,7 +64,7 @@ fn every_command_has_a_page_with_each_of_its_flags() {
     }
     expected.sort();
     assert_eq!(names(&dir.join("man/man1")), expected);
-    assert_eq!(names(&dir.join("man/man8")), ["numad.8"]);
+    assert_eq!(names(&dir.join("man/man8")), ["numad.8", "placer-runc.8"]);
 }
 
 /// A text as troff has it.

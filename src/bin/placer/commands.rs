@@ -13,6 +13,7 @@ pub(crate) mod ps;
 pub(crate) mod record;
 pub(crate) mod release;
 pub(crate) mod replay;
+pub(crate) mod runc;
 pub(crate) mod schema;
 pub(crate) mod show;
 pub(crate) mod status;

@@ -35,9 +35,11 @@ fn run(notes: &mut Notes) -> ExitCode {
     let mut argv = std::env::args_os();
     let name = argv.next().unwrap_or_else(|| OsString::from("placer"));
     let rest: Vec<OsString> = argv.collect();
-    // By this name the program is numad, whatever it is a link, a copy or a path to.
-    if Path::new(&name).file_name() == Some(OsStr::new("numad")) {
-        return cmd::numad::run(&name, &rest, None, notes);
+    // By these names the program is another one, whatever it is a link, a copy or a path to.
+    match Path::new(&name).file_name().and_then(OsStr::to_str) {
+        Some("numad") => return cmd::numad::run(&name, &rest, None, notes),
+        Some("placer-runc") => return cmd::runc::run(&rest, notes),
+        _ => {}
     }
     if rest.first().is_some_and(|first| first == "numad") {
         return cmd::numad::run(OsStr::new("numad"), &rest[1..], None, notes);

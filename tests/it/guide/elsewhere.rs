@@ -38,6 +38,12 @@ pub(crate) const TRIED: &[(&str, &str, &str)] = &[
     ("systemctl enable --now placer@db", "tests/vm/scopes", "service"),
     ("systemctl stop placer@db", "tests/vm/scopes", "service"),
     (
+        "podman --runtime /usr/bin/placer-runc run --cpus 4 --memory 8g IMAGE",
+        "tests/vm/containers",
+        "podman_run",
+    ),
+    ("docker run --runtime placer --cpus 4 --memory 8g IMAGE", "tests/vm/containers", "docker_run"),
+    (
         "placer balance --apply",
         "tests/vm/moved.rs",
         "guests_that_run_are_moved_and_put_back_and_killed_moves_are_finished",

@@ -1,0 +1,306 @@
+//! `placer-runc`: an OCI runtime that places containers, and has another runtime start them.
+//!
+//! A container is held for, its configuration gets the place, and this process becomes the real runtime. That calls
+//! `placer-runc adopt` when the container has its control group, and before the container's own program runs.
+
+mod features;
+mod real;
+
+use std::ffi::{OsStr, OsString};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use nix::unistd::geteuid;
+use placer_engine::SysRoot;
+use placer_engine::claims::Nonce;
+use placer_launcher::cgroup::Tree;
+use placer_launcher::{Step, exec_in_place};
+use serde::Deserialize;
+
+use crate::output;
+use placer::container::{self, NotHeld, Placement, STRICT, Wanted};
+use placer::error_chain::chain;
+use placer::oci::{Binding, Bundle, Config, Hook, Line, Log, Severity, Start};
+use placer::service::notes::Notes;
+use placer::settings::{Settings, variables};
+
+/// How long the runtime waits for `placer-runc adopt`, in seconds.
+const HOOK_TIMEOUT: u32 = 10;
+/// No state of a container is nearly so long.
+const MOST_STATE: u64 = 1 << 20;
+/// Variables of this program begin with it.
+const OUR_VARIABLES: &str = "PLACER_";
+
+/// Runs as an OCI runtime. `args` is what follows the name of the program.
+pub(crate) fn run(args: &[OsString], notes: &mut Notes) -> ExitCode {
+    let set = settings();
+    if let [verb, name] = args
+        && verb == "adopt"
+    {
+        return adopt(name, &set);
+    }
+    let line = Line::parse(args);
+    let runtime = Runtime { log: Log::of(&line), root: root(), set };
+    let real = match real::find(&runtime.set.runtime.real) {
+        Ok(real) => real,
+        Err(why) => return runtime.refuse(&why),
+    };
+    let mut held = None;
+    if let Some(start) = &line.start {
+        match runtime.place(&line, start, &real, notes) {
+            Ok(name) => held = name,
+            Err(why) => return runtime.refuse(&format!("not started: {why}")),
+        }
+        for note in notes.take_all() {
+            runtime.log.write(Severity::Warning, &note);
+            output::line(&note);
+        }
+    }
+    let argv = std::iter::once(real.into_os_string()).chain(args.iter().cloned());
+    let Err(error) = exec_in_place(&[Step::Exec { argv: argv.collect() }]);
+    if let Some(name) = held {
+        runtime.release(name);
+    }
+    runtime.refuse(&chain(&error))
+}
+
+struct Runtime {
+    log: Log,
+    root: SysRoot,
+    set: Settings,
+}
+
+/// Why a container is not placed.
+enum Fault {
+    /// Its definition cannot mean what it says.
+    Definition(String),
+    /// There is no place for it, or none can be found out.
+    Place(String),
+}
+
+impl Runtime {
+    /// Places a container in its configuration. Returns the name of what is held for it; `None` where it is started
+    /// as it is.
+    ///
+    /// Errors: why it is not started.
+    fn place(
+        &self,
+        line: &Line,
+        start: &Start,
+        real: &Path,
+        notes: &mut Notes,
+    ) -> Result<Option<Nonce>, String> {
+        let mut strict = self.set.runtime.strict;
+        let placed = self.try_to_place(line, start, real, &mut strict, notes);
+        placed.or_else(|fault| match fault {
+            Fault::Place(why) if !strict => {
+                notes.warn(&of(start, &format!("not placed: {why}")));
+                Ok(None)
+            }
+            Fault::Place(why) | Fault::Definition(why) => Err(why),
+        })
+    }
+
+    fn try_to_place(
+        &self,
+        line: &Line,
+        start: &Start,
+        real: &Path,
+        strict: &mut bool,
+        notes: &mut Notes,
+    ) -> Result<Option<Nonce>, Fault> {
+        if let Some(file) = &start.config {
+            let file = file.to_string_lossy();
+            return Err(Fault::Place(format!("expected config.json, found --config {file}")));
+        }
+        let dir = start.bundle.clone().unwrap_or_else(|| PathBuf::from("."));
+        let bundle = Bundle::open(&dir).map_err(Fault::Place)?;
+        let read = |fault: String| Fault::Place(format!("{}: {fault}", bundle.path().display()));
+        let mut config = Config::parse(bundle.text()).map_err(read)?;
+        for name in config.unknown_annotations().map_err(read)? {
+            notes.warn(&of(start, &format!("annotation {name} is not known")));
+        }
+        match config.annotation(STRICT).map_err(read)?.as_deref() {
+            None => {}
+            Some("true") => *strict = true,
+            Some("false") => *strict = false,
+            Some(other) => {
+                let why = format!("annotation {STRICT}: expected true or false, found {other:?}");
+                return Err(Fault::Definition(why));
+            }
+        }
+        let (which, advise) = (self.set.runtime.place, &self.set.advise);
+        let wanted = config.definition().map_err(read)?;
+        let wanted = wanted.map(|definition| definition.wanted(which, advise));
+        let wanted = wanted.transpose().map_err(Fault::Definition)?.flatten();
+        let wanted = match wanted {
+            Some(wanted) => may_bind().map(|()| wanted).map(Some),
+            None => Ok(None),
+        };
+        let Some(wanted) = wanted.map_err(Fault::Place)? else {
+            // What an earlier start has left in it would go on to bind it.
+            if config.is_changed() {
+                config.to_text().and_then(|text| bundle.replace(&text)).map_err(Fault::Place)?;
+            }
+            return Ok(None);
+        };
+
+        let program = real::own_program().map_err(Fault::Place)?;
+        let engine = line.root.as_deref().unwrap_or_default().to_string_lossy();
+        let name = container::name(&engine, &start.id.to_string_lossy());
+        let held = container::hold(&wanted, name, &self.root, &self.set, notes);
+        let placement = held.map_err(|fault| match fault {
+            NotHeld::Unfit(why) | NotHeld::Failed(why) => Fault::Place(why),
+        })?;
+        let hook =
+            Hook { program, name: name.to_string(), env: our_variables(), timeout_s: HOOK_TIMEOUT };
+        let binding = binding(&wanted, &placement, || features::has_memory_policy(real));
+        let written = config
+            .place(&binding, &hook)
+            .and_then(|()| config.to_text())
+            .and_then(|text| bundle.replace(&text));
+        match written {
+            Ok(()) => Ok(Some(name)),
+            Err(why) => {
+                self.release(name);
+                Err(Fault::Place(why))
+            }
+        }
+    }
+
+    /// Ends a hold of a container that does not start. One that cannot be ended now ends by itself.
+    fn release(&self, name: Nonce) {
+        let _ = container::release(name, &self.root, self.set.claims);
+    }
+
+    /// Says why nothing is started, to the engine and to the user.
+    fn refuse(&self, why: &str) -> ExitCode {
+        let why = format!("placer: {why}");
+        self.log.write(Severity::Error, &why);
+        output::line(&why);
+        ExitCode::FAILURE
+    }
+}
+
+/// Warnings of several containers may meet in one place.
+fn of(start: &Start, what: &str) -> String {
+    format!("container {}: {what}", start.id.to_string_lossy())
+}
+
+/// Returns what binds a container. Memory is bound only to nodes on which all of it is claimed; else these nodes are
+/// preferred, where the runtime knows how.
+fn binding(
+    wanted: &Wanted,
+    placement: &Placement,
+    has_memory_policy: impl FnOnce() -> bool,
+) -> Binding {
+    let (cpus, nodes) = (placement.cpus.to_string(), placement.nodes.to_string());
+    match wanted.covers_limit {
+        true => Binding { cpus, mems: nodes, ..Binding::default() },
+        false if !nodes.is_empty() && has_memory_policy() => {
+            Binding { cpus, preferred: nodes, ..Binding::default() }
+        }
+        false => Binding { cpus, ..Binding::default() },
+    }
+}
+
+/// Makes the hold of a container the claim of its control group: called by the real runtime, with the state of the
+/// container as standard input.
+fn adopt(name: &OsStr, set: &Settings) -> ExitCode {
+    #[derive(Deserialize)]
+    struct State {
+        pid: u32,
+    }
+    let adopted = || -> Result<(), String> {
+        let name: Nonce = name.to_string_lossy().parse()?;
+        let mut state = Vec::new();
+        let read = std::io::stdin().lock().take(MOST_STATE).read_to_end(&mut state);
+        read.map_err(|error| format!("cannot read the state of a container: {error}"))?;
+        let State { pid } = serde_json::from_slice(&state)
+            .map_err(|error| format!("expected the state of a container: {error}"))?;
+        let claim = container::adopt(name, pid, &root(), set.claims);
+        claim.map(drop).map_err(|why| format!("not claimed: {why}"))
+    };
+    match adopted() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            output::line(&format!("placer: {why}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Reads the settings. Containers that run have to be stopped and removed, whatever is wrong with those.
+fn settings() -> Settings {
+    let named = variables::value("PLACER_CONFIG").map(PathBuf::from);
+    Settings::read(named.as_deref()).unwrap_or_else(|error| {
+        output::warn(&format!("using built-in defaults: {}", chain(&error)));
+        Settings::default()
+    })
+}
+
+fn root() -> SysRoot {
+    variables::value("PLACER_ROOT").map_or_else(SysRoot::live, SysRoot::at)
+}
+
+/// Returns the variables of placer's, for the hook: runtimes start it without any.
+fn our_variables() -> Vec<String> {
+    let ours = std::env::vars_os().filter_map(|(name, value)| {
+        let (name, value) = (name.into_string().ok()?, value.into_string().ok()?);
+        name.starts_with(OUR_VARIABLES).then(|| format!("{name}={value}"))
+    });
+    ours.collect()
+}
+
+/// Returns whether CPUs and nodes of a container can be set.
+///
+/// Errors: containers of a user get what the user was given.
+fn may_bind() -> Result<(), String> {
+    let whole_host = || {
+        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        map.split_whitespace().eq(["0", "0", "4294967295"])
+    };
+    if geteuid().is_root() && whole_host() {
+        return Ok(());
+    }
+    let tree = Tree::read(Path::new("/"));
+    let given = tree.mount.and_then(|mount| {
+        let group = mount.join(tree.own.trim_start_matches('/')).join("cgroup.controllers");
+        std::fs::read_to_string(group).ok()
+    });
+    if given.unwrap_or_default().split_whitespace().any(|controller| controller == "cpuset") {
+        return Ok(());
+    }
+    Err("control group controller cpuset is not delegated to this user".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use placer_engine::Request;
+    use placer_engine::claims::ClaimId;
+
+    use super::*;
+
+    #[test]
+    fn memory_is_bound_where_all_of_it_is_claimed() {
+        let request: Request = "1:100".parse().expect("a request");
+        let wanted = |covers_limit| Wanted { request: request.clone(), covers_limit };
+        let placement = |nodes: &str| Placement {
+            claim: ClaimId(1),
+            cpus: "4-5".parse().expect("CPUs"),
+            nodes: nodes.parse().unwrap_or_default(),
+        };
+        let cpus = || "4-5".to_owned();
+        let only = Binding { cpus: cpus(), ..Binding::default() };
+        let never = || -> bool { unreachable!("the runtime is not asked") };
+        let bound = Binding { mems: "2".to_owned(), ..only.clone() };
+        assert_eq!(binding(&wanted(true), &placement("2"), never), bound);
+        let preferred = Binding { preferred: "2".to_owned(), ..only.clone() };
+        assert_eq!(binding(&wanted(false), &placement("2"), || true), preferred);
+        assert_eq!(binding(&wanted(false), &placement("2"), || false), only);
+        // All of the host.
+        assert_eq!(binding(&wanted(false), &placement(""), never), only);
+        assert_eq!(binding(&wanted(true), &placement(""), never), only);
+    }
+}
