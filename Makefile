@@ -132,9 +132,15 @@ test-moves: deps deps-test ## Moves guests in a booted guest of 4 nodes, and kil
 test-ranks: deps deps-test ## Starts 1,000 steps of 8 ranks in a booted guest, and kills a rank of each (an hour)
 	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture a_thousand_steps
 
+.PHONY: test-fleet
+test-fleet: deps ## Places containers of podman, Docker and containerd in a booted guest (5 minutes; once 2 for its image)
+	tests/vm/numa-vm --ready 2>/dev/null || tests/vm/numa-vm --setup
+	tests/vm/root-image fleet >/dev/null
+	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture --test-threads=1 fleet::
+
 test-vm: deps deps-test ## Runs the tests that boot virtual machines with many nodes
 	@[ -f target/placer.deb ] || $(MAKE) --no-print-directory deb
-	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture --test-threads=2 --skip storm_of_64 --skip moved:: --skip a_thousand_steps
+	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture --test-threads=2 --skip storm_of_64 --skip moved:: --skip fleet:: --skip a_thousand_steps
 
 fuzz: deps deps-fuzz ## Fuzzes the daemon's socket and methods, numad's queue, the ledger and policy best, FUZZ_SECONDS=60 each
 	@cp Cargo.lock fuzz/Cargo.lock && mkdir -p fuzz/corpus/socket fuzz/corpus/methods fuzz/corpus/queue fuzz/corpus/best fuzz/corpus/ledger

@@ -7,6 +7,7 @@
 
 mod advised;
 mod caches;
+mod fleet;
 mod guest;
 mod launched;
 mod libvirt;
