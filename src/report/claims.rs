@@ -27,6 +27,8 @@ pub struct Row {
     origin: Origin,
     pid: Option<u32>,
     pub program: Option<String>,
+    /// The control group (v2) of a claim of this kind.
+    cgroup: Option<String>,
     /// Seconds until a hold ends.
     ends_in: Option<f64>,
     age: f64,
@@ -145,10 +147,10 @@ impl Row {
         });
         let seconds =
             |ns: Option<u64>| std::time::Duration::from_nanos(ns.unwrap_or(0)).as_secs_f64();
-        let (kind, ends_in) = match claim.owner {
-            Owner::Process(_) => ("process", None),
-            Owner::Cgroup(..) => ("cgroup", None),
-            Owner::Hold { until } => ("hold", Some(seconds(until.since(look.now())))),
+        let (kind, cgroup, ends_in) = match &claim.owner {
+            Owner::Process(_) => ("process", None, None),
+            Owner::Cgroup(_, cgroup) => ("cgroup", Some(cgroup.path.clone()), None),
+            Owner::Hold { until } => ("hold", None, Some(seconds(until.since(look.now())))),
         };
         let on = |node: placer_engine::NodeId, memory: Bytes| OnNode {
             node: node.0,
@@ -160,6 +162,7 @@ impl Row {
             origin: claim.origin,
             pid: claim.owner.process().map(|process| process.pid),
             program: look.program(claim),
+            cgroup,
             ends_in,
             age: seconds(look.now().since(claim.made)),
             caller: CallerForm {

@@ -23,6 +23,7 @@ const ADOPTING: Duration = Duration::from_secs(30);
 /// The ledger of a decision that is to be claimed; empty when it cannot be had.
 pub struct Desk {
     claims: Option<Claims>,
+    patience: Duration,
     lost: Cell<u32>,
 }
 
@@ -55,7 +56,12 @@ impl Desk {
     pub fn open(root: &SysRoot, set: settings::Claims, notes: &mut Notes) -> Self {
         let claims = Claims::open_to_claim(&place(set), root);
         let claims = claims.map_err(|error| unclaimed(&chain(&error), notes)).ok();
-        Self { claims, lost: Cell::new(0) }
+        Self { claims, patience: LOCK_TIMEOUT, lost: Cell::new(0) }
+    }
+
+    /// Sets how long [`begin_to_claim`](Self::begin_to_claim) lets any one other process have the ledger.
+    pub(crate) fn waiting(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Measures the host, counts what was promised and reads the memory again. Residency is read first, so that
@@ -96,7 +102,7 @@ impl Desk {
         let why = |error: SourceError| chain(&error);
         let claims = self.claims.as_ref().ok_or_else(|| chain(&ClaimError::NoPlace))?;
         let earlier = figures.measured(pages, notes).map_err(why)?;
-        let (session, view) = self.observe(claims, figures, LOCK_TIMEOUT, notes)?;
+        let (session, view) = self.observe(claims, figures, self.patience, notes)?;
         Ok((session, again(figures, &earlier, view, pages).map_err(why)?))
     }
 

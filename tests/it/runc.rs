@@ -26,10 +26,12 @@ if [ "$1" = features ]; then
     exit
 fi
 for arg; do printf '%s\n' "$arg"; done >argv
+"$PLACER_TEST" ps --json >claims 2>/dev/null
 echo $$ >pid
 grep -e SigBlk -e SigIgn -e SigCgt /proc/$$/status >signals
 cat >stdin
 for fd in /proc/$$/fd/*; do readlink "$fd"; done >fds
+while [ -e wait ]; do sleep 0.05; done
 exit 7
 "#;
 
@@ -71,6 +73,7 @@ impl Host {
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("PLACER_CONFIG", self.path("placer.toml"));
         command.env("PLACER_STATE_DIR", self.path("state"));
+        command.env("PLACER_TEST", common::program());
         if let Some(root) = &self.root {
             command.env("PLACER_ROOT", root);
         }
@@ -82,7 +85,8 @@ impl Host {
         let mut command = self.command(&self.path("placer-runc"));
         command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("it starts");
-        child.stdin.take().expect("a pipe").write_all(stdin.as_bytes()).expect("written");
+        // One that refuses reads nothing.
+        let _ = child.stdin.take().expect("a pipe").write_all(stdin.as_bytes());
         child.wait_with_output().expect("it ends")
     }
 
@@ -111,10 +115,13 @@ impl Host {
 
     fn claims(&self) -> Vec<Value> {
         let output = run(self.command(Path::new(&common::program())).args(["ps", "--json"]));
-        let mut claims = json(&output)["claims"].as_array().expect("claims").clone();
-        // Not of guests that happen to run on this machine.
-        claims.retain(|claim| claim["origin"] == "asked");
-        claims
+        asked(&json(&output))
+    }
+
+    /// Returns the claims that the real runtime has seen when it was started last.
+    fn claims_of_start(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.path("claims")).expect("written down");
+        asked(&serde_json::from_str(&text).expect("JSON"))
     }
 
     /// Returns whether the real runtime has been started since the last question.
@@ -148,6 +155,12 @@ impl Host {
     }
 }
 
+/// Returns the claims of a list but for those of guests that happen to run on this machine.
+fn asked(list: &Value) -> Vec<Value> {
+    let all = list["claims"].as_array().expect("claims").iter();
+    all.filter(|claim| claim["origin"] == "asked").cloned().collect()
+}
+
 fn limited(quota: i64, memory: i64) -> Value {
     json!({
         "ociVersion": "1.0.2",
@@ -160,7 +173,7 @@ fn limited(quota: i64, memory: i64) -> Value {
 const LIMITED: &str = "place = \"limited\"\n";
 
 #[test]
-fn a_container_is_held_for_and_the_real_runtime_starts_it_in_place() {
+fn a_container_is_claimed_for_and_the_real_runtime_starts_it_in_place() {
     let host = Host::recorded(LIMITED);
     let before = limited(150_000, 100 << 20);
     // Descriptors that the caller has opened for the container, as with --preserve-fds, and ignored signals.
@@ -182,6 +195,7 @@ fn a_container_is_held_for_and_the_real_runtime_starts_it_in_place() {
     for ours in ["state", "bundle", "config", "log"] {
         assert!(!fds.contains(&host.path(ours).display().to_string()), "{fds}");
     }
+    let claims = host.claims_of_start();
     // The same signals are ignored and blocked as by itself.
     let real = run(host.command(Path::new("sh")).args(["-c", script]).arg(host.path("real")));
     let by_itself = (real.status.code(), fs::read_to_string(host.path("signals")));
@@ -191,18 +205,19 @@ fn a_container_is_held_for_and_the_real_runtime_starts_it_in_place() {
     let cpu = &after["linux"]["resources"]["cpu"];
     let node = cpu["mems"].as_str().and_then(|mems| mems.parse::<u32>().ok()).expect("one node");
     assert_eq!(cpu["cpus"], format!("{}-{}", 2 * node, 2 * node + 1));
-    let claims = host.claims();
     let [claim] = claims.as_slice() else { unreachable!("one claim: {claims:?}") };
-    assert_eq!((&claim["kind"], &claim["cpus"]), (&"hold".into(), &1.5.into()));
+    assert_eq!((&claim["kind"], &claim["pid"]), (&"process".into(), &pid.into()));
+    assert_eq!(claim["cpus"], 1.5);
     assert_eq!(
         (&claim["memory"], &claim["nodes"]),
         (&(100 << 20).into(), &node.to_string().into())
     );
-    assert!(claim["ends_in"].as_f64().is_some_and(|left| left <= 30.0), "{claim}");
+    // It ends with the runtime that did not start it.
+    assert_eq!(host.claims(), [] as [Value; 0]);
 
-    // Asked again it has one hold, and the configuration names no second hook.
+    // Started again it has one claim, and the configuration names no second hook.
     assert_eq!(run(command.stdin(Stdio::null())).status.code(), Some(7));
-    assert_eq!(host.claims().len(), 1);
+    assert_eq!(host.claims_of_start().len(), 1);
     let hooks = host.config()["hooks"]["createRuntime"].as_array().map(Vec::len);
     assert_eq!(hooks, Some(1));
 }
@@ -225,11 +240,11 @@ fn what_is_not_to_be_placed_is_started_as_it_is() {
         let output = host.create(&config);
         assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(7), ""));
         assert_eq!(fs::read_to_string(host.config_path()).expect("there"), format!("{config:#}"));
-        assert!(host.started() && host.claims().is_empty(), "{settings} {config}");
+        assert!(host.started() && host.claims_of_start().is_empty(), "{settings} {config}");
     }
     let host = Host::recorded("place = \"all\"\n");
     host.create(&json!({ "linux": {} }));
-    assert_eq!(host.claims().len(), 1, "all");
+    assert_eq!(host.claims_of_start().len(), 1, "all");
 }
 
 #[test]
@@ -355,7 +370,7 @@ fn a_runtime_that_is_not_there_is_named_and_nothing_is_held() {
     refused("cannot run no-such-runtime: no such program; set [runtime] real in /etc/placer.toml");
     set(&host.path("placer-runc").display().to_string());
     refused("it is placer itself");
-    // Held for, and then it cannot be started.
+    // Claimed for, and then it cannot be started.
     fs::write(host.path("real"), "no program").expect("written");
     set(&host.path("real").display().to_string());
     refused("Exec format error");
@@ -393,12 +408,26 @@ fn sleeper() -> Child {
 }
 
 #[test]
-fn the_hook_makes_the_hold_the_claim_of_the_container() {
+fn the_hook_makes_it_the_claim_of_the_container() {
     let host = Host::live(LIMITED);
-    let output = host.create(&limited(1000, 1 << 20));
-    assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(7), ""));
-    let held = host.claims();
-    assert_eq!((held.len(), &held[0]["kind"]), (1, &"hold".into()));
+    host.set(&limited(1000, 1 << 20));
+    fs::write(host.path("wait"), "").expect("written");
+    let mut command = host.command(&host.path("placer-runc"));
+    command.args(["create", "-b"]).arg(host.path("bundle")).arg("c1").stdin(Stdio::null());
+    let mut runtime = command.spawn().expect("it starts");
+    while !host.path("fds").exists() {
+        assert_eq!(runtime.try_wait().expect("a child"), None, "it waits");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let before = host.claims();
+    assert_eq!((before.len(), &before[0]["pid"]), (1, &runtime.id().into()));
+    // The same container is not started beside itself, and keeps its claim.
+    let other = host.path("other.toml");
+    fs::write(&other, format!("[runtime]\nreal = \"true\"\n{LIMITED}")).expect("written");
+    let output = run(command.stdin(Stdio::null()).env("PLACER_CONFIG", &other));
+    let said = text(&output.stderr);
+    assert!(said.contains("not placed: it has a claim already, of process "), "{said}");
+
     let mut container = sleeper();
     // Done twice it is as done once.
     for _ in 0..2 {
@@ -407,17 +436,20 @@ fn the_hook_makes_the_hold_the_claim_of_the_container() {
         let claims = host.claims();
         assert_eq!((claims.len(), &claims[0]["pid"]), (1, &container.id().into()));
         // It is in no group but the one of this test.
-        assert_eq!((&claims[0]["kind"], &claims[0]["id"]), (&"process".into(), &held[0]["id"]));
+        assert_eq!((&claims[0]["kind"], &claims[0]["id"]), (&"process".into(), &before[0]["id"]));
     }
+    fs::remove_file(host.path("wait")).expect("removed");
+    assert_eq!(runtime.wait().expect("it ends").code(), Some(7));
+    assert_eq!(host.claims().len(), 1, "it is not the runtime's");
     container.kill().expect("killed");
     container.wait().expect("it ends");
     assert_eq!(host.claims(), [] as [Value; 0]);
+
     let mut container = sleeper();
     let output = host.hook(container.id());
     let said = text(&output.stderr);
-    assert!(output.status.code() == Some(1), "{said}");
-    let why = "placer: not claimed: what was held for it has ended";
-    assert!(said.starts_with(why), "{said}");
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(said, "placer: not claimed: what was claimed for it has ended\n");
     container.kill().expect("killed");
     container.wait().expect("it ends");
 }
@@ -468,10 +500,10 @@ fn killed_at(host: &Host, step: usize) -> Option<()> {
 
 #[needs(ptrace)]
 #[test]
-fn killed_at_any_step_no_hold_lasts_and_no_configuration_is_half_written() {
+fn killed_at_any_step_no_claim_is_left_and_no_configuration_is_half_written() {
     let host = Host::live(LIMITED);
     let before = limited(1000, 1 << 20);
-    let (mut steps, mut untouched, mut placed, mut held) = (0, 0, 0, 0);
+    let (mut steps, mut untouched, mut placed) = (0, 0, 0);
     // Not each one of some hundred calls: each part of each run is another one.
     for step in (1..).step_by(7) {
         host.set(&before);
@@ -486,16 +518,10 @@ fn killed_at_any_step_no_hold_lasts_and_no_configuration_is_half_written() {
             assert!(config["hooks"]["createRuntime"][0]["args"][2].is_string(), "{config}");
             placed += 1;
         }
-        let claims = host.claims();
-        assert!(claims.len() <= 1, "{claims:?}");
-        held += claims.len();
-        for claim in claims {
-            assert!(claim["ends_in"].as_f64().is_some_and(|left| left <= 30.0), "{claim}");
-        }
+        assert_eq!(host.claims(), [] as [Value; 0], "at {step}");
     }
-    println!("{steps} kills: {untouched} as before, {placed} placed, {held} holds seen");
-    assert!(untouched > 0 && placed > 0 && held > 0, "before, between and after");
-    // Asked again it is one hold, whatever was left.
+    println!("{steps} kills: {untouched} as before, {placed} placed");
+    assert!(untouched > 0 && placed > 0, "before and after");
     assert_eq!(host.create(&before).status.code(), Some(7));
-    assert_eq!(host.claims().len(), 1);
+    assert_eq!(host.claims_of_start().len(), 1);
 }

@@ -25,5 +25,5 @@ fn containers_are_where_they_were_advised_whichever_engine_starts_them() -> Verd
     put(&mut guest, &script("cri"), "/usr/bin/cri");
     put(&mut guest, &placer, "/usr/bin/placer");
     put(&mut guest, &touch, "/usr/bin/touch-memory");
-    steps(guest.args(["--", "containers"]), "containers", 55)
+    steps(guest.args(["--", "containers"]), "containers", 52)
 }

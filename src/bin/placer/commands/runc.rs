@@ -1,7 +1,8 @@
 //! `placer-runc`: an OCI runtime that places containers, and has another runtime start them.
 //!
-//! A container is held for, its configuration gets the place, and this process becomes the real runtime. That calls
-//! `placer-runc adopt` when the container has its control group, and before the container's own program runs.
+//! This process claims for itself, writes the place into the container's configuration, and becomes the real runtime.
+//! That calls `placer-runc adopt` when the container has its control group, and before its own program runs: the
+//! claim is the group's from then on. If the start fails the claim ends with the runtime.
 
 mod features;
 mod real;
@@ -46,10 +47,10 @@ pub(crate) fn run(args: &[OsString], notes: &mut Notes) -> ExitCode {
         Ok(real) => real,
         Err(why) => return runtime.refuse(&why),
     };
-    let mut held = None;
+    let mut claimed = None;
     if let Some(start) = &line.start {
         match runtime.place(&line, start, &real, notes) {
-            Ok(name) => held = name,
+            Ok(name) => claimed = name,
             Err(why) => return runtime.refuse(&format!("not started: {why}")),
         }
         for note in notes.take_all() {
@@ -59,7 +60,7 @@ pub(crate) fn run(args: &[OsString], notes: &mut Notes) -> ExitCode {
     }
     let argv = std::iter::once(real.into_os_string()).chain(args.iter().cloned());
     let Err(error) = exec_in_place(&[Step::Exec { argv: argv.collect() }]);
-    if let Some(name) = held {
+    if let Some(name) = claimed {
         runtime.release(name);
     }
     runtime.refuse(&chain(&error))
@@ -80,7 +81,7 @@ enum Fault {
 }
 
 impl Runtime {
-    /// Places a container in its configuration. Returns the name of what is held for it; `None` where it is started
+    /// Places a container in its configuration. Returns the name of its claim; `None` where it is started
     /// as it is.
     ///
     /// Errors: why it is not started.
@@ -149,8 +150,8 @@ impl Runtime {
         let program = real::own_program().map_err(Fault::Place)?;
         let engine = line.root.as_deref().unwrap_or_default().to_string_lossy();
         let name = container::name(&engine, &start.id.to_string_lossy());
-        let held = container::hold(&wanted, name, &self.root, &self.set, notes);
-        let placement = held.map_err(|fault| match fault {
+        let claimed = container::claim(&wanted, name, &self.root, &self.set, notes);
+        let placement = claimed.map_err(|fault| match fault {
             NotHeld::Unfit(why) | NotHeld::Failed(why) => Fault::Place(why),
         })?;
         let hook =
@@ -169,7 +170,7 @@ impl Runtime {
         }
     }
 
-    /// Ends a hold of a container that does not start. One that cannot be ended now ends by itself.
+    /// Ends the claim of a container that does not start. One that cannot be ended now ends with this process.
     fn release(&self, name: Nonce) {
         let _ = container::release(name, &self.root, self.set.claims);
     }
@@ -205,7 +206,7 @@ fn binding(
     }
 }
 
-/// Makes the hold of a container the claim of its control group: called by the real runtime, with the state of the
+/// Makes what is claimed for a container the claim of its control group: called by the real runtime, with the state of the
 /// container as standard input.
 fn adopt(name: &OsStr, set: &Settings) -> ExitCode {
     #[derive(Deserialize)]

@@ -1,4 +1,4 @@
-//! The hold of a container that is being started, and its claim when it runs.
+//! The claim of a container that is being started, and when it runs.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
@@ -22,10 +22,11 @@ use crate::settings;
 
 /// How long a hold waits for its container.
 pub const HOLD: Duration = Duration::from_secs(30);
-/// How long any one other process may have the ledger while a container waits for its claim.
+/// How long any one other process may have the ledger while a container waits to be started: where many are, the one
+/// that has it may wait for a CPU.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Where a container is placed. Its hold counts for [`HOLD`].
+/// Where a container is placed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placement {
     pub claim: ClaimId,
@@ -66,10 +67,38 @@ pub fn hold(
     set: &settings::Settings,
     notes: &mut Notes,
 ) -> Result<Placement, NotHeld> {
+    let desk = Desk::open(root, set.claims, notes);
+    place_at(&desk, wanted, name, &ClaimOwner::Hold(HOLD), root, set, notes)
+}
+
+/// The same for a container that this process starts, or the program that it becomes: the claim ends with it, unless
+/// it is adopted before.
+///
+/// Errors: as [`hold`]; the container runs already.
+pub fn claim(
+    wanted: &Wanted,
+    name: Nonce,
+    root: &SysRoot,
+    set: &settings::Settings,
+    notes: &mut Notes,
+) -> Result<Placement, NotHeld> {
+    let own = process(std::process::id()).map_err(|error| NotHeld::Failed(chain(&error)))?;
+    let desk = Desk::open(root, set.claims, notes).waiting(PATIENCE);
+    place_at(&desk, wanted, name, &ClaimOwner::Process(own), root, set, notes)
+}
+
+fn place_at(
+    desk: &Desk,
+    wanted: &Wanted,
+    name: Nonce,
+    who: &ClaimOwner,
+    root: &SysRoot,
+    set: &settings::Settings,
+    notes: &mut Notes,
+) -> Result<Placement, NotHeld> {
     let failed = |error: &dyn std::error::Error| NotHeld::Failed(chain(error));
     let request = &wanted.request;
     let figures = Local::new(root, set.claims, Window::Recent(set.advise.window)).named(Some(name));
-    let desk = Desk::open(root, set.claims, notes);
     let before = notes.mark();
     loop {
         notes.back_to(before);
@@ -84,8 +113,15 @@ pub fn hold(
         }
         let parts = Parts::of(request, &advice, CpuSet::new(), advice.cpus.clone());
         let Some(mut commit) = session.commit().map_err(NotHeld::Failed)? else { continue };
+        // Not instead of the claim of a container that runs.
+        let earlier = commit.decision.repeated().and_then(|id| commit.decision.find(id));
+        let owner = earlier.and_then(|claim| claim.owner.process());
+        if let (ClaimOwner::Process(_), Some(owner)) = (who, owner) {
+            let why = format!("it has a claim already, of process {}", owner.pid);
+            return Err(NotHeld::Failed(why));
+        }
         let caller = commit.decision.caller_of(&asker);
-        let claim = commit.claim(parts, ClaimOwner::Hold(HOLD), caller).map_err(NotHeld::Failed)?;
+        let claim = commit.claim(parts, who.clone(), caller).map_err(NotHeld::Failed)?;
         let topology = snapshot.topology();
         let nodes = topology.node_set();
         let cpus = topology.cpus_of(&nodes).difference(topology.isolated());
@@ -102,10 +138,10 @@ pub fn hold(
     }
 }
 
-/// Makes the hold of a container the claim of its control group, or of its process where that is in no group of its
+/// Makes what is claimed for a container the claim of its control group, or of its process where that is in no group of its
 /// own. Returns the claim. Done twice it is as done once.
 ///
-/// Errors: the hold has ended, the process has, or the ledger cannot be had or written.
+/// Errors: the claim has ended, the process has, or the ledger cannot be had or written.
 pub fn adopt(
     name: Nonce,
     pid: u32,
@@ -121,8 +157,7 @@ pub fn adopt(
     };
     let (owner, group) = find().map_err(|error| chain(&error))?;
     let adopted = change(name, root, set, |decision, id| decision.adopt(id, owner, group))?;
-    let seconds = HOLD.as_secs();
-    adopted.ok_or_else(|| format!("what was held for it has ended: it took {seconds} s to start"))
+    adopted.ok_or_else(|| "what was claimed for it has ended".to_owned())
 }
 
 /// Ends the claim of a container that does not start. Returns it; `None` where it has ended.
