@@ -133,7 +133,7 @@ test-ranks: deps deps-test ## Starts 1,000 steps of 8 ranks in a booted guest, a
 	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture a_thousand_steps
 
 .PHONY: test-fleet
-test-fleet: deps ## Places containers of podman, Docker and containerd in a booted guest (5 minutes; once 2 for its image)
+test-fleet: deps ## Places containers of podman, Docker and containerd, also by NRI, in booted guests (9 minutes; once 2 for their image)
 	tests/vm/numa-vm --ready 2>/dev/null || tests/vm/numa-vm --setup
 	tests/vm/root-image fleet >/dev/null
 	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture --test-threads=1 fleet::

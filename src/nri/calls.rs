@@ -8,7 +8,7 @@ use placer_engine::claims::Nonce;
 use placer_engine::{Bytes, NodeSet};
 use prost::Message;
 
-use super::keeper::{Keeper, Resized, Running};
+use super::keeper::{Keeper, Running};
 use super::messages::{
     Adjustment, ConfigureRequest, ConfigureResponse, Container, ContainerRequest, Cpu,
     CreateContainerResponse, LinuxAdjustment, LinuxUpdate, PAUSED, Pod, RUNNING, Request,
@@ -52,6 +52,14 @@ impl Answer {
     }
 }
 
+/// The memory of the host.
+#[derive(Debug)]
+pub(super) struct Memory {
+    pub(super) total: Bytes,
+    /// The nodes that have some.
+    pub(super) nodes: NodeSet,
+}
+
 /// Containers for which a hold was answered that have not started yet. A runtime that ends the connection in between may
 /// have created them without it.
 pub(super) type Created = BTreeSet<String>;
@@ -60,8 +68,7 @@ pub(super) type Created = BTreeSet<String>;
 pub(super) struct Calls<'a> {
     keeper: &'a Keeper,
     log: &'a Log,
-    /// The memory of the host.
-    total: Bytes,
+    host: &'a Memory,
     set: &'a Advise,
     decision: Duration,
     created: &'a mut Created,
@@ -74,12 +81,12 @@ impl<'a> Calls<'a> {
     pub(super) fn new(
         keeper: &'a Keeper,
         log: &'a Log,
-        total: Bytes,
+        host: &'a Memory,
         set: &'a Advise,
         created: &'a mut Created,
     ) -> Self {
         let (pods, containers) = Default::default();
-        Self { keeper, log, total, set, decision: DECISION, created, pods, containers }
+        Self { keeper, log, host, set, decision: DECISION, created, pods, containers }
     }
 
     /// Answers a call.
@@ -179,7 +186,7 @@ impl<'a> Calls<'a> {
             Err(why) => (false, Some(why)),
         };
         let claim = wanted::claim_name(&container.id);
-        let (code, why) = match wanted::wanted(asked, self.total, self.set) {
+        let (code, why) = match wanted::wanted(asked, self.host.total, self.set) {
             Ok(None) => {
                 self.log.tell(Level::Debug, "left alone", &[("container", &name)]);
                 return Ok(Answer::default());
@@ -260,7 +267,7 @@ impl<'a> Calls<'a> {
         Answer::default()
     }
 
-    /// A container that has another size from now on is claimed with that. Where there is no room for it, its memory is
+    /// A container that has another size from now on is claimed with that. Where it cannot be, its memory is
     /// bound to no nodes any more.
     fn update(&self, asked: &ContainerRequest) -> Answer {
         let Some((container, change)) = asked.container.as_ref().zip(asked.resources.as_ref())
@@ -270,17 +277,15 @@ impl<'a> Calls<'a> {
         let after = wanted::changed(wanted::resources(container), change);
         let Some(running) = self.running_with(asked, &after) else { return Answer::default() };
         let (name, bound) = (running.name.clone(), running.placed.bound);
-        let (why, all) = match self.keeper.resize(running, self.decision) {
-            Resized::Done => return Answer::default(),
-            Resized::NoRoom { why, all } => (why, all),
-            Resized::Failed(why) => (why, NodeSet::new()),
+        let Err(why) = self.keeper.resize(running, self.decision) else {
+            return Answer::default();
         };
         let fields: [(&str, &dyn Display); 2] = [("container", &name), ("why", &why)];
         self.log.tell(Level::Warning, "its new size is not claimed", &fields);
-        if !bound || all.is_empty() {
+        if !bound {
             return Answer::default();
         }
-        let cpu = Cpu { mems: all.to_string(), ..Cpu::default() };
+        let cpu = Cpu { mems: self.host.nodes.to_string(), ..Cpu::default() };
         let resources = Resources { cpu: Some(cpu), ..Resources::default() };
         let linux = Some(LinuxUpdate { resources: Some(resources) });
         let update = vec![Update { container_id: container.id.clone(), linux }];
@@ -296,7 +301,8 @@ impl<'a> Calls<'a> {
     fn running_with(&self, asked: &ContainerRequest, resources: &Resources) -> Option<Running> {
         let container = asked.container.as_ref()?;
         let placed = wanted::placed(container)?;
-        let wanted = wanted::wanted_with(asked, Some(resources), self.total, self.set).ok()??;
+        let wanted =
+            wanted::wanted_with(asked, Some(resources), self.host.total, self.set).ok()??;
         let name = wanted::name(asked.pod.as_ref(), container);
         let claim = wanted::claim_name(&container.id);
         Some(Running { name, claim, pid: container.pid, placed, wanted })

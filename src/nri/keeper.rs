@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use nix::unistd::getuid;
 use placer_engine::claims::{Claim, ClaimOwner, Nonce, Owner, Parts, Principal, Promise};
-use placer_engine::{Bytes, CpuSet, CpuShare, NodeId, NodeSet, Snapshot, SysRoot, split_by_weight};
+use placer_engine::source::SnapshotReader;
+use placer_engine::{Bytes, CpuSet, CpuShare, NodeId, Snapshot, SysRoot, split_by_weight};
 
 use super::wanted::Placed;
 use crate::container::{HOLD, NotHeld, Placement, Wanted, adopt, hold, release};
@@ -22,24 +23,14 @@ use crate::service::claim_session::{Claimed, Desk, claim_as_asked, process};
 use crate::service::counted;
 use crate::service::local::Local;
 use crate::service::notes::Notes;
-use crate::service::sampling::Window;
+use crate::service::sampling::{self, Window};
 use crate::settings::{Level, Settings};
 
 /// The most tasks that wait. What finds no room is left to the end of the hold, and to the next Synchronize.
 const WAITING: usize = 4096;
 
-/// What came of a change of size.
-#[derive(Debug)]
-pub(super) enum Resized {
-    /// It is claimed, or there is no claim to change.
-    Done,
-    /// There is no room for it on its nodes. `all`: the nodes of the host that have memory.
-    NoRoom {
-        why: String,
-        all: NodeSet,
-    },
-    Failed(String),
-}
+/// How often CPU counters are saved where nothing else is done: they serve for a minute.
+const FRESH: Duration = Duration::from_secs(20);
 
 /// A container that runs where placer has placed it.
 #[derive(Clone, Debug)]
@@ -54,7 +45,7 @@ pub(super) struct Running {
 
 enum Task {
     Place { claim: Nonce, wanted: Wanted, until: Instant, to: Sender<Result<Placement, NotHeld>> },
-    Resize { running: Running, until: Instant, to: Sender<Resized> },
+    Resize { running: Running, until: Instant, to: Sender<Result<(), String>> },
     Settle(Vec<Running>),
     End(Nonce),
 }
@@ -91,8 +82,10 @@ impl Keeper {
     }
 
     /// Claims another size for a container that runs, where it is.
-    pub(super) fn resize(&self, running: Running, time: Duration) -> Resized {
-        let late = || Resized::Failed(too_late(time));
+    ///
+    /// Errors: why it is not claimed.
+    pub(super) fn resize(&self, running: Running, time: Duration) -> Result<(), String> {
+        let late = || Err(too_late(time));
         self.ask(time, |until, to| Task::Resize { running, until, to }).unwrap_or_else(late)
     }
 
@@ -139,8 +132,26 @@ struct Books {
 }
 
 impl Books {
+    /// Saves CPU counters, so that a decision need not measure the load first, which takes 100 ms.
+    fn refresh(&self) {
+        let mut notes = Notes::default();
+        let window = Window::Recent(self.set.advise.window);
+        // What is wrong with the host is said where it is decided on.
+        let _ = SnapshotReader::open(&self.root, None)
+            .and_then(|mut host| sampling::snapshot(&mut host, window, &mut notes));
+    }
+
     fn work(&self, tasks: &Receiver<Task>) {
-        for task in tasks {
+        self.refresh();
+        loop {
+            let task = match tasks.recv_timeout(FRESH) {
+                Ok(task) => task,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.refresh();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             match task {
                 // The call was answered without.
                 Task::Place { until, .. } | Task::Resize { until, .. }
@@ -155,11 +166,10 @@ impl Books {
                     }
                 }
                 Task::Resize { running, to, .. } => {
-                    let resized = match self.find(running.claim) {
-                        Some(earlier) => self.claim_here(&running, Some(&earlier)),
-                        None => Resized::Done,
-                    };
-                    let _ = to.send(resized);
+                    let earlier = self.find(running.claim);
+                    // Without one it has ended.
+                    let resized = earlier.map(|earlier| self.claim_here(&running, Some(&earlier)));
+                    let _ = to.send(resized.unwrap_or(Ok(())));
                 }
                 Task::Settle(running) => self.settle(&running),
                 Task::End(claim) => self.end(claim),
@@ -222,66 +232,58 @@ impl Books {
 
     /// Claims for a container what it was placed with, where it is, for its own process, and then for its control group.
     fn claim_anew(&self, running: &Running) -> Result<(), String> {
-        match self.claim_here(running, None) {
-            Resized::Done => {
-                adopt(running.claim, running.pid, &self.root, self.set.claims).map(drop)
-            }
-            Resized::NoRoom { why, .. } | Resized::Failed(why) => Err(why),
-        }
+        self.claim_here(running, None)?;
+        adopt(running.claim, running.pid, &self.root, self.set.claims).map(drop)
     }
 
     /// Claims for a container that runs, on its nodes, instead of an earlier claim of it. Where it has one, there must
     /// be room for what it grows by.
-    fn claim_here(&self, running: &Running, earlier: Option<&Claim>) -> Resized {
+    ///
+    /// Errors: why nothing is claimed; an earlier claim stays.
+    fn claim_here(&self, running: &Running, earlier: Option<&Claim>) -> Result<(), String> {
+        let mut notes = Notes::default();
+        let claimed = self.try_here(running, earlier, &mut notes);
+        self.pass_on(&mut notes);
+        claimed
+    }
+
+    fn try_here(
+        &self,
+        running: &Running,
+        earlier: Option<&Claim>,
+        notes: &mut Notes,
+    ) -> Result<(), String> {
         let Wanted { request, .. } = &running.wanted;
         let window = Window::Recent(self.set.advise.window);
         let figures = Local::new(&self.root, self.set.claims, window).named(Some(running.claim));
-        let mut notes = Notes::default();
-        let desk = Desk::open(&self.root, self.set.claims, &mut notes);
-        let result = loop {
-            let (session, host) = match desk.begin_to_claim(&figures, None, &mut notes) {
-                Ok(begun) => begun,
-                Err(why) => break Resized::Failed(why),
-            };
+        let desk = Desk::open(&self.root, self.set.claims, notes);
+        let owner = match earlier.map(|earlier| &earlier.owner) {
+            Some(Owner::Cgroup(process, group)) => ClaimOwner::Cgroup(process.pid, group.clone()),
+            Some(Owner::Process(process)) => ClaimOwner::Process(*process),
+            Some(Owner::Hold { .. }) => ClaimOwner::Hold(HOLD),
+            None => ClaimOwner::Process(process(running.pid).map_err(|error| chain(&error))?),
+        };
+        loop {
+            let (session, host) = desk.begin_to_claim(&figures, None, notes)?;
             let parts = parts(running, &host.snapshot);
-            if let Some(earlier) = earlier
-                && let Err(failed) = self.room(&grown(&parts, earlier), &mut notes)
-            {
-                break failed;
+            if let Some(earlier) = earlier {
+                self.room(&grown(&parts, earlier), notes)?;
             }
-            let owner = match earlier.map(|earlier| &earlier.owner) {
-                Some(Owner::Cgroup(process, group)) => {
-                    ClaimOwner::Cgroup(process.pid, group.clone())
-                }
-                Some(Owner::Process(process)) => ClaimOwner::Process(*process),
-                Some(Owner::Hold { .. }) => ClaimOwner::Hold(HOLD),
-                None => match process(running.pid) {
-                    Ok(process) => ClaimOwner::Process(process),
-                    Err(error) => break Resized::Failed(chain(&error)),
-                },
-            };
-            match claim_as_asked(session, request, parts, owner, &figures, &mut notes) {
-                Claimed::Made(_) => break Resized::Done,
-                Claimed::Refused => break Resized::Failed(notes.take_all().join("; ")),
+            match claim_as_asked(session, request, parts, owner.clone(), &figures, notes) {
+                Claimed::Made(_) => return Ok(()),
+                Claimed::Refused => return Err(notes.take_all().join("; ")),
                 Claimed::Outrun => {}
             }
-        };
-        self.pass_on(&mut notes);
-        result
+        }
     }
 
     /// Errors: there is no room for so much beside all claims, those of the container itself included; that is not known.
-    fn room(&self, grown: &Parts, notes: &mut Notes) -> Result<(), Resized> {
+    fn room(&self, grown: &Parts, notes: &mut Notes) -> Result<(), String> {
         let window = Window::Recent(Duration::ZERO);
         let counted = counted::host(&self.root, self.set.claims, window, None, notes);
-        let snapshot = counted.map_err(|error| Resized::Failed(chain(&error)))?.snapshot;
-        if grown.fit(&snapshot) {
-            return Ok(());
-        }
-        let has_memory = |total: Option<Bytes>| total > Some(Bytes::ZERO);
-        let nodes = snapshot.nodes().iter().filter(|node| has_memory(node.memory_total));
-        let why = "there is no room for it on its nodes".to_owned();
-        Err(Resized::NoRoom { why, all: nodes.map(|node| node.id).collect() })
+        let snapshot = counted.map_err(|error| chain(&error))?.snapshot;
+        let none = || "there is no room for it on its nodes".to_owned();
+        grown.fit(&snapshot).then_some(()).ok_or_else(none)
     }
 }
 

@@ -14,7 +14,7 @@ use placer_engine::source::SnapshotReader;
 use placer_engine::{Bytes, SysRoot};
 use prost::Message as _;
 
-use super::calls::{Answer, Calls, Created};
+use super::calls::{Answer, Calls, Created, Memory};
 use super::keeper::Keeper;
 use super::messages::{RegisterPluginRequest, Request, Response, Status};
 use super::wire::{Channel, Incoming, Kind, Message};
@@ -65,12 +65,12 @@ pub fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let signals = Signals::open()?;
     let given = given()?;
     let Options { root, socket, index, set } = options;
-    let total = total(&root)?;
+    let memory = memory_of(&root)?;
     let (log, _) = Log::start(set.daemon.log)?;
     let advise = set.advise.clone();
     let keeper = Keeper::start(root, set, log.clone())?;
     let plugin =
-        Plugin { keeper: &keeper, log: &log, signals: &signals, total, set: &advise, index };
+        Plugin { keeper: &keeper, log: &log, signals: &signals, memory, set: &advise, index };
     let ended = match given {
         Some(given) => plugin.serve_given(given),
         None => {
@@ -111,19 +111,22 @@ fn given() -> Result<Option<Given>, Box<dyn Error>> {
     Ok(Some(Given { stream: UnixStream::from(fd), name, index }))
 }
 
-/// Returns the memory of a host.
-///
-/// Errors: it cannot be read.
-fn total(root: &SysRoot) -> Result<Bytes, Box<dyn Error>> {
+/// Errors: the host cannot be read.
+fn memory_of(root: &SysRoot) -> Result<Memory, Box<dyn Error>> {
     let snapshot = SnapshotReader::open(root, None)?.take(None, Duration::ZERO)?;
-    Ok(snapshot.nodes().iter().filter_map(|node| node.memory_total).sum())
+    let all = snapshot.nodes().iter().filter_map(|node| Some((node.id, node.memory_total?)));
+    let all = all.filter(|(_, total)| *total > Bytes::ZERO);
+    Ok(Memory {
+        total: all.clone().map(|(_, total)| total).sum(),
+        nodes: all.map(|(id, _)| id).collect(),
+    })
 }
 
 struct Plugin<'a> {
     keeper: &'a Keeper,
     log: &'a Log,
     signals: &'a Signals,
-    total: Bytes,
+    memory: Memory,
     set: &'a Advise,
     index: u8,
 }
@@ -188,7 +191,7 @@ impl Plugin<'_> {
 
     fn converse(&self, stream: UnixStream, name: &str, index: &str, created: &mut Created) -> End {
         let mut wire = Connection { stream, incoming: Incoming::default() };
-        let mut calls = Calls::new(self.keeper, self.log, self.total, self.set, created);
+        let mut calls = Calls::new(self.keeper, self.log, &self.memory, self.set, created);
         let register =
             RegisterPluginRequest { plugin_name: name.to_owned(), plugin_idx: index.to_owned() };
         let request = Request {
