@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use placer_engine::claims::Nonce;
 use placer_engine::{Bytes, NodeSet};
@@ -16,7 +16,7 @@ use super::messages::{
     UpdateContainerResponse, Variable,
 };
 use super::wanted::{self, ALL, NODES, NOTE};
-use crate::container::{NotHeld, Placement};
+use crate::container::{NotHeld, Placement, Wanted};
 use crate::daemon::Log;
 use crate::settings::{Advise, Level};
 
@@ -193,9 +193,18 @@ impl<'a> Calls<'a> {
             }
             Err(why) => (INVALID_ARGUMENT, why),
             Ok(Some(wanted)) => {
+                let until = Instant::now() + self.decision;
                 let covers = wanted.covers_limit;
-                match self.keeper.place(claim, wanted, self.decision) {
-                    Ok(placement) => {
+                let mut decided =
+                    self.keeper.place(claim, wanted, self.decision).map(|at| (at, covers));
+                if matches!(decided, Err(NotHeld::Unfit(_)))
+                    && let Some(less) = self.by_request(asked).filter(|_| !strict)
+                {
+                    let left = until.saturating_duration_since(Instant::now());
+                    decided = self.keeper.place(claim, less, left).map(|at| (at, false));
+                }
+                match decided {
+                    Ok((placement, covers)) => {
                         if self.created.len() < MOST {
                             self.created.insert(container.id.clone());
                         }
@@ -301,11 +310,20 @@ impl<'a> Calls<'a> {
     fn running_with(&self, asked: &ContainerRequest, resources: &Resources) -> Option<Running> {
         let container = asked.container.as_ref()?;
         let placed = wanted::placed(container)?;
-        let wanted =
-            wanted::wanted_with(asked, Some(resources), self.host.total, self.set).ok()??;
+        let (total, set) = (self.host.total, self.set);
+        let wanted = wanted::wanted_with(asked, Some(resources), total, set).ok()??;
+        let less = || wanted::by_request(asked, Some(resources), total, set);
+        // Its limit was not claimed.
+        let less = if placed.bound { None } else { less() };
+        let wanted = less.unwrap_or(wanted);
         let name = wanted::name(asked.pod.as_ref(), container);
         let claim = wanted::claim_name(&container.id);
         Some(Running { name, claim, pid: container.pid, placed, wanted })
+    }
+
+    fn by_request(&self, asked: &ContainerRequest) -> Option<Wanted> {
+        let resources = asked.container.as_ref().and_then(wanted::resources);
+        wanted::by_request(asked, resources, self.host.total, self.set)
     }
 
     fn kept(&self, taken: bool) {

@@ -56,20 +56,13 @@ pub(super) fn wanted_with(
 ) -> Result<Option<Wanted>, String> {
     let Some(container) = &asked.container else { return Ok(None) };
     let request = request(asked, container);
-    let score = container.linux.as_ref().and_then(|linux| linux.oom_score_adj);
-    let score = score.map_or(0, |score| score.value);
-    if request.is_none() && score >= BEST_EFFORT {
+    if request.is_none() && score(container) >= BEST_EFFORT {
         return Ok(None);
     }
     let cpu = resources.and_then(|resources| resources.cpu.as_ref());
     let limit = resources.and_then(|all| all.memory.as_ref()?.limit).map(|limit| limit.value);
     let limit = limit.filter(|limit| *limit > 0);
-    // kubelet: 1000 less the permille of the host's memory that a Burstable container requests.
-    let estimated = || {
-        let permille =
-            BEST_EFFORT.checked_sub(score).filter(|_| (2..BEST_EFFORT).contains(&score))?;
-        i64::try_from(total.get() / 1000).ok()?.checked_mul(permille)
-    };
+    let requested = || i64::try_from(requested(container, total)?.get()).ok();
     let huge = resources.is_some_and(|all| all.hugepage_limits.iter().any(|huge| huge.limit > 0));
     let definition = Definition {
         request: request.map(str::to_owned),
@@ -77,13 +70,42 @@ pub(super) fn wanted_with(
         period: cpu.and_then(|cpu| cpu.period).map(|period| period.value),
         shares: cpu.and_then(|cpu| cpu.shares).map(|shares| shares.value),
         shares_are_cpus: true,
-        memory: limit.or_else(estimated),
+        memory: limit.or_else(requested),
         huge_pages: huge,
         ..Definition::default()
     };
     let wanted = definition.wanted(PlaceName::Limited, set)?;
     Ok(wanted
         .map(|wanted| Wanted { covers_limit: wanted.covers_limit && limit.is_some(), ..wanted }))
+}
+
+/// Returns what a Burstable container asks for if its memory is what it requests, not its limit; `None` where that is not
+/// less.
+pub(super) fn by_request(
+    asked: &ContainerRequest,
+    resources: Option<&Resources>,
+    total: Bytes,
+    set: &Advise,
+) -> Option<Wanted> {
+    let container = asked.container.as_ref()?;
+    let Wanted { mut request, .. } = wanted_with(asked, resources, total, set).ok()??;
+    let memory = requested(container, total).filter(|memory| *memory < request.memory)?;
+    request.memory = memory;
+    let annotated = self::request(asked, container).is_some();
+    (!annotated).then_some(Wanted { request, covers_limit: false })
+}
+
+/// Returns the memory that a Burstable container requests, which kubelet says in this form alone: 1000 less the permille
+/// of the host's memory.
+fn requested(container: &Container, total: Bytes) -> Option<Bytes> {
+    let score = Some(score(container)).filter(|score| (2..BEST_EFFORT).contains(score))?;
+    let permille = u64::try_from(BEST_EFFORT - score).ok()?;
+    Some(Bytes::new((total.get() / 1000).saturating_mul(permille)))
+}
+
+fn score(container: &Container) -> i64 {
+    let score = container.linux.as_ref().and_then(|linux| linux.oom_score_adj);
+    score.map_or(0, |score| score.value)
 }
 
 fn request<'a>(asked: &'a ContainerRequest, container: &'a Container) -> Option<&'a str> {
@@ -231,6 +253,22 @@ mod tests {
         let resources = huge.linux.as_mut().and_then(|linux| linux.resources.as_mut());
         resources.expect("there").hugepage_limits.push(HugepageLimit { limit: 2 << 20 });
         assert_eq!(read(&asked(huge, &[])), Ok(Some((100, 1024, false))));
+    }
+
+    /// Limits may add up to more than the host has.
+    #[test]
+    fn a_burstable_container_may_be_placed_by_its_request() {
+        const LIMIT: i64 = 10 << 30;
+        let of = |score, annotations: &[(&str, &str)]| {
+            let one = asked(container(512, 150_000, LIMIT, score), annotations);
+            let resources = one.container.as_ref().and_then(resources);
+            sizes(Ok(by_request(&one, resources, TOTAL, &Advise::default())))
+        };
+        assert_eq!(of(950, &[]), Ok(Some((150, 5119, false))));
+        for score in [-997, 0, 1, 850, 1000] {
+            assert_eq!(of(score, &[]), Ok(None), "{score}");
+        }
+        assert_eq!(of(950, &[(REQUEST, "1:50G")]), Ok(None));
     }
 
     #[test]

@@ -194,8 +194,9 @@ fn memory_is_bound_under_a_claim_of_the_limit_alone() {
         (request(limited("more"), "1:120"), 120, true),
         (request(limited("less"), "1:50"), 50, false),
         (request(container("free", 2, 0, 1000), "1:50"), 50, false),
-        // Burstable: 2 % of 1.1 GiB.
+        // Burstable: 2 % of 1.1 GiB, also where its limit does not fit.
         (container("burstable", 512, 0, 980), 21, false),
+        (container("overcommitted", 512, 3 << 30, 980), 21, false),
     ] {
         let created = link.create(&asked).expect("created");
         let (cpus, mems) = place(&created);
@@ -319,12 +320,15 @@ fn after_a_kill_the_plugin_is_in_sync_and_moves_nothing() {
         link.take_in(&[]);
         let start = Instant::now();
         link.synchronize(&all);
+        // It is decided on what was found: after that.
+        let next = link.create(&container("next", 100, MIB, -997)).expect("created");
         best = best.min(start.elapsed());
-        // What comes next waits for it, and is decided on what was found.
-        link.create(&container("unlimited", 0, 0, 0)).expect("created");
+        assert_eq!(note(&next), None);
+        link.call::<Status>("RemoveContainer", &next).expect("taken");
+        host.wait_for("only they are claimed", |claims| claims.len() == 50);
         drop((link, plugin));
     }
-    println!("Synchronize of 50 containers: {best:?}");
+    println!("50 containers are in sync, and another is placed, after {best:?}");
     assert!(best < Duration::from_millis(200), "{best:?}");
     let ids = |claims: &[serde_json::Value]| -> Vec<_> {
         claims.iter().map(|claim| (claim["id"].clone(), claim["nodes"].clone())).collect()
