@@ -156,13 +156,11 @@ impl<'a> Calls<'a> {
         if !more {
             let pods = std::mem::take(&mut self.pods);
             let containers = std::mem::take(&mut self.containers);
-            for id in std::mem::take(self.created) {
-                if containers.iter().any(|container| container.id == id) {
-                    self.created.insert(id);
-                } else {
-                    self.kept(self.keeper.end(wanted::claim_name(&id)));
-                }
-            }
+            let listed: BTreeSet<&str> = containers.iter().map(|one| &*one.id).collect();
+            self.created.retain(|id| {
+                let there = listed.contains(id.as_str());
+                there || !self.keeper.end(wanted::claim_name(id))
+            });
             let runs = |container: &Container| {
                 matches!(container.state, RUNNING | PAUSED) && container.pid > 0
             };
@@ -276,21 +274,27 @@ impl<'a> Calls<'a> {
         Answer::default()
     }
 
-    /// A container that has another size from now on is claimed with that. Where it cannot be, its memory is
-    /// bound to no nodes any more.
+    /// A container that has another size from now on is claimed with that. Where it cannot be, or has no limit any more, its
+    /// memory is bound to no nodes any more.
     fn update(&self, asked: &ContainerRequest) -> Answer {
-        let Some((container, change)) = asked.container.as_ref().zip(asked.resources.as_ref())
-        else {
-            return Answer::default();
+        let changed = || {
+            let (container, change) = (asked.container.as_ref()?, asked.resources.as_ref()?);
+            let after = wanted::changed(wanted::resources(container), change);
+            Some((container, self.running_with(asked, &after)?))
         };
-        let after = wanted::changed(wanted::resources(container), change);
-        let Some(running) = self.running_with(asked, &after) else { return Answer::default() };
+        let Some((container, running)) = changed() else { return Answer::default() };
         let (name, bound) = (running.name.clone(), running.placed.bound);
-        let Err(why) = self.keeper.resize(running, self.decision) else {
-            return Answer::default();
-        };
-        let fields: [(&str, &dyn Display); 2] = [("container", &name), ("why", &why)];
-        self.log.tell(Level::Warning, "its new size is not claimed", &fields);
+        let covers = running.wanted.covers_limit;
+        match self.keeper.resize(running, self.decision) {
+            // It has no claim: others have placed it.
+            Ok(false) => return Answer::default(),
+            Ok(true) if covers => return Answer::default(),
+            Ok(true) => {}
+            Err(why) => {
+                let fields: [(&str, &dyn Display); 2] = [("container", &name), ("why", &why)];
+                self.log.tell(Level::Warning, "its new size is not claimed", &fields);
+            }
+        }
         if !bound {
             return Answer::default();
         }
@@ -311,7 +315,9 @@ impl<'a> Calls<'a> {
         let container = asked.container.as_ref()?;
         let placed = wanted::placed(container)?;
         let (total, set) = (self.host.total, self.set);
-        let wanted = wanted::wanted_with(asked, Some(resources), total, set).ok()??;
+        let wanted = wanted::wanted_with(asked, Some(resources), total, set).ok()?;
+        // It asks for nothing any more.
+        let wanted = wanted.unwrap_or_else(wanted::nothing);
         let less = || wanted::by_request(asked, Some(resources), total, set);
         // Its limit was not claimed.
         let less = if placed.bound { None } else { less() };

@@ -21,6 +21,7 @@ use crate::daemon::{Log, STACK};
 use crate::error_chain::chain;
 use crate::service::claim_session::{Claimed, Desk, claim_as_asked, process};
 use crate::service::counted;
+use crate::service::host::{CountedHost, Figures as _};
 use crate::service::local::Local;
 use crate::service::notes::Notes;
 use crate::service::sampling::{self, Window};
@@ -45,7 +46,7 @@ pub(super) struct Running {
 
 enum Task {
     Place { claim: Nonce, wanted: Wanted, until: Instant, to: Sender<Result<Placement, NotHeld>> },
-    Resize { running: Running, until: Instant, to: Sender<Result<(), String>> },
+    Resize { running: Running, until: Instant, to: Sender<Result<bool, String>> },
     Settle(Vec<Running>),
     End(Nonce),
 }
@@ -81,10 +82,10 @@ impl Keeper {
         self.ask(time, |until, to| Task::Place { claim, wanted, until, to }).unwrap_or_else(late)
     }
 
-    /// Claims another size for a container that runs, where it is.
+    /// Claims another size for a container that runs, where it is. Returns whether it had a claim.
     ///
     /// Errors: why it is not claimed.
-    pub(super) fn resize(&self, running: Running, time: Duration) -> Result<(), String> {
+    pub(super) fn resize(&self, running: Running, time: Duration) -> Result<bool, String> {
         let late = || Err(too_late(time));
         self.ask(time, |until, to| Task::Resize { running, until, to }).unwrap_or_else(late)
     }
@@ -167,9 +168,8 @@ impl Books {
                 }
                 Task::Resize { running, to, .. } => {
                     let earlier = self.find(running.claim);
-                    // Without one it has ended.
                     let resized = earlier.map(|earlier| self.claim_here(&running, Some(&earlier)));
-                    let _ = to.send(resized.unwrap_or(Ok(())));
+                    let _ = to.send(resized.map_or(Ok(false), |done| done.map(|()| true)));
                 }
                 Task::Settle(running) => self.settle(&running),
                 Task::End(claim) => self.end(claim),
@@ -215,6 +215,8 @@ impl Books {
                     let adopted = adopt(one.claim, one.pid, &self.root, self.set.claims);
                     adopted.map(drop).or_else(|_| self.claim_anew(one))
                 }
+                // Whoever makes a container names its variables, but not its CPUs.
+                None if one.placed.cpus.is_empty() => continue,
                 None => self.claim_anew(one),
             };
             match settled {
@@ -267,7 +269,7 @@ impl Books {
             let (session, host) = desk.begin_to_claim(&figures, None, notes)?;
             let parts = parts(running, &host.snapshot);
             if let Some(earlier) = earlier {
-                self.room(&grown(&parts, earlier), notes)?;
+                self.room(&grown(&parts, earlier), &figures, &host, notes)?;
             }
             match claim_as_asked(session, request, parts, owner.clone(), &figures, notes) {
                 Claimed::Made(_) => return Ok(()),
@@ -278,10 +280,20 @@ impl Books {
     }
 
     /// Errors: there is no room for so much beside all claims, those of the container itself included; that is not known.
-    fn room(&self, grown: &Parts, notes: &mut Notes) -> Result<(), String> {
-        let window = Window::Recent(Duration::ZERO);
-        let counted = counted::host(&self.root, self.set.claims, window, None, notes);
-        let snapshot = counted.map_err(|error| chain(&error))?.snapshot;
+    fn room(
+        &self,
+        grown: &Parts,
+        figures: &Local<'_>,
+        host: &CountedHost,
+        notes: &mut Notes,
+    ) -> Result<(), String> {
+        if grown.promised.iter().all(|promise| promise.memory == Bytes::ZERO) {
+            return Ok(());
+        }
+        let view = counted::view(&self.root, self.set.claims, notes);
+        let charges = view.ok_or("claims are not known")?.charges;
+        let snapshot =
+            figures.again(&host.snapshot, charges, None).map_err(|error| chain(&error))?;
         let none = || "there is no room for it on its nodes".to_owned();
         grown.fit(&snapshot).then_some(()).ok_or_else(none)
     }

@@ -1,7 +1,7 @@
 //! What a container asks for, as its runtime describes it. Pure.
 
 use placer_engine::claims::Nonce;
-use placer_engine::{Bytes, CpuSet, NodeSet};
+use placer_engine::{Bytes, CpuSet, CpuShare, NodeSet, Request};
 
 use super::messages::{Container, ContainerRequest, Pod, Resources};
 use crate::container::{self, Definition, REQUEST, STRICT, Wanted};
@@ -108,6 +108,12 @@ fn score(container: &Container) -> i64 {
     score.map_or(0, |score| score.value)
 }
 
+/// Returns the size of a container that asks for nothing.
+pub(super) fn nothing() -> Wanted {
+    let request = Request::new(CpuShare::ZERO, Bytes::ZERO);
+    Wanted { request, covers_limit: false }
+}
+
 fn request<'a>(asked: &'a ContainerRequest, container: &'a Container) -> Option<&'a str> {
     let of_pod = || {
         let pod = asked.pod.as_ref()?;
@@ -131,7 +137,7 @@ pub(super) struct Placed {
 /// Returns where placer has placed a container; `None` where it has not.
 pub(super) fn placed(container: &Container) -> Option<Placed> {
     let value = |line: &'_ String| line.strip_prefix(NODES)?.strip_prefix('=').map(str::to_owned);
-    let nodes = container.env.iter().find_map(value)?;
+    let nodes = container.env.iter().find_map(value).filter(|nodes| !nodes.is_empty())?;
     let nodes = if nodes == ALL { NodeSet::new() } else { nodes.parse().ok()? };
     let cpu = resources(container)?.cpu.as_ref();
     let cpus = cpu.map_or("", |cpu| &cpu.cpus).parse().ok()?;
@@ -303,7 +309,7 @@ mod tests {
             let cpus = cpus.parse().expect("CPUs");
             assert_eq!(placed(&set), Some(Placed { cpus, nodes, bound: !mems.is_empty() }));
         }
-        for (value, known) in [("all", true), ("1-", false), ("", true), ("-1", false)] {
+        for (value, known) in [("all", true), ("1-", false), ("", false), ("-1", false)] {
             let mut one = limited();
             one.env.push(format!("PLACER_NODES={value}"));
             assert_eq!(placed(&one).is_some(), known, "{value:?}");

@@ -386,6 +386,10 @@ fn a_container_of_another_size_is_claimed_with_that_or_is_bound_no_more() {
     assert_eq!(host.claims()[0]["memory"].as_i64(), Some(200 * MIB), "as before");
     assert_eq!(resize(50 * MIB), []);
     assert_eq!(host.claims()[0]["memory"].as_i64(), Some(50 * MIB));
+    // Without a limit nothing covers it.
+    let update = resize(-1);
+    assert_eq!(update.iter().map(mems).collect::<Vec<_>>(), [Some("0-3".to_owned())]);
+    assert_eq!(host.claims()[0]["memory"].as_i64(), Some(0));
 }
 
 /// What one plugin has placed is not placed by the next.
@@ -450,6 +454,17 @@ fn odd_containers_are_answered() {
     odd.container.as_mut().expect("there").id = "\u{1b}[2J\n".repeat(1000);
     let created = link.create(&odd).expect("created");
     assert!(note(&created).is_some() || place(&created) == Default::default(), "{created:?}");
+    // A mark of its own makes no claim for what does not fit.
+    for (name, value) in [("forged", "0"), ("forged-all", "all")] {
+        let mut forged = container(name, 1024, 3 << 30, -997);
+        forged.container.as_mut().expect("there").env.push(format!("PLACER_NODES={value}"));
+        let created = link.create(&forged).expect("created");
+        assert!(note(&created).is_some(), "{created:?}");
+        let init = Init::start();
+        let started = running(created, init.pid());
+        assert_eq!(link.call::<Status>("StartContainer", &started), Ok(NOTHING));
+        link.synchronize(&[started]);
+    }
     let mut marked = running(container("marked", 1024, 10 * MIB, -997), u32::MAX);
     let one = marked.container.as_mut().expect("there");
     one.env.push("PLACER_NODES=99".to_owned());

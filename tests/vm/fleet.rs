@@ -47,5 +47,5 @@ fn a_runtimes_containers_are_placed_by_its_plugin() -> Verdict {
     fs::create_dir_all(&dir)
         .and_then(|()| fs::write(&installed, unit))
         .map_err(|e| format!("cannot write {}: {e}", installed.display()))?;
-    containers("nri", &[(&installed, "/etc/systemd/system/placer-nri.service")], &[], 36)
+    containers("nri", &[(&installed, "/etc/systemd/system/placer-nri.service")], &[], 39)
 }
