@@ -133,9 +133,10 @@ test-ranks: deps deps-test ## Starts 1,000 steps of 8 ranks in a booted guest, a
 	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture a_thousand_steps
 
 .PHONY: test-fleet
-test-fleet: deps ## Places containers of podman, Docker and containerd, also by NRI, in booted guests (9 minutes; once 2 for their image)
+test-fleet: deps ## Places containers of podman, Docker and containerd, also by NRI, in booted guests (15 minutes; once 3 for their images)
 	tests/vm/numa-vm --ready 2>/dev/null || tests/vm/numa-vm --setup
 	tests/vm/root-image fleet >/dev/null
+	tests/vm/root-image podman4 >/dev/null
 	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture --test-threads=1 fleet::
 
 test-vm: deps deps-test ## Runs the tests that boot virtual machines with many nodes

@@ -7,12 +7,18 @@ use crate::guest::{
     Verdict, example, numa_vm, put, root_image, script, steps, stripped, unavailable, vm_ready,
 };
 
-/// Boots the image of container engines with a script, what that needs, and more files; runs the script.
-fn containers(name: &str, more: &[(&Path, &str)], kernel: &[&str], ok: usize) -> Verdict {
+/// Boots a root image of container engines with a script, what that needs, and more files; runs the script.
+fn containers(
+    kind: &str,
+    (name, arguments): (&str, &[&str]),
+    more: &[(&Path, &str)],
+    kernel: &[&str],
+    ok: usize,
+) -> Verdict {
     if let Err(reason) = vm_ready() {
         return unavailable(&reason);
     }
-    let image = match root_image("fleet") {
+    let image = match root_image(kind) {
         Ok(image) => image,
         Err(reason) => return unavailable(&reason),
     };
@@ -28,13 +34,19 @@ fn containers(name: &str, more: &[(&Path, &str)], kernel: &[&str], ok: usize) ->
     for (file, place) in more {
         put(&mut guest, file, place);
     }
-    steps(guest.args(["--", name]), name, ok)
+    steps(guest.args(["--", name]).args(arguments), name, ok)
 }
 
 #[test]
 #[ignore = "boots a virtual machine: make test-fleet"]
 fn containers_are_where_they_were_advised_whichever_engine_starts_them() -> Verdict {
-    containers("containers", &[], &["--module", "overlay"], 52)
+    containers("fleet", ("containers", &[]), &[], &["--module", "overlay"], 55)
+}
+
+#[test]
+#[ignore = "boots a virtual machine: make test-fleet"]
+fn containers_of_podman_4_are_too() -> Verdict {
+    containers("podman4", ("containers", &["podman"]), &[], &["--module", "overlay"], 16)
 }
 
 #[test]
@@ -47,5 +59,6 @@ fn a_runtimes_containers_are_placed_by_its_plugin() -> Verdict {
     fs::create_dir_all(&dir)
         .and_then(|()| fs::write(&installed, unit))
         .map_err(|e| format!("cannot write {}: {e}", installed.display()))?;
-    containers("nri", &[(&installed, "/etc/systemd/system/placer-nri.service")], &[], 39)
+    let unit = [(installed.as_path(), "/etc/systemd/system/placer-nri.service")];
+    containers("fleet", ("nri", &[]), &unit, &[], 39)
 }
