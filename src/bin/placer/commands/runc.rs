@@ -26,8 +26,8 @@ use placer::oci::{Binding, Bundle, Config, Hook, Line, Log, Severity, Start};
 use placer::service::notes::Notes;
 use placer::settings::{Settings, variables};
 
-/// How long the runtime waits for `placer-runc adopt`, in seconds.
-const HOOK_TIMEOUT: u32 = 10;
+/// How long the runtime waits for `placer-runc adopt`, in seconds: on a host with much to do that takes seconds.
+const HOOK_TIMEOUT: u32 = 60;
 /// No state of a container is nearly so long.
 const MOST_STATE: u64 = 1 << 20;
 /// Variables of this program begin with it.
