@@ -24,7 +24,7 @@ use crate::settings;
 pub const HOLD: Duration = Duration::from_secs(30);
 /// How long any one other process may have the ledger while a container waits to be started: where many are, the one
 /// that has it may wait for a CPU.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where a container is placed.
 #[derive(Clone, Debug, PartialEq, Eq)]
