@@ -1,13 +1,12 @@
 //! The claim of a container that is being started, and when it runs.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use nix::unistd::getuid;
 use placer_engine::claims::{
     Claim, ClaimError, ClaimId, ClaimOwner, Claims, Decision, Nonce, Parts, Principal, Processes,
 };
-use placer_engine::{CpuSet, NodeSet, SysRoot};
+use placer_engine::{CpuSet, NodeSet, SysRoot, fnv64};
 
 use super::request::Wanted;
 use crate::error_chain::chain;
@@ -46,12 +45,12 @@ pub enum NotHeld {
 }
 
 /// Returns the name of a container's claim. `engine` distinguishes containers of several engines, which may have the
-/// same id: the directory in which the runtime keeps its state.
+/// same id: the directory in which the runtime keeps its state. A name outlives this program: claims are found by it
+/// after an upgrade.
 pub fn name(engine: &str, container: &str) -> Nonce {
     let half = |side: u8| {
-        let mut hash = DefaultHasher::new();
-        (side, engine, container).hash(&mut hash);
-        u128::from(hash.finish())
+        let text = [engine.as_bytes(), &[0], container.as_bytes()].concat();
+        u128::from(fnv64(std::iter::once(side).chain(text)))
     };
     Nonce::from_bits(half(0) << 64 | half(1))
 }
@@ -157,7 +156,7 @@ pub fn adopt(
     };
     let (owner, group) = find().map_err(|error| chain(&error))?;
     let adopted = change(name, root, set, |decision, id| decision.adopt(id, owner, group))?;
-    adopted.ok_or_else(|| "what was claimed for it has ended".to_owned())
+    adopted.ok_or_else(|| "its claim has ended".to_owned())
 }
 
 /// Ends the claim of a container that does not start. Returns it; `None` where it has ended.
@@ -189,4 +188,17 @@ fn change(
         change(decision, id).map(Some)
     };
     changed().map_err(|error| chain(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Claims in ledgers of hosts have these names.
+    #[test]
+    fn a_name_is_the_same_in_each_release() {
+        assert_eq!(name("nri", "c1").to_string(), "51277c20ba9a15fe8f56905dc8175811");
+        let others = [("nri", "c2"), ("nr", "ic1"), ("", "nri\0c1")];
+        assert!(others.iter().all(|(engine, id)| name(engine, id) != name("nri", "c1")));
+    }
 }
