@@ -1,4 +1,4 @@
-//! What the runtime calls, and what is answered.
+//! The calls of the runtime, and the answers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -38,7 +38,7 @@ const RESOURCE_EXHAUSTED: i32 = 8;
 const UNIMPLEMENTED: i32 = 12;
 const UNAVAILABLE: i32 = 14;
 
-/// What is answered.
+/// An answer to the runtime.
 #[derive(Debug, Default)]
 pub(super) struct Answer {
     pub(super) payload: Vec<u8>,
@@ -187,7 +187,11 @@ impl<'a> Calls<'a> {
         let (code, why) = match wanted::wanted(asked, self.host.total, self.set) {
             Ok(None) => {
                 self.log.tell(Level::Debug, "left alone", &[("container", &name)]);
-                return Ok(Answer::default());
+                let env = unmarked(container);
+                if env.is_empty() || wanted::by_hand(container) {
+                    return Ok(Answer::default());
+                }
+                return Ok(adjusted(Adjustment { env, ..Adjustment::default() }));
             }
             Err(why) => (INVALID_ARGUMENT, why),
             Ok(Some(wanted)) => {
@@ -219,7 +223,7 @@ impl<'a> Calls<'a> {
             self.log.tell(Level::Warning, "refused", &fields);
             return Err(Status { code, message: format!("placer: {why}") });
         }
-        Ok(self.noted(&name, why))
+        Ok(self.noted(&name, why, container))
     }
 
     /// Memory is bound only under a claim that covers all that the container may use: else it would be ended for want
@@ -244,22 +248,28 @@ impl<'a> Calls<'a> {
             env: vec![Variable { key: NODES.to_owned(), value: nodes }],
             linux: Some(LinuxAdjustment { resources: Some(resources) }),
         };
-        Answer::of(&CreateContainerResponse { adjust: Some(adjust) })
+        adjusted(adjust)
     }
 
     /// Leaves a container as it is, but for an annotation that says why.
-    fn noted(&self, name: &str, why: String) -> Answer {
+    fn noted(&self, name: &str, why: String, container: &Container) -> Answer {
         let fields: [(&str, &dyn Display); 2] = [("container", &name), ("why", &why)];
         self.log.tell(Level::Warning, "not placed", &fields);
         let annotations = [(NOTE.to_owned(), why)].into_iter().collect();
-        let adjust = Adjustment { annotations, ..Adjustment::default() };
-        Answer::of(&CreateContainerResponse { adjust: Some(adjust) })
+        let env = unmarked(container);
+        adjusted(Adjustment { annotations, env, ..Adjustment::default() })
     }
 
     fn started(&mut self, asked: &ContainerRequest) -> Answer {
         if let Some(running) = self.running(asked) {
-            self.created.remove(asked.container.as_ref().map_or("", |container| &container.id));
-            self.kept(self.keeper.settle(vec![running]));
+            let id = asked.container.as_ref().map_or("", |container| &container.id);
+            // Whoever makes a container names its variables: without a hold only the memory of this process is proof.
+            let kept = if self.created.remove(id) {
+                self.keeper.settle(vec![running])
+            } else {
+                self.keeper.adopt(running)
+            };
+            self.kept(kept);
         }
         Answer::default()
     }
@@ -274,8 +284,8 @@ impl<'a> Calls<'a> {
         Answer::default()
     }
 
-    /// A container that has another size from now on is claimed with that. Where it cannot be, or has no limit any more, its
-    /// memory is bound to no nodes any more.
+    /// A container that has another size from now on is claimed with that. Where it cannot be, or its claim does not cover
+    /// its limit, its memory is bound to no nodes any more.
     fn update(&self, asked: &ContainerRequest) -> Answer {
         let changed = || {
             let (container, change) = (asked.container.as_ref()?, asked.resources.as_ref()?);
@@ -286,10 +296,8 @@ impl<'a> Calls<'a> {
         let (name, bound) = (running.name.clone(), running.placed.bound);
         let covers = running.wanted.covers_limit;
         match self.keeper.resize(running, self.decision) {
-            // It has no claim: others have placed it.
-            Ok(false) => return Answer::default(),
-            Ok(true) if covers => return Answer::default(),
-            Ok(true) => {}
+            Ok(()) if covers => return Answer::default(),
+            Ok(()) => {}
             Err(why) => {
                 let fields: [(&str, &dyn Display); 2] = [("container", &name), ("why", &why)];
                 self.log.tell(Level::Warning, "its new size is not claimed", &fields);
@@ -338,6 +346,16 @@ impl<'a> Calls<'a> {
             self.log.tell(Level::Warning, "a claim is not kept up to date", &[("why", &why)]);
         }
     }
+}
+
+fn adjusted(adjust: Adjustment) -> Answer {
+    Answer::of(&CreateContainerResponse { adjust: Some(adjust) })
+}
+
+/// Returns what empties [`NODES`] in a container that has it from elsewhere.
+fn unmarked(container: &Container) -> Vec<Variable> {
+    let empty = || Variable { key: NODES.to_owned(), value: String::new() };
+    wanted::marked(container).map(|_| empty()).into_iter().collect()
 }
 
 fn read<T: Message + Default>(request: &Request) -> Result<T, Status> {

@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounde
 use nix::unistd::getuid;
 use placer_engine::claims::{Claim, ClaimOwner, Nonce, Owner, Parts, Principal, Promise};
 use placer_engine::source::SnapshotReader;
-use placer_engine::{Bytes, CpuSet, CpuShare, NodeId, Snapshot, SysRoot, split_by_weight};
+use placer_engine::{Bytes, Charges, CpuSet, CpuShare, NodeId, Snapshot, SysRoot, split_by_weight};
 
 use super::wanted::Placed;
 use crate::container::{HOLD, NotHeld, Placement, Wanted, adopt, hold, release};
@@ -33,6 +33,10 @@ const WAITING: usize = 4096;
 /// How often CPU counters are saved where nothing else is done: they serve for a minute.
 const FRESH: Duration = Duration::from_secs(20);
 
+/// Why something is not claimed.
+const FULL: &str = "there is no room for it on its nodes";
+const UNKNOWN: &str = "claims are not known";
+
 /// A container that runs where placer has placed it.
 #[derive(Clone, Debug)]
 pub(super) struct Running {
@@ -46,8 +50,9 @@ pub(super) struct Running {
 
 enum Task {
     Place { claim: Nonce, wanted: Wanted, until: Instant, to: Sender<Result<Placement, NotHeld>> },
-    Resize { running: Running, until: Instant, to: Sender<Result<bool, String>> },
+    Resize { running: Running, until: Instant, to: Sender<Result<(), String>> },
     Settle(Vec<Running>),
+    Adopt(Running),
     End(Nonce),
 }
 
@@ -82,10 +87,10 @@ impl Keeper {
         self.ask(time, |until, to| Task::Place { claim, wanted, until, to }).unwrap_or_else(late)
     }
 
-    /// Claims another size for a container that runs, where it is. Returns whether it had a claim.
+    /// Claims another size for a container that runs, where it is.
     ///
-    /// Errors: why it is not claimed.
-    pub(super) fn resize(&self, running: Running, time: Duration) -> Result<bool, String> {
+    /// Errors: why it is not claimed, as where it has no claim.
+    pub(super) fn resize(&self, running: Running, time: Duration) -> Result<(), String> {
         let late = || Err(too_late(time));
         self.ask(time, |until, to| Task::Resize { running, until, to }).unwrap_or_else(late)
     }
@@ -98,10 +103,15 @@ impl Keeper {
         decided.recv_deadline(until).ok()
     }
 
-    /// Sees to it that each of these has a claim: its hold becomes its own, or what is missing is claimed where the
-    /// container is. Nothing is moved. Returns whether there was room for the task.
+    /// Ensures that each container has a claim: its hold becomes its own, or what is missing is claimed where the
+    /// container is, if there is room. Nothing is moved. Returns whether there was room for the task.
     pub(super) fn settle(&self, running: Vec<Running>) -> bool {
         running.is_empty() || self.tell(Task::Settle(running))
+    }
+
+    /// Makes the hold of a container its own, if there is one. Returns whether there was room for the task.
+    pub(super) fn adopt(&self, running: Running) -> bool {
+        self.tell(Task::Adopt(running))
     }
 
     /// Ends the claim of a container that has ended, or was not created. Returns whether there was room for the task.
@@ -168,10 +178,11 @@ impl Books {
                 }
                 Task::Resize { running, to, .. } => {
                     let earlier = self.find(running.claim);
-                    let resized = earlier.map(|earlier| self.claim_here(&running, Some(&earlier)));
-                    let _ = to.send(resized.map_or(Ok(false), |done| done.map(|()| true)));
+                    let resized = earlier.and_then(|one| self.claim_here(&running, Some(&one)));
+                    let _ = to.send(resized);
                 }
-                Task::Settle(running) => self.settle(&running),
+                Task::Settle(running) => self.settle(&running, true),
+                Task::Adopt(running) => self.settle(&[running], false),
                 Task::End(claim) => self.end(claim),
             }
         }
@@ -189,20 +200,33 @@ impl Books {
         }
     }
 
-    /// Returns the claims that count; none where that is not known.
-    fn claims(&self) -> Vec<Arc<Claim>> {
+    /// Returns the claims that count.
+    ///
+    /// Errors: that is not known; a note says why.
+    fn claims(&self) -> Result<Vec<Arc<Claim>>, String> {
         let mut notes = Notes::default();
         let view = counted::view(&self.root, self.set.claims, &mut notes);
         self.pass_on(&mut notes);
-        view.map(|view| view.claims).unwrap_or_default()
+        view.map(|view| view.claims).ok_or_else(|| UNKNOWN.to_owned())
     }
 
-    fn find(&self, claim: Nonce) -> Option<Arc<Claim>> {
-        self.claims().into_iter().find(|one| is_of(one, claim))
+    /// Errors: there is none, or claims are not known.
+    fn find(&self, claim: Nonce) -> Result<Arc<Claim>, String> {
+        let found = self.claims()?.into_iter().find(|one| is_of(one, claim));
+        found.ok_or_else(|| "it has no claim".to_owned())
     }
 
-    fn settle(&self, running: &[Running]) {
-        let claims = self.claims();
+    /// `anew`: what is missing is claimed.
+    fn settle(&self, running: &[Running], anew: bool) {
+        let claims = match self.claims() {
+            Ok(claims) => claims,
+            Err(why) => {
+                let fields: [(&str, &dyn Display); 2] =
+                    [("containers", &running.len()), ("why", &why)];
+                self.log.tell(Level::Warning, "claims of containers are not kept", &fields);
+                return;
+            }
+        };
         let (mut kept, mut made) = (0_u32, 0_u32);
         for one in running {
             let claim = claims.iter().find(|claim| is_of(claim, one.claim));
@@ -213,10 +237,11 @@ impl Books {
                 }
                 Some(Owner::Hold { .. }) => {
                     let adopted = adopt(one.claim, one.pid, &self.root, self.set.claims);
-                    adopted.map(drop).or_else(|_| self.claim_anew(one))
+                    let adopted = adopted.map(drop);
+                    if anew { adopted.or_else(|_| self.claim_anew(one)) } else { adopted }
                 }
                 // Whoever makes a container names its variables, but not its CPUs.
-                None if one.placed.cpus.is_empty() => continue,
+                None if !anew || one.placed.cpus.is_empty() => continue,
                 None => self.claim_anew(one),
             };
             match settled {
@@ -239,7 +264,7 @@ impl Books {
     }
 
     /// Claims for a container that runs, on its nodes, instead of an earlier claim of it. Where it has one, there must
-    /// be room for what it grows by.
+    /// be room for what it grows by; else for all of it beside what is claimed.
     ///
     /// Errors: why nothing is claimed; an earlier claim stays.
     fn claim_here(&self, running: &Running, earlier: Option<&Claim>) -> Result<(), String> {
@@ -268,8 +293,9 @@ impl Books {
         loop {
             let (session, host) = desk.begin_to_claim(&figures, None, notes)?;
             let parts = parts(running, &host.snapshot);
-            if let Some(earlier) = earlier {
-                self.room(&grown(&parts, earlier), &figures, &host, notes)?;
+            match earlier {
+                Some(earlier) => self.room(&grown(&parts, earlier), &figures, &host, notes)?,
+                None => self.room_at_all(&parts, &host.snapshot)?,
             }
             match claim_as_asked(session, request, parts, owner.clone(), &figures, notes) {
                 Claimed::Made(_) => return Ok(()),
@@ -291,11 +317,25 @@ impl Books {
             return Ok(());
         }
         let view = counted::view(&self.root, self.set.claims, notes);
-        let charges = view.ok_or("claims are not known")?.charges;
+        let charges = view.ok_or(UNKNOWN)?.charges;
         let snapshot =
             figures.again(&host.snapshot, charges, None).map_err(|error| chain(&error))?;
-        let none = || "there is no room for it on its nodes".to_owned();
-        grown.fit(&snapshot).then_some(()).ok_or_else(none)
+        grown.fit(&snapshot).then_some(()).ok_or_else(|| FULL.to_owned())
+    }
+
+    /// Errors: its nodes have not so much memory beside all that is claimed of them, or that is not known. What is free is not
+    /// looked at: the container may use its memory already.
+    fn room_at_all(&self, parts: &Parts, snapshot: &Snapshot) -> Result<(), String> {
+        let mut charges = Charges::default();
+        charges.set_overcommit(self.set.claims.overcommit);
+        for promise in self.claims()?.iter().flat_map(|claim| &claim.promised) {
+            charges.of_mut(promise.node).add(promise.memory, None);
+        }
+        let room = |promise: &Promise| {
+            let total = snapshot.node(promise.node).and_then(|node| node.memory_total);
+            promise.memory <= charges.left(promise.node, total.unwrap_or_default())
+        };
+        parts.promised.iter().all(room).then_some(()).ok_or_else(|| FULL.to_owned())
     }
 }
 

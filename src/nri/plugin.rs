@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::fd::{AsFd, FromRawFd as _, OwnedFd};
+use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use prost::Message as _;
 use super::calls::{Answer, Calls, Created, Memory};
 use super::keeper::Keeper;
 use super::messages::{RegisterPluginRequest, Request, Response, Status};
-use super::wire::{Channel, Incoming, Kind, Message};
+use super::wire::{Channel, Incoming, TtrpcKind, TtrpcMessage};
 use crate::daemon::Log;
 use crate::daemon::signals::{Order, Signals};
 use crate::protocol::client::{connected, owner_of};
@@ -28,7 +29,7 @@ use crate::settings::{Advise, Level, Settings};
 const RUNTIME: &str = "nri.pkg.api.v1alpha1.Runtime";
 /// The first call of a client in ttrpc.
 const FIRST_CALL: u32 = 1;
-/// How long the runtime has to take the plugin in, and to read an answer.
+/// How long the runtime has to register the plugin, and to read an answer.
 const REGISTRATION: Duration = Duration::from_secs(10);
 const SENDING: Duration = Duration::from_secs(2);
 /// The pauses between two attempts to connect: twice as long each time.
@@ -52,7 +53,7 @@ pub struct Options {
 enum End {
     /// A signal: the plugin ends.
     Signal,
-    /// The plugin had been taken in.
+    /// The plugin was registered.
     Lost(String),
     Refused(String),
 }
@@ -61,9 +62,10 @@ enum End {
 ///
 /// Errors: the host cannot be read; the runtime gave this process a connection that cannot be used.
 pub fn run(options: Options) -> Result<(), Box<dyn Error>> {
-    // First of all, so that no thread takes a signal that is meant for this one.
-    let signals = Signals::open()?;
+    // Before this process opens anything, which could have the number that is given.
     let given = given()?;
+    // Before there are threads, so that none takes a signal that is meant for this one.
+    let signals = Signals::open()?;
     let Options { root, socket, index, set } = options;
     let memory = memory_of(&root)?;
     let (log, _) = Log::start(set.daemon.log)?;
@@ -92,20 +94,20 @@ struct Given {
     index: String,
 }
 
-/// Errors: the variable names no descriptor.
+/// Errors: the variable names no descriptor of a socket that is open.
 fn given() -> Result<Option<Given>, Box<dyn Error>> {
     let text = |name| variables::value(name).map(|value| value.to_string_lossy().into_owned());
     let Some(fd) = text("NRI_PLUGIN_SOCKET") else { return Ok(None) };
     let wrong = |why: &str| format!("NRI_PLUGIN_SOCKET={fd}: {why}");
     let number = fd.parse().ok().filter(|fd| *fd > 2);
     let number: i32 = number.ok_or_else(|| wrong("expected the number of a descriptor above 2"))?;
-    // SAFETY: the runtime has opened it for this plugin alone, and nothing in this process knows the number.
-    let fd = unsafe { OwnedFd::from_raw_fd(number) };
-    if let Err(errno) = fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)) {
-        // It is not open: there is nothing to close.
-        let _ = std::os::fd::IntoRawFd::into_raw_fd(fd);
-        return Err(wrong(errno.desc()).into());
+    let open = std::fs::metadata(format!("/proc/self/fd/{number}"));
+    if !open.map_err(|error| wrong(&error.to_string()))?.file_type().is_socket() {
+        return Err(wrong("expected a socket").into());
     }
+    // SAFETY: it is open, by the runtime for this plugin alone, and nothing in this process knows the number.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map_err(|errno| wrong(errno.desc()))?;
     let named = |name, otherwise: &str| text(name).unwrap_or_else(|| otherwise.to_owned());
     let (name, index) = (named("NRI_PLUGIN_NAME", "placer"), named("NRI_PLUGIN_IDX", "10"));
     Ok(Some(Given { stream: UnixStream::from(fd), name, index }))
@@ -199,10 +201,10 @@ impl Plugin<'_> {
             method: "RegisterPlugin".to_owned(),
             payload: register.encode_to_vec(),
         };
-        let message = Message {
+        let message = TtrpcMessage {
             channel: Channel::Runtime,
             call: FIRST_CALL,
-            kind: Kind::Request,
+            kind: TtrpcKind::Request,
             payload: request.encode_to_vec(),
         };
         if let Err(why) = wire.stream.set_nonblocking(false).and_then(|()| {
@@ -230,7 +232,7 @@ impl Plugin<'_> {
             }
             for message in messages.drain(..) {
                 match (message.channel, message.kind) {
-                    (Channel::Runtime, Kind::Response) if message.call == FIRST_CALL => {
+                    (Channel::Runtime, TtrpcKind::Response) if message.call == FIRST_CALL => {
                         match Response::decode(&message.payload[..]) {
                             Ok(Response { status: Some(status), .. }) if status.code != 0 => {
                                 return failed(format!("the runtime refuses: {}", status.message));
@@ -242,7 +244,7 @@ impl Plugin<'_> {
                             Err(error) => return failed(error.to_string()),
                         }
                     }
-                    (Channel::Plugin, Kind::Request) => {
+                    (Channel::Plugin, TtrpcKind::Request) => {
                         if let Err(why) = self.reply(&mut wire, &mut calls, &message) {
                             return failed(format!("an answer cannot be sent: {why}"));
                         }
@@ -258,7 +260,7 @@ impl Plugin<'_> {
         &self,
         wire: &mut Connection,
         calls: &mut Calls<'_>,
-        call: &Message,
+        call: &TtrpcMessage,
     ) -> std::io::Result<()> {
         let (status, Answer { payload, hold }) = match calls.answer(&call.payload) {
             Ok(answer) => (None, answer),
@@ -272,7 +274,7 @@ impl Plugin<'_> {
             );
         }
         let payload = Response { status, payload }.encode_to_vec();
-        let reply = Message { kind: Kind::Response, payload, ..*call };
+        let reply = TtrpcMessage { kind: TtrpcKind::Response, payload, ..*call };
         let sent = wire.send(&reply);
         // Too late: the container is created unplaced.
         if let (Err(_), Some(hold)) = (&sent, hold) {
@@ -332,7 +334,7 @@ impl Connection {
         }
     }
 
-    fn receive(&mut self, messages: &mut Vec<Message>) -> Result<(), String> {
+    fn receive(&mut self, messages: &mut Vec<TtrpcMessage>) -> Result<(), String> {
         let mut bytes = vec![0; AT_ONCE];
         let read = loop {
             match self.stream.read(&mut bytes) {
@@ -350,7 +352,7 @@ impl Connection {
         }
     }
 
-    fn send(&mut self, message: &Message) -> std::io::Result<()> {
+    fn send(&mut self, message: &TtrpcMessage) -> std::io::Result<()> {
         let frames = message.to_frames();
         let frames = frames.map_err(|error| std::io::Error::new(ErrorKind::InvalidInput, error))?;
         self.stream.write_all(&frames)

@@ -39,9 +39,7 @@ pub(super) fn wanted(
     set: &Advise,
 ) -> Result<Option<Wanted>, String> {
     let Some(container) = &asked.container else { return Ok(None) };
-    let cpu = resources(container).and_then(|resources| resources.cpu.as_ref());
-    let by_hand = cpu.is_some_and(|cpu| !cpu.cpus.is_empty() || !cpu.mems.is_empty());
-    if by_hand || container.env.iter().any(|line| line.starts_with("DRA_CPUSET_")) {
+    if by_hand(container) || container.env.iter().any(|line| line.starts_with("DRA_CPUSET_")) {
         return Ok(None);
     }
     wanted_with(asked, resources(container), total, set)
@@ -77,6 +75,12 @@ pub(super) fn wanted_with(
     let wanted = definition.wanted(PlaceName::Limited, set)?;
     Ok(wanted
         .map(|wanted| Wanted { covers_limit: wanted.covers_limit && limit.is_some(), ..wanted }))
+}
+
+/// Returns whether a container that is about to be created has CPUs or nodes already.
+pub(super) fn by_hand(container: &Container) -> bool {
+    let cpu = resources(container).and_then(|resources| resources.cpu.as_ref());
+    cpu.is_some_and(|cpu| !cpu.cpus.is_empty() || !cpu.mems.is_empty())
 }
 
 /// Returns what a Burstable container asks for if its memory is what it requests, not its limit; `None` where that is not
@@ -134,10 +138,16 @@ pub(super) struct Placed {
     pub(super) bound: bool,
 }
 
-/// Returns where placer has placed a container; `None` where it has not.
+/// Returns the nodes that a container's variables name, whoever has set them.
+pub(super) fn marked(container: &Container) -> Option<&str> {
+    let mut lines = container.env.iter();
+    let value = lines.find_map(|line| line.strip_prefix(NODES)?.strip_prefix('='));
+    value.filter(|nodes| !nodes.is_empty())
+}
+
+/// Returns where a container says that placer has placed it; `None` where it does not.
 pub(super) fn placed(container: &Container) -> Option<Placed> {
-    let value = |line: &'_ String| line.strip_prefix(NODES)?.strip_prefix('=').map(str::to_owned);
-    let nodes = container.env.iter().find_map(value).filter(|nodes| !nodes.is_empty())?;
+    let nodes = marked(container)?;
     let nodes = if nodes == ALL { NodeSet::new() } else { nodes.parse().ok()? };
     let cpu = resources(container)?.cpu.as_ref();
     let cpus = cpu.map_or("", |cpu| &cpu.cpus).parse().ok()?;

@@ -39,14 +39,14 @@ impl Channel {
 
 /// What a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum TtrpcKind {
     Request,
     Response,
     /// Anything else that ttrpc may have: its number.
     Other(u8),
 }
 
-impl Kind {
+impl TtrpcKind {
     fn number(self) -> u8 {
         match self {
             Self::Request => REQUEST,
@@ -58,11 +58,11 @@ impl Kind {
 
 /// A message of ttrpc.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Message {
+pub struct TtrpcMessage {
     pub channel: Channel,
     /// The call that it belongs to.
     pub call: u32,
-    pub kind: Kind,
+    pub kind: TtrpcKind,
     pub payload: Vec<u8>,
 }
 
@@ -78,7 +78,7 @@ impl fmt::Display for TooLong {
 
 impl std::error::Error for TooLong {}
 
-impl Message {
+impl TtrpcMessage {
     /// Returns the message as it is sent, in frames.
     ///
     /// Errors: it is too long.
@@ -119,7 +119,11 @@ impl Incoming {
     /// runtime does.
     ///
     /// Errors: a message is too long; the connection is of no more use.
-    pub fn take(&mut self, mut bytes: &[u8], messages: &mut Vec<Message>) -> Result<(), TooLong> {
+    pub fn take(
+        &mut self,
+        mut bytes: &[u8],
+        messages: &mut Vec<TtrpcMessage>,
+    ) -> Result<(), TooLong> {
         while !bytes.is_empty() {
             let Some((channel, left)) = &mut self.frame else {
                 let (head, rest) =
@@ -167,7 +171,7 @@ fn put_together(
     channel: Channel,
     stream: &mut Vec<u8>,
     mut part: &[u8],
-    messages: &mut Vec<Message>,
+    messages: &mut Vec<TtrpcMessage>,
 ) -> Result<(), TooLong> {
     while !part.is_empty() {
         let needed = match lengths(stream) {
@@ -186,13 +190,13 @@ fn put_together(
             continue;
         }
         let [_, _, _, _, a, b, c, d, kind, _, ..] = **stream else { continue };
-        messages.push(Message {
+        messages.push(TtrpcMessage {
             channel,
             call: u32::from_be_bytes([a, b, c, d]),
             kind: match kind {
-                REQUEST => Kind::Request,
-                RESPONSE => Kind::Response,
-                other => Kind::Other(other),
+                REQUEST => TtrpcKind::Request,
+                RESPONSE => TtrpcKind::Response,
+                other => TtrpcKind::Other(other),
             },
             payload: stream.split_off(MESSAGE_HEADER),
         });
@@ -214,7 +218,7 @@ mod tests {
 
     use super::*;
 
-    fn taken(bytes: &[u8], step: usize) -> Result<Vec<Message>, TooLong> {
+    fn taken(bytes: &[u8], step: usize) -> Result<Vec<TtrpcMessage>, TooLong> {
         let (mut incoming, mut messages) = (Incoming::default(), Vec::new());
         for part in bytes.chunks(step.max(1)) {
             incoming.take(part, &mut messages)?;
@@ -231,8 +235,12 @@ mod tests {
     fn a_long_message_goes_in_frames_that_the_runtime_reads() {
         for length in [0, 1, 4077, 4078, 4079, 20_000, LONGEST_PAYLOAD] {
             let payload = vec![7; length];
-            let message =
-                Message { channel: Channel::Runtime, call: 3, kind: Kind::Request, payload };
+            let message = TtrpcMessage {
+                channel: Channel::Runtime,
+                call: 3,
+                kind: TtrpcKind::Request,
+                payload,
+            };
             let frames = message.to_frames().expect("not too long");
             let mut rest = &frames[..];
             while let Some((header, more)) = rest.split_first_chunk::<8>() {
@@ -244,7 +252,8 @@ mod tests {
             assert_eq!(taken(&frames, 65_536), Ok(vec![message]));
         }
         let payload = vec![0; LONGEST_PAYLOAD + 1];
-        let message = Message { channel: Channel::Plugin, call: 1, kind: Kind::Response, payload };
+        let message =
+            TtrpcMessage { channel: Channel::Plugin, call: 1, kind: TtrpcKind::Response, payload };
         assert_eq!(message.to_frames(), Err(TooLong(LONGEST_PAYLOAD + 1)));
     }
 
@@ -263,10 +272,10 @@ mod tests {
 
     #[test]
     fn frames_of_other_streams_are_passed_over() {
-        let message = Message {
+        let message = TtrpcMessage {
             channel: Channel::Plugin,
             call: 5,
-            kind: Kind::Other(3),
+            kind: TtrpcKind::Other(3),
             payload: b"x".to_vec(),
         };
         let frames = message.to_frames().expect("short");
@@ -274,17 +283,17 @@ mod tests {
         assert_eq!(taken(&bytes, 11), Ok(vec![message]));
     }
 
-    fn any_message() -> impl Strategy<Value = Message> {
+    fn any_message() -> impl Strategy<Value = TtrpcMessage> {
         let payload = prop::collection::vec(any::<u8>(), 0..9000);
         (any::<bool>(), any::<u32>(), any::<u8>(), payload).prop_map(
             |(plugin, call, kind, payload)| {
                 let channel = if plugin { Channel::Plugin } else { Channel::Runtime };
                 let kind = match kind {
-                    REQUEST => Kind::Request,
-                    RESPONSE => Kind::Response,
-                    other => Kind::Other(other),
+                    REQUEST => TtrpcKind::Request,
+                    RESPONSE => TtrpcKind::Response,
+                    other => TtrpcKind::Other(other),
                 };
-                Message { channel, call, kind, payload }
+                TtrpcMessage { channel, call, kind, payload }
             },
         )
     }

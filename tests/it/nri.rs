@@ -274,18 +274,22 @@ fn a_decision_without_the_ledger_is_answered_in_time_and_leaves_nothing() {
     let root = SysRoot::at(host.root());
     let claims = Claims::open_to_claim(&dirs, &root).expect("a ledger");
     let (locked, _) = claims.begin(LONG).expect("locked");
-    let start = Instant::now();
     let asked = container("late", 1024, 100 * MIB, -997);
-    let created = link.create(&asked).expect("created");
-    let took = start.elapsed();
-    assert_eq!(place(&created), Default::default(), "unplaced without a claim: {created:?}");
-    assert!(note(&created).is_some(), "{created:?}");
-    let strict = annotated(asked, "org.placer.strict", "true");
-    let refused = link.create(&strict);
+    let strict = annotated(asked.clone(), "org.placer.strict", "true");
+    // The best of several: other work on this machine is not the plugin's.
+    let mut best = Duration::MAX;
+    for _ in 0..3 {
+        let start = Instant::now();
+        let created = link.create(&asked).expect("created");
+        best = best.min(start.elapsed());
+        assert_eq!(place(&created), Default::default(), "unplaced without a claim: {created:?}");
+        assert!(note(&created).is_some(), "{created:?}");
+        assert_eq!(link.create(&strict).expect_err("refused").code, 14);
+    }
     drop(locked);
-    println!("answered after {took:?}: {created:?}, {refused:?}");
-    // The runtime drops a plugin after 2 s. The lock was there until both were answered.
-    assert!(took < Duration::from_secs(20), "{took:?}");
+    println!("answered after {best:?}");
+    // The runtime drops a plugin after 2 s. The lock was there until all were answered.
+    assert!(best < Duration::from_secs(2), "{best:?}");
     host.wait_for("no hold", <[_]>::is_empty);
     let created = link.create(&container("next", 1024, 100 * MIB, -997)).expect("created");
     assert_eq!(place(&created).0.is_empty(), note(&created).is_some(), "{created:?}");
@@ -354,6 +358,11 @@ fn after_a_kill_the_plugin_is_in_sync_and_moves_nothing() {
     assert_eq!(places(&after), places(&before));
 }
 
+fn mems(one: &placer::nri::messages::Update) -> Option<String> {
+    let linux = one.linux.as_ref().and_then(|linux| linux.resources.as_ref());
+    linux.and_then(|all| all.cpu.as_ref()).map(|cpu| cpu.mems.clone())
+}
+
 #[test]
 fn a_container_of_another_size_is_claimed_with_that_or_is_bound_no_more() {
     let host = Host::new("ring-4");
@@ -378,10 +387,6 @@ fn a_container_of_another_size_is_claimed_with_that_or_is_bound_no_more() {
         assert_eq!(after[0][same], claims[0][same], "{same}");
     }
     let update = resize(1000 * MIB);
-    let mems = |one: &placer::nri::messages::Update| {
-        let linux = one.linux.as_ref().and_then(|linux| linux.resources.as_ref());
-        linux.and_then(|all| all.cpu.as_ref()).map(|cpu| cpu.mems.clone())
-    };
     assert_eq!(update.iter().map(mems).collect::<Vec<_>>(), [Some("0-3".to_owned())]);
     assert_eq!(host.claims()[0]["memory"].as_i64(), Some(200 * MIB), "as before");
     assert_eq!(resize(50 * MIB), []);
@@ -390,6 +395,57 @@ fn a_container_of_another_size_is_claimed_with_that_or_is_bound_no_more() {
     let update = resize(-1);
     assert_eq!(update.iter().map(mems).collect::<Vec<_>>(), [Some("0-3".to_owned())]);
     assert_eq!(host.claims()[0]["memory"].as_i64(), Some(0));
+}
+
+/// A claim of an annotation does not grow with the limit, and a claim that is gone covers nothing.
+#[test]
+fn memory_is_bound_no_more_where_no_claim_covers_the_new_limit() {
+    let host = Host::new("ring-4");
+    let _plugin = host.plugin(&[]);
+    let mut link = host.accept();
+    link.take_in(&[]);
+    for (name, lost) in [("asks", None), ("lost", Some("claim")), ("unread", Some("ledger"))] {
+        let asked = container(name, 1024, 100 * MIB, -997);
+        let asked = match lost {
+            None => annotated(asked, "org.placer.request", "1:100"),
+            Some(_) => asked,
+        };
+        let created = link.create(&asked).expect("created");
+        assert!(!place(&created).1.is_empty(), "bound: {created:?}");
+        let init = Init::start();
+        let mut started = running(created, init.pid());
+        assert_eq!(link.call::<Status>("StartContainer", &started), Ok(NOTHING));
+        let claims = host.wait_for("its claim", |claims| hold(claims) == 0 && claims.len() == 1);
+        match lost {
+            Some("claim") => {
+                let id = claims[0]["id"].as_str().expect("an id");
+                assert_eq!(host.ask(&["release", id]).status.code(), Some(0));
+            }
+            // It cannot be read.
+            Some(_) => {
+                let files = std::fs::read_dir(host.state()).expect("there");
+                let mut files = files.map(|file| file.expect("a file").path());
+                let ledger = files.find(|file| file.extension().is_some_and(|e| e == "jsonl"));
+                let ledger = ledger.expect("a ledger");
+                std::fs::remove_file(&ledger).expect("removed");
+                std::fs::create_dir(&ledger).expect("made");
+            }
+            None => {}
+        }
+        let memory = Memory { limit: Some(Signed { value: 110 * MIB }) };
+        started.resources = Some(Resources { memory: Some(memory), ..Resources::default() });
+        let answer = link.call::<UpdateContainerResponse>("UpdateContainer", &started);
+        let update = answer.expect("answered").update;
+        assert_eq!(
+            update.iter().map(mems).collect::<Vec<_>>(),
+            [Some("0-3".to_owned())],
+            "{lost:?}"
+        );
+        if lost != Some("ledger") {
+            link.call::<Status>("RemoveContainer", &started).expect("taken");
+            host.wait_for("it has ended", <[_]>::is_empty);
+        }
+    }
 }
 
 /// What one plugin has placed is not placed by the next.
@@ -437,10 +493,23 @@ fn a_runtime_starts_the_plugin_with_a_connection() {
         Some(2),
         "it is the runtime that starts it again"
     );
-    let wrong = crate::common::run(host.command(&["nri"]).env("NRI_PLUGIN_SOCKET", "77"));
-    let text = crate::common::text(&wrong.stderr);
-    assert_eq!(wrong.status.code(), Some(2), "{text}");
-    assert!(text.contains("NRI_PLUGIN_SOCKET=77: "), "{text}");
+    // 3 is the first number that the plugin itself would have opened.
+    let closed = "No such file or directory";
+    for (fd, script, why) in [
+        ("77", "exec \"$0\" nri", closed),
+        ("3", "exec \"$0\" nri 3>&-", closed),
+        ("3", "exec \"$0\" nri 3</dev/null", "expected a socket"),
+        ("2", "exec \"$0\" nri", "expected the number of a descriptor above 2"),
+    ] {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]).arg(&program).env("NRI_PLUGIN_SOCKET", fd);
+        command.env("PLACER_ROOT", host.root()).env("PLACER_STATE_DIR", host.state());
+        command.env("PLACER_CONFIG", crate::common::SHIPPED);
+        let wrong = crate::common::run(&mut command);
+        let text = crate::common::text(&wrong.stderr);
+        assert_eq!(wrong.status.code(), Some(2), "{fd} {script}: {text}");
+        assert!(text.contains(&format!("NRI_PLUGIN_SOCKET={fd}: {why}")), "{text}");
+    }
 }
 
 /// A container whose claim has a stranger's annotations and odd ids.
@@ -460,10 +529,40 @@ fn odd_containers_are_answered() {
         forged.container.as_mut().expect("there").env.push(format!("PLACER_NODES={value}"));
         let created = link.create(&forged).expect("created");
         assert!(note(&created).is_some(), "{created:?}");
+        let env = &created.container.as_ref().expect("there").env;
+        assert_eq!(env, &["PLACER_NODES="], "the mark is gone");
         let init = Init::start();
         let started = running(created, init.pid());
         assert_eq!(link.call::<Status>("StartContainer", &started), Ok(NOTHING));
         link.synchronize(&[started]);
+    }
+    let mut idle = container("idle", 2, 0, 1000);
+    idle.container.as_mut().expect("there").env.push("PLACER_NODES=0".to_owned());
+    let created = link.create(&idle).expect("created");
+    assert_eq!(created.container.expect("there").env, ["PLACER_NODES="]);
+    // Nor where the runtime has given it CPUs. What runs there and fits is claimed when a plugin starts.
+
+    for (request, id, claimed) in [("0.1:4T", "pinned", 0), ("0.1:100", "other", 1)] {
+        let asked = container(id, 100, 50 * MIB, -997);
+        let mut forged = annotated(asked, "org.placer.request", request);
+        let one = forged.container.as_mut().expect("there");
+        one.env.push("PLACER_NODES=0".to_owned());
+        let all = one.linux.as_mut().and_then(|linux| linux.resources.as_mut()).expect("there");
+        all.cpu.as_mut().expect("there").cpus = "0-1".to_owned();
+        assert_eq!(link.create(&forged), Ok(forged.clone()));
+        let init = Init::start();
+        let started = running(forged, init.pid());
+        assert_eq!(link.call::<Status>("StartContainer", &started), Ok(NOTHING));
+        // Tasks are done in their order: once this one is placed, that is done.
+        let next = link.create(&container("next", 100, MIB, -997)).expect("created");
+        link.call::<Status>("RemoveContainer", &next).expect("taken");
+        host.wait_for("no claim at its start", <[_]>::is_empty);
+        link.synchronize(std::slice::from_ref(&started));
+        let next = link.create(&container("next", 100, MIB, -997)).expect("created");
+        link.call::<Status>("RemoveContainer", &next).expect("taken");
+        host.wait_for("what fits is claimed", |claims| claims.len() == claimed);
+        link.call::<Status>("RemoveContainer", &started).expect("taken");
+        host.wait_for("it has ended", <[_]>::is_empty);
     }
     let mut marked = running(container("marked", 1024, 10 * MIB, -997), u32::MAX);
     let one = marked.container.as_mut().expect("there");

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use placer::nri::messages::{
     ConfigureResponse, Container, ContainerRequest, Cpu, CreateContainerResponse, LinuxContainer,
     Memory, Pod, RegisterPluginRequest, Request, Resources, Response, Signed, Status,
-    SynchronizeRequest, SynchronizeResponse, Unsigned,
+    SynchronizeRequest, SynchronizeResponse, Unsigned, Variable,
 };
 use prost::Message;
 use serde_json::Value;
@@ -275,9 +275,13 @@ impl Link {
         let container = created.container.as_mut().expect("there");
         let Some(adjust) = answer.adjust else { return Ok(created) };
         container.annotations.extend(adjust.annotations);
-        container
-            .env
-            .extend(adjust.env.into_iter().map(|one| format!("{}={}", one.key, one.value)));
+        for Variable { key, value } in adjust.env {
+            let (name, line) = (format!("{key}="), format!("{key}={value}"));
+            match container.env.iter_mut().find(|old| old.starts_with(&name)) {
+                Some(old) => *old = line,
+                None => container.env.push(line),
+            }
+        }
         if let Some(cpu) = adjust.linux.and_then(|linux| linux.resources).and_then(|all| all.cpu) {
             let resources = container.linux.as_mut().and_then(|linux| linux.resources.as_mut());
             let had = resources.expect("there").cpu.get_or_insert_default();
