@@ -65,12 +65,21 @@ impl std::error::Error for ReplaceError {
 /// Errors: the name belongs to a link, directory, pipe, device or socket; a system call failed.
 /// The old file is unchanged then.
 pub fn replace(path: &Path, content: &[u8]) -> Result<(), ReplaceError> {
+    name_of(path)?;
+    let dir = open_parent(path);
+    let dir =
+        dir.map_err(|errno| ReplaceError::Io { path: path.to_owned(), source: errno.into() })?;
+    replace_in(dir.as_fd(), path, content)
+}
+
+/// As [`replace`], in a directory that is open: the directory of `path` is not looked up again.
+///
+/// Errors: those of [`replace`].
+pub fn replace_in(dir: BorrowedFd<'_>, path: &Path, content: &[u8]) -> Result<(), ReplaceError> {
     let failed = |errno: Errno| ReplaceError::Io { path: path.to_owned(), source: errno.into() };
     let not_a_file = |found| ReplaceError::NotAFile { path: path.to_owned(), found };
-    let name = path.file_name().ok_or_else(|| not_a_file("a directory"))?;
-    // From here on the directory is this descriptor: a path would be looked up again each time.
-    let dir = open_parent(path).map_err(failed)?;
-    let mode = match fstatat(&dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+    let name = name_of(path)?;
+    let mode = match fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
         Ok(stat) => match file_type(&stat) {
             None => mode_to_keep(&stat),
             Some(found) => return Err(not_a_file(found)),
@@ -79,20 +88,25 @@ pub fn replace(path: &Path, content: &[u8]) -> Result<(), ReplaceError> {
         Err(errno) => return Err(failed(errno)),
     };
     let (temporary, file) =
-        create_temporary(dir.as_fd(), name, mode.unwrap_or(DEFAULT_MODE)).map_err(failed)?;
+        create_temporary(dir, name, mode.unwrap_or(DEFAULT_MODE)).map_err(failed)?;
     let write = |mut file: File| {
         file.write_all(content)?;
         // The umask has taken bits that the old file had.
         mode.map_or(Ok(()), |mode| fchmod(&file, mode))?;
-        Ok(renameat(&dir, temporary.as_os_str(), &dir, name)?)
+        Ok(renameat(dir, temporary.as_os_str(), dir, name)?)
     };
     write(file).map_err(|source| {
-        let _ = unlinkat(&dir, temporary.as_os_str(), UnlinkatFlags::NoRemoveDir);
+        let _ = unlinkat(dir, temporary.as_os_str(), UnlinkatFlags::NoRemoveDir);
         ReplaceError::Io { path: path.to_owned(), source }
     })
 }
 
 const DEFAULT_MODE: Mode = Mode::from_bits_truncate(0o666);
+
+fn name_of(path: &Path) -> Result<&OsStr, ReplaceError> {
+    let not_a_file = || ReplaceError::NotAFile { path: path.to_owned(), found: "a directory" };
+    path.file_name().ok_or_else(not_a_file)
+}
 
 fn open_parent(path: &Path) -> nix::Result<OwnedFd> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());

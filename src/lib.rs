@@ -16,6 +16,7 @@ pub mod replay;
 pub mod report;
 pub mod service;
 pub mod settings;
+pub mod trust;
 
 /// The programs on the user guide's page about embedding, compiled and run as tests. Here rather than in the
 /// engine, whose package does not have the guide.

@@ -2,15 +2,15 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::Mode;
-use nix::unistd::geteuid;
 
 use crate::atomic_file;
 use crate::error_chain::chain;
+use crate::trust;
 
 const NAME: &str = "config.json";
 /// No configuration is nearly so long.
@@ -19,6 +19,8 @@ const LARGEST: u64 = 16 << 20;
 /// A bundle that none but root and the caller can have written.
 #[derive(Debug)]
 pub struct Bundle {
+    /// Its path may lead elsewhere by now.
+    directory: File,
     config: PathBuf,
     text: String,
 }
@@ -30,29 +32,31 @@ impl Bundle {
     /// text. A pipe is refused, not waited for.
     pub fn open(dir: &Path) -> Result<Self, String> {
         let config = dir.join(NAME);
-        let read = || -> Result<String, String> {
+        let read = || -> Result<(File, String), String> {
             let why = |errno: nix::Error| errno.desc().to_owned();
             let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
             let opened = openat(AT_FDCWD, dir, flags | OFlag::O_DIRECTORY, Mode::empty());
             let directory = File::from(opened.map_err(why)?);
-            trusted(&directory).map_err(|fault| format!("its directory is {fault}"))?;
+            let meta = |file: &File| file.metadata().map_err(|error| error.to_string());
+            trust::check(&meta(&directory)?).map_err(|why| format!("its directory is {why}"))?;
             let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
             let opened = openat(&directory, NAME, flags, Mode::empty());
             let file = File::from(opened.map_err(why)?);
-            if !file.metadata().map_err(|error| error.to_string())?.is_file() {
+            let meta = meta(&file)?;
+            if !meta.is_file() {
                 return Err("expected an ordinary file".to_owned());
             }
-            trusted(&file)?;
+            trust::check(&meta)?;
             let mut text = String::new();
             let read = file.take(LARGEST + 1).read_to_string(&mut text);
             read.map_err(|error| error.to_string())?;
             if text.len() as u64 > LARGEST {
                 return Err(format!("expected at most {LARGEST} bytes, found more"));
             }
-            Ok(text)
+            Ok((directory, text))
         };
         match read() {
-            Ok(text) => Ok(Self { config, text }),
+            Ok((directory, text)) => Ok(Self { directory, config, text }),
             Err(fault) => Err(format!("cannot read {}: {fault}", config.display())),
         }
     }
@@ -71,26 +75,16 @@ impl Bundle {
     ///
     /// Errors: it cannot be written. The old one is there then.
     pub fn replace(&self, text: &str) -> Result<(), String> {
-        atomic_file::replace(&self.config, text.as_bytes()).map_err(|error| chain(&error))
+        let replaced =
+            atomic_file::replace_in(self.directory.as_fd(), &self.config, text.as_bytes());
+        replaced.map_err(|error| chain(&error))
     }
-}
-
-fn trusted(file: &File) -> Result<(), String> {
-    let meta = file.metadata().map_err(|error| error.to_string())?;
-    let (owner, mode, me) = (meta.uid(), meta.mode() & 0o7777, geteuid().as_raw());
-    if owner != 0 && owner != me {
-        return Err(format!("owned by user {owner}, not by root or user {me}"));
-    }
-    if mode & 0o022 != 0 {
-        return Err(format!("writable by group or others (mode {mode:04o}); run chmod go-w"));
-    }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs::{self, Permissions};
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     use super::*;
 
@@ -115,6 +109,17 @@ mod tests {
         bundle.replace("{\"a\":1}").expect("replaced");
         assert_eq!(Bundle::open(dir).expect("a bundle").text(), "{\"a\":1}");
         assert_eq!(fs::metadata(&config).expect("there").mode() & 0o777, 0o600);
+
+        // The directory that was checked is written to, wherever its path leads by now.
+        let moved = tempfile::tempdir().expect("a directory");
+        let moved = moved.path().join("moved");
+        fs::rename(dir, &moved).expect("moved");
+        fs::create_dir(dir).expect("made");
+        bundle.replace("{\"a\":2}").expect("replaced");
+        assert_eq!(fs::read_to_string(moved.join(NAME)).expect("there"), "{\"a\":2}");
+        assert!(!config.exists(), "nothing is put into the other one");
+        fs::remove_dir(dir).expect("removed");
+        fs::rename(&moved, dir).expect("moved back");
 
         let open = "writable by group or others (mode 0620); run chmod go-w";
         mode(&config, 0o620);

@@ -2,13 +2,13 @@
 
 use std::fs::{File, Metadata};
 use std::io::{ErrorKind, Read};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
 use nix::fcntl::OFlag;
-use nix::unistd::geteuid;
 
 use super::error::Fault;
+use crate::trust;
 
 /// No settings are nearly so long.
 const LARGEST: u64 = 1 << 20;
@@ -39,7 +39,8 @@ pub(super) fn read(path: &Path, trust: Trust) -> Result<Option<String>, Fault> {
         return Err(Fault::of_file(format!("expected an ordinary file, found {}", kind(&meta))));
     }
     if trust == Trust::Found {
-        trusted(meta.uid(), meta.mode(), geteuid().as_raw()).map_err(Fault::of_file)?;
+        // Links are followed: what counts is who can have written the file they lead to.
+        trust::check_in_host(&meta).map_err(Fault::of_file)?;
     }
     let mut bytes = Vec::new();
     file.take(LARGEST + 1).read_to_end(&mut bytes)?;
@@ -55,21 +56,6 @@ pub(super) fn read(path: &Path, trust: Trust) -> Result<Option<String>, Fault> {
             Err(Fault::at(&text, good, format!("expected UTF-8, found the byte 0x{byte:02x}")))
         }
     }
-}
-
-/// Links are followed: what counts is who can have written the file they lead to.
-fn trusted(owner: u32, mode: u32, me: u32) -> Result<(), String> {
-    if owner != 0 && owner != me {
-        return Err(format!(
-            "owned by user {owner}, not by root or user {me}; run chown root, or name a file with \
-             --config"
-        ));
-    }
-    let mode = mode & 0o7777;
-    if mode & 0o022 != 0 {
-        return Err(format!("writable by group or others (mode {mode:04o}); run chmod go-w"));
-    }
-    Ok(())
 }
 
 fn kind(meta: &Metadata) -> &'static str {
@@ -135,17 +121,6 @@ mod tests {
             let refused =
                 format!("cannot read the settings: x: expected an ordinary file, found {kind}");
             assert_eq!(told(path, Trust::Named), Err(refused));
-        }
-    }
-
-    #[test]
-    fn only_root_or_oneself_is_believed() {
-        assert_eq!(trusted(0, 0o644, 1000), Ok(()));
-        assert_eq!(trusted(1000, 0o100_600, 1000), Ok(()));
-        assert!(trusted(1001, 0o644, 1000).is_err());
-        assert!(trusted(1000, 0o644, 0).is_err());
-        for mode in [0o620, 0o602, 0o666] {
-            assert!(trusted(0, mode, 0).is_err(), "{mode:o}");
         }
     }
 }
