@@ -12,6 +12,8 @@ use crate::container::{Definition, REQUEST, STRICT};
 pub const PLACED: &str = "org.placer.placed";
 /// What begins the names of all annotations of placer's.
 const OURS: &str = "org.placer.";
+/// What begins the variable that the NRI plugin gives to a container which it has placed.
+const NODES: &str = "PLACER_NODES=";
 /// The first arguments of the hook.
 const HOOK: [&str; 2] = ["placer-runc", "adopt"];
 
@@ -86,9 +88,11 @@ impl Config {
     /// Errors: it is not JSON, or a part that is looked at is not what it has to be.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut config = Self { root: Object::parse(text)?, changed: false };
-        if let Some(placed) = config.annotation(PLACED)? {
-            let was = serde_json::from_str(&placed);
-            config.take_out(&was.map_err(|error| format!("annotation {PLACED}: {error}"))?)?;
+        // Users can write annotations, and hooks they cannot.
+        if config.hooks().is_ok_and(|hooks| hooks.iter().any(|hook| is_ours(hook))) {
+            let placed = config.annotation(PLACED).ok().flatten();
+            let was = placed.and_then(|placed| serde_json::from_str(&placed).ok());
+            config.take_out(&was.unwrap_or_default())?;
         }
         Ok(config)
     }
@@ -118,7 +122,8 @@ impl Config {
     /// Errors: the annotations are no object.
     pub fn unknown_annotations(&self) -> Result<Vec<String>, String> {
         let annotations = self.root.object("annotations")?;
-        let known = [REQUEST, STRICT, PLACED];
+        // One that is still here was not written by placer.
+        let known = [REQUEST, STRICT];
         let odd = annotations.keys().filter(|key| key.starts_with(OURS) && !known.contains(key));
         Ok(odd.map(str::to_owned).collect())
     }
@@ -136,6 +141,8 @@ impl Config {
         let given = |key| -> Result<bool, String> {
             Ok(cpu.value::<String>(key)?.is_some_and(|list| !list.is_empty()))
         };
+        let env: Option<Vec<String>> = self.root.object("process")?.value("env")?;
+        let by_plugin = env.is_some_and(|env| env.iter().any(|set| set.starts_with(NODES)));
         let by_group = resources.object("unified")?.keys().any(|key| key.starts_with("cpuset."));
         let kind = |name: &&str| self.annotation(name).transpose();
         let kind: Option<String> = KINDS.iter().find_map(kind).transpose()?;
@@ -148,7 +155,8 @@ impl Config {
             shares_are_cpus: kind.is_some(),
             memory: memory.value("limit")?,
             huge_pages: huge.is_some_and(|sizes| sizes.iter().any(|size| size.limit > 0)),
-            placed: given("cpus")?
+            placed: by_plugin
+                || given("cpus")?
                 || given("mems")?
                 || by_group
                 || linux.raw("memoryPolicy").is_some(),

@@ -54,6 +54,11 @@ fn what_engines_write_is_read() {
         (resources(json!({ "unified": { "cpuset.cpus": "0" } })), with(&|it| it.placed = true)),
         (resources(json!({ "unified": { "memory.high": "1" } })), none()),
         (
+            json!({ "linux": {}, "process": { "env": ["A=1", "PLACER_NODES=all"] } }),
+            with(&|it| it.placed = true),
+        ),
+        (json!({ "linux": {}, "process": { "env": ["PLACER_NODESX=1"] } }), none()),
+        (
             json!({ "linux": { "memoryPolicy": { "mode": "MPOL_BIND", "nodes": "0" } } }),
             with(&|it| it.placed = true),
         ),
@@ -157,6 +162,30 @@ fn a_bundle_that_is_started_again_is_placed_anew() {
     let by_hand = text.replace("\"4-5\"", "\"0\"");
     let by_hand = Config::parse(&by_hand).expect("one").definition().expect("read");
     assert!(by_hand.expect("of Linux").placed);
+}
+
+#[test]
+fn an_annotation_of_a_user_takes_nothing_out() {
+    for placed in [r#"{"cpus":"0-1"}"#, "{", ""] {
+        let text = json!({
+            "linux": { "resources": { "cpu": { "cpus": "0-1" } } },
+            "annotations": { PLACED: placed, STRICT: "true" },
+        });
+        let config = Config::parse(&text.to_string()).expect("a configuration");
+        assert!(!config.is_changed(), "{placed}");
+        assert!(config.definition().expect("read").expect("of Linux").placed, "{placed}");
+        assert_eq!(config.unknown_annotations(), Ok(vec![PLACED.to_owned()]));
+        assert_eq!(config.annotation(STRICT), Ok(Some("true".to_owned())));
+    }
+    let odd = Config::parse(r#"{"annotations":{"org.placer.placed":7}}"#);
+    assert_eq!(odd.and_then(|config| config.annotation(STRICT)), Ok(None));
+    // Beside the hook it is placer's. One that is spoilt leaves no hook for a claim that has ended.
+    let mut config = Config::parse("{\"linux\":{}}").expect("a configuration");
+    config.place(&binding(), &hook()).expect("placed");
+    config.root.set(&["annotations", PLACED], &"{").expect("set");
+    let again = Config::parse(&config.to_text().expect("a text")).expect("a configuration");
+    assert!(again.definition().expect("read").expect("of Linux").placed);
+    assert!(!again.to_text().expect("a text").contains("placer"));
 }
 
 #[test]
