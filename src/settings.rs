@@ -141,15 +141,21 @@ impl Settings {
     ///
     /// Errors: the named file is not there; a file cannot be trusted, read or understood.
     pub fn read(named: Option<&Path>) -> Result<Self, SettingsError> {
-        let (path, trust) = match named {
-            Some(path) => (path, Trust::Named),
-            None => (Path::new(PLACE), Trust::Found),
-        };
+        let (path, trust) = place(named);
         let read = || match file::read(path, trust)? {
             Some(text) => Self::parse(&text),
             None => Ok(Self::default()),
         };
         read().map_err(|fault: Fault| fault.in_file(path))
+    }
+
+    /// Returns `[runtime] real` as [`read`](Self::read) finds it, whatever is wrong with the rest of the file; `None`
+    /// where it is not set, or the file cannot be trusted or read.
+    pub fn read_real(named: Option<&Path>) -> Option<String> {
+        let (path, trust) = place(named);
+        let text = file::read(path, trust).ok()??;
+        let (table, _) = DeTable::parse_recoverable(&text);
+        Runtime::real_of(Section::all(&text, table.get_ref()).section("runtime").ok()?)
     }
 
     /// Returns the version of numad in force. A variable that is no version is passed over.
@@ -173,6 +179,13 @@ impl Settings {
         };
         file.end()?;
         Ok(settings)
+    }
+}
+
+fn place(named: Option<&Path>) -> (&Path, Trust) {
+    match named {
+        Some(path) => (path, Trust::Named),
+        None => (Path::new(PLACE), Trust::Found),
     }
 }
 

@@ -36,14 +36,25 @@ impl Default for Runtime {
 impl Runtime {
     pub(super) fn of(mut keys: Section<'_>) -> Result<Self, Fault> {
         let mut new = Self::default();
-        let real = "\"runc\", \"crun\" or a path that begins with / in quotes";
-        keys.read("real", real, &mut new.real, |value| program(value.as_str()?))?;
+        read_real(&mut keys, &mut new.real)?;
         let which = "\"annotated\", \"limited\" or \"all\"";
         keys.read("place", which, &mut new.place, |value: &DeValue<'_>| name(value))?;
         keys.read("strict", YES_OR_NO, &mut new.strict, yes_or_no)?;
         keys.end()?;
         Ok(new)
     }
+
+    /// Reads `real` alone, if it is there and a program.
+    pub(super) fn real_of(mut keys: Section<'_>) -> Option<String> {
+        let mut real = String::new();
+        read_real(&mut keys, &mut real).ok()?;
+        Some(real).filter(|real| !real.is_empty())
+    }
+}
+
+fn read_real(keys: &mut Section<'_>, into: &mut String) -> Result<(), Fault> {
+    let real = "\"runc\", \"crun\" or a path that begins with / in quotes";
+    keys.read("real", real, into, |value| program(value.as_str()?))
 }
 
 /// Returns the name of a program, or its whole path.

@@ -341,16 +341,75 @@ fn other_verbs_are_the_real_runtimes() {
         assert_eq!(argv, args.iter().map(|arg| format!("{arg}\n")).collect::<String>(), "{args:?}");
         assert_eq!(fs::read_to_string(host.path("stdin")).expect("read"), "{\"cpu\":{}}");
     }
-    // Containers are stopped whatever is wrong with the settings, by the built-in runtime.
-    fs::write(host.path("placer.toml"), "[runtime]\nrael = 1\n").expect("written");
-    fs::rename(host.path("real"), host.path("runc")).expect("renamed");
-    let mut command = host.command(&host.path("placer-runc"));
-    let path = std::env::var("PATH").expect("a path");
-    let path = format!("{}:{path}", host.dir.path().display());
-    let output = run(command.env("PATH", path).args(["kill", "c1"]));
-    let said = text(&output.stderr);
-    assert!(said.starts_with("placer: warning: using built-in defaults: "), "{said}");
-    assert!(said.lines().count() == 1 && host.started(), "{said}");
+}
+
+#[test]
+fn faulty_settings_start_nothing_and_stop_everything() {
+    for (name, faulty) in [
+        ("crun", "[runtime]\nreal = \"crun\"\nstrict = true\n[daemon]\nqueu = true\n"),
+        ("crun", "[runtime]\nreal = \"crun\"\nplace = \"limted\"\n"),
+        ("crun", "[runtime]\nreal = \"crun\"\n[advise]\nhold = 10s\n"),
+        ("runc", "[runtime]\nrael = \"crun\"\n"),
+    ] {
+        let host = Host::recorded("");
+        fs::write(host.path("placer.toml"), faulty).expect("written");
+        fs::rename(host.path("real"), host.path(name)).expect("renamed");
+        host.set(&limited(100_000, 500 << 30));
+        let path = std::env::var("PATH").expect("a path");
+        let path = format!("{}:{path}", host.dir.path().display());
+        let (bundle, log) = (host.path("bundle"), host.path("log"));
+        let called = |args: &[&str]| {
+            let mut command = host.command(&host.path("placer-runc"));
+            command.env("PATH", &path).arg("--log").arg(&log).stdin(Stdio::null());
+            let output = run(command.args(args));
+            (output.status.code(), text(&output.stderr))
+        };
+        for verb in ["create", "run"] {
+            let (code, said) = called(&[verb, "-b", &bundle.display().to_string(), "c1"]);
+            assert!(said.starts_with("placer: not started: cannot read the settings: "), "{said}");
+            assert_eq!((code, said.lines().count(), host.started()), (Some(1), 1, false), "{said}");
+            let logged = fs::read_to_string(&log).expect("a log");
+            assert!(logged.contains("not started: cannot read the settings: "), "{logged}");
+            fs::remove_file(&log).expect("removed");
+        }
+        for verb in ["kill", "delete"] {
+            let (code, said) = called(&[verb, "c1"]);
+            let start = format!("placer: warning: using [runtime] real = {name:?} alone: ");
+            assert!(said.starts_with(&start) && said.lines().count() == 1, "{said}");
+            assert_eq!((code, host.started()), (Some(7), true), "{said}");
+        }
+    }
+}
+
+#[needs(root, user_mounts)]
+#[test]
+fn a_container_of_a_user_is_started_and_not_placed() {
+    let host = Host::recorded("place = \"limited\"\nstrict = true\n");
+    let config = limited(100_000, 1 << 20);
+    host.set(&config);
+    // The host's /etc/placer.toml, of an owner whom the namespace does not have, as root is for rootless engines.
+    let etc = host.path("etc");
+    fs::create_dir(&etc).expect("made");
+    let file = etc.join("placer.toml");
+    fs::copy(host.path("placer.toml"), &file).expect("copied");
+    std::os::unix::fs::chown(&file, Some(4242), Some(4242)).expect("given away");
+    let call = || {
+        let mut command = host.command(Path::new("unshare"));
+        let script = r#"mount --bind "$0" /etc && exec "$@""#;
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]).arg(&etc);
+        command.arg(host.path("placer-runc")).args(["run", "-b"]).arg(host.path("bundle"));
+        command.arg("c1").stdin(Stdio::null()).env_remove("PLACER_CONFIG");
+        let output = run(command.env("PLACER_STATE_DIR", "/proc/no-such-place"));
+        (output.status.code(), text(&output.stderr))
+    };
+    let (code, said) = call();
+    assert!(said.starts_with("placer: warning: container c1: not placed: "), "{said}");
+    assert_eq!((code, said.lines().count(), host.started()), (Some(7), 1, true), "{said}");
+    assert_eq!(host.config(), config);
+    fs::set_permissions(&file, Permissions::from_mode(0o664)).expect("set");
+    let (code, said) = call();
+    assert!(said.contains("/etc/placer.toml: writable by group or others"), "{said}");
+    assert_eq!((code, host.started()), (Some(1), false), "{said}");
 }
 
 #[test]
@@ -370,6 +429,14 @@ fn a_runtime_that_is_not_there_is_named_and_nothing_is_held() {
     refused("cannot run no-such-runtime: no such program; set [runtime] real in /etc/placer.toml");
     set(&host.path("placer-runc").display().to_string());
     refused("it is placer itself");
+    // It starts this program again.
+    let wrapper = host.path("wrapper");
+    let placer = host.path("placer-runc");
+    let script = format!("#!/bin/sh\nexec {} \"$@\"\n", placer.display());
+    fs::write(&wrapper, script).expect("written");
+    fs::set_permissions(&wrapper, Permissions::from_mode(0o755)).expect("set");
+    set(&wrapper.display().to_string());
+    refused("it starts placer-runc; set [runtime] real in /etc/placer.toml");
     // Claimed for, and then it cannot be started.
     fs::write(host.path("real"), "no program").expect("written");
     set(&host.path("real").display().to_string());

@@ -1,4 +1,4 @@
-//! `placer-runc`: an OCI runtime that places containers, and has another runtime start them.
+//! `placer-runc`: an OCI runtime that places containers and starts them with runc or crun.
 //!
 //! This process claims for itself, writes the place into the container's configuration, and becomes the real runtime.
 //! That calls `placer-runc adopt` when the container has its control group, and before its own program runs: the
@@ -25,6 +25,7 @@ use placer::error_chain::chain;
 use placer::oci::{Binding, Bundle, Config, Hook, Line, Log, Severity, Start};
 use placer::service::notes::Notes;
 use placer::settings::{Settings, variables};
+use placer::trust;
 
 /// How long the runtime waits for `placer-runc adopt`, in seconds: on a host with much to do that takes seconds.
 const HOOK_TIMEOUT: u32 = 60;
@@ -32,17 +33,36 @@ const HOOK_TIMEOUT: u32 = 60;
 const MOST_STATE: u64 = 1 << 20;
 /// Variables of this program begin with it.
 const OUR_VARIABLES: &str = "PLACER_";
+/// Is set for the real runtime. A wrapper that starts this program again would do so for ever.
+const STARTED: &str = "PLACER_RUNC_STARTED";
 
 /// Runs as an OCI runtime. `args` is what follows the name of the program.
 pub(crate) fn run(args: &[OsString], notes: &mut Notes) -> ExitCode {
-    let set = settings();
+    let (set, faulty) = settings();
     if let [verb, name] = args
         && verb == "adopt"
     {
+        if let Some(why) = faulty {
+            output::warn(&format!("using built-in defaults: {why}"));
+        }
         return adopt(name, &set);
     }
     let line = Line::parse(args);
     let runtime = Runtime { log: Log::of(&line), root: root(), set };
+    if std::env::var_os(STARTED).is_some() {
+        let real = &runtime.set.runtime.real;
+        return runtime.refuse(&format!(
+            "cannot run {real}: it starts placer-runc; set [runtime] real in /etc/placer.toml"
+        ));
+    }
+    if let Some(why) = faulty {
+        if line.verb.as_deref().is_some_and(|verb| verb == "create" || verb == "run") {
+            return runtime.refuse(&format!("not started: {why}"));
+        }
+        // Containers that run have to be stopped and removed, by the runtime that knows them.
+        let real = &runtime.set.runtime.real;
+        output::warn(&format!("using [runtime] real = {real:?} alone: {why}"));
+    }
     let real = match real::find(&runtime.set.runtime.real) {
         Ok(real) => real,
         Err(why) => return runtime.refuse(&why),
@@ -59,7 +79,8 @@ pub(crate) fn run(args: &[OsString], notes: &mut Notes) -> ExitCode {
         }
     }
     let argv = std::iter::once(real.into_os_string()).chain(args.iter().cloned());
-    let Err(error) = exec_in_place(&[Step::Exec { argv: argv.collect() }]);
+    let started = Step::Variable { name: STARTED, value: "1".to_owned() };
+    let Err(error) = exec_in_place(&[started, Step::Exec { argv: argv.collect() }]);
     if let Some(name) = claimed {
         runtime.release(name);
     }
@@ -92,7 +113,8 @@ impl Runtime {
         real: &Path,
         notes: &mut Notes,
     ) -> Result<Option<Nonce>, String> {
-        let mut strict = self.set.runtime.strict;
+        // A user's containers are never placed: the administrator's `strict` would refuse each of them.
+        let mut strict = self.set.runtime.strict && trust::has_all_users();
         let placed = self.try_to_place(line, start, real, &mut strict, notes);
         placed.or_else(|fault| match fault {
             Fault::Place(why) if !strict => {
@@ -232,13 +254,19 @@ fn adopt(name: &OsStr, set: &Settings) -> ExitCode {
     }
 }
 
-/// Reads the settings. Containers that run have to be stopped and removed, whatever is wrong with those.
-fn settings() -> Settings {
+/// Reads the settings. Where something is wrong with them returns the real runtime alone, and what it is.
+fn settings() -> (Settings, Option<String>) {
     let named = variables::value("PLACER_CONFIG").map(PathBuf::from);
-    Settings::read(named.as_deref()).unwrap_or_else(|error| {
-        output::warn(&format!("using built-in defaults: {}", chain(&error)));
-        Settings::default()
-    })
+    match Settings::read(named.as_deref()) {
+        Ok(set) => (set, None),
+        Err(error) => {
+            let mut set = Settings::default();
+            if let Some(real) = Settings::read_real(named.as_deref()) {
+                set.runtime.real = real;
+            }
+            (set, Some(chain(&error)))
+        }
+    }
 }
 
 fn root() -> SysRoot {
@@ -258,11 +286,7 @@ fn our_variables() -> Vec<String> {
 ///
 /// Errors: containers of a user get what the user was given.
 fn may_bind() -> Result<(), String> {
-    let whole_host = || {
-        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-        map.split_whitespace().eq(["0", "0", "4294967295"])
-    };
-    if geteuid().is_root() && whole_host() {
+    if geteuid().is_root() && trust::has_all_users() {
         return Ok(());
     }
     let tree = Tree::read(Path::new("/"));
