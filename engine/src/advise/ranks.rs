@@ -1,7 +1,9 @@
 //! Where the equal ranks of one program should run, each near its device.
 
+use std::cmp::Reverse;
+
 use super::error::AdviseError;
-use super::together::{JointGuest, fit, planned};
+use super::together::{Fit, JointGuest, fit, planned};
 use super::usable::Usable;
 use crate::ids::NodeId;
 use crate::idset::NodeSet;
@@ -14,7 +16,8 @@ use crate::snapshot::Snapshot;
 ///
 /// Ranks with a device come first, and the nearest nodes to it that hold them: as many as fit on the device's own
 /// node, then as many as fit on the next nearest ones. Of ranks that want the same node, the first in order get it.
-/// Those without a device are then placed by the plan of [`advise_together`](super::advise_together).
+/// Those without a device follow: with CPUs of their own on one node each, where most of them fit beside what runs;
+/// what no single node holds, and ranks that share CPUs, by the plan of [`advise_together`](super::advise_together()).
 ///
 /// `like` and `own_cpus` are as there; the same snapshot and ranks always give the same places. A rank that does not fit
 /// has no advice.
@@ -58,7 +61,13 @@ pub fn advise_ranks(
             plan.as_many_as_fit(&left, ring)?;
         }
     }
-    let left: Vec<usize> = (0..near.len()).filter(|&at| plan.answers[at].is_none()).collect();
+    let nodes: Vec<NodeSet> =
+        snapshot.topology().node_set().iter().map(|node| std::iter::once(node).collect()).collect();
+    // A plan may spread the memory of a rank where its CPUs are busy, for CPUs that the rank does not get.
+    if own_cpus {
+        plan.on_single_nodes(&nodes)?;
+    }
+    let left = plan.left();
     plan.place(&left, None)?;
     Ok(plan.answers.into_iter().flatten().collect())
 }
@@ -72,17 +81,53 @@ struct Plan<'a> {
 }
 
 impl Plan<'_> {
+    /// Returns the ranks that have no answer yet.
+    fn left(&self) -> Vec<usize> {
+        (0..self.answers.len()).filter(|&at| self.answers[at].is_none()).collect()
+    }
+
+    /// Returns how many more ranks fit on some nodes.
+    fn fit(&self, nodes: &NodeSet) -> Result<Fit, AdviseError> {
+        let mut request = self.like.clone();
+        (request.cpus, request.memory) = (self.rank.cpus, self.rank.memory);
+        let within = request.within.as_ref();
+        let nodes = within.map_or_else(|| nodes.clone(), |within| nodes.intersection(within));
+        if nodes.is_empty() {
+            return Ok(Fit { guests: 0, on_one_node: 0, with_idle_cpus: 0 });
+        }
+        request.within = Some(nodes);
+        fit(&self.charged, &request, self.own_cpus)
+    }
+
     /// Places the first of some ranks, as many as fit, on some nodes.
     fn as_many_as_fit(&mut self, ranks: &[usize], nodes: &NodeSet) -> Result<(), AdviseError> {
         if ranks.is_empty() {
             return Ok(());
         }
-        let mut request = self.like.clone();
-        (request.cpus, request.memory) = (self.rank.cpus, self.rank.memory);
-        request.within = Some(nodes.clone());
-        let fits = fit(&self.charged, &request, self.own_cpus)?.guests;
-        let fits = usize::try_from(fits).unwrap_or(usize::MAX).min(ranks.len());
-        self.place(&ranks[..fits], Some(nodes))
+        let fits = usize::try_from(self.fit(nodes)?.guests).unwrap_or(usize::MAX);
+        self.place(&ranks[..fits.min(ranks.len())], Some(nodes))
+    }
+
+    /// Places ranks on one node each, as long as one holds them: each on the node that has room for most of them, with
+    /// idle CPUs if there are.
+    fn on_single_nodes(&mut self, nodes: &[NodeSet]) -> Result<(), AdviseError> {
+        let left = self.left();
+        let mut room = nodes.iter().map(|node| self.fit(node)).collect::<Result<Vec<Fit>, _>>()?;
+        let mut ranks: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
+        for &rank in &left {
+            let most = |&at: &usize| (room[at].with_idle_cpus, room[at].guests, Reverse(at));
+            let Some(at) = (0..nodes.len()).filter(|&at| room[at].guests > 0).max_by_key(most)
+            else {
+                break;
+            };
+            room[at].guests -= 1;
+            room[at].with_idle_cpus = room[at].with_idle_cpus.saturating_sub(1);
+            ranks[at].push(rank);
+        }
+        for (node, ranks) in nodes.iter().zip(ranks).filter(|(_, ranks)| !ranks.is_empty()) {
+            self.place(&ranks, Some(node))?;
+        }
+        Ok(())
     }
 
     /// Places ranks beside those that are placed; one that does not fit gets an answer only where all nodes could be
@@ -90,7 +135,8 @@ impl Plan<'_> {
     fn place(&mut self, ranks: &[usize], nodes: Option<&NodeSet>) -> Result<(), AdviseError> {
         let mut like = self.like.clone();
         if let Some(nodes) = nodes {
-            like.within = Some(nodes.clone());
+            let within = like.within.as_ref();
+            like.within = Some(within.map_or_else(|| nodes.clone(), |all| nodes.intersection(all)));
         }
         for ranks in ranks.chunks(MAX_GUESTS) {
             let guests = vec![self.rank; ranks.len()];
@@ -120,7 +166,8 @@ mod tests {
 
     /// Four nodes in two pairs, of 8 CPUs and 16 GiB each.
     fn host() -> MadeHost {
-        let distances = ["10 12 32 32", "12 10 32 32", "32 32 10 12", "32 32 12 10"];
+        let distances: [[u8; 4]; 4] =
+            [[10, 12, 32, 32], [12, 10, 32, 32], [32, 32, 10, 12], [32, 32, 12, 10]];
         let cpus = [(0, "0-7"), (1, "8-15"), (2, "16-23"), (3, "24-31")];
         let host =
             cpus.iter().fold(MadeHost::new(), |host, (id, cpus)| host.node(*id, cpus, gib(16)));
@@ -172,15 +219,31 @@ mod tests {
     }
 
     #[test]
-    fn without_devices_ranks_are_placed_as_guests_are_together() {
+    fn without_devices_ranks_that_share_cpus_are_placed_as_guests_are_together() {
         let snapshot = host().busy("0-3").snapshot().expect("a host");
         let rank: Request = "3:2G".parse().expect("a request");
-        let guests = vec![Guest::of(&rank); 7];
-        for own in [false, true] {
-            let ranks = advise_ranks(&snapshot, &rank, Guest::of(&rank), &[None; 7], own);
-            let joint = advise_together(&snapshot, &rank, &guests, own).expect("a plan");
-            assert_eq!(ranks.expect("places"), joint.guests);
-        }
+        let ranks = advise_ranks(&snapshot, &rank, Guest::of(&rank), &[None; 7], false);
+        let joint = advise_together(&snapshot, &rank, &[Guest::of(&rank); 7], false);
+        assert_eq!(ranks.expect("places"), joint.expect("a plan").guests);
+    }
+
+    #[test]
+    fn without_devices_ranks_are_on_one_node_each_as_long_as_one_holds_them() {
+        let rank: Request = "3:2G".parse().expect("a request");
+        let places = |snapshot: &Snapshot, count| {
+            let near = vec![None; count];
+            let ranks = advise_ranks(snapshot, &rank, Guest::of(&rank), &near, true);
+            nodes(&ranks.expect("places"))
+        };
+        // All CPUs are busy, as where the ranks' own starter makes them so.
+        let busy = host().busy("0-31").snapshot().expect("a host");
+        assert_eq!(places(&busy, 8), ["0", "1", "2", "3", "0", "1", "2", "3"]);
+        let idle = host().busy("0-3").snapshot().expect("a host");
+        let found = places(&idle, 7);
+        assert_eq!(found.iter().filter(|node| **node == "0").count(), 1, "{found:?}");
+        // Two CPUs of each node are left: the others are spread.
+        let many = places(&idle, 10);
+        assert!(many[8].contains(['-', ',']) && many[9].contains(['-', ',']), "{many:?}");
     }
 
     #[test]
