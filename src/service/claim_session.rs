@@ -17,6 +17,8 @@ use super::notes::{Impact, Notes};
 use crate::error_chain::chain;
 use crate::settings;
 
+/// How long the other ranks of a step may take to start.
+const RANKS_COME: Duration = Duration::from_secs(30);
 /// How long any one other process may have the ledger where a guest waits to be started.
 const ADOPTING: Duration = Duration::from_secs(30);
 
@@ -262,14 +264,15 @@ pub(crate) fn claim_as_asked(
 pub(crate) fn claim_each(
     session: Session<'_>,
     parts: Vec<Parts>,
-    who: ClaimOwner,
+    who: &ClaimOwner,
     figures: &dyn Figures,
     notes: &mut Notes,
 ) -> Option<Vec<ClaimId>> {
     let claimed = session.commit().and_then(|commit| {
         let Some(Commit { mut decision, turn }) = commit else { return Ok(None) };
         let caller = decision.caller_of(&figures.asker());
-        let claimed = decision.claim_each(parts, who, &caller);
+        let parts = parts.into_iter().map(|parts| (parts, who.clone())).collect();
+        let claimed = decision.claim_each(parts, &caller);
         drop(turn);
         claimed.map(Some).map_err(|error| chain(&error))
     });
@@ -289,16 +292,22 @@ fn own() -> Result<(ProcessId, Caller), ClaimError> {
     Ok((process(pid)?, Processes::look()?.caller(pid, getuid().as_raw())))
 }
 
-/// Claims what was decided for the ranks of a step, all of it or nothing, for this process until theirs are there.
-/// Returns and says what [`claim_each`] does.
+/// Claims what was decided for the ranks of a step, all of it or nothing: what is at `own` for this process, the others
+/// as holds until their processes are there. Returns and says what [`claim_each`] does.
 pub fn claim_each_for_own(
     session: Session<'_>,
     parts: Vec<Parts>,
+    own_at: usize,
     notes: &mut Notes,
 ) -> Option<Vec<ClaimId>> {
     let claimed = own().map_err(|error| chain(&error)).and_then(|(process, caller)| {
         let Some(Commit { decision, turn }) = session.commit()? else { return Ok(None) };
-        let claimed = decision.claim_each(parts, ClaimOwner::Process(process), &caller);
+        let owner = |at| match at == own_at {
+            true => ClaimOwner::Process(process),
+            false => ClaimOwner::Hold(RANKS_COME),
+        };
+        let parts = parts.into_iter().enumerate().map(|(at, parts)| (parts, owner(at))).collect();
+        let claimed = decision.claim_each(parts, &caller);
         drop(turn);
         claimed.map(Some).map_err(|error| chain(&error))
     });

@@ -7,6 +7,6 @@ mod sizes;
 mod step;
 
 pub use devices::Devices;
-pub use shared::{Claimed, Place, Shared, SharedPlan};
-pub use sizes::{Decided, RankPlace, Wanted, decide};
+pub use shared::{Place, RankClaim, Shared, SharedPlan};
+pub use sizes::{Decided, RankPlace, RankRequest, decide};
 pub use step::{Rank, Starter};

@@ -88,7 +88,7 @@ pub fn answer(
         }
         let status = u8::from(*strict && refused > 0);
         let claims =
-            if let (Some(who), Some(session)) = (who.clone().filter(|_| all_or_some), session) {
+            if let (Some(who), Some(session)) = (who.as_ref().filter(|_| all_or_some), session) {
                 let parts = joint.guests.iter().filter_map(|guest| {
                     let advice = guest.advice.as_ref()?;
                     let pinned: CpuSet = guest.pinned.iter().copied().collect();

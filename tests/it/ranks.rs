@@ -144,6 +144,14 @@ fn what_the_step_may_use_is_divided_equally() {
         // Nobody says how much the whole host's memory is theirs.
         assert!(line(&shown, "memory").starts_with("preferred on "), "{}", text(&shown.stdout));
     }
+    // What is asked for are cores as long as there are enough, then all threads of fewer cores.
+    for (cpus, held, threads) in [("4", 8, "4"), ("8", 8, "8"), ("7", 8, "7")] {
+        let all = all(host.path(), 8, &[], &["--cpus", cpus]);
+        assert!(all.iter().all(|rank| rank.len() == held), "--cpus {cpus}: {all:?}");
+        assert!(all.iter().all(|rank| rank.iter().all(|cpu| rank.contains(&(cpu ^ 32)))));
+        let shown = dry(host.path(), 0, 8, &[], &["--cpus", cpus]);
+        assert_eq!(line(&shown, "set"), format!("OMP_NUM_THREADS={threads}"));
+    }
     // More ranks than cores: hardware threads.
     let threads = all(host.path(), 40, &[], &[]);
     assert!(threads.iter().all(|cpus| cpus.len() == 1), "{threads:?}");
@@ -193,13 +201,14 @@ fn what_ranks_do_not_have_is_refused() {
     }
     let gone = dry(host.path(), 0, 2, &[("CUDA_VISIBLE_DEVICES", "0,5")], &[]);
     let said = text(&gone.stderr);
-    assert!(said.contains("CUDA_VISIBLE_DEVICES: gpu0 draws no rank"), "{said}");
+    assert!(said.contains("CUDA_VISIBLE_DEVICES: the node of gpu0 is not known"), "{said}");
 }
 
 /// Ranks that start at once have their claims while they run, and leave nothing behind.
 #[test]
 fn ranks_of_this_host_are_claimed_and_leave_nothing() {
-    const RANKS: usize = 8;
+    let cpus = std::thread::available_parallelism().map_or(2, usize::from);
+    let ranks = cpus.clamp(2, 8);
     let state = scratch();
     let gate = state.path().join("gate");
     let spawn = |at: usize| {
@@ -210,14 +219,14 @@ fn ranks_of_this_host_are_claimed_and_leave_nothing() {
             out.display(),
             gate.display()
         );
-        let mut command = rank(at, RANKS, &[("PATH", "/usr/bin:/bin")]);
+        let mut command = rank(at, ranks, &[("PATH", "/usr/bin:/bin")]);
         command.env("PLACER_STATE_DIR", state.path().join("placer"));
         command.args(["launch", "--ranks", "--", "sh", "-c", &said]);
         command.stderr(Stdio::null()).spawn().expect("started")
     };
-    let mut children: Vec<_> = (0..RANKS).map(spawn).collect();
+    let mut children: Vec<_> = (0..ranks).map(spawn).collect();
     let pids: BTreeSet<u64> = children.iter().map(|child| u64::from(child.id())).collect();
-    let all_there = || (0..RANKS).all(|at| state.path().join(format!("rank{at}")).exists());
+    let all_there = || (0..ranks).all(|at| state.path().join(format!("rank{at}")).exists());
     for _ in 0..1200 {
         if all_there() {
             break;
@@ -225,15 +234,18 @@ fn ranks_of_this_host_are_claimed_and_leave_nothing() {
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
     assert!(all_there(), "all ranks run");
-    let ps = || {
+    // Guests of others that are found on this host are no claims of these.
+    let owners = || -> BTreeSet<u64> {
         let mut command = placer();
         command.env("PLACER_STATE_DIR", state.path().join("placer"));
-        json(&run(command.args(["ps", "--json"])))
+        let claims = json(&run(command.args(["ps", "--json"])));
+        let claims = claims["claims"].as_array().expect("claims").iter();
+        claims
+            .filter(|claim| claim["origin"] == "asked")
+            .filter_map(|claim| claim["pid"].as_u64())
+            .collect()
     };
-    let claims = ps();
-    let claims = claims["claims"].as_array().expect("claims");
-    let owners: BTreeSet<u64> = claims.iter().filter_map(|claim| claim["pid"].as_u64()).collect();
-    assert_eq!(owners, pids, "{claims:?}");
+    assert_eq!(owners(), pids);
     let plans = || {
         let files = std::fs::read_dir(state.path().join("placer")).expect("a directory");
         let names = files.flatten().filter_map(|file| file.file_name().into_string().ok());
@@ -242,25 +254,26 @@ fn ranks_of_this_host_are_claimed_and_leave_nothing() {
     assert_eq!(plans(), 0, "the last rank has removed the plan");
     // Where there are CPUs for all, no two ranks share one.
     let said = |at: usize| std::fs::read_to_string(state.path().join(format!("rank{at}")));
-    let cpus: Vec<BTreeSet<u32>> = (0..RANKS)
+    let enough = cpus >= ranks;
+    let found: Vec<BTreeSet<u32>> = (0..ranks)
         .map(|at| {
             let said = said(at).expect("read");
             ids(said.rsplit('\t').next().expect("a list").trim())
         })
         .collect();
-    let different: BTreeSet<u32> = cpus.iter().flatten().copied().collect();
-    let threads: Vec<usize> = (0..RANKS)
+    let different: BTreeSet<u32> = found.iter().flatten().copied().collect();
+    let threads: Vec<usize> = (0..ranks)
         .map(|at| said(at).expect("read").lines().next().expect("a line").parse().expect("threads"))
         .collect();
     assert!(threads.iter().all(|&count| count >= 1 && count == threads[0]), "{threads:?}");
-    if cpus.iter().map(BTreeSet::len).sum::<usize>() != different.len() {
-        assert!(different.len() < RANKS, "ranks share CPUs though there are enough: {cpus:?}");
+    if enough {
+        assert_eq!(found.iter().map(BTreeSet::len).sum::<usize>(), different.len(), "{found:?}");
     }
     std::fs::write(&gate, "").expect("opened");
     for child in &mut children {
         assert!(child.wait().expect("waited for").success());
     }
-    assert_eq!(ps()["claims"].as_array().map(Vec::len), Some(0));
+    assert_eq!(owners(), BTreeSet::new());
 }
 
 /// A rank that is started again, or whose first rank has ended, decides alone beside the claims of the others.
@@ -281,4 +294,32 @@ fn a_rank_that_is_started_again_decides_alone() {
     // The claim that the first rank made for it has ended with the first rank.
     let second = start(1, "exit 5");
     assert_eq!((second.status.code(), text(&second.stderr).as_str()), (Some(5), ""));
+}
+
+/// Batch systems often start no login session: no directory to share a plan in.
+#[test]
+fn without_a_directory_ranks_share_no_cpu_all_the_same() {
+    let nobody = |at: usize| {
+        let mut rank = rank(at, 2, &[("PATH", "/usr/bin:/bin")]);
+        // Nobody's place for state: a file is none.
+        rank.env("PLACER_STATE_DIR", "/dev/null");
+        rank.args([
+            "launch",
+            "--ranks",
+            "--",
+            "sh",
+            "-c",
+            "grep Cpus_allowed_list /proc/self/status",
+        ]);
+        run(&mut rank)
+    };
+    let found = [nobody(0), nobody(1)];
+    let cpus = found.each_ref().map(|output| {
+        let said = text(&output.stdout);
+        ids(said.rsplit('\t').next().expect("a list").trim())
+    });
+    let said = text(&found[1].stderr);
+    assert!(said.contains("neither CPUs nor memory are claimed"), "{said}");
+    let enough = std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1);
+    assert!(!enough || cpus[0].is_disjoint(&cpus[1]), "{cpus:?}");
 }

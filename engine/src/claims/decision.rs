@@ -220,21 +220,20 @@ impl<'a> Decision<'a> {
         Ok(id)
     }
 
-    /// Claims what was decided for several guests that have the same owner, all of it or nothing, and lets go of the lock.
+    /// Claims what was decided for several guests, each with its owner, all of it or nothing, and lets go of the lock.
     /// Returns the claims in the order of the parts.
     ///
     /// Errors: as [`claim`](Self::claim); nothing is claimed then.
     pub fn claim_each(
         mut self,
-        all: Vec<Parts>,
-        who: ClaimOwner,
+        all: Vec<(Parts, ClaimOwner)>,
         caller: &Caller,
     ) -> Result<Vec<ClaimId>, ClaimError> {
         let now = self.basis.processes.now();
-        let owner = self.owner(who)?;
         let mut ids = Vec::with_capacity(all.len());
-        for parts in all {
-            ids.push(self.add(parts, owner.clone(), caller.clone(), now)?);
+        for (parts, who) in all {
+            let owner = self.owner(who)?;
+            ids.push(self.add(parts, owner, caller.clone(), now)?);
         }
         self.locked.keep()?;
         Ok(ids)

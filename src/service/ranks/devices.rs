@@ -21,7 +21,7 @@ const INTERFACES: [&str; 2] = ["UCX_NET_DEVICES", "NCCL_IB_HCA"];
 
 impl Devices {
     /// Finds the node of each of `count` ranks' devices. Rank 0 has the first GPU of the list that all see, rank 1 the
-    /// second, and so on, around. Without GPUs, network interfaces count in the same way, and else the device `near`.
+    /// second, and so on, around; of Slurm's list each has an equal part. Without GPUs, network interfaces count in the same way, and else the device `near`.
     ///
     /// Slurm's list of the step's GPUs goes first: in CUDA_VISIBLE_DEVICES it counts from 0 what its control group
     /// leaves. A list of one GPU in a step of several ranks is the rank's own.
@@ -47,11 +47,15 @@ impl Devices {
         let mut node = |device: &String| match device::node_of(root, device) {
             Ok(node) => Some(node),
             Err(error) => {
-                notes.warn(&format!("{name}: {device} draws no rank: {error}"));
+                notes.warn(&format!("{name}: the node of {device} is not known: {error}"));
                 None
             }
         };
-        let nodes: Vec<Option<NodeId>> = list.iter().take(count).map(&mut node).collect();
+        // Slurm gives each task as many GPUs as the others, one after the other.
+        let block =
+            if OF_STEP.contains(&name) && list.len() % count == 0 { list.len() / count } else { 1 };
+        let firsts = list.iter().step_by(block).take(count);
+        let nodes: Vec<Option<NodeId>> = firsts.map(&mut node).collect();
         if VISIBLE.contains(&name) && list.len() == 1 && count > 1 {
             return Self { near: vec![None; count], own: nodes[0] };
         }

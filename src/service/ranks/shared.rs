@@ -5,8 +5,8 @@
 //! ended are removed by those who make one.
 
 use std::fs::File;
-use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::io::{Read as _, Seek as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -33,7 +33,7 @@ const MOST_FILES: usize = 1024;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SharedPlan {
-    /// Who started the ranks; `None` where that is not known.
+    /// The process that started the ranks; `None` where that is not known.
     starter: Option<(ProcessId, u32)>,
     /// A place for each rank; `None` for one that was taken.
     places: Vec<Option<Place>>,
@@ -54,13 +54,13 @@ pub struct Place {
     #[serde(with = "text")]
     pub mode: MemoryMode,
     pub threads: u64,
-    pub claim: Option<Claimed>,
+    pub claim: Option<RankClaim>,
 }
 
 /// The claim that the first rank has made for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Claimed {
+pub struct RankClaim {
     #[serde(with = "text")]
     pub id: ClaimId,
     /// Whether the host's daemon has it.
@@ -105,9 +105,9 @@ impl Shared {
         let error =
             |error: std::io::Error| format!("cannot write {}: {error}", self.path.display());
         let text = serde_json::to_vec(plan).map_err(|e| error(e.into()))?;
-        self.file.set_len(0).map_err(error)?;
-        self.file.rewind().map_err(error)?;
-        self.file.write_all(&text).map_err(error)
+        // What is behind the new text is not read: a rank that is killed here leaves one of the two plans.
+        self.file.write_all_at(&text, 0).map_err(error)?;
+        self.file.set_len(text.len() as u64).map_err(error)
     }
 
     /// Removes the file: all have taken their places, or nothing could be decided.
@@ -180,7 +180,7 @@ fn lock(path: &Path, create: bool) -> Result<Option<Flock<File>>, String> {
     if !about.is_file() {
         return Err(format!("{}: expected an ordinary file", path.display()));
     }
-    // Whoever had it may have removed it meanwhile.
+    // Another rank may have removed it meanwhile.
     let is_named = std::fs::symlink_metadata(path).is_ok_and(|named| named.ino() == about.ino());
     Ok(is_named.then_some(file))
 }
@@ -190,7 +190,7 @@ fn read(file: &mut File) -> Option<SharedPlan> {
     let mut text = Vec::new();
     file.rewind().ok()?;
     file.take(LARGEST).read_to_end(&mut text).ok()?;
-    serde_json::from_slice(&text).ok()
+    serde_json::Deserializer::from_slice(&text).into_iter().next()?.ok()
 }
 
 /// Values as people write them.
@@ -283,10 +283,12 @@ mod tests {
         let text = serde_json::to_vec(&SharedPlan::new(&more, places(2))).expect("text");
         for length in 0..text.len() {
             shared.file.set_len(0).expect("emptied");
-            shared.file.rewind().expect("at its start");
-            shared.file.write_all(&text[..length]).expect("written");
+            shared.file.write_all_at(&text[..length], 0).expect("written");
             assert_eq!(shared.read(&more, &mut look), None, "{length} bytes");
         }
+        // Killed before it cut off the rest of a longer plan.
+        shared.file.write_all_at(&[&text[..], b"1,2,3]}"].concat(), 0).expect("written");
+        assert_eq!(shared.read(&more, &mut look), Some(SharedPlan::new(&more, places(2))));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::report::explain;
 
 /// What was asked for each rank; the rest is an equal part of what the step may use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub struct RankRequest {
     pub cpus: Option<CpuShare>,
     pub memory: Option<Bytes>,
     pub mode: Option<MemoryMode>,
@@ -49,6 +49,8 @@ struct Way {
     among: CpuSet,
     /// CPUs of each rank, in hundredths.
     each: u64,
+    /// How many threads it should start.
+    threads: u64,
     own: bool,
     /// Whether a CPU stands for its core.
     cores: bool,
@@ -66,7 +68,7 @@ const PARTS: [u64; 12] = [100, 95, 90, 85, 80, 75, 70, 60, 50, 25, 10, 0];
 pub fn decide(
     snapshot: &Snapshot,
     like: &Request,
-    wanted: &Wanted,
+    wanted: &RankRequest,
     near: &[Option<NodeId>],
 ) -> Result<Decided, String> {
     let ranks = Ranks {
@@ -105,7 +107,7 @@ pub fn decide(
                         mode: mode(snapshot, &like, wanted, &advice),
                         request: place.request,
                         own: way.own,
-                        threads: way.each.div_ceil(100).max(1),
+                        threads: way.threads,
                         advice,
                         cpus,
                     })
@@ -197,7 +199,7 @@ fn with_siblings(cpus: &CpuSet, cores: &[CpuSet]) -> CpuSet {
 fn ways(
     there: &There<'_>,
     like: &Request,
-    wanted: &Wanted,
+    wanted: &RankRequest,
     ranks: Ranks,
     notes: &mut Vec<String>,
 ) -> Vec<Way> {
@@ -208,21 +210,29 @@ fn ways(
     let firsts: CpuSet = there.cores.iter().filter_map(CpuSet::first).collect();
     let (cores, threads) = (firsts.len(), there.free.len());
     let mut ways = Vec::new();
-    let mut add = |among: &CpuSet, free: u64, all: u64, is_core: bool| {
-        let equal = (most(all) / ranks.count).min(free / ranks.placed);
-        let each = asked.unwrap_or(equal);
-        if each >= 1 && each.saturating_mul(ranks.placed) <= free {
-            ways.push(Way { among: among.clone(), each: each * 100, own: true, cores: is_core });
+    let mut add = |among: &CpuSet, all: u64, each: u64, threads: u64, cores: bool| {
+        let fits = |ranks: u64, there: u64| each.saturating_mul(ranks) <= there;
+        if each >= 1 && fits(ranks.placed, among.len()) && fits(ranks.count, all) {
+            ways.push(Way { among: among.clone(), each: each * 100, threads, own: true, cores });
         }
     };
-    add(&firsts, cores, there.all_cores, true);
+    let equal = |all: u64, free: u64| (most(all) / ranks.count).min(free / ranks.placed);
+    let each = asked.unwrap_or_else(|| equal(there.all_cores, cores));
+    add(&firsts, there.all_cores, each, each, true);
+    // As many cores as have so many threads.
+    let per_core = (there.usable / there.all_cores.max(1)).max(1);
+    if let Some(asked) = asked.filter(|_| per_core > 1) {
+        add(&firsts, there.all_cores, asked.div_ceil(per_core), asked, true);
+    }
     if threads > cores {
-        add(there.free, threads, there.usable, false);
+        let each = asked.unwrap_or_else(|| equal(there.usable, threads));
+        add(there.free, there.usable, each, each, false);
     }
     if ways.is_empty() && asked.is_none() && threads > 0 {
         notes.push(format!("{} ranks share {}", ranks.count, words(threads)));
         let each = (most(threads) * 100 / ranks.count).max(1);
-        ways.push(Way { among: there.free.clone(), each, own: false, cores: false });
+        let threads = each.div_ceil(100);
+        ways.push(Way { among: there.free.clone(), each, threads, own: false, cores: false });
     }
     ways
 }
@@ -233,7 +243,7 @@ fn ways(
 fn equal_memory(
     snapshot: &Snapshot,
     like: &Request,
-    wanted: &Wanted,
+    wanted: &RankRequest,
     cpus: CpuShare,
     way: &Way,
     ranks: Ranks,
@@ -264,7 +274,7 @@ fn equal_memory(
 
 /// Returns how a rank's memory is bound: strictly where it was asked for and claimed, or where the whole limit of the
 /// step is free on its nodes, so that it cannot run out there; else its nodes are preferred.
-fn mode(snapshot: &Snapshot, like: &Request, wanted: &Wanted, advice: &Advice) -> MemoryMode {
+fn mode(snapshot: &Snapshot, like: &Request, wanted: &RankRequest, advice: &Advice) -> MemoryMode {
     if let Some(mode) = wanted.mode {
         return mode;
     }

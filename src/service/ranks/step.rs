@@ -95,8 +95,11 @@ impl Rank {
         look: &mut Processes,
         parent: u32,
     ) -> Result<Self, String> {
-        let found = KINDS.iter().find_map(|kind| Some((kind, variable(kind.rank)?)));
-        let Some((kind, text)) = found else {
+        let complete = |kind: &&Kind| kind.is_complete(variable);
+        let whole = KINDS.iter().find(complete);
+        // One that says half of it is named where no other says all.
+        let kind = whole.or_else(|| KINDS.iter().find(|kind| variable(kind.rank).is_some()));
+        let Some((kind, text)) = kind.and_then(|kind| Some((kind, variable(kind.rank)?))) else {
             let known: Vec<&str> = KINDS[1..].iter().map(|kind| kind.rank).collect();
             return Err(format!(
                 "--ranks is for commands that srun, mpirun or torchrun starts: none of {} is set; \
@@ -125,6 +128,20 @@ impl Rank {
     }
 }
 
+impl Kind {
+    /// Returns whether rank and number of ranks are set. A batch script of Slurm's has both and is no rank.
+    fn is_complete(&self, variable: &dyn Fn(&str) -> Option<String>) -> bool {
+        let count = match &self.count {
+            Count::Is(name) => variable(name).is_some(),
+            Count::OfHosts(names) => {
+                names.iter().any(|name| variable(name).is_some())
+                    && variable("SLURM_STEP_ID").is_some()
+            }
+        };
+        count && variable(self.rank).is_some()
+    }
+}
+
 impl Count {
     fn read(&self, variable: &dyn Fn(&str) -> Option<String>) -> Result<usize, String> {
         match self {
@@ -132,6 +149,9 @@ impl Count {
                 number(name, &variable(name).ok_or_else(|| format!("{name} is not set"))?)
             }
             Self::OfHosts(names) => {
+                if variable("SLURM_STEP_ID").is_none() {
+                    return Err("this is a batch script: start the ranks with srun".to_owned());
+                }
                 let found = names.iter().find_map(|name| Some((*name, variable(name)?)));
                 let (name, text) = found.ok_or_else(|| format!("{} is not set", names[0]))?;
                 let host = variable("SLURM_NODEID").unwrap_or_else(|| "0".to_owned());
@@ -214,13 +234,16 @@ mod tests {
         assert_eq!(rank(&torch), (1, 4, "torchrun"));
         let slurm = [
             ("SLURM_LOCALID", "2"),
+            ("SLURM_STEP_ID", "0"),
             ("SLURM_NODEID", "1"),
             ("SLURM_STEP_TASKS_PER_NODE", "4(x2),3"),
             ("SLURM_TASKS_PER_NODE", "8"),
         ];
         assert_eq!(rank(&slurm), (2, 4, "Slurm"));
+        // A habit of PyTorch users.
+        assert_eq!(rank(&[&slurm[..], &[("LOCAL_RANK", "2")]].concat()).2, "Slurm");
         // mpirun in a job of Slurm's.
-        assert_eq!(rank(&[slurm, [ompi[0], ompi[1], ("", ""), ("", "")]].concat()).2, "Open MPI");
+        assert_eq!(rank(&[&slurm[..], &ompi].concat()).2, "Open MPI");
     }
 
     #[test]
@@ -244,7 +267,18 @@ mod tests {
             ),
             (vec![("MPI_LOCALRANKID", "2"), ("MPI_LOCALNRANKS", "2")], "rank 2 of 2"),
             (vec![("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "9999")], "at most 4096"),
-            (vec![("SLURM_LOCALID", "0"), ("SLURM_TASKS_PER_NODE", "no")], "4(x2),3, found \"no\""),
+            (
+                vec![
+                    ("SLURM_LOCALID", "0"),
+                    ("SLURM_STEP_ID", "0"),
+                    ("SLURM_TASKS_PER_NODE", "no"),
+                ],
+                "4(x2),3, found \"no\"",
+            ),
+            (
+                vec![("SLURM_LOCALID", "0"), ("SLURM_TASKS_PER_NODE", "8")],
+                "start the ranks with srun",
+            ),
         ] {
             let why = find(&set).err().unwrap_or_default();
             assert!(why.contains(said), "{set:?}: {why}");

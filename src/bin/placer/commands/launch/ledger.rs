@@ -140,18 +140,28 @@ impl Ledger {
         }
     }
 
-    /// Claims what was decided for several ranks, for this process: all of it, or nothing with a note. `None`: others
-    /// have claimed meanwhile, to be decided again.
+    /// Returns whether the host's daemon claims for this user.
+    pub(super) fn is_by_daemon(&self) -> bool {
+        self.by_daemon.get()
+    }
+
+    /// Claims what was decided for several ranks, of which that at `own` is this process: all of it, or nothing with a
+    /// note. `None`: others have claimed meanwhile, to be decided again.
+    ///
+    /// Errors: others were faster each time.
     pub(super) fn claim_each(
         &self,
         session: Option<Session<'_>>,
         parts: Vec<Parts>,
+        own: usize,
         notes: &mut Notes,
-    ) -> Option<Vec<Held>> {
+    ) -> Result<Option<Vec<Held>>, String> {
         if !self.by_daemon.get() {
-            let Some(session) = session else { return Some(Vec::new()) };
-            let made = claim_each_for_own(session, parts, notes)?;
-            return Some(made.into_iter().map(|id| Held { id, by_daemon: false }).collect());
+            let Some(session) = session else { return Ok(Some(Vec::new())) };
+            let made = claim_each_for_own(session, parts, own, notes);
+            return Ok(
+                made.map(|made| made.into_iter().map(|id| Held { id, by_daemon: false }).collect())
+            );
         }
         let mut made = Vec::with_capacity(parts.len());
         let nothing = |made: Vec<Held>| made.into_iter().for_each(|held| self.release(Some(held)));
@@ -161,23 +171,28 @@ impl Ledger {
                     made.push(Held { id, by_daemon: true });
                     continue;
                 }
-                Committed::Nobody => {
+                Committed::Nobody if made.is_empty() => {
                     self.by_daemon.set(false);
-                    return None;
+                    return Ok(None);
                 }
+                // What it has written counts until this process ends.
+                Committed::Nobody => "the daemon has ended".to_owned(),
                 Committed::Changed if self.tries.get() < AGAIN => {
                     self.tries.set(self.tries.get() + 1);
                     nothing(made);
-                    return None;
+                    return Ok(None);
                 }
-                Committed::Changed => OUTRUN.to_owned(),
+                Committed::Changed => {
+                    nothing(made);
+                    return Err(OUTRUN.to_owned());
+                }
                 Committed::Refused(why) => why,
             };
             nothing(made);
             notes.state(Impact::Unclaimed, format!("no claim was made: {why}"));
-            return Some(Vec::new());
+            return Ok(Some(Vec::new()));
         }
-        Some(made)
+        Ok(Some(made))
     }
 
     /// Makes the claim that of the guest. Where that cannot be it stays this process's, which waits for the guest.

@@ -2,9 +2,10 @@
 
 use std::error::Error;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use nix::unistd::getppid;
-use placer_engine::claims::{Nonce, Parts, Processes};
+use placer_engine::claims::{ClaimError, Nonce, Parts, Processes};
 use placer_engine::source::device;
 use placer_engine::store::StateDir;
 use placer_engine::{Bytes, CpuId, CpuSet, CpuShare, Limits, NodeId, Request, Snapshot, SysRoot};
@@ -20,7 +21,7 @@ use placer::service::host::Figures as _;
 use placer::service::local::Local;
 use placer::service::notes::Notes;
 use placer::service::ranks::{
-    Claimed, Decided, Devices, Place, Rank, RankPlace, Shared, SharedPlan, Wanted, decide,
+    Decided, Devices, Place, Rank, RankClaim, RankPlace, RankRequest, Shared, SharedPlan, decide,
 };
 use placer::service::sampling::{Window, state_dir};
 use placer::settings;
@@ -43,14 +44,18 @@ pub(super) fn run(
     let nothing = Request::new(CpuShare::ZERO, Bytes::ZERO);
     let mut like = plan::request_within(&nothing, &args.choice, limits, root)?;
     like.near = None;
-    let cpus =
-        like.limits.cpus.as_ref().filter(|_| bound).and_then(|own| CpuShare::from_cpus(own.len()));
-    let wanted = Wanted {
-        cpus: args.cpus.or(cpus),
+    // What such a rank may use is its part already, but the memory is the step's.
+    let parts = if bound { rank.count as u64 } else { 1 };
+    let part = |memory: Bytes| Bytes::new(memory.get() / parts);
+    if let Some(limit) = &mut like.limits.memory {
+        (limit.limit, limit.left) = (part(limit.limit), part(limit.left));
+    }
+    let wanted = RankRequest {
+        cpus: args.cpus,
         memory: args.memory,
         mode: args.mode,
-        count: rank.count,
-        job_memory: job_memory(),
+        count: if bound { 1 } else { rank.count },
+        job_memory: job_memory().map(part),
         force: args.force,
     };
     let figures = Local::new(root, set, Window::Recent(args.host.window));
@@ -73,7 +78,7 @@ pub(super) fn run(
         }
     };
     let steps = start.steps(&place);
-    if start.ledger.is_none() {
+    if args.dry_run {
         output::notes(notes);
         let text: String = steps.iter().map(|step| format!("{step}\n")).collect();
         output::answer(text.as_bytes())?;
@@ -123,13 +128,19 @@ fn limits(args: &Launch, rank: &Rank, root: &SysRoot) -> Result<(Limits, bool), 
         return Ok((Limits::default(), false));
     }
     let mut limits = Limits::read(root)?;
-    let Some(starter) = rank.starter.filter(|_| root.is_live()) else { return Ok((limits, false)) };
+    if !root.is_live() {
+        return Ok((limits, false));
+    }
     let Ok(own) = sys::affinity(0) else { return Ok((limits, false)) };
     let all: CpuSet = (0..own.last().map_or(0, |CpuId(last)| last).max(8191)).map(CpuId).collect();
     let widest = sys::set_affinity(0, &Mask::of_cpus(&all)).and_then(|()| sys::affinity(0));
     sys::set_affinity(0, &Mask::of_cpus(&own))?;
-    let starters = i32::try_from(starter.pid).ok().and_then(|pid| sys::affinity(pid).ok());
-    let (Ok(widest), Some(starters)) = (widest, starters) else { return Ok((limits, false)) };
+    let Ok(widest) = widest else { return Ok((limits, false)) };
+    let pid = rank.starter.and_then(|starter| i32::try_from(starter.pid).ok());
+    // One that cannot be seen may be bound itself.
+    let Some(starters) = pid.and_then(|pid| sys::affinity(pid).ok()) else {
+        return Ok((limits, own != widest));
+    };
     let together = widest.intersection(&starters);
     // Where no cpuset keeps a job to its CPUs, what it is bound to is all that is known of them.
     let given = variable("SLURM_CPUS_ON_NODE").and_then(|text| text.parse::<u64>().ok());
@@ -154,7 +165,7 @@ struct Start<'a> {
     rank: Rank,
     devices: Devices,
     like: Request,
-    wanted: Wanted,
+    wanted: RankRequest,
     figures: Local<'a>,
     /// `None` for a dry run.
     ledger: Option<Ledger>,
@@ -175,17 +186,19 @@ impl Start<'_> {
         };
         let mut shared = match opened {
             Ok(shared) => shared,
-            Err(why) => {
+            Err(why) if self.ledger.as_ref().is_some_and(Ledger::is_by_daemon) => {
                 notes.warn(&format!("this rank decides without the others: {why}"));
                 return self.alone(notes);
             }
+            Err(why) => {
+                notes.warn(&format!("neither CPUs nor memory are claimed: {why}"));
+                return self.by_topology(notes);
+            }
         };
-        let mut is_first = false;
         let mut plan = match shared.read(&self.rank, &mut self.look) {
             Some(plan) => plan,
             None => {
                 shared.sweep(&mut self.look);
-                is_first = true;
                 match self.decide(&self.devices.near, notes)? {
                     Ok(places) => SharedPlan::new(&self.rank, places),
                     Err(what) => {
@@ -200,8 +213,10 @@ impl Start<'_> {
         let taken = plan.take(self.rank.local, is_near);
         if plan.is_all_taken() {
             shared.remove();
+        } else if let Err(why) = shared.write(&plan) {
+            notes.warn(&format!("the other ranks decide without this one: {why}"));
+            shared.remove();
         } else {
-            shared.write(&plan)?;
             drop(shared);
         }
         let Some(place) = taken else {
@@ -209,18 +224,33 @@ impl Start<'_> {
             return self.alone(notes);
         };
         let may_use = self.like.limits.cpus.as_ref().is_none_or(|own| place.cpus.is_subset(own));
-        let held = place.claim.map(|claim| Held::known(claim.id, claim.by_daemon));
-        let adopted = match (held, &self.ledger) {
-            (Some(held), Some(ledger)) if !is_first => {
-                ledger.try_to_adopt(held, std::process::id(), None)
-            }
-            _ => Ok(()),
-        };
-        if !may_use || adopted.is_err() {
-            // The first rank has ended, or this one may use other CPUs.
+        if !may_use {
             return self.alone(notes);
         }
+        let held = place.claim.map(|claim| Held::known(claim.id, claim.by_daemon));
+        if let (Some(held), Some(ledger)) = (held, &self.ledger)
+            && let Err(why) = ledger.try_to_adopt(held, std::process::id(), None)
+        {
+            if why == ClaimError::NoSuchClaim(held.id()).to_string() {
+                // The first rank has ended, or this one comes late.
+                return self.alone(notes);
+            }
+            notes.warn(&format!("claim {} is not this rank's: {why}", held.id()));
+        }
         Ok(Ok((place, held)))
+    }
+
+    /// Decides for all by what no rank sees differently: neither load nor memory, and no claim is made. So each rank
+    /// finds the same plan.
+    fn by_topology(&mut self, notes: &mut Notes) -> Result<Placed, Box<dyn Error>> {
+        self.ledger = None;
+        self.figures =
+            Local::new(self.figures.root, self.figures.set, Window::Recent(Duration::ZERO));
+        self.like.limits.memory = None;
+        self.wanted.job_memory = None;
+        self.wanted.memory = None;
+        let decided = self.decide(&self.devices.near, notes)?;
+        Ok(decided.map(|mut all| (all.swap_remove(self.rank.local), None)))
     }
 
     /// Decides for this rank alone, beside the claims of the others.
@@ -268,12 +298,14 @@ impl Start<'_> {
                 None => Vec::new(),
                 Some(ledger) => {
                     let parts = ranks.iter().map(part).collect();
-                    match ledger.claim_each(session, parts, notes) {
-                        Some(held) => held,
-                        None => {
+                    let own = if near.len() == 1 { 0 } else { self.rank.local };
+                    match ledger.claim_each(session, parts, own, notes) {
+                        Ok(Some(held)) => held,
+                        Ok(None) => {
                             drop(notes.take_lines());
                             continue;
                         }
+                        Err(what) => return Ok(Err(what)),
                     }
                 }
             };
@@ -291,7 +323,7 @@ impl Start<'_> {
                     threads: rank.threads,
                     claim: held
                         .next()
-                        .map(|held| Claimed { id: held.id(), by_daemon: held.is_by_daemon() }),
+                        .map(|held| RankClaim { id: held.id(), by_daemon: held.is_by_daemon() }),
                 }
             };
             return Ok(Ok(ranks.into_iter().map(place).collect()));
