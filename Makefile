@@ -62,6 +62,13 @@ capi: deps ## Builds libplacer, the engine for programs in C, with its header: t
 	$(CARGO) build --profile capi $(LOCKED) $(REMAPPED) -p placer-capi
 	STRIP=yes bindings/c/link $${CARGO_TARGET_DIR:-target}/capi/libplacer_c.a target/package/capi
 
+.PHONY: spank
+spank: deps ## Builds placer-spank.so for one release of Slurm: make spank SLURM=24.11
+	@[ -n "$(SLURM)" ] || { echo 'make spank SLURM=24.11 (what srun --version prints)' >&2; exit 2; }
+	PLACER_SLURM=$(SLURM) $(CARGO) build --profile capi $(LOCKED) $(REMAPPED) -p placer-spank
+	install -D -m 644 $${CARGO_TARGET_DIR:-target}/capi/libplacer_spank.so target/package/spank/placer-spank-$(SLURM).so
+	strip --strip-unneeded target/package/spank/placer-spank-$(SLURM).so
+
 check: deps deps-lint ## Runs unit and golden tests and the lints: before each commit (3 minutes)
 	$(CARGO) test -q --workspace --lib --bins $(LOCKED) $(SOON)
 	$(CARGO) test -q --package numaplacer --test it $(LOCKED) $(SOON) -- golden:: fixtures:: readme:: help:: architecture:: language::
@@ -133,15 +140,14 @@ test-ranks: deps deps-test ## Starts 1,000 steps of 8 ranks in a booted guest, a
 	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture a_thousand_steps
 
 .PHONY: test-fleet
-test-fleet: deps ## Places containers of podman, Docker and containerd, also by NRI, in booted guests (15 minutes; once 3 for their images)
+test-fleet: deps ## Places containers (podman, Docker, containerd, NRI), tasks of Slurm and ranks of MPI in booted guests (half an hour)
 	tests/vm/numa-vm --ready 2>/dev/null || tests/vm/numa-vm --setup
-	tests/vm/root-image fleet >/dev/null
-	tests/vm/root-image podman4 >/dev/null
-	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture --test-threads=1 fleet::
+	for kind in fleet podman4 hpc12 hpc13; do tests/vm/root-image $$kind >/dev/null || exit 1; done
+	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture --test-threads=1 fleet:: batch::
 
 test-vm: deps deps-test ## Runs the tests that boot virtual machines with many nodes
 	@[ -f target/placer.deb ] || $(MAKE) --no-print-directory deb
-	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture --test-threads=2 --skip storm_of_64 --skip moved:: --skip fleet:: --skip a_thousand_steps
+	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture --test-threads=2 --skip storm_of_64 --skip moved:: --skip fleet:: --skip batch:: --skip a_thousand_steps
 
 fuzz: deps deps-fuzz ## Fuzzes the daemon's socket and methods, numad's queue, the ledger and policy best, FUZZ_SECONDS=60 each
 	@cp Cargo.lock fuzz/Cargo.lock && mkdir -p fuzz/corpus/socket fuzz/corpus/methods fuzz/corpus/queue fuzz/corpus/best fuzz/corpus/ledger

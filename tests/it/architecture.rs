@@ -196,6 +196,7 @@ fn crates_depend_one_way() {
     assert_eq!(ours("bindings/c/Cargo.toml"), ["placer-engine"]);
     // `cargo package` finds no crate that is not published where another one depends on it.
     assert_eq!(ours("packaging/extras/Cargo.toml"), ["placer"]);
+    assert_eq!(ours("bindings/spank/Cargo.toml"), ["placer", "placer-engine", "placer-launcher"]);
     assert_eq!(ours("testkit/Cargo.toml"), ["placer-engine", "placer-launcher"]);
 }
 
@@ -207,6 +208,9 @@ fn no_crate_has_a_circle_of_modules() {
         assert!(graph.edges.len() > graph.modules.len(), "{root}: the check has found them");
         assert_eq!(graph.circles(), [""; 0], "{root}");
     }
+    // Four modules, a line of them.
+    let spank = Graph::read(&common::project().join("bindings/spank/src"));
+    assert!(!spank.edges.is_empty() && spank.circles().is_empty());
 }
 
 /// What the library finds is part of its answers; the programs and the daemon's log print.

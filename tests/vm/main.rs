@@ -6,6 +6,7 @@
 //! kind of CPU) they say why and pass, unless `PLACER_REQUIRE_VM=1`: then that is a failure.
 
 mod advised;
+mod batch;
 mod caches;
 mod fleet;
 mod guest;
