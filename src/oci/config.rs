@@ -142,7 +142,9 @@ impl Config {
             Ok(cpu.value::<String>(key)?.is_some_and(|list| !list.is_empty()))
         };
         let env: Option<Vec<String>> = self.root.object("process")?.value("env")?;
-        let by_plugin = env.is_some_and(|env| env.iter().any(|set| set.starts_with(NODES)));
+        // The plugin empties the variable where it has not placed the container.
+        let placed = |set: &String| set.strip_prefix(NODES).is_some_and(|nodes| !nodes.is_empty());
+        let by_plugin = env.is_some_and(|env| env.iter().any(placed));
         let by_group = resources.object("unified")?.keys().any(|key| key.starts_with("cpuset."));
         let kind = |name: &&str| self.annotation(name).transpose();
         let kind: Option<String> = KINDS.iter().find_map(kind).transpose()?;

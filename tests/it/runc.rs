@@ -516,7 +516,7 @@ fn the_hook_makes_it_the_claim_of_the_container() {
     let output = host.hook(container.id());
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert_eq!(said, "placer: not claimed: what was claimed for it has ended\n");
+    assert_eq!(said, "placer: not claimed: its claim has ended\n");
     container.kill().expect("killed");
     container.wait().expect("it ends");
 }

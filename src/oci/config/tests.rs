@@ -58,6 +58,7 @@ fn what_engines_write_is_read() {
             with(&|it| it.placed = true),
         ),
         (json!({ "linux": {}, "process": { "env": ["PLACER_NODESX=1"] } }), none()),
+        (json!({ "linux": {}, "process": { "env": ["PLACER_NODES="] } }), none()),
         (
             json!({ "linux": { "memoryPolicy": { "mode": "MPOL_BIND", "nodes": "0" } } }),
             with(&|it| it.placed = true),
