@@ -63,7 +63,8 @@ pub fn advise_ranks(
     }
     let nodes: Vec<NodeSet> =
         snapshot.topology().node_set().iter().map(|node| std::iter::once(node).collect()).collect();
-    // A plan may spread the memory of a rank where its CPUs are busy, for CPUs that the rank does not get.
+    // A plan may add a node for a rank whose CPUs are busy. With CPUs of its own the rank would then have memory on a
+    // node where it has no CPU.
     if own_cpus {
         plan.on_single_nodes(&nodes)?;
     }
@@ -71,6 +72,8 @@ pub fn advise_ranks(
     plan.place(&left, None)?;
     Ok(plan.answers.into_iter().flatten().collect())
 }
+
+const NONE: Fit = Fit { guests: 0, on_one_node: 0, with_idle_cpus: 0 };
 
 struct Plan<'a> {
     charged: Snapshot,
@@ -93,10 +96,14 @@ impl Plan<'_> {
         let within = request.within.as_ref();
         let nodes = within.map_or_else(|| nodes.clone(), |within| nodes.intersection(within));
         if nodes.is_empty() {
-            return Ok(Fit { guests: 0, on_one_node: 0, with_idle_cpus: 0 });
+            return Ok(NONE);
         }
         request.within = Some(nodes);
-        fit(&self.charged, &request, self.own_cpus)
+        match fit(&self.charged, &request, self.own_cpus) {
+            // Its memory may not be used.
+            Err(AdviseError::NoNodeAllowed { .. }) => Ok(NONE),
+            fits => fits,
+        }
     }
 
     /// Places the first of some ranks, as many as fit, on some nodes.
@@ -244,6 +251,23 @@ mod tests {
         // Two CPUs of each node are left: the others are spread.
         let many = places(&idle, 10);
         assert!(many[8].contains(['-', ',']) && many[9].contains(['-', ',']), "{many:?}");
+    }
+
+    #[test]
+    fn memory_of_nodes_that_may_not_be_used_is_not_asked_for() {
+        let snapshot = host().snapshot().expect("a host");
+        let mut rank: Request = "2:2G".parse().expect("a request");
+        rank.limits.memory_nodes = Some(std::iter::once(NodeId(1)).collect());
+        for near in [vec![None; 3], near([2, 2, 0])] {
+            let ranks = advise_ranks(&snapshot, &rank, Guest::of(&rank), &near, true);
+            let ranks = ranks.expect("places");
+            let memory = ranks.iter().flat_map(|rank| rank.advice.as_ref());
+            assert!(
+                memory.clone().all(|advice| advice.memory_nodes.to_string() == "1"),
+                "{near:?}"
+            );
+            assert_eq!(memory.count(), 3);
+        }
     }
 
     #[test]

@@ -21,7 +21,8 @@ const INTERFACES: [&str; 2] = ["UCX_NET_DEVICES", "NCCL_IB_HCA"];
 
 impl Devices {
     /// Finds the node of each of `count` ranks' devices. Rank 0 has the first GPU of the list that all see, rank 1 the
-    /// second, and so on, around; of Slurm's list each has an equal part. Without GPUs, network interfaces count in the same way, and else the device `near`.
+    /// second, and so on; after the last GPU it starts again at the first. Slurm's list is divided into equal parts, one
+    /// after the other, and a rank's device is the first of its part. Without GPUs, network interfaces count in the same way, and else the device `near`.
     ///
     /// Slurm's list of the step's GPUs goes first: in CUDA_VISIBLE_DEVICES it counts from 0 what its control group
     /// leaves. A list of one GPU in a step of several ranks is the rank's own.

@@ -175,7 +175,7 @@ impl Ledger {
                     self.by_daemon.set(false);
                     return Ok(None);
                 }
-                // What it has written counts until this process ends.
+                // Claims that the daemon has already written cannot be released now; they end with this process.
                 Committed::Nobody => "the daemon has ended".to_owned(),
                 Committed::Changed if self.tries.get() < AGAIN => {
                     self.tries.set(self.tries.get() + 1);

@@ -44,7 +44,7 @@ pub(super) fn run(
     let nothing = Request::new(CpuShare::ZERO, Bytes::ZERO);
     let mut like = plan::request_within(&nothing, &args.choice, limits, root)?;
     like.near = None;
-    // What such a rank may use is its part already, but the memory is the step's.
+    // A bound rank already has only its own CPUs; the memory limit is still that of the whole step.
     let parts = if bound { rank.count as u64 } else { 1 };
     let part = |memory: Bytes| Bytes::new(memory.get() / parts);
     if let Some(limit) = &mut like.limits.memory {
