@@ -24,6 +24,8 @@ pub(crate) trait Slurm {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub(crate) enum Item {
+    /// The number of the step (`uint32_t`).
+    Step = 3,
     /// Tasks of the step on this host (`uint32_t`).
     LocalTasks = 6,
     /// The number of the task on this host (`int`).

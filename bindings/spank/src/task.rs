@@ -9,7 +9,7 @@ use placer::service::ranks::{Devices, RankPlace, RankRequest, decide};
 use placer::service::sampling::Window;
 use placer::settings::Settings;
 use placer_engine::claims::Parts;
-use placer_engine::{Bytes, CpuSet, CpuShare, Limits, Request, SysRoot};
+use placer_engine::{Bytes, CpuSet, CpuShare, Limits, Request, Snapshot, SysRoot};
 use placer_launcher::sys::{self, Mask, Policy};
 use placer_launcher::{Binding, MemoryMode};
 
@@ -19,6 +19,8 @@ use crate::slurm::{Item, Slurm};
 const WINDOW: Duration = Duration::ZERO;
 /// For any one holder of the ledger's lock.
 const PATIENCE: Duration = Duration::from_millis(150);
+/// From this number on steps are Slurm's own: the batch script, an interactive shell.
+const FIRST_OF_SLURM: u64 = 0xffff_fff0;
 /// MB that Slurm takes for all of a host's memory, or for a number that is not known.
 const NO_MEMORY: u64 = 1 << 40;
 
@@ -76,6 +78,18 @@ pub(crate) fn choose(slurm: &impl Slurm, asked: &Asked) -> Result<Option<Chosen>
     let set = Settings::read(None).map(|set| set.claims).unwrap_or_default();
     let text = |error: placer_engine::SourceError| error.to_string();
     let limits = Limits::read(&root).map_err(text)?;
+    // Batch scripts and interactive shells are steps to Slurm; their CPUs are those of the job.
+    if slurm.number(Item::Step).is_some_and(|step| step >= FIRST_OF_SLURM) {
+        return Ok(None);
+    }
+    let job = slurm.variable("SLURM_CPUS_ON_NODE").and_then(|cpus| cpus.parse::<u64>().ok());
+    let allowed = limits.cpus.as_ref().map(CpuSet::len);
+    if allowed.zip(job).is_some_and(|(allowed, job)| allowed > job) {
+        slurm.say(
+            "not placed: no cpuset keeps the job to its CPUs (ConstrainCores=yes in cgroup.conf)",
+        );
+        return Ok(None);
+    }
     let count = slurm.number(Item::LocalTasks).and_then(|count| usize::try_from(count).ok());
     let count = count.unwrap_or(1).clamp(1, 4096);
     let task =
@@ -84,8 +98,18 @@ pub(crate) fn choose(slurm: &impl Slurm, asked: &Asked) -> Result<Option<Chosen>
     let devices = Devices::find(&variable, count, None, &root, &mut notes);
     let near = devices.near.get(task).copied().flatten().or(devices.own);
     let given =
-        slurm.number(Item::CpusPerTask).filter(|&cpus| cpus > 0).and_then(CpuShare::from_cpus);
+        slurm.number(Item::CpusPerTask).filter(|&cpus| cpus > 1).and_then(CpuShare::from_cpus);
     let memory = slurm.number(Item::StepMemory).filter(|&mib| mib > 0 && mib < NO_MEMORY);
+    if let Some(each) = asked.memory {
+        let step = memory
+            .and_then(Bytes::from_mib)
+            .ok_or("--placer: the job has no memory of its own (--mem)")?;
+        if each.get().saturating_mul(count as u64) > step.get() {
+            return Err(format!(
+                "--placer: {count} tasks of {each} do not fit in the step's memory, {step}"
+            ));
+        }
+    }
     let wanted = RankRequest {
         cpus: asked.cpus.or(given),
         memory: asked.memory,
@@ -100,7 +124,13 @@ pub(crate) fn choose(slurm: &impl Slurm, asked: &Asked) -> Result<Option<Chosen>
     let (place, nodes) = loop {
         // Others may be faster three times; the fourth decision has the lock.
         let (session, host) = desk.begin(&figures, None, PATIENCE, &mut notes).map_err(text)?;
-        let decided = decide(&host.snapshot, &like, &wanted, &[near])?;
+        let mut decided = decide(&host.snapshot, &like, &wanted, &[near]);
+        if let (Err(_), Some(charges)) = (&decided, host.host_charges) {
+            // Claims of users never make a task fail that root places.
+            let without = Snapshot::clone(&host.snapshot).with_charges(charges);
+            decided = decide(&without, &like, &wanted, &[near]);
+        }
+        let decided = decided?;
         let place = decided.ranks.into_iter().next().ok_or("no place")?;
         let nodes = host.snapshot.topology().nodes().len();
         let Some(session) = session else { break (None, nodes) };

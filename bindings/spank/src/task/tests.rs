@@ -1,10 +1,14 @@
 //! A task of a Slurm that is made up, on this host.
 
+#![allow(clippy::panic, reason = "a test may stop where it stands")]
+
 use std::cell::RefCell;
 
 use super::*;
+use needs::needs;
 
 struct Made {
+    step: u64,
     tasks: u64,
     memory: u64,
     said: RefCell<Vec<String>>,
@@ -13,7 +17,7 @@ struct Made {
 
 impl Made {
     fn new(tasks: u64, memory: u64) -> Self {
-        Self { tasks, memory, said: RefCell::default(), set: RefCell::default() }
+        Self { step: 0, tasks, memory, said: RefCell::default(), set: RefCell::default() }
     }
 }
 
@@ -22,6 +26,7 @@ impl Slurm for Made {
         Some(match item {
             Item::LocalTasks => self.tasks,
             Item::LocalTask => 0,
+            Item::Step => self.step,
             Item::CpusPerTask => 1,
             Item::StepMemory => self.memory,
         })
@@ -53,13 +58,22 @@ fn an_argument_is_a_request_and_none_is_what_slurm_gives() {
     assert_eq!((asked.status(), Asked::by_host().status()), (-1, 0));
 }
 
+#[needs(root)]
 #[test]
 fn a_task_has_a_cpu_that_it_may_use_and_is_bound_to_it() {
+    // Before this process owns CPUs.
+    assert!(choose(&Made::new(4096, 64), &Asked::by_host()).is_ok());
     let made = Made::new(1, 64);
     let chosen = choose(&made, &Asked::default()).expect("it fits").expect("a place");
     let own = sys::affinity(0).expect("CPUs");
     assert!(!chosen.cpus.is_empty() && chosen.cpus.is_subset(&own), "{chosen:?} of {own}");
-    assert_eq!(*made.set.borrow(), [("OMP_NUM_THREADS".to_owned(), "1".to_owned())]);
+    let set = made.set.borrow();
+    let [(name, threads)] = &set[..] else { panic!("one variable: {set:?}") };
+    assert_eq!(name, "OMP_NUM_THREADS");
+    assert!(
+        threads.parse::<u64>().is_ok_and(|count| count >= 1 && count <= own.len()),
+        "{threads}"
+    );
     let bound = std::thread::spawn(move || {
         chosen.bind()?;
         Ok::<bool, String>(sys::affinity(0) == Ok(chosen.cpus))
@@ -69,9 +83,19 @@ fn a_task_has_a_cpu_that_it_may_use_and_is_bound_to_it() {
 
 #[test]
 fn what_does_not_fit_is_said_unless_the_host_asks() {
-    let most = Asked::parse(Some("1:4000000G")).expect("a request");
-    let why = choose(&Made::new(1, 64), &most).err().unwrap_or_default();
-    assert!(why.contains("does not fit"), "{why}");
-    let crowd = Made::new(4096, 64);
-    assert!(choose(&crowd, &Asked::by_host()).is_ok());
+    let asked = |text| Asked::parse(Some(text)).expect("a request");
+    let why = |made: &Made, text| choose(made, &asked(text)).err().unwrap_or_default();
+    let large = Made::new(1, 1 << 30);
+    assert!(why(&large, "1:4000000G").contains("fit"), "{}", why(&large, "1:4000000G"));
+    // Nobody claims more in the host's ledger than Slurm gives the job.
+    let said = why(&Made::new(4, 1000), "1:300M");
+    assert!(said.contains("4 tasks of 300.0 MiB do not fit in the step's memory"), "{said}");
+    assert!(why(&Made::new(1, 0), "1:300M").contains("--mem"));
+}
+
+#[test]
+fn a_batch_script_is_no_task() {
+    let script = Made { step: 0xffff_fffb, ..Made::new(1, 64) };
+    assert!(matches!(choose(&script, &Asked::default()), Ok(None)));
+    assert!(script.set.borrow().is_empty());
 }
