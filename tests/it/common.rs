@@ -71,3 +71,13 @@ pub(crate) fn placer() -> Command {
 pub(crate) fn placer_on<S: AsRef<OsStr>>(root: &Path, args: &[S]) -> Output {
     run(placer().args(args).env("PLACER_ROOT", root))
 }
+
+/// Returns the ids of a list as the kernel writes it.
+pub(crate) fn ids<C: FromIterator<u32>>(list: &str) -> C {
+    let number = |text: &str| text.parse::<u32>().expect("a number");
+    let range = |part: &str| match part.split_once('-') {
+        Some((first, last)) => number(first)..=number(last),
+        None => number(part)..=number(part),
+    };
+    list.split(',').flat_map(range).collect()
+}

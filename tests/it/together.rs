@@ -5,7 +5,7 @@ use crate::common;
 use std::path::Path;
 use std::process::Output;
 
-use common::{fixture, json, placer_on, run, text};
+use common::{fixture, ids, json, placer_on, run, text};
 use serde_json::Value;
 
 /// Returns the output for a recorded host, with claims in a directory.
@@ -17,16 +17,6 @@ fn on(host: &str, state: &Path, args: &[&str]) -> Output {
 
 fn lines(output: &Output) -> Vec<String> {
     text(&output.stdout).lines().map(str::to_owned).collect()
-}
-
-/// Returns the ids of a list as the kernel writes it.
-fn ids(list: &str) -> Vec<u32> {
-    let number = |text: &str| text.parse::<u32>().expect("a number");
-    let range = |part: &str| match part.split_once('-') {
-        Some((first, last)) => number(first)..=number(last),
-        None => number(part)..=number(part),
-    };
-    list.split(',').flat_map(range).collect()
 }
 
 #[test]
@@ -78,7 +68,7 @@ fn pinned_guests_get_cpus_that_no_other_has() {
             assert!((pinned.len() as f64 - wanted).abs() < 0.01, "{guest}");
             owned.extend(pinned.iter().copied());
             pinned.sort_unstable();
-            assert_eq!(ids(guest["cpu_list"].as_str().expect("a list")), pinned);
+            assert_eq!(ids::<Vec<u32>>(guest["cpu_list"].as_str().expect("a list")), pinned);
         }
     }
     let count = owned.len();
@@ -105,7 +95,7 @@ fn ranks_have_settings_for_each_library() {
     let slots = |file: &str| -> Vec<u32> {
         let slot = |(rank, line): (usize, &str)| {
             let rank = format!("rank {rank}=localhost slot=");
-            ids(line.strip_prefix(&rank).expect("a line of a rankfile"))
+            ids::<Vec<u32>>(line.strip_prefix(&rank).expect("a line of a rankfile"))
         };
         file.lines().enumerate().flat_map(slot).collect()
     };
@@ -115,7 +105,7 @@ fn ranks_have_settings_for_each_library() {
     assert_eq!(cores.len(), 6);
     let hydra = emitted("hydra");
     let bound = hydra.trim_end().strip_prefix("-bind-to user:").expect("an option");
-    let bound: Vec<u32> = bound.split(['+', ',']).flat_map(ids).collect();
+    let bound: Vec<u32> = bound.split(['+', ',']).flat_map(ids::<Vec<u32>>).collect();
     assert_eq!(bound, slots(&physical));
     assert_eq!(emitted("numactl").lines().count(), 3);
 }
