@@ -240,7 +240,7 @@ impl Books {
                     let adopted = adopted.map(drop);
                     if anew { adopted.or_else(|_| self.claim_anew(one)) } else { adopted }
                 }
-                // Whoever makes a container names its variables, but not its CPUs.
+                // The author of a container names its variables, but not its CPUs.
                 None if !anew || one.placed.cpus.is_empty() => continue,
                 None => self.claim_anew(one),
             };

@@ -74,6 +74,10 @@ pub struct CountedHost {
     pub host_charges: Option<Charges>,
 }
 
+/// What is said where claims of users are left out for the host's sake.
+pub(crate) const USERS_LEFT_OUT: &str =
+    "this fits only where claims of users do not count: they are left out";
+
 impl CountedHost {
     /// Returns a host on which nothing is left out.
     pub(crate) fn whole(snapshot: Arc<Snapshot>) -> Self {
@@ -94,7 +98,7 @@ impl CountedHost {
             let without = Snapshot::clone(&self.snapshot).with_charges(charges.clone());
             let second = advise(&without, request)?;
             if second.fits() {
-                notes.warn("this fits only where claims of users do not count: they are left out");
+                notes.warn(USERS_LEFT_OUT);
                 return Ok((second, Arc::new(without)));
             }
         }

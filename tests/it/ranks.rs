@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use common::{json, placer, run, text};
+use common::{ids, json, placer, run, text};
 use testkit::machine::{Machine, put_file, scratch};
 
 /// A host with two nodes of 32 CPUs: 16 cores of two threads, four to a cache; and with GPUs on these nodes.
@@ -66,15 +66,6 @@ fn line(output: &Output, word: &str) -> String {
     let found = said.lines().find_map(|line| line.strip_prefix(word));
     let found = found.unwrap_or_else(|| panic!("{word}: {said}{}", text(&output.stderr)));
     found.trim().to_owned()
-}
-
-fn ids(list: &str) -> BTreeSet<u32> {
-    let number = |text: &str| text.parse::<u32>().expect("a number");
-    let range = |part: &str| match part.split_once('-') {
-        Some((first, last)) => number(first)..=number(last),
-        None => number(part)..=number(part),
-    };
-    list.split(',').flat_map(range).collect()
 }
 
 /// Returns the CPUs of all ranks, and holds that no two share one.
@@ -183,7 +174,7 @@ fn memory_is_strict_where_it_was_asked_for_or_cannot_run_out() {
     assert_eq!(forced.status.code(), Some(0), "{}", text(&forced.stderr));
     let refused = dry(host.path(), 0, 8, &[], &["--cpus", "9"]);
     let said = text(&refused.stderr);
-    assert!(said.contains("8 ranks of 9 CPUs do not fit: 64 CPUs may be used"), "{said}");
+    assert!(said.contains("9 CPUs for each of 8 ranks do not fit: 64 CPUs may be used"), "{said}");
 }
 
 #[test]
@@ -314,7 +305,7 @@ fn without_a_directory_ranks_share_no_cpu_all_the_same() {
         run(&mut rank)
     };
     let found = [nobody(0), nobody(1)];
-    let cpus = found.each_ref().map(|output| {
+    let cpus: [BTreeSet<u32>; 2] = found.each_ref().map(|output| {
         let said = text(&output.stdout);
         ids(said.rsplit('\t').next().expect("a list").trim())
     });

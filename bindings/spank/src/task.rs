@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use placer::service::claim_session::{Claimed, Desk, claim_for_own};
+use placer::service::host::Figures as _;
 use placer::service::local::Local;
 use placer::service::notes::Notes;
 use placer::service::ranks::{Devices, RankPlace, RankRequest, decide};
 use placer::service::sampling::Window;
 use placer::settings::Settings;
-use placer_engine::claims::Parts;
-use placer_engine::{Bytes, CpuSet, CpuShare, Limits, Request, Snapshot, SysRoot};
+use placer_engine::{Bytes, CpuSet, CpuShare, Limits, Request, SysRoot};
 use placer_launcher::sys::{self, Mask, Policy};
 use placer_launcher::{Binding, MemoryMode};
 
@@ -72,16 +72,16 @@ pub(crate) struct Chosen {
 ///
 /// Errors: what does not fit, or cannot be read.
 pub(crate) fn choose(slurm: &impl Slurm, asked: &Asked) -> Result<Option<Chosen>, String> {
+    // Batch scripts and interactive shells are steps to Slurm; their CPUs are those of the job.
+    if slurm.number(Item::Step).is_some_and(|step| step >= FIRST_OF_SLURM) {
+        return Ok(None);
+    }
     let root = SysRoot::live();
     let mut notes = Notes::default();
     // What is wrong with the file is said by placer itself.
     let set = Settings::read(None).map(|set| set.claims).unwrap_or_default();
     let text = |error: placer_engine::SourceError| error.to_string();
     let limits = Limits::read(&root).map_err(text)?;
-    // Batch scripts and interactive shells are steps to Slurm; their CPUs are those of the job.
-    if slurm.number(Item::Step).is_some_and(|step| step >= FIRST_OF_SLURM) {
-        return Ok(None);
-    }
     let job = slurm.variable("SLURM_CPUS_ON_NODE").and_then(|cpus| cpus.parse::<u64>().ok());
     let allowed = limits.cpus.as_ref().map(CpuSet::len);
     if allowed.zip(job).is_some_and(|(allowed, job)| allowed > job) {
@@ -106,7 +106,7 @@ pub(crate) fn choose(slurm: &impl Slurm, asked: &Asked) -> Result<Option<Chosen>
             .ok_or("--placer: the job has no memory of its own (--mem)")?;
         if each.get().saturating_mul(count as u64) > step.get() {
             return Err(format!(
-                "--placer: {count} tasks of {each} do not fit in the step's memory, {step}"
+                "--placer: {each} for each of {count} tasks do not fit in the step's memory, {step}"
             ));
         }
     }
@@ -124,22 +124,12 @@ pub(crate) fn choose(slurm: &impl Slurm, asked: &Asked) -> Result<Option<Chosen>
     let (place, nodes) = loop {
         // Others may be faster three times; the fourth decision has the lock.
         let (session, host) = desk.begin(&figures, None, PATIENCE, &mut notes).map_err(text)?;
-        let mut decided = decide(&host.snapshot, &like, &wanted, &[near]);
-        if let (Err(_), Some(charges)) = (&decided, host.host_charges) {
-            // Claims of users never make a task fail that root places.
-            let without = Snapshot::clone(&host.snapshot).with_charges(charges);
-            decided = decide(&without, &like, &wanted, &[near]);
-        }
-        let decided = decided?;
+        let decided = decide(&host, &figures.asker(), &like, &wanted, &[near])?;
+        decided.notes.iter().for_each(|note| notes.warn(note));
         let place = decided.ranks.into_iter().next().ok_or("no place")?;
         let nodes = host.snapshot.topology().nodes().len();
         let Some(session) = session else { break (None, nodes) };
-        let (own, roaming) = match place.own {
-            true => (place.cpus.clone(), CpuSet::new()),
-            false => (CpuSet::new(), place.cpus.clone()),
-        };
-        let parts = Parts::of(&place.request, &place.advice, own, roaming);
-        match claim_for_own(session, parts, &mut notes) {
+        match claim_for_own(session, place.parts(), &mut notes) {
             Claimed::Outrun => {}
             Claimed::Made(_) => break (Some(place), nodes),
             Claimed::Refused => break (None, nodes),

@@ -1,5 +1,6 @@
 //! How large each rank is, and where it runs: a pure decision on one snapshot.
 
+use placer_engine::claims::{Asker, Parts};
 use placer_engine::{
     Advice, AdviseError, Bytes, CpuSet, CpuShare, Guest, JointGuest, NodeId, NodeSet, Request,
     Snapshot, advise_ranks, fit,
@@ -7,6 +8,7 @@ use placer_engine::{
 use placer_launcher::MemoryMode;
 
 use crate::report::explain;
+use crate::service::host::{CountedHost, USERS_LEFT_OUT};
 
 /// What was asked for each rank; the rest is an equal part of what the step may use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +45,17 @@ pub struct RankPlace {
     pub mode: MemoryMode,
 }
 
+impl RankPlace {
+    /// Returns what is claimed for it.
+    pub fn parts(&self) -> Parts {
+        let (own, roaming) = match self.own {
+            true => (self.cpus.clone(), CpuSet::new()),
+            false => (CpuSet::new(), self.cpus.clone()),
+        };
+        Parts::of(&self.request, &self.advice, own, roaming)
+    }
+}
+
 /// One way to give CPUs to the ranks.
 struct Way {
     /// The CPUs among which they are chosen.
@@ -66,6 +79,23 @@ const PARTS: [u64; 12] = [100, 95, 90, 85, 80, 75, 70, 60, 50, 25, 10, 0];
 /// CPUs than ranks, they share all of them.
 /// Errors: what does not fit, unless it is forced; as [`advise_ranks`].
 pub fn decide(
+    host: &CountedHost,
+    asker: &Asker,
+    like: &Request,
+    wanted: &RankRequest,
+    near: &[Option<NodeId>],
+) -> Result<Decided, String> {
+    let decided = decide_on(&host.snapshot, like, wanted, near);
+    let charges = host.host_charges.as_ref().filter(|_| asker.principal().is_host());
+    let (Err(_), Some(charges)) = (&decided, charges) else { return decided };
+    // Claims of users never make a request of the host itself fail.
+    let without = Snapshot::clone(&host.snapshot).with_charges(charges.clone());
+    let mut second = decide_on(&without, like, wanted, near).or(decided)?;
+    second.notes.push(USERS_LEFT_OUT.to_owned());
+    Ok(second)
+}
+
+fn decide_on(
     snapshot: &Snapshot,
     like: &Request,
     wanted: &RankRequest,
@@ -123,7 +153,7 @@ pub fn decide(
     let what = refused.unwrap_or_else(|| {
         let cpus = wanted.cpus.unwrap_or_default().hundredths().div_ceil(100);
         let (placed, there) = (ranks.placed, words(free.len()));
-        format!("{placed} ranks of {} do not fit: {there} may be used", words(cpus))
+        format!("{} for each of {placed} ranks do not fit: {there} may be used", words(cpus))
     });
     if !wanted.force {
         return Err(what);

@@ -89,7 +89,10 @@ fn what_does_not_fit_is_said_unless_the_host_asks() {
     assert!(why(&large, "1:4000000G").contains("fit"), "{}", why(&large, "1:4000000G"));
     // Nobody claims more in the host's ledger than Slurm gives the job.
     let said = why(&Made::new(4, 1000), "1:300M");
-    assert!(said.contains("4 tasks of 300.0 MiB do not fit in the step's memory"), "{said}");
+    assert!(
+        said.contains("300.0 MiB for each of 4 tasks do not fit in the step's memory"),
+        "{said}"
+    );
     assert!(why(&Made::new(1, 0), "1:300M").contains("--mem"));
 }
 

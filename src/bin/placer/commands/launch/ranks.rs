@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use nix::unistd::getppid;
-use placer_engine::claims::{ClaimError, Nonce, Parts, Processes};
+use placer_engine::claims::{ClaimError, Nonce, Processes};
 use placer_engine::source::device;
 use placer_engine::store::StateDir;
 use placer_engine::{Bytes, CpuId, CpuSet, CpuShare, Limits, NodeId, Request, Snapshot, SysRoot};
@@ -275,29 +275,15 @@ impl Start<'_> {
                 Some(ledger) => ledger.begin(&self.figures, self.like.pages, notes)?,
                 None => (None, self.figures.counted(self.like.pages, notes)?),
             };
-            let mut snapshot = Snapshot::clone(&host.snapshot);
-            let mut decided = decide(&snapshot, &self.like, &self.wanted, near);
-            let is_host = self.figures.asker().principal().is_host();
-            if let (Err(_), Some(charges)) = (&decided, host.host_charges.filter(|_| is_host)) {
-                // Claims of users never make the host's own ranks fail.
-                snapshot = snapshot.with_charges(charges);
-                decided = decide(&snapshot, &self.like, &self.wanted, near);
-            }
+            let decided = decide(&host, &self.figures.asker(), &self.like, &self.wanted, near);
             let Decided { ranks, notes: said } = match decided {
                 Ok(decided) => decided,
                 Err(what) => return Ok(Err(what)),
             };
-            let part = |rank: &RankPlace| {
-                let (own, roaming) = match rank.own {
-                    true => (rank.cpus.clone(), CpuSet::new()),
-                    false => (CpuSet::new(), rank.cpus.clone()),
-                };
-                Parts::of(&rank.request, &rank.advice, own, roaming)
-            };
             let held = match &self.ledger {
                 None => Vec::new(),
                 Some(ledger) => {
-                    let parts = ranks.iter().map(part).collect();
+                    let parts = ranks.iter().map(RankPlace::parts).collect();
                     let own = if near.len() == 1 { 0 } else { self.rank.local };
                     match ledger.claim_each(session, parts, own, notes) {
                         Ok(Some(held)) => held,
@@ -309,8 +295,8 @@ impl Start<'_> {
                     }
                 }
             };
-            snapshot.notes().iter().chain(&said).for_each(|note| notes.warn(note));
-            let forbidden = self.memory_stays_unbound(&snapshot, notes);
+            host.snapshot.notes().iter().chain(&said).for_each(|note| notes.warn(note));
+            let forbidden = self.memory_stays_unbound(&host.snapshot, notes);
             let mut held = held.into_iter();
             let place = |rank: RankPlace| {
                 let mode = if forbidden { MemoryMode::None } else { rank.mode };
