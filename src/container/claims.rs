@@ -6,7 +6,7 @@ use nix::unistd::getuid;
 use placer_engine::claims::{
     Claim, ClaimError, ClaimId, ClaimOwner, Claims, Decision, Nonce, Parts, Principal, Processes,
 };
-use placer_engine::{CpuSet, NodeSet, SysRoot, fnv64};
+use placer_engine::{CpuSet, Limits, NodeSet, SysRoot, fnv64};
 
 use super::request::Wanted;
 use crate::error_chain::chain;
@@ -96,7 +96,11 @@ fn place_at(
     notes: &mut Notes,
 ) -> Result<Placement, NotHeld> {
     let failed = |error: &dyn std::error::Error| NotHeld::Failed(chain(error));
-    let request = &wanted.request;
+    let mut request = wanted.request.clone();
+    if let Some(parent) = &wanted.parent {
+        request.limits = Limits::of_cpuset(root, parent).map_err(|error| failed(&error))?;
+    }
+    let request = &request;
     let figures = Local::new(root, set.claims, Window::Recent(set.advise.window)).named(Some(name));
     let before = notes.mark();
     loop {

@@ -1,5 +1,7 @@
 //! From what a container's definition says to what is asked for it. Pure.
 
+use std::path::Path;
+
 use placer_engine::policy::{Policy, cache};
 use placer_engine::{Bytes, CpuShare, Request};
 
@@ -38,6 +40,8 @@ pub struct Definition {
     pub placed: bool,
     /// Whether it is the sandbox of a pod, in which nothing runs that needs a place.
     pub sandbox: bool,
+    /// Its control group, as engines name it to runtimes: a path, or `SLICE:PREFIX:NAME` for systemd.
+    pub group: Option<String>,
 }
 
 /// What is asked for a container.
@@ -47,6 +51,27 @@ pub struct Wanted {
     /// Whether what is claimed covers all memory that the container may use. Bound to the nodes of a smaller claim
     /// the kernel would end it where those are full and others are not.
     pub covers_limit: bool,
+    /// The control group above the container's, in which it has only the CPUs and nodes of that: a path. `None`: not known.
+    pub parent: Option<String>,
+}
+
+/// Returns the path of the control group above one that is named as in [`Definition::group`]. `None` where that depends on
+/// the runtime.
+fn parent(group: &str) -> Option<String> {
+    if group.starts_with('/') {
+        let above = Path::new(group).parent().and_then(Path::to_str);
+        return Some(above.unwrap_or("/").to_owned());
+    }
+    let (slice, unit) = group.split_once(':')?;
+    unit.contains(':').then_some(())?;
+    let stem = match slice {
+        "" => "system",
+        "-.slice" => return Some("/".to_owned()),
+        slice => slice.strip_suffix(".slice")?,
+    };
+    // a-b.slice is in a.slice.
+    let ends = stem.match_indices('-').map(|(at, _)| at).chain([stem.len()]);
+    Some(ends.map(|end| format!("/{}.slice", &stem[..end])).collect())
 }
 
 impl Definition {
@@ -98,7 +123,8 @@ impl Definition {
                 set.cache.into()
             });
         let covers_limit = !self.huge_pages && limit.is_some_and(|limit| limit <= request.memory);
-        Ok(Some(Wanted { request, covers_limit }))
+        let parent = self.group.as_deref().and_then(parent);
+        Ok(Some(Wanted { request, covers_limit, parent }))
     }
 
     /// Returns the CPUs that it may use or asks for.
@@ -130,6 +156,30 @@ fn hundredths(part: u64, whole: u64) -> CpuShare {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_group_above_a_container_is_known_by_its_path_or_its_slice() {
+        for (group, above) in [
+            ("/docker/abc", Some("/docker")),
+            ("/abc", Some("/")),
+            ("/", Some("/")),
+            ("/machine.slice/libpod-1.scope", Some("/machine.slice")),
+            ("system.slice:docker:abc", Some("/system.slice")),
+            (":docker:abc", Some("/system.slice")),
+            ("-.slice:docker:abc", Some("/")),
+            (
+                "kubepods-burstable-pod1.slice:cri-containerd:abc",
+                Some("/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice"),
+            ),
+            // Below the group of the runtime itself, or no name of a group.
+            ("docker/abc", None),
+            ("a:b", None),
+            ("machine:docker:abc", None),
+            ("", None),
+        ] {
+            assert_eq!(parent(group).as_deref(), above, "{group:?}");
+        }
+    }
 
     const GIB: i64 = 1 << 30;
 

@@ -154,6 +154,8 @@ pub struct LinuxContainer {
     pub resources: Option<Resources>,
     #[prost(message, optional, tag = "4")]
     pub oom_score_adj: Option<Signed>,
+    #[prost(string, tag = "5")]
+    pub cgroups_path: String,
 }
 
 #[derive(Clone, PartialEq, Message)]

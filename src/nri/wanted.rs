@@ -70,6 +70,7 @@ pub(super) fn wanted_with(
         shares_are_cpus: true,
         memory: limit.or_else(requested),
         huge_pages: huge,
+        group: container.linux.as_ref().map(|linux| linux.cgroups_path.clone()),
         ..Definition::default()
     };
     let wanted = definition.wanted(PlaceName::Limited, set)?;
@@ -92,11 +93,11 @@ pub(super) fn by_request(
     set: &Advise,
 ) -> Option<Wanted> {
     let container = asked.container.as_ref()?;
-    let Wanted { mut request, .. } = wanted_with(asked, resources, total, set).ok()??;
+    let Wanted { mut request, parent, .. } = wanted_with(asked, resources, total, set).ok()??;
     let memory = requested(container, total).filter(|memory| *memory < request.memory)?;
     request.memory = memory;
     let annotated = self::request(asked, container).is_some();
-    (!annotated).then_some(Wanted { request, covers_limit: false })
+    (!annotated).then_some(Wanted { request, covers_limit: false, parent })
 }
 
 /// Returns the memory that a Burstable container requests, which kubelet says in this form alone: 1000 less the permille
@@ -115,7 +116,7 @@ fn score(container: &Container) -> i64 {
 /// Returns the size of a container that asks for nothing.
 pub(super) fn nothing() -> Wanted {
     let request = Request::new(CpuShare::ZERO, Bytes::ZERO);
-    Wanted { request, covers_limit: false }
+    Wanted { request, covers_limit: false, parent: None }
 }
 
 fn request<'a>(asked: &'a ContainerRequest, container: &'a Container) -> Option<&'a str> {
@@ -217,6 +218,7 @@ mod tests {
         let linux = LinuxContainer {
             resources: Some(resources),
             oom_score_adj: Some(Signed { value: score }),
+            cgroups_path: String::new(),
         };
         let (id, name) = ("c".to_owned(), "web".to_owned());
         Container { id, name, linux: Some(linux), ..Container::default() }
@@ -269,6 +271,21 @@ mod tests {
         let resources = huge.linux.as_mut().and_then(|linux| linux.resources.as_mut());
         resources.expect("there").hugepage_limits.push(HugepageLimit { limit: 2 << 20 });
         assert_eq!(read(&asked(huge, &[])), Ok(Some((100, 1024, false))));
+    }
+
+    #[test]
+    fn the_group_above_a_container_is_the_runtimes_word_for_it() {
+        let mut one = container(512, 150_000, 10 << 30, 950);
+        let linux = one.linux.as_mut().expect("there");
+        linux.cgroups_path = "kubepods-pod1.slice:cri-containerd:c".to_owned();
+        let one = asked(one, &[]);
+        let both = [
+            wanted(&one, TOTAL, &Advise::default()).expect("readable"),
+            by_request(&one, one.container.as_ref().and_then(resources), TOTAL, &Advise::default()),
+        ];
+        let above = Some("/kubepods.slice/kubepods-pod1.slice");
+        assert!(both.iter().flatten().all(|wanted| wanted.parent.as_deref() == above), "{both:?}");
+        assert!(both.iter().all(Option::is_some));
     }
 
     /// Limits may add up to more than the host has.

@@ -163,6 +163,7 @@ impl Config {
                 || by_group
                 || linux.raw("memoryPolicy").is_some(),
             sandbox: kind.as_deref() == Some("sandbox"),
+            group: linux.value("cgroupsPath")?,
         }))
     }
 

@@ -2,6 +2,7 @@
 
 use crate::common;
 
+use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -16,7 +17,8 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use common::{fixture, json, run, text};
+use common::{fixture, ids, json, run, text};
+use testkit::machine::{put_file, scratch};
 
 /// What starts containers here: writes down its arguments, its pid, its signals and what its descriptors are.
 const REAL: &str = r#"#!/bin/sh
@@ -171,6 +173,41 @@ fn limited(quota: i64, memory: i64) -> Value {
 }
 
 const LIMITED: &str = "place = \"limited\"\n";
+
+#[test]
+fn a_container_is_placed_within_the_group_above_it() {
+    let root = scratch();
+    let host = testkit::machine::large();
+    host.write(root.path());
+    let nodes = host.ids();
+    let of = |node: u32| {
+        let list = root.path().join(format!("sys/devices/system/node/node{node}/cpulist"));
+        fs::read_to_string(list).expect("a list").trim().to_owned()
+    };
+    put_file(root.path(), "proc/self/cgroup", "0::/system.slice/docker.service\n");
+    for &node in &nodes {
+        // The slice that is named has no cpuset of its own.
+        let group = format!("sys/fs/cgroup/m{node}.slice");
+        put_file(root.path(), &format!("{group}/m{node}-a.slice/memory.max"), "max\n");
+        put_file(root.path(), &format!("{group}/cpuset.cpus.effective"), of(node));
+        put_file(root.path(), &format!("{group}/cpuset.mems.effective"), format!("{node}\n"));
+    }
+    for node in nodes {
+        let mut host = Host::live(LIMITED);
+        host.root = Some(root.path().to_owned());
+        for group in [format!("m{node}-a.slice:docker:c1"), format!("/m{node}.slice/c1")] {
+            let mut config = limited(100_000, 100 << 20);
+            config["linux"]["cgroupsPath"] = group.clone().into();
+            let output = host.create(&config);
+            assert_eq!(text(&output.stderr), "", "{group}");
+            let cpu = &host.config()["linux"]["resources"]["cpu"];
+            assert_eq!(cpu["mems"], node.to_string(), "{group}: {cpu}");
+            let cpus: BTreeSet<u32> = ids(cpu["cpus"].as_str().expect("a list"));
+            assert!(cpus.is_subset(&ids(&of(node))), "{group}: {cpu}");
+            assert_eq!(host.claims_of_start()[0]["nodes"], node.to_string());
+        }
+    }
+}
 
 #[test]
 fn a_container_is_claimed_for_and_the_real_runtime_starts_it_in_place() {

@@ -76,12 +76,24 @@ impl Groups {
     /// `/proc/self/mountinfo` where they are elsewhere.
     /// Errors: a file cannot be read or is damaged.
     pub(super) fn read(root: &SysRoot) -> Result<Self, SourceError> {
+        Self::find(root, None)
+    }
+
+    /// Finds a group that may not be there yet, with its ancestors, in all hierarchies that this process is in.
+    ///
+    /// Source, errors: as [`read`](Self::read).
+    pub(super) fn of(root: &SysRoot, name: &str) -> Result<Self, SourceError> {
+        Self::find(root, Some(name))
+    }
+
+    fn find(root: &SysRoot, name: Option<&str>) -> Result<Self, SourceError> {
         let path = root.path(MEMBERSHIP);
         let Some(membership) = file::read(&path)? else { return Ok(Self::default()) };
         let all = text::memberships(&membership).map_err(|e| SourceError::parse(&path, e))?;
-        let mut mounts = Mounts { root, read: None };
+        let mut mounts = Mounts { root, read: None, own: name.is_none() };
         let mut groups = Self::default();
-        for one in all {
+        for mut one in all {
+            one.path = name.map_or(one.path, str::as_bytes);
             if one.controllers.is_empty() {
                 groups.v2 = mounts.find(&one, None, &["", "unified"])?;
             }
@@ -174,8 +186,8 @@ impl Groups {
         Ok(least)
     }
 
-    /// Returns the CPUs that the cpuset of this process' group leaves it, whatever its affinity is;
-    /// `None` where no cpuset is seen.
+    /// Returns the CPUs that the cpuset of the group leaves it, whatever the affinity of its processes is; `None`
+    /// where no cpuset is seen.
     pub(super) fn cpus(&self, root: &SysRoot) -> Result<Option<CpuSet>, SourceError> {
         self.cpuset(root, "cpuset.cpus.effective", ["cpuset.effective_cpus", "cpuset.cpus"])
     }
@@ -191,11 +203,10 @@ impl Groups {
         v2: &'static str,
         v1: [&'static str; 2],
     ) -> Result<Option<IdSet<T>>, SourceError> {
-        // A group without the controller has the cpuset of the next ancestor that has it.
+        // A group without the controller, or that is not there yet, has the cpuset of the next ancestor that has it.
         let unified = self.v2.iter().map(|group| (group, v2));
-        let own = self.v1[2].iter().take(1);
-        let own = own.flat_map(|group| v1.iter().map(move |&name| (group, name)));
-        for (group, name) in own.chain(unified) {
+        let all = self.v1[2].iter().flat_map(|group| v1.iter().map(move |&name| (group, name)));
+        for (group, name) in all.chain(unified) {
             let Some((path, text)) = read(root, group, name)? else { continue };
             let set = parse::list::parse(&text).map_err(|e| SourceError::parse(&path, e))?;
             if !IdSet::is_empty(&set) {
@@ -264,6 +275,8 @@ pub fn has_v1_cpusets(root: &SysRoot) -> Result<bool, SourceError> {
 struct Mounts<'a> {
     root: &'a SysRoot,
     read: Option<Vec<Mount>>,
+    /// Whether the groups of this process are looked for, which are there.
+    own: bool,
 }
 
 impl Mounts<'_> {
@@ -280,7 +293,8 @@ impl Mounts<'_> {
             // Another file system may be in the place of the usual one. A recording has only what
             // limits something.
             let found = if self.root.is_live() {
-                self.root.path(&groups.first()?.dir).join("cgroup.procs").exists()
+                let there = if self.own { groups.first()? } else { groups.last()? };
+                self.root.path(&there.dir).join("cgroup.procs").exists()
             } else {
                 self.root.path(at.to_str()?).is_dir()
             };

@@ -57,6 +57,26 @@ impl Limits {
             cpu_time: groups.cpu(root)?,
         })
     }
+
+    /// Reads which CPUs and nodes a control group leaves those in it. It need not be there yet: the nearest ancestor that
+    /// has a cpuset counts. `name` is its path from the root of the hierarchies, as in `/machine.slice`; one outside of
+    /// what this process can see limits nothing.
+    ///
+    /// Source: `cpuset.cpus.effective` and `cpuset.mems.effective` (v2), `cpuset.effective_cpus` and
+    /// `cpuset.effective_mems` (v1).
+    /// Errors: a file cannot be read or is damaged.
+    ///
+    /// ```no_run
+    /// use placer_engine::{Limits, SysRoot};
+    /// let limits = Limits::of_cpuset(&SysRoot::live(), "/machine.slice")?;
+    /// println!("{:?}", limits.memory_nodes);
+    /// # Ok::<(), placer_engine::SourceError>(())
+    /// ```
+    pub fn of_cpuset(root: &SysRoot, name: &str) -> Result<Self, SourceError> {
+        let groups = Groups::of(root, name)?;
+        let (cpus, memory_nodes) = (groups.cpus(root)?, groups.memory_nodes(root)?);
+        Ok(Self { cpus, memory_nodes, ..Self::default() })
+    }
 }
 
 /// Reads the CPUs that this process may run on. `None` also where the file is damaged: what depends

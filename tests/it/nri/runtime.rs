@@ -296,8 +296,11 @@ pub(crate) fn container(name: &str, shares: u64, limit: i64, score: i64) -> Cont
     let cpu = Cpu { shares: Some(Unsigned { value: shares }), ..Cpu::default() };
     let memory = Memory { limit: Some(Signed { value: limit }) };
     let resources = Resources { memory: Some(memory), cpu: Some(cpu), ..Resources::default() };
-    let linux =
-        LinuxContainer { resources: Some(resources), oom_score_adj: Some(Signed { value: score }) };
+    let linux = LinuxContainer {
+        resources: Some(resources),
+        oom_score_adj: Some(Signed { value: score }),
+        ..LinuxContainer::default()
+    };
     let id = format!("{:064x}", name.bytes().fold(7_u128, |hash, b| hash * 257 + u128::from(b)));
     let id = id.chars().rev().collect();
     let container =

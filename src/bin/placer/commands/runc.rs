@@ -310,7 +310,7 @@ mod tests {
     #[test]
     fn memory_is_bound_where_all_of_it_is_claimed() {
         let request: Request = "1:100".parse().expect("a request");
-        let wanted = |covers_limit| Wanted { request: request.clone(), covers_limit };
+        let wanted = |covers_limit| Wanted { request: request.clone(), covers_limit, parent: None };
         let placement = |nodes: &str| Placement {
             claim: ClaimId(1),
             cpus: "4-5".parse().expect("CPUs"),
