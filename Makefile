@@ -145,9 +145,15 @@ test-fleet: deps ## Places containers (podman, Docker, containerd, NRI), tasks o
 	for kind in fleet podman4 hpc12 hpc13; do tests/vm/root-image $$kind >/dev/null || exit 1; done
 	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture --test-threads=1 fleet:: batch::
 
+.PHONY: test-domains
+test-domains: deps deps-test ## Starts a guest with UEFI, TPM, vhost, cells through libvirt, 15 times beside virsh, and kills it (half an hour)
+	tests/vm/root-image virt >/dev/null
+	@[ -f target/placer.deb ] || $(MAKE) --no-print-directory deb
+	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture domains::
+
 test-vm: deps deps-test ## Runs the tests that boot virtual machines with many nodes
 	@[ -f target/placer.deb ] || $(MAKE) --no-print-directory deb
-	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture --test-threads=2 --skip storm_of_64 --skip moved:: --skip fleet:: --skip batch:: --skip a_thousand_steps
+	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture --test-threads=2 --skip storm_of_64 --skip moved:: --skip fleet:: --skip batch:: --skip domains:: --skip a_thousand_steps
 
 fuzz: deps deps-fuzz ## Fuzzes the daemon's socket and methods, numad's queue, the ledger and policy best, FUZZ_SECONDS=60 each
 	@cp Cargo.lock fuzz/Cargo.lock && mkdir -p fuzz/corpus/socket fuzz/corpus/methods fuzz/corpus/queue fuzz/corpus/best fuzz/corpus/ledger

@@ -31,6 +31,7 @@ mod start;
 mod step;
 pub mod sys;
 pub mod systemd;
+mod vhost;
 
 pub use binding::Binding;
 pub use error::LaunchError;

@@ -5,6 +5,7 @@
 
 use std::ffi::c_long;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::path::Path;
 
 use nix::errno::Errno;
 use placer_engine::{CpuId, CpuSet, NodeId, NodeSet};
@@ -322,12 +323,22 @@ pub fn move_pages(pid: u32, pages: &[(u64, NodeId)], all: bool) -> Result<bool, 
 pub fn is_the_kernels(pid: impl std::fmt::Display, thread: impl std::fmt::Display) -> bool {
     // Source: linux/sched.h.
     const PF_NO_SETAFFINITY: u64 = 0x0400_0000;
-    let stat = std::fs::read(format!("/proc/{pid}/task/{thread}/stat")).unwrap_or_default();
+    let dir = format!("/proc/{pid}/task/{thread}");
+    flags(Path::new(&dir)).is_some_and(|flags| flags & PF_NO_SETAFFINITY != 0)
+}
+
+/// The flag of threads of the kernel that are in no process. Source: linux/sched.h.
+pub(crate) const PF_KTHREAD: u64 = 0x0020_0000;
+
+/// Returns the flags of a thread, whose directory in `/proc` this is.
+///
+/// Source: `stat`.
+pub(crate) fn flags(dir: &Path) -> Option<u64> {
+    let stat = std::fs::read(dir.join("stat")).ok()?;
     // The name is in parentheses and may hold any byte; the flags are the seventh behind it.
-    let end = stat.iter().rposition(|&byte| byte == b')').unwrap_or(0);
+    let end = stat.iter().rposition(|&byte| byte == b')')?;
     let fields = String::from_utf8_lossy(&stat[end..]);
-    let flags = fields.split_whitespace().nth(7).and_then(|flags| flags.parse::<u64>().ok());
-    flags.is_some_and(|flags| flags & PF_NO_SETAFFINITY != 0)
+    fields.split_whitespace().nth(7)?.parse().ok()
 }
 
 /// Returns the size of a page.

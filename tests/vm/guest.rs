@@ -44,8 +44,8 @@ pub(crate) fn vm_ready() -> Result<(), String> {
     Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
 }
 
-/// The root image of guests that need systemd or libvirt (`root`), or container engines (`fleet`), or
-/// why there is none: `ci/deps test` makes the first, `make test-fleet` the second.
+/// The root image of guests that need systemd or libvirt (`root`, `virt`), or container engines (`fleet`), or
+/// why there is none: `ci/deps test` makes the first, `make test-domains` and `make test-fleet` the others.
 pub(crate) fn root_image(kind: &str) -> Result<PathBuf, String> {
     let output = Command::new(script("root-image"))
         .args([kind, "--ready"])
@@ -56,6 +56,12 @@ pub(crate) fn root_image(kind: &str) -> Result<PathBuf, String> {
         "" => Err(format!("no root image: tests/vm/root-image {kind} makes one")),
         path => Ok(PathBuf::from(path)),
     }
+}
+
+/// What `make deb` has made, where it puts it.
+pub(crate) fn package() -> Option<PathBuf> {
+    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/placer.deb");
+    place.is_file().then_some(place)
 }
 
 pub(crate) fn script(name: &str) -> PathBuf {

@@ -5,14 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::guest::{
-    Verdict, left_out, numa_vm, put, root_image, run, script, steps, unavailable, vm_ready,
+    Verdict, left_out, numa_vm, package, put, root_image, run, script, steps, unavailable, vm_ready,
 };
-
-/// What `make deb` has made, where it puts it.
-fn package() -> Option<PathBuf> {
-    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/placer.deb");
-    place.is_file().then_some(place)
-}
 
 #[test]
 #[ignore = "boots a virtual machine: make test-vm"]
@@ -41,6 +35,7 @@ fn a_libvirt_host_that_installs_the_package_spreads_its_guests() -> Verdict {
     guest.arg("--disk").arg(image).args(["--root", "--timeout", "1200"]);
     put(&mut guest, &package, "/srv/placer.deb");
     put(&mut guest, &script("libvirt"), "/usr/bin/libvirt-host");
+    put(&mut guest, &script("steps.py"), "/usr/bin/steps.py");
     let mut wanted = STEPS;
     let mut words = vec!["--", "libvirt-host"];
     match numad_2025()? {

@@ -8,6 +8,7 @@
 mod advised;
 mod batch;
 mod caches;
+mod domains;
 mod fleet;
 mod guest;
 mod launched;

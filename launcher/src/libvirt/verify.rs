@@ -1,7 +1,7 @@
 //! Looks at a guest that libvirt has created: whether it is where it was placed.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::errno::Errno;
 use placer_engine::{CpuSet, NodeSet};
@@ -10,6 +10,7 @@ use super::Driver;
 use crate::definition::parse_list;
 use crate::domain::{NumaMode, Placement};
 use crate::error::LaunchError;
+use crate::vhost;
 
 /// Checks that each thread of a guest runs on the CPUs it was placed on and no others, and that its memory
 /// is bound to its nodes. `proc` is the host's `/proc`. vhost threads of kernels before 6.4 are looked at
@@ -32,8 +33,8 @@ pub fn verify(
         return Err(cannot_look(pid, Errno::ESRCH));
     }
     if driver == Driver::Qemu {
-        for kernel_thread in vhost_threads(proc, pid) {
-            check_thread(&kernel_thread, placement)?;
+        for thread in vhost::threads(proc, pid) {
+            check_thread(&proc.join(thread.to_string()), placement)?;
         }
     }
     let Some(mode) = placement.mode else { return Ok(Vec::new()) };
@@ -72,14 +73,6 @@ fn cpus_of(comm: &str, placement: &Placement) -> CpuSet {
     let iothread = comm.strip_prefix("IO iothread").and_then(number);
     let own = iothread.and_then(|id| placement.iothreads.get(&id));
     own.unwrap_or(others).clone()
-}
-
-/// Returns the kernel's threads that work for a guest's virtio devices.
-fn vhost_threads(proc: &Path, pid: u32) -> Vec<PathBuf> {
-    let name = format!("vhost-{pid}");
-    let all = ids(proc).unwrap_or_default().into_iter().map(|id| proc.join(id.to_string()));
-    all.filter(|dir| fs::read_to_string(dir.join("comm")).is_ok_and(|comm| comm.trim_end() == name))
-        .collect()
 }
 
 /// Checks how the memory of a process is bound: by its cpuset, or by a policy on its mappings.

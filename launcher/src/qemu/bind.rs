@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -15,6 +16,7 @@ use crate::error::LaunchError;
 use crate::gate::{Ended, Running};
 use crate::step::{Step, Thread};
 use crate::sys::{self, Mask};
+use crate::vhost;
 
 /// How long QEMU may take to end by itself when it was asked to.
 pub(super) const TO_QUIT: Duration = Duration::from_secs(2);
@@ -99,7 +101,29 @@ impl Machine<'_> {
                 Err(errno) => return Err(Step::pin(*whose, wanted).refused(errno).into()),
             }
         }
+        self.bind_vhost();
         Ok(())
+    }
+
+    /// Lets the kernel's threads that work for the guest run on its CPUs, where no cpuset holds them. That is root's right
+    /// alone.
+    fn bind_vhost(&self) {
+        let threads = &self.launch.threads;
+        for id in vhost::threads(Path::new("/proc"), self.pid) {
+            let Ok(thread) = i32::try_from(id) else { continue };
+            let found = sys::affinity(thread);
+            if found.is_ok_and(|found| found.is_subset(&threads.process)) {
+                continue;
+            }
+            if let Err(errno) = sys::set_affinity(thread, &Mask::of_cpus(&threads.emulator))
+                && errno != Errno::ESRCH
+            {
+                let (name, why) = (self.name(), errno.desc());
+                eprintln!(
+                    "placer: guest {name}: thread {id} of the kernel (vhost) may run on all CPUs: {why}"
+                );
+            }
+        }
     }
 
     /// Returns the threads that QEMU has a name for, by their id. Where QEMU runs several vCPUs in

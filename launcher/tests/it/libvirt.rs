@@ -359,6 +359,13 @@ fn proc(dir: &Path, threads: &[(u32, &str, &str)], mems: &str, maps: &str) {
         put(format!("{place}/comm"), format!("{comm}\n"));
         put(format!("{place}/status"), format!("Name:\tx\nCpus_allowed_list:\t{cpus}\n"));
     }
+    // One of the kernel's threads, and a process that has taken its name.
+    put("100/stat".to_owned(), "100 (vhost-7) S 2 0 0 0 -1 2097216 0 0 0".to_owned());
+    put("200/stat".to_owned(), "200 (vhost-7) S 1 0 0 0 -1 4194304 0 0 0".to_owned());
+    put("200/comm".to_owned(), "vhost-7\n".to_owned());
+    put("200/status".to_owned(), "Name:\tx\nCpus_allowed_list:\t0-7\n".to_owned());
+    fs::create_dir_all(dir.join("7/fd")).unwrap();
+    let _ = std::os::unix::fs::symlink("/dev/vhost-net", dir.join("7/fd/29"));
     put("7/status".to_owned(), format!("Mems_allowed_list:\t{mems}\n"));
     put("7/numa_maps".to_owned(), maps.to_owned());
 }

@@ -1,0 +1,83 @@
+"""What the scripts that run in booted guests have in common: steps that hold or end the script, commands, files."""
+import glob
+import json
+import re
+import subprocess
+import sys
+import time
+
+
+def fail(text):
+    print("FAILED " + text, flush=True)
+    sys.exit(1)
+
+
+def ok(text):
+    with open("/proc/uptime") as f:
+        print("ok %-70s [%s s]" % (text, f.read().split(".")[0]), flush=True)
+
+
+def check(what, found, wanted):
+    if found != wanted:
+        fail("%s: found %r, expected %r" % (what, found, wanted))
+
+
+def run(*cmd, status=0, **more):
+    r = subprocess.run(cmd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                       stderr=subprocess.PIPE, text=True, **more)
+    if r.returncode != status:
+        fail("%s ended with %d: %s%s" % (" ".join(cmd), r.returncode, r.stdout, r.stderr))
+    return r.stdout + (r.stderr if status else "")
+
+
+def read(path):
+    with open(path) as f:
+        return f.read().replace("\0", "\n").strip()
+
+
+def ids(text):
+    """"0-2,5" as a sorted list."""
+    out = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        out += range(int(first), int(last or first) + 1)
+    return sorted(out)
+
+
+def wait_until(what, holds, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            fail("%d s have passed, and not: %s" % (seconds, what))
+        time.sleep(0.2)
+
+
+def claims():
+    return json.loads(run("placer", "ps", "--json"))["claims"]
+
+
+def node_cpus(node):
+    return ids(read("/sys/devices/system/node/node%d/cpulist" % node))
+
+
+def threads(process):
+    """The CPUs that each thread of a process may run on, by its name and id."""
+    out = {}
+    for status in glob.glob("/proc/%d/task/*/status" % process):
+        text = read(status)
+        name, cpus = (re.search(r"(?m)^%s:\t(.*)$" % key, text).group(1) for key in ("Name", "Cpus_allowed_list"))
+        out["%s %s" % (name, status.split("/")[4])] = ids(cpus)
+    return out
+
+
+def helpers(qemu):
+    """The processes beside QEMU that work for the guest: swtpm, and the kernel's vhost threads before Linux 6.4."""
+    out = []
+    for comm in glob.glob("/proc/[0-9]*/comm"):
+        try:
+            name, process = read(comm), int(comm.split("/")[2])
+        except FileNotFoundError:
+            continue
+        if name == "vhost-%d" % qemu or name == "swtpm":
+            out.append((name, process))
+    return out
