@@ -1,5 +1,5 @@
-//! Choosing and claiming beside 1,000 claims of processes that live, the part of it that holds the ledger's lock,
-//! and what a decision pays for claims when there are none.
+//! Choosing and claiming beside 1,000 claims of processes that live, in a process that stays, as the daemon, and in one
+//! that makes its first decision; the commit; and what a decision pays for claims when there are none.
 //!
 //! On this machine, unlike the other benches: what costs time here is to ask the kernel about
 //! processes. The state directory is in memory, as `/run` is.
@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use placer_engine::claims::{Asker, ClaimDirs, ClaimId, ClaimOwner, Claims, LOCK_TIMEOUT};
+use placer_engine::claims::{Asker, ClaimDirs, ClaimId, ClaimOwner, Claims, Kept, LOCK_TIMEOUT};
 use placer_engine::source::SnapshotReader;
 use placer_engine::{Request, Snapshot, SysRoot, advise};
 
@@ -43,8 +43,8 @@ fn state() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory")
 }
 
-fn place(dir: &Path) -> ClaimDirs {
-    ClaimDirs { own: Some(PathBuf::from(dir)), ..ClaimDirs::default() }
+fn place(dir: &Path, kept: Kept) -> ClaimDirs {
+    ClaimDirs { own: Some(PathBuf::from(dir)), kept, ..ClaimDirs::default() }
 }
 
 /// Chooses with a load that was measured before, and claims for a process: all that one participant of a storm
@@ -86,19 +86,28 @@ fn claims(c: &mut Criterion) {
     for count in [0, GUESTS] {
         let crowd = Crowd::start(count);
         let dir = state();
-        let place = place(dir.path());
-        let claims = Claims::open_to_claim(&place, &root).expect("a ledger");
+        let stays = place(dir.path(), Kept::with_descriptors(2 * GUESTS));
+        let claims = Claims::open_to_claim(&stays, &root).expect("a ledger");
+        let anew = || {
+            let place = place(dir.path(), Kept::default());
+            Claims::open_to_claim(&place, &root).expect("a ledger")
+        };
         for guest in &crowd.0 {
             choose_and_claim(&claims, &earlier, &request, guest.id(), &mut Duration::default());
         }
-        for whole in [true, false] {
-            let what = if whole { "choose and claim" } else { "commit" };
+        for (what, first, whole) in [
+            ("choose and claim", false, true),
+            ("commit", false, false),
+            ("first decision: choose and claim", true, true),
+        ] {
             group.bench_function(format!("{what} beside {count} live claims"), |b| {
                 b.iter_custom(|times| {
                     let (mut took, mut commit) = (Duration::ZERO, Duration::ZERO);
                     for _ in 0..times {
                         let start = Instant::now();
-                        let id = choose_and_claim(&claims, &earlier, &request, me, &mut commit);
+                        let opened = first.then(anew);
+                        let here = opened.as_ref().unwrap_or(&claims);
+                        let id = choose_and_claim(here, &earlier, &request, me, &mut commit);
                         took += start.elapsed();
                         release(&claims, id);
                     }
@@ -106,6 +115,7 @@ fn claims(c: &mut Criterion) {
                 });
             });
         }
+        let place = place(dir.path(), Kept::default());
         group.bench_function(format!("count {count} live claims, no lock"), |b| {
             b.iter(|| Claims::open(&place, &root).expect("a ledger").view().expect("readable"));
         });

@@ -23,6 +23,7 @@ mod desk;
 mod error;
 mod fates;
 mod guest;
+mod kept;
 mod ledger;
 mod libvirt;
 mod lines;
@@ -41,6 +42,8 @@ mod running;
 mod store;
 mod tried;
 mod unread;
+mod watched;
+mod whole;
 
 pub use crate::charges::Overcommit;
 #[doc(hidden)]
@@ -56,9 +59,9 @@ pub use desk::ClaimDirs;
 pub use desk::{Claims, LOST_RACES, View};
 pub use error::ClaimError;
 #[doc(hidden)]
-pub use ledger::{Fate, Ledger, MOST_CLAIMS};
+pub use kept::Kept;
 #[doc(hidden)]
-pub use lines::KnownLines;
+pub use ledger::{Fate, Ledger, MOST_CLAIMS};
 #[doc(hidden)]
 pub use look::MOST_LOOKS;
 #[doc(hidden)]

@@ -19,6 +19,7 @@ use placer_engine::{
 };
 
 use super::committing::{Class, Committing, Turn};
+use super::descriptors;
 use super::limits::Limits;
 use super::log::{About, Log};
 use super::metrics::Metrics;
@@ -28,6 +29,7 @@ use crate::error_chain::chain;
 use crate::numad;
 use crate::service::advise::{Answer, Question, answer};
 use crate::service::claim_session::Desk;
+use crate::service::counted;
 use crate::service::host::{Begin, CountedHost, Figures, MachineOf, Taken, Turn as HostTurn};
 use crate::service::notes::Notes;
 use crate::settings::variables;
@@ -69,6 +71,7 @@ impl Core {
         config: Option<PathBuf>,
         log: Log,
     ) -> Result<Self, EngineError> {
+        counted::keep_descriptors(descriptors::room().owners);
         let warm = Warm::start(root, &settings)?;
         let settings = ArcSwap::from_pointee(settings);
         Ok(Self {

@@ -64,7 +64,7 @@ impl Socket {
         let path = dir.join(SOCKET);
         let listener =
             listen(&path).map_err(|e| format!("cannot make the socket {}: {e}", path.display()))?;
-        let (room, wanted) = (descriptors::room(), core.settings().daemon.clients);
+        let (room, wanted) = (descriptors::room().connections, core.settings().daemon.clients);
         if room < wanted {
             let fields: [(&str, &dyn std::fmt::Display); 2] =
                 [("wanted", &wanted), ("room", &room)];

@@ -2,9 +2,9 @@
 //!
 //! An answer is never held back for want of a ledger: it is given without, and a note says so.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, OnceLock};
 
-use placer_engine::claims::{Claim, ClaimDirs, ClaimError, Claims, KnownLines, LOCK_TIMEOUT, View};
+use placer_engine::claims::{Claim, ClaimDirs, ClaimError, Claims, Kept, LOCK_TIMEOUT, View};
 use placer_engine::source::SnapshotReader;
 use placer_engine::{Bytes, Charges, Snapshot, SourceError, SysRoot};
 
@@ -14,13 +14,22 @@ use super::sampling::{self, Window};
 use crate::error_chain::chain;
 use crate::settings;
 
+/// What this process knows of its ledger: the daemon asks for each request.
+static KEPT: OnceLock<Kept> = OnceLock::new();
+
 /// Returns where claims are kept, with the rest of the state, and for users on top of root's; and
 /// how they count.
 pub fn place(set: settings::Claims) -> ClaimDirs {
-    // The daemon asks for each request.
-    static KNOWN: LazyLock<KnownLines> = LazyLock::new(KnownLines::default);
     let dirs = ClaimDirs::on_top_of_roots(sampling::state_dir());
-    ClaimDirs { known: KNOWN.clone(), ..dirs.with_overcommit(set.overcommit) }
+    let kept = KEPT.get_or_init(Kept::default).clone();
+    ClaimDirs { kept, ..dirs.with_overcommit(set.overcommit) }
+}
+
+/// Keeps descriptors from now on: of the ledger, and of this number of owners at most. For a process that stays, before
+/// it counts for the first time.
+pub(crate) fn keep_descriptors(owners: usize) {
+    // A second daemon of one process, as tests have them, shares the first one's.
+    KEPT.get_or_init(|| Kept::with_descriptors(owners));
 }
 
 /// Takes a snapshot that counts what was promised to others, and what of it users were promised.

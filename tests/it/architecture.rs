@@ -118,6 +118,7 @@ const CLAIMS_ENDS: &[&str] = &[
     "claims/proc.rs",
     "claims/proc_dir.rs",
     "claims/store.rs",
+    "claims/watched.rs",
 ];
 
 #[test]

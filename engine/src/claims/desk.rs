@@ -9,11 +9,12 @@ use super::charge;
 use super::claim::{Claim, ClaimId, Origin, Owner, ProcessId};
 use super::decision::{Basis, Decision, Observation};
 use super::error::ClaimError;
+use super::kept::Kept;
 use super::ledger::Ledger;
-use super::lines::KnownLines;
 use super::look::Look;
 use super::nonce::Nonce;
 use super::store::ClaimFile;
+use super::watched::KnownOwners;
 use crate::charges::{Charges, Overcommit};
 use crate::read::Read;
 use crate::source::SysRoot;
@@ -27,9 +28,9 @@ pub struct ClaimDirs {
     pub below: Option<(PathBuf, u32)>,
     /// How many times over memory may be promised.
     pub overcommit: Overcommit,
-    /// What was read of the own ledger before. A process that decides often keeps it, and reads only new lines.
+    /// What is known of the own ledger. A process that decides often keeps it, and reads only what is new.
     #[doc(hidden)]
-    pub known: KnownLines,
+    pub kept: Kept,
 }
 
 /// The number of decisions without the lock that may be lost to faster claims; the next one is made under the lock.
@@ -97,6 +98,7 @@ pub struct View {
 pub struct Claims {
     own: Option<ClaimFile>,
     below: Result<Option<ClaimFile>, ClaimError>,
+    owners: KnownOwners,
     overcommit: Overcommit,
     observe: bool,
     root: SysRoot,
@@ -115,8 +117,9 @@ impl Claims {
             None => Ok(None),
         };
         Ok(Self {
-            own: open(dirs.own.as_ref().map(|dir| (dir, me)))?.map(|own| own.knowing(&dirs.known)),
+            own: open(dirs.own.as_ref().map(|dir| (dir, me)))?.map(|own| own.knowing(&dirs.kept)),
             below: open(dirs.below.as_ref().map(|(dir, owner)| (dir, *owner))),
+            owners: dirs.kept.owners.clone(),
             overcommit: dirs.overcommit,
             observe: true,
             root: root.clone(),
@@ -129,7 +132,7 @@ impl Claims {
     pub fn open_to_claim(dirs: &ClaimDirs, root: &SysRoot) -> Result<Self, ClaimError> {
         let mut claims = Self::open(&ClaimDirs { own: None, ..dirs.clone() }, root)?;
         let dir = dirs.own.as_deref().ok_or(ClaimError::NoPlace)?;
-        claims.own = Some(ClaimFile::open(dir, root)?.knowing(&dirs.known));
+        claims.own = Some(ClaimFile::open(dir, root)?.knowing(&dirs.kept));
         Ok(claims)
     }
 
@@ -313,7 +316,7 @@ impl Claims {
         if uids.is_empty() || !self.root.is_live() {
             return Ok(());
         }
-        let mut look = Look::new(&self.root);
+        let mut look = Look::new(&self.root).watching(&self.owners);
         look.observe_users(Some(own.dir()), uids);
         look.ask(&ledger)?;
         look.open()?;
@@ -325,7 +328,7 @@ impl Claims {
 
     /// Looks for guests, and at what is in the other user's ledger.
     fn start(&self) -> Result<(Look<'_>, View, Ledger), ClaimError> {
-        let mut look = Look::new(&self.root);
+        let mut look = Look::new(&self.root).watching(&self.owners);
         if self.observe {
             look.observe(self.own.as_ref().map(ClaimFile::dir));
         }

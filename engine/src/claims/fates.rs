@@ -7,6 +7,8 @@
 //! than the last check, no other process has got the pid since. That costs 1 µs, however many pids were
 //! given meanwhile. A zombie may count for a few decisions more, which overstates claims and never
 //! understates them. Up to 200 owners are all checked exactly.
+//!
+//! A process that stays watches owners that it has found alive ([`Watched`]), and asks for none of them again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,6 +18,7 @@ use nix::time::{ClockId, clock_gettime};
 use super::claim::{Claim, Owner};
 use super::ledger::Fate;
 use super::proc::Processes;
+use super::watched::Watched;
 
 /// Up to this number of owners, each is asked for exactly.
 const MANY: usize = 200;
@@ -83,7 +86,7 @@ impl Fates {
     }
 
     /// Finds out the fates of owners of this boot, each asked for once whatever the number of its
-    /// claims.
+    /// claims. `unasked` are others, which are known to live.
     ///
     /// Where there are many owners, only due ones and those whose pid may have been given again are asked for
     /// exactly. An owner that has ended and was not waited for then counts until it is due.
@@ -91,9 +94,11 @@ impl Fates {
         &mut self,
         look: &mut Processes,
         owners: &BTreeMap<&Owner, Known>,
+        unasked: usize,
         budget: Budget,
+        mut watched: Option<&mut Watched>,
     ) {
-        let many = owners.len() > MANY;
+        let many = owners.len() + unasked > MANY;
         // Before the first of them is looked at.
         self.at = self.at.or_else(|| if many { look.checked_at() } else { None });
         let mut exactly: Vec<(&Owner, Known)> = Vec::new();
@@ -101,7 +106,18 @@ impl Fates {
             if self.by_owner.contains_key(owner) {
                 continue;
             }
-            if many && !known.due && known.checked.is_some_and(|then| look.is_same(owner, then)) {
+            if watched.as_deref().is_some_and(|watched| look.is_watched(watched, owner)) {
+                self.by_owner.insert(owner.clone(), Fate::Alive);
+                if many && known.due {
+                    self.exact.insert(owner.clone());
+                }
+                continue;
+            }
+            let then = known.checked.filter(|_| many && !known.due);
+            let watching = watched.as_deref_mut().filter(|_| !budget.is_spent());
+            if then.is_some_and(|then| {
+                watch_if(watching, look, owner, |look| look.is_same(owner, then))
+            }) {
                 self.by_owner.insert(owner.clone(), Fate::Alive);
                 continue;
             }
@@ -122,12 +138,28 @@ impl Fates {
             if nth >= SURE_LOOKS && budget.is_spent() {
                 return;
             }
-            let fate = look.fate_of_owner(owner);
+            let watching = watched.as_deref_mut().filter(|watched| watched.has_room());
+            let lives = watching.is_some()
+                && watch_if(watching, look, owner, |look| look.has_process(owner));
+            let fate = if lives { Fate::Alive } else { look.fate_of_owner(owner) };
             if many && fate == Fate::Alive {
                 self.exact.insert(owner.clone());
             }
             self.by_owner.insert(owner.clone(), fate);
         }
+    }
+}
+
+/// Returns whether an owner lives, and watches its process from then on where that can be.
+fn watch_if(
+    watched: Option<&mut Watched>,
+    look: &mut Processes,
+    owner: &Owner,
+    lives: impl FnOnce(&mut Processes) -> bool,
+) -> bool {
+    match (watched, look.process_here(owner)) {
+        (Some(watched), Some(process)) => watched.watch_if(process, || lives(look)),
+        _ => lives(look),
     }
 }
 
@@ -144,7 +176,7 @@ mod tests {
             owners.insert(&claim.owner, Known { checked: claim.checked, due, trusted: false });
         }
         let mut fates = Fates::default();
-        fates.ask(look, &owners, Budget::unlimited());
+        fates.ask(look, &owners, 0, Budget::unlimited(), None);
         fates
     }
 
@@ -208,7 +240,7 @@ mod tests {
         let owners: BTreeMap<_, _> =
             live.iter().chain([&gone]).map(|owner| (owner, Known::default())).collect();
         let mut fates = Fates::default();
-        fates.ask(&mut look, &owners, Budget { until: Some(Duration::ZERO) });
+        fates.ask(&mut look, &owners, 0, Budget { until: Some(Duration::ZERO) }, None);
         let of = |owner: &Owner| fates.of(&Claim { owner: owner.clone(), ..claim(1, &[(0, 1)]) });
         let known = live.iter().filter(|owner| of(owner) != Fate::Unknown).count();
         assert_eq!((known, of(&gone)), (live.len().min(SURE_LOOKS), Fate::Dead));

@@ -2,6 +2,7 @@
 //! alive and what is resident come in as values.
 
 use std::io::BufRead as _;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::charge;
@@ -216,11 +217,15 @@ impl Ledger {
     }
 
     /// Returns the claims whose guests are to be looked at: at most `most`, those that were not
-    /// looked at for longest. An old figure only overstates what is claimed.
-    pub fn due(&self, most: usize) -> Vec<ClaimId> {
+    /// looked at for longest, and where there are more, none that was looked at in the time `recent`. An old
+    /// figure only overstates what is claimed.
+    pub fn due(&self, most: usize, recent: RangeInclusive<Instant>) -> Vec<ClaimId> {
         let guests = self.claims.iter().filter(|claim| claim.owner.process().is_some());
         let looked = |claim: &Claim| claim.seen.as_ref().map(|seen| seen.at);
         let mut due: Vec<_> = guests.map(|claim| (looked(claim), claim.id)).collect();
+        if due.len() > most {
+            due.retain(|(looked, _)| looked.is_none_or(|at| !recent.contains(&at)));
+        }
         if due.len() > most {
             due.select_nth_unstable(most);
             due.truncate(most);

@@ -17,7 +17,7 @@ pub(super) struct Lines(Known);
 
 /// What a process has read of a ledger: at most the claims of one text. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct KnownLines(pub(super) Arc<Mutex<Lines>>);
+pub(super) struct KnownLines(pub(super) Arc<Mutex<Lines>>);
 
 /// One reading of a text. At its end only the lines of this text are known.
 pub(super) struct Reading<'a> {

@@ -3,11 +3,12 @@
 //! All that another process can slow down happens in [`Look::ask`], before the ledger's lock is taken.
 //! Under the lock [`Look::close`] comes first, and what was found out is applied by look-ups alone.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::asker::Asking;
-use super::claim::{Claim, Owner, ProcessId, Seen};
+use super::claim::{Claim, ClaimId, Owner, ProcessId, Seen};
 
 use super::error::ClaimError;
 use super::fates::{Budget, Fates, Known, SURE_LOOKS};
@@ -16,6 +17,7 @@ use super::ledger::Ledger;
 use super::observed::Observer;
 use super::principal::Principals;
 use super::proc::Processes;
+use super::watched::KnownOwners;
 use crate::ids::NodeId;
 use crate::sample::Instant;
 use crate::source::{HostReader, SysRoot, live_clock};
@@ -24,6 +26,8 @@ use crate::units::Bytes;
 
 /// The most guests looked at for one decision; the others count as they were last seen.
 pub const MOST_LOOKS: usize = 32;
+/// Where there are more guests, one that was looked at so short a time ago is not looked at again.
+const SERVES_NS: u64 = 250_000_000;
 
 /// The processes of this host, read only where there is something to ask about; and the guests of
 /// the host that is decided about, if they are looked for.
@@ -36,6 +40,7 @@ pub(super) struct Look<'a> {
     guests: Vec<Guest>,
     accounts: Principals,
     fates: Fates,
+    watched: KnownOwners,
     seen: BTreeMap<Owner, Seen>,
     /// When guests started, on the monotonic clock.
     started: BTreeMap<ProcessId, u64>,
@@ -58,6 +63,7 @@ impl<'a> Look<'a> {
             guests: Vec::new(),
             accounts: Principals::default(),
             fates: Fates::default(),
+            watched: KnownOwners::default(),
             seen: BTreeMap::new(),
             started: BTreeMap::new(),
             guests_cgroups: BTreeMap::new(),
@@ -65,6 +71,12 @@ impl<'a> Look<'a> {
             owners: BTreeSet::new(),
             cgroups: Vec::new(),
         }
+    }
+
+    /// Asks for no owner that is watched.
+    pub(super) fn watching(mut self, owners: &KnownOwners) -> Self {
+        self.watched = owners.clone();
+        self
     }
 
     /// Looks for guests. Those found the last time are kept in `state`. On a recorded machine only
@@ -158,25 +170,44 @@ impl<'a> Look<'a> {
         }
         let live = self.root.is_live();
         // Guests that take over holds are owners as well.
-        let mut ledger = ledger.clone();
-        self.adopt(&mut ledger)?;
+        let mut ledger = Cow::Borrowed(ledger);
+        if !self.guests.is_empty() {
+            self.adopt(ledger.to_mut())?;
+        }
         let own = nix::unistd::geteuid().as_raw();
         let look = match &mut self.processes {
             Some(look) => look,
             none => none.insert(Processes::look()?),
         };
-        let due = if live { ledger.due(MOST_LOOKS) } else { Vec::new() };
+        let now = look.now();
+        let served = now.nanoseconds().saturating_sub(SERVES_NS);
+        let recent = Instant::from_nanoseconds(served)..=now;
+        let due = if live { ledger.due(MOST_LOOKS, recent) } else { Vec::new() };
+        let due: BTreeSet<ClaimId> = due.into_iter().collect();
+        let mut watched = self.watched.now();
         let mut owners: BTreeMap<&Owner, Known> = BTreeMap::new();
         let of_this_boot = |claim: &&Arc<Claim>| claim.boot == look.boot();
+        let mut unasked = 0;
         for claim in ledger.claims().iter().filter(of_this_boot) {
-            if claim.owner.process().is_some() {
+            let due = due.contains(&claim.id);
+            // One that is watched lives. What is not asked for counts as well.
+            let lives =
+                || watched.as_deref().is_some_and(|watched| look.is_watched(watched, &claim.owner));
+            if !due && lives() {
+                unasked += 1;
+            } else if claim.owner.process().is_some() {
                 let known = owners.entry(&claim.owner).or_default();
                 known.checked = known.checked.max(claim.checked);
-                known.due |= due.contains(&claim.id);
+                known.due |= due;
                 known.trusted |= claim.principal.is_host() || claim.caller.uid == own;
             }
         }
-        self.fates.ask(look, &owners, self.budget);
+        if let Some(watched) = watched.as_deref_mut().filter(|watched| !watched.has_room()) {
+            let owners = ledger.claims().iter().filter_map(|claim| claim.owner.process());
+            watched.keep_only(&owners.collect());
+        }
+        self.fates.ask(look, &owners, unasked, self.budget, watched.as_deref_mut());
+        drop(watched);
         let mut due: Vec<(&Owner, Known)> =
             owners.into_iter().filter(|(_, known)| known.due).collect();
         due.sort_by_key(|(_, known)| !known.trusted);

@@ -18,6 +18,7 @@ use super::claim::{Caller, Cgroup, Claim, Owner, ProcessId, Seen};
 use super::ledger::Fate;
 use super::proc_dir::{MOST_PROCESSES, ProcDir};
 use super::proc_text::{self, Stat};
+use super::watched::Watched;
 use crate::error::SourceError;
 use crate::ids::NodeId;
 use crate::idset::CpuSet;
@@ -296,6 +297,24 @@ impl Processes {
         }
     }
 
+    /// Returns whether the process of an owner lives. Its cgroup may have others when it does not.
+    pub(super) fn has_process(&mut self, owner: &Owner) -> bool {
+        owner.process().is_some_and(|process| self.fate_of(process) == Fate::Alive)
+    }
+
+    /// Returns the process of an owner, if it is of this host and pid namespace.
+    pub(super) fn process_here(&self, owner: &Owner) -> Option<ProcessId> {
+        let here = |process: &&ProcessId| {
+            self.live && self.own_proc && process.pid_namespace == self.pid_namespace
+        };
+        owner.process().filter(here).copied()
+    }
+
+    /// Returns whether the process of an owner is watched: then it lived when the kernel was asked last.
+    pub(super) fn is_watched(&self, watched: &Watched, owner: &Owner) -> bool {
+        self.process_here(owner).is_some_and(|process| watched.has(&process))
+    }
+
     /// Returns the moment for `checked` of claims whose owners are identified after this call: on the clock by
     /// which the kernel dates files.
     pub(super) fn checked_at(&self) -> Option<u64> {
@@ -308,19 +327,19 @@ impl Processes {
     pub(super) fn is_same(&self, owner: &Owner, checked_at: u64) -> bool {
         /// The kernel dates by its timer, which stands still between ticks.
         const TICK_NS: u64 = 20_000_000;
-        let Owner::Process(process) = owner else { return false };
-        let here = self.live && self.own_proc && process.pid_namespace == self.pid_namespace;
-        let made = if here { self.dir.made_ns(process.pid) } else { None };
+        let process =
+            matches!(owner, Owner::Process(_)).then(|| self.process_here(owner)).flatten();
+        let made = process.and_then(|process| self.dir.made_ns(process.pid));
         made.is_some_and(|made| made.saturating_add(TICK_NS) <= checked_at)
     }
 
     /// Returns whether there is no process of the owner's pid any more. Costs one system call, whatever
     /// the process does.
     pub(super) fn has_gone(&self, owner: &Owner) -> bool {
-        let Owner::Process(process) = owner else { return false };
-        let here = self.live && self.own_proc && process.pid_namespace == self.pid_namespace;
-        here && i32::try_from(process.pid)
-            .is_ok_and(|pid| kill(Pid::from_raw(pid), None) == Err(nix::Error::ESRCH))
+        let process =
+            matches!(owner, Owner::Process(_)).then(|| self.process_here(owner)).flatten();
+        let pid = process.and_then(|process| i32::try_from(process.pid).ok());
+        pid.is_some_and(|pid| kill(Pid::from_raw(pid), None) == Err(nix::Error::ESRCH))
     }
 
     fn fate_of(&mut self, process: &ProcessId) -> Fate {

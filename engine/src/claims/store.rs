@@ -2,22 +2,24 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant as Clock};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat, renameat};
 use nix::sys::stat::{Mode, fchmod, fstat, fstatat, major, minor};
-use nix::unistd::{UnlinkatFlags, unlinkat};
+use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 
 use super::claim::{Claim, ClaimId};
 use super::error::ClaimError;
+use super::kept::Kept;
 use super::ledger::{Ledger, lines};
-use super::lines::KnownLines;
 use super::proc_text;
+use super::whole::Whole;
 use crate::hash::fnv64;
 use crate::parse;
 use crate::read::Read;
@@ -36,8 +38,14 @@ const PAUSE_MAX: Duration = Duration::from_millis(50);
 /// same, and an answer without a claim would promise their memory again. 64 guests that start at
 /// once on two CPUs take longer than one holder may.
 const QUEUE: u32 = 20;
+/// A ledger of this size, in bytes, is written before the lock is taken, but for what is added under it. The system calls
+/// that this takes cost more than to write a smaller one.
+const WRITTEN_BEFORE: usize = 64 << 10;
 /// The largest ledger, in bytes: larger ones are not written, and of what is larger no more is read.
 pub(super) const MAX_LEDGER: usize = 8 << 20;
+
+/// Readable by all: other users' advice counts what root was promised.
+const MODE: Mode = Mode::from_bits_truncate(0o644);
 
 /// One host's ledger as a file: `claims.jsonl` in a state directory, a line a claim.
 ///
@@ -49,7 +57,7 @@ pub struct ClaimFile<S = System> {
     ledger: String,
     lock: String,
     temporary: String,
-    known: KnownLines,
+    known: Kept,
     steps: S,
 }
 
@@ -69,6 +77,8 @@ pub(super) trait Steps {
 /// One step, in the order in which they come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
+    /// A large ledger is written to a file without a name, which ends with its process.
+    Prepare,
     OpenLock,
     Lock,
     /// The holder's name is written into the lock file.
@@ -124,13 +134,13 @@ impl<S: Steps> ClaimFile<S> {
             // One name for all: only who has the lock writes it, and what a killed writer left is
             // overwritten by the next.
             temporary: format!(".{name}.jsonl.new"),
-            known: KnownLines::default(),
+            known: Kept::default(),
             steps,
         }
     }
 
-    /// Reads no line again that is known.
-    pub(super) fn knowing(mut self, known: &KnownLines) -> Self {
+    /// Reads nothing again that is known.
+    pub(super) fn knowing(mut self, known: &Kept) -> Self {
         self.known = known.clone();
         self
     }
@@ -151,6 +161,9 @@ impl<S: Steps> ClaimFile<S> {
     /// Errors: it cannot be read, belongs to another user, or is no ordinary file.
     pub fn read(&self) -> Result<Read<Ledger>, ClaimError> {
         self.step(Step::Read, "read", &self.ledger)?;
+        if let Some(whole) = self.kept() {
+            return Ok(Read { value: whole.ledger, notes: Vec::new() });
+        }
         let Some(part) = self.dir.read_part(&self.ledger, MAX_LEDGER)? else {
             return Ok(Read { value: Ledger::default(), notes: Vec::new() });
         };
@@ -174,6 +187,12 @@ impl<S: Steps> ClaimFile<S> {
     /// Errors: as [`read`](Self::read); it is larger than placer writes them.
     pub(super) fn observe(&self) -> Result<Read<Observed<'_, S>>, ClaimError> {
         self.step(Step::Read, "read", &self.ledger)?;
+        if let Some(Whole { version, text, ledger }) = self.kept() {
+            let (before, version) = (ledger.clone(), Some(version));
+            let (written, damaged) = (None, false);
+            let observed = Observed { file: self, ledger, written, before, text, damaged, version };
+            return Ok(Read { value: observed, notes: Vec::new() });
+        }
         let (text, version) = match self.dir.read_part(&self.ledger, MAX_LEDGER)? {
             Some(part) if part.is_all => (part.text, Some(part.version)),
             // The error that names the limit.
@@ -182,15 +201,29 @@ impl<S: Steps> ClaimFile<S> {
         };
         let Read { value: ledger, notes } = self.parse(&text);
         let (before, damaged) = (ledger.clone(), !notes.is_empty());
+        let (text, version) = (Arc::new(text), version.map(Arc::new));
+        if !damaged && let Some(version) = &version {
+            self.keep_known(version, &text, &ledger);
+        }
         Ok(Read {
             value: Observed { file: self, ledger, written: None, before, text, damaged, version },
             notes,
         })
     }
 
+    /// Returns the ledger as it was read or written last, if the file is still that one.
+    fn kept(&self) -> Option<Whole> {
+        self.known.file.get(|version| self.dir.is_still(&self.ledger, Some(version)))
+    }
+
+    fn keep_known(&self, version: &Arc<Version>, text: &Arc<Vec<u8>>, ledger: &Ledger) {
+        let (version, text) = (Arc::clone(version), Arc::clone(text));
+        self.known.file.keep(|| Whole { version, text, ledger: ledger.clone() });
+    }
+
     fn parse(&self, text: &[u8]) -> Read<Ledger> {
         // Another thread that reads at the moment is not waited for.
-        let mut read = match self.known.0.try_lock() {
+        let mut read = match self.known.lines.0.try_lock() {
             Ok(mut lines) => Ledger::parse_again(text, &mut lines),
             Err(_) => Ledger::parse(text),
         };
@@ -282,9 +315,19 @@ impl<S: Steps> ClaimFile<S> {
         }
     }
 
-    /// Puts a new ledger in place of the old one. The lock is held.
-    fn replace(&self, lock: &File, text: &[u8]) -> Result<(), ClaimError> {
-        let written = self.write(text).and_then(|()| {
+    /// Puts a new ledger in place of the old one. The lock is held. `begun` is a file without a name that has the
+    /// beginning of the text, up to a length.
+    fn replace(
+        &self,
+        lock: &File,
+        text: &[u8],
+        begun: Option<(File, usize)>,
+    ) -> Result<Option<Version>, ClaimError> {
+        let written = match begun {
+            Some((file, length)) => self.write_rest(file, text, length),
+            None => self.write(text),
+        };
+        let placed = written.and_then(|file| {
             if !self.is_in_place(lock) {
                 // Somebody removed the lock's file meanwhile, and another may have claimed.
                 let path = self.dir.path().join(&self.lock);
@@ -292,33 +335,67 @@ impl<S: Steps> ClaimFile<S> {
             }
             self.step(Step::Rename, "rename", &self.temporary)?;
             renameat(self.dir.fd(), self.temporary.as_str(), self.dir.fd(), self.ledger.as_str())
-                .map_err(|e| self.error("rename", &self.temporary, e.into()))
+                .map_err(|e| self.error("rename", &self.temporary, e.into()))?;
+            Ok(Version::of(file))
         });
-        if written.is_err() {
+        if placed.is_err() {
             // What cannot be removed either is overwritten by the next.
             let name = self.temporary.as_str();
             let _ = unlinkat(self.dir.fd(), name, UnlinkatFlags::NoRemoveDir);
         }
-        written
+        placed
     }
 
-    fn write(&self, text: &[u8]) -> Result<(), ClaimError> {
+    /// Writes to a file without a name, which ends with this process. `None` where that cannot be.
+    fn write_unnamed(&self, text: &[u8]) -> Option<File> {
+        self.step(Step::Prepare, "write", &self.temporary).ok()?;
+        let flags = OFlag::O_WRONLY | OFlag::O_TMPFILE | OFlag::O_CLOEXEC;
+        let fd = openat(self.dir.fd(), ".", flags, MODE).ok()?;
+        fchmod(fd.as_fd(), MODE).ok()?;
+        let mut file = File::from(fd);
+        file.write_all(text).ok()?;
+        Some(file)
+    }
+
+    /// Adds the rest of the text to a file without a name, and gives it the temporary name.
+    fn write_rest(&self, mut file: File, text: &[u8], length: usize) -> Result<File, ClaimError> {
+        let name = self.temporary.as_str();
+        self.step(Step::Write, "write", name)?;
+        let written = self.steps.write(&mut file, &text[length..]);
+        written.map_err(|e| self.error("write", name, e))?;
+        self.step(Step::Create, "create", name)?;
+        self.remove_temporary()?;
+        // The other way to name it takes a capability.
+        let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let follow = AtFlags::AT_SYMLINK_FOLLOW;
+        match linkat(nix::fcntl::AT_FDCWD, unnamed.as_str(), self.dir.fd(), name, follow) {
+            Ok(()) => Ok(file),
+            // No `/proc`, or that of another pid namespace.
+            Err(_) => self.write(text),
+        }
+    }
+
+    fn write(&self, text: &[u8]) -> Result<File, ClaimError> {
         let name = self.temporary.as_str();
         self.step(Step::Create, "create", name)?;
-        match unlinkat(self.dir.fd(), name, UnlinkatFlags::NoRemoveDir) {
-            Ok(()) | Err(Errno::ENOENT) => {}
-            Err(e) => return Err(self.error("replace", name, e.into())),
-        }
+        self.remove_temporary()?;
         let flags =
             OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        // Readable by all: other users' advice counts what root was promised.
-        let mode = Mode::from_bits_truncate(0o644);
-        let fd = openat(self.dir.fd(), name, flags, mode)
+        let fd = openat(self.dir.fd(), name, flags, MODE)
             .map_err(|e| self.error("create", name, e.into()))?;
-        fchmod(fd.as_fd(), mode).map_err(|e| self.error("create", name, e.into()))?;
+        fchmod(fd.as_fd(), MODE).map_err(|e| self.error("create", name, e.into()))?;
         self.step(Step::Write, "write", name)?;
         let mut file = File::from(fd);
-        self.steps.write(&mut file, text).map_err(|e| self.error("write", name, e))
+        self.steps.write(&mut file, text).map_err(|e| self.error("write", name, e))?;
+        Ok(file)
+    }
+
+    fn remove_temporary(&self) -> Result<(), ClaimError> {
+        let name = self.temporary.as_str();
+        match unlinkat(self.dir.fd(), name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(e) => Err(self.error("replace", name, e.into())),
+        }
     }
 
     fn step(&self, step: Step, attempted: &'static str, name: &str) -> Result<(), ClaimError> {
@@ -336,13 +413,22 @@ pub(super) struct Observed<'a, S = System> {
     file: &'a ClaimFile<S>,
     /// What may be changed.
     pub(super) ledger: Ledger,
-    /// The text of so many claims, the first ones, as they are in `ledger`.
-    written: Option<(usize, Vec<u8>)>,
+    written: Option<Written>,
     before: Ledger,
     /// What was read, by which lines that have not changed are written again.
-    text: Vec<u8>,
+    text: Arc<Vec<u8>>,
     damaged: bool,
-    version: Option<Version>,
+    version: Option<Arc<Version>>,
+}
+
+/// What of a new ledger is made before the lock is taken.
+#[derive(Debug)]
+struct Written {
+    /// So many claims, the first ones, as they are in the ledger.
+    claims: usize,
+    text: Vec<u8>,
+    /// Has the text.
+    file: Option<File>,
 }
 
 impl<'a, S: Steps> Observed<'a, S> {
@@ -353,12 +439,13 @@ impl<'a, S: Steps> Observed<'a, S> {
 
     /// Makes the text of all claims, so that only a new one has to be added under the lock.
     pub(super) fn prepare(&mut self) {
-        self.written = Some((self.ledger.claims().len(), self.claims_text()));
+        let claims = self.ledger.claims().len();
+        self.written = Some(Written { claims, text: self.claims_text(), file: None });
     }
 
     fn claims_text(&self) -> Vec<u8> {
         // Lines of a damaged ledger are not those of its claims.
-        let text = if self.damaged { &[][..] } else { &self.text };
+        let text = if self.damaged { &[][..] } else { self.text.as_slice() };
         let lines: Vec<&[u8]> = lines(text).filter(|line| !line.is_empty()).collect();
         self.ledger.claims_after(&self.before, &lines)
     }
@@ -366,11 +453,36 @@ impl<'a, S: Steps> Observed<'a, S> {
     /// Takes the lock, as [`ClaimFile::lock`]. `None` where the ledger was changed since it was read.
     ///
     /// Errors: as there.
-    pub(super) fn lock(self, patience: Duration) -> Result<Option<Locked<'a, S>>, ClaimError> {
+    pub(super) fn lock(mut self, patience: Duration) -> Result<Option<Locked<'a, S>>, ClaimError> {
+        if let Some(written) = self.written.as_mut().filter(|w| w.text.len() >= WRITTEN_BEFORE) {
+            written.file = self.file.write_unnamed(&written.text);
+        }
         let lock = self.file.wait_for_lock(patience)?;
         self.file.step(Step::Compare, "read", &self.file.ledger)?;
-        let same = self.file.dir.is_still(&self.file.ledger, self.version.as_ref());
+        let same = self.file.dir.is_still(&self.file.ledger, self.version.as_deref());
         Ok(same.then_some(Locked { observed: self, lock }))
+    }
+}
+
+impl<S: Steps> Observed<'_, S> {
+    /// Writes the ledger. Returns what is there now.
+    fn write(&mut self, lock: &File) -> Result<(Vec<u8>, Option<Version>), ClaimError> {
+        let written = self.written.take().unwrap_or_else(|| {
+            let claims = self.ledger.claims().len();
+            Written { claims, text: self.claims_text(), file: None }
+        });
+        let Written { claims, mut text, file } = written;
+        let mut begun = file.map(|file| (file, text.len()));
+        self.ledger.end_text(&mut text, claims);
+        if text.len() > MAX_LEDGER {
+            self.ledger.forget_seen();
+            (text, begun) = (self.ledger.to_text(), None);
+        }
+        if text.len() > MAX_LEDGER {
+            return Err(ClaimError::TooLarge { limit: MAX_LEDGER });
+        }
+        let version = self.file.replace(lock, &text, begun)?;
+        Ok((text, version))
     }
 }
 
@@ -399,24 +511,16 @@ impl<S: Steps> Locked<'_, S> {
     /// Errors: the kernel refused a step. The file is then as it was before.
     pub fn keep(self) -> Result<(), ClaimError> {
         let Self { mut observed, lock } = self;
-        if observed.ledger != observed.before {
-            let (first, mut new) = observed
-                .written
-                .take()
-                .unwrap_or_else(|| (observed.ledger.claims().len(), observed.claims_text()));
-            observed.ledger.end_text(&mut new, first);
-            if new.len() > MAX_LEDGER {
-                observed.ledger.forget_seen();
-                new = observed.ledger.to_text();
-            }
-            if new.len() > MAX_LEDGER {
-                return Err(ClaimError::TooLarge { limit: MAX_LEDGER });
-            }
-            observed.file.replace(&lock, &new)?;
-        }
+        let changed = observed.ledger != observed.before;
+        let written = changed.then(|| observed.write(&lock)).transpose()?;
         // What is kept is kept: that the lock ends with the process is soon enough.
         let _ = observed.file.steps.before(Step::Unlock);
         drop(lock);
+        if let Some((text, Some(version))) = written
+            && !observed.damaged
+        {
+            observed.file.keep_known(&Arc::new(version), &Arc::new(text), &observed.ledger);
+        }
         Ok(())
     }
 }

@@ -52,6 +52,14 @@ pub(crate) struct Version {
     state: State,
 }
 
+impl Version {
+    /// The file as it is now; `None` where that is not known.
+    pub(crate) fn of(file: File) -> Option<Self> {
+        let state = state(&fstat(&file).ok()?);
+        Some(Self { _file: file, state })
+    }
+}
+
 /// Device, inode, size, and the times of change of content and of anything.
 type State = (u64, u64, i64, [i64; 4]);
 

@@ -4,7 +4,9 @@
 //! them can be killed at each step, and the daemon starts again. All states that can be reached are visited;
 //! in each the ledger has at most one claim of a client, and never more than there is room for. A client that
 //! has printed a claim has that one, at the end of every run. Each decides without the lock, and claims under it
-//! if nobody has changed the ledger meanwhile; after a lost race it decides under the lock.
+//! if nobody has changed the ledger meanwhile: what is written then is the ledger that was decided on, and the claim. After a
+//! lost race it decides under the lock. The daemon keeps the ledger that it has read or written last, and takes it for
+//! the file's if the file is still that one.
 //!
 //! The steps are those of `desk.rs`, `decision.rs`, `store.rs` and the daemon's `methods.rs`. What is done to the ledger is
 //! done by the ledger itself.
@@ -30,12 +32,34 @@ struct Rules {
     new_ids: bool,
     /// What was decided without the lock is not claimed on another ledger.
     compares: bool,
+    /// The daemon asks whether the file is still the one whose ledger it keeps.
+    checks_kept: bool,
     /// For how many claims there is room.
     room: usize,
 }
 
-const RULES: Rules =
-    Rules { nonces: true, asks_whether_gone: true, new_ids: true, compares: true, room: CLIENTS };
+const RULES: Rules = Rules {
+    nonces: true,
+    asks_whether_gone: true,
+    new_ids: true,
+    compares: true,
+    checks_kept: true,
+    room: CLIENTS,
+};
+
+/// Ids and the client that gave the name.
+type Entries = Vec<(u32, usize)>;
+/// The same where there are few.
+type Few = [Option<(u32, usize)>; 2 * CLIENTS];
+
+fn few(entries: &Entries) -> Few {
+    let mut few = Few::default();
+    for (to, entry) in few.iter_mut().zip(entries) {
+        *to = Some(*entry);
+    }
+    assert!(entries.len() <= few.len());
+    few
+}
 
 /// A decision that is being made.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -44,6 +68,8 @@ struct Making {
     lost: u8,
     /// What was decided without the lock: whether there is room.
     fits: Option<bool>,
+    /// The ledger that this was decided on.
+    on: Few,
     /// Whether the ledger was changed since.
     stale: bool,
 }
@@ -95,8 +121,9 @@ enum Slot {
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct State {
-    /// Ids and the client that gave the name.
-    ledger: Vec<(u32, usize)>,
+    ledger: Entries,
+    /// What the daemon keeps of it, where it asks nothing about the file.
+    kept: Option<Few>,
     lock: Option<Holder>,
     clients: [Client; CLIENTS],
     daemon: Option<[Slot; CLIENTS]>,
@@ -115,7 +142,7 @@ impl Making {
     }
 
     fn again(self) -> Self {
-        Self { lost: self.lost + 1, fits: None, stale: false }
+        Self { lost: self.lost + 1, ..Self::default() }
     }
 }
 
@@ -123,6 +150,7 @@ impl State {
     fn first() -> Self {
         Self {
             ledger: Vec::new(),
+            kept: None,
             lock: None,
             clients: [Client::Asks; CLIENTS],
             daemon: Some([Slot::Idle; CLIENTS]),
@@ -140,7 +168,7 @@ impl State {
         }
         if self.kills < KILLS && self.daemon.is_some() {
             let mut killed = self.clone();
-            (killed.daemon, killed.kills) = (None, self.kills + 1);
+            (killed.daemon, killed.kept, killed.kills) = (None, None, self.kills + 1);
             if let Some(Holder::Daemon(_)) = self.lock {
                 killed.lock = None;
             }
@@ -173,7 +201,7 @@ impl State {
             Client::Waits => go(&|s| s.clients[at] = Client::Decides(Making::default())),
             Client::Answered(id) => go(&|s| s.clients[at] = Client::Printed(id)),
             Client::Decides(making) if making.is_to_be_decided() => go(&|s| {
-                s.clients[at] = Client::Decides(s.decided(at, making, rules));
+                s.clients[at] = Client::Decides(decided(&s.ledger, at, making, rules));
             }),
             Client::Decides(making) if self.lock.is_none() => go(&|s| {
                 s.lock = Some(Holder::Client(at));
@@ -184,7 +212,8 @@ impl State {
                 s.clients[at] = Client::Decides(making.again());
             }),
             Client::Locked(making) => go(&|s| {
-                let id = s.commit(at, making, rules);
+                let ledger = s.ledger.clone();
+                let id = s.commit(&ledger, at, making, rules);
                 s.clients[at] = Client::Committed(id);
             }),
             Client::Committed(id) => go(&|s| {
@@ -217,7 +246,11 @@ impl State {
         let gone = !self.clients[at].is_connected();
         match slots[at] {
             Slot::Received(making) if making.is_to_be_decided() => {
-                go(Slot::Received(self.decided(at, making, rules)), &|_| ());
+                let ledger = self.daemons();
+                let mut making = decided(&ledger, at, making, rules);
+                // The version that goes with what is kept.
+                making.stale = ledger != self.ledger;
+                go(Slot::Received(making), &|s| s.keep(&ledger, rules));
             }
             Slot::Received(making) if self.lock.is_none() => {
                 go(Slot::Locked(making), &|s| s.lock = Some(Holder::Daemon(at)));
@@ -229,10 +262,11 @@ impl State {
                 go(Slot::Idle, &|s| s.lock = None);
             }
             Slot::Locked(making) => {
-                let mut state = self.clone();
-                let id = state.commit(at, making, rules);
+                let ledger = self.daemons();
+                let id = self.clone().commit(&ledger, at, making, rules);
                 go(Slot::Committed(id), &|s| {
-                    s.commit(at, making, rules);
+                    s.commit(&ledger, at, making, rules);
+                    s.keep(&s.ledger.clone(), rules);
                 });
             }
             Slot::Committed(id) => go(Slot::Made(id), &|s| s.lock = None),
@@ -258,15 +292,15 @@ impl State {
         }
     }
 
-    /// Decides for a client without the lock.
-    fn decided(&self, at: usize, making: Making, rules: Rules) -> Making {
-        Making { fits: Some(self.has_room(at, rules)), stale: false, ..making }
+    /// The ledger as the daemon takes it to be.
+    fn daemons(&self) -> Entries {
+        let kept = self.kept.map(|kept| kept.into_iter().flatten().collect());
+        kept.unwrap_or_else(|| self.ledger.clone())
     }
 
-    /// Whether there is room beside what others have claimed.
-    fn has_room(&self, at: usize, rules: Rules) -> bool {
-        let is_other = |&&(_, client): &&(u32, usize)| client != at || !rules.nonces;
-        self.ledger.iter().filter(is_other).count() < rules.room
+    /// The daemon keeps a ledger. Where it asks about the file it is as if it kept none.
+    fn keep(&mut self, ledger: &Entries, rules: Rules) {
+        self.kept = (!rules.checks_kept).then(|| few(ledger));
     }
 
     /// The ledger is another one from now on.
@@ -283,11 +317,16 @@ impl State {
         }
     }
 
-    /// Claims for a client under the lock, in one rename. `None` where there is no room.
-    fn commit(&mut self, at: usize, making: Making, rules: Rules) -> Option<u32> {
-        let fits = making.fits.unwrap_or_else(|| self.has_room(at, rules));
+    /// Claims for a client under the lock, in one rename. `found` is the ledger that is decided on under the lock; what was
+    /// decided without it is written as it was prepared. `None` where there is no room.
+    fn commit(&mut self, found: &Entries, at: usize, making: Making, rules: Rules) -> Option<u32> {
+        let on: Entries = match making.fits {
+            Some(_) => making.on.into_iter().flatten().collect(),
+            None => found.clone(),
+        };
+        let fits = making.fits.unwrap_or_else(|| has_room(&on, at, rules));
         let mut ledger = Ledger::default();
-        for &(id, client) in &self.ledger {
+        for (id, client) in on {
             ledger.add(claim(id, client)).expect("room");
         }
         let repeated = ledger.named(name(at), Principal::Host).map(|claim| claim.id);
@@ -324,6 +363,18 @@ impl State {
         };
         (0..CLIENTS).any(lost).then(|| format!("lost: {self:?}"))
     }
+}
+
+/// Decides for a client without the lock.
+fn decided(ledger: &Entries, at: usize, making: Making, rules: Rules) -> Making {
+    let fits = Some(has_room(ledger, at, rules));
+    Making { fits, on: few(ledger), stale: false, ..making }
+}
+
+/// Whether there is room beside what others have claimed.
+fn has_room(ledger: &Entries, at: usize, rules: Rules) -> bool {
+    let is_other = |&&(_, client): &&(u32, usize)| client != at || !rules.nonces;
+    ledger.iter().filter(is_other).count() < rules.room
 }
 
 fn name(client: usize) -> Nonce {
@@ -388,7 +439,8 @@ fn without_any_one_of_its_rules_the_protocol_has_a_fault() {
         (Rules { nonces: false, ..RULES }, "doubled"),
         (Rules { asks_whether_gone: false, ..RULES }, "lost"),
         (Rules { new_ids: false, ..RULES }, "lost"),
-        (Rules { compares: false, room: 1, ..RULES }, "more than there is room for"),
+        (Rules { compares: false, ..RULES }, "lost"),
+        (Rules { checks_kept: false, ..RULES }, "lost"),
     ] {
         let found = visit(rules).expect_err("a fault");
         assert!(found.starts_with(fault), "{found}");

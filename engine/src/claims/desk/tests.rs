@@ -44,6 +44,46 @@ impl Stage {
 }
 
 #[test]
+fn an_owner_is_watched_until_it_ends_and_only_that_process() {
+    let stage = Stage::new();
+    let kept = Kept::with_descriptors(100);
+    let dirs = ClaimDirs { kept: kept.clone(), ..ClaimDirs::at(stage.dir.path()) };
+    let daemons = Claims::open_to_claim(&dirs, &stage.root).expect("a ledger");
+    let sleep = || std::process::Command::new("sleep").arg("60").spawn().expect("sleep");
+    let mut children = [sleep(), sleep()];
+    let mut look = Processes::look().expect("live");
+    let ids = children.each_ref().map(|child| look.identify(child.id()).expect("it lives"));
+    // The third owner had the pid of the first one before.
+    let before = ProcessId { start: ids[0].start.saturating_sub(100), ..ids[0] };
+    for process in [ids[0], ids[1], before] {
+        let asker = Asker::new(std::process::id(), 0);
+        let (mut decision, _) = daemons.begin_for(Some(&asker), TIME).expect("the lock");
+        let caller = decision.caller_of(&asker);
+        let owner = ClaimOwner::Process(process);
+        decision.claim_parts(Parts::default(), owner, caller).expect("claimed");
+    }
+    let owners = |claims: &Claims| -> Vec<ProcessId> {
+        let view = claims.view().expect("readable");
+        view.claims.iter().filter_map(|claim| claim.owner.process().copied()).collect()
+    };
+    assert_eq!(owners(&daemons), ids);
+    let is_watched = |process| kept.owners.now().expect("no other thread").has(process);
+    assert!(ids.iter().all(is_watched) && !is_watched(&before));
+    // Not asked for again, they count; ended, though not waited for, they do not.
+    assert_eq!(owners(&daemons), ids);
+    children[0].kill().expect("killed");
+    while owners(&daemons) != [ids[1]] {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(owners(&stage.claims), [ids[1]], "as those that watch none see it");
+    for child in &mut children {
+        child.kill().expect("killed");
+        child.wait().expect("waited for");
+    }
+    assert!(owners(&daemons).is_empty());
+}
+
+#[test]
 fn a_request_that_is_repeated_by_its_name_has_one_claim() {
     let stage = Stage::new();
     let asker = Asker::new(1, 0).named(Some(Nonce::of_process(7, 1)));

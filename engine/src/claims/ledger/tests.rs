@@ -219,8 +219,14 @@ fn those_longest_unseen_are_looked_at() {
     let at = |ns| Seen { at: Instant::from_nanoseconds(ns), ..Seen::default() };
     ledger.see(ClaimId(1), at(20));
     ledger.see(ClaimId(2), at(10));
-    assert_eq!(ledger.due(2), [ClaimId(3), ClaimId(2)]);
-    assert_eq!(ledger.due(9).len(), 3);
+    let recent = |from, to| Instant::from_nanoseconds(from)..=Instant::from_nanoseconds(to);
+    assert_eq!(ledger.due(2, recent(21, 30)), [ClaimId(3), ClaimId(2)]);
+    // Where there are more than are looked at, one that was seen just now is left out.
+    assert_eq!(ledger.due(2, recent(10, 30)), [ClaimId(3)]);
+    assert_eq!(ledger.due(2, recent(11, 30)), [ClaimId(3), ClaimId(2)]);
+    // A time that is still to come is none at which one was seen.
+    assert_eq!(ledger.due(2, recent(0, 9)), [ClaimId(3), ClaimId(2)]);
+    assert_eq!(ledger.due(3, recent(0, 30)).len(), 3);
 }
 
 #[test]
@@ -459,7 +465,7 @@ proptest! {
                     ledger = read.value;
                 }
                 Event::Look { most } => {
-                    for id in ledger.due(most) {
+                    for id in ledger.due(most, now..=now) {
                         let used = world.guests[&id.0].iter().map(|&(_, used)| used).sum();
                         let seen = Seen { at: now, resident: self::mib(used), ..Seen::default() };
                         ledger.see(id, seen);

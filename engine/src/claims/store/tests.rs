@@ -101,10 +101,24 @@ fn ids(file: &ClaimFile<Faulty>) -> Vec<u32> {
     read.value.claims().iter().map(|claim| claim.id.0).collect()
 }
 
+/// The same for a claim that was decided on without the lock, beside so many that their text is written before.
+fn add_observed(file: &ClaimFile<Faulty>, id: u32) -> Result<(), ClaimError> {
+    let mut observed = file.observe()?.value;
+    observed.prepare();
+    let mut locked = observed.lock(LOCK_TIMEOUT)?.expect("no other claims");
+    locked.add(claim(id, &[(0, 1)])).expect("room");
+    locked.keep()
+}
+
 /// The steps of a change: the eight, and one in the middle of writing.
 const STEPS: usize = 9;
 /// Who holds the lock could not be noted, which is no reason not to go on.
 const SIGN: usize = 2;
+/// The same of a change that was observed before: one more, since it is compared and prepared in place of read.
+const OBSERVED_STEPS: usize = 10;
+/// Neither is it where the text cannot be written before.
+const PREPARE: usize = 1;
+const OBSERVED_SIGN: usize = 4;
 
 #[test]
 fn a_fault_at_any_step_leaves_the_ledger_whole() {
@@ -154,6 +168,89 @@ fn a_fault_at_any_step_leaves_the_ledger_whole() {
     assert_eq!(names.len(), 2, "{names:?}");
 }
 
+/// A ledger so large that its text is written before the lock is taken. Returns the ids in it.
+fn fill(file: &ClaimFile<Faulty>) -> Vec<u32> {
+    let ids: Vec<u32> = (1..=400).collect();
+    let mut locked = file.lock(LOCK_TIMEOUT).expect("free").value;
+    for &id in &ids {
+        locked.ledger().add(claim(id, &[(0, 1)])).expect("room");
+    }
+    locked.keep().expect("kept");
+    assert!(std::fs::metadata(file.path()).expect("there").len() > 64 << 10);
+    ids
+}
+
+#[test]
+fn a_fault_at_any_step_leaves_a_ledger_whole_that_is_written_before_the_lock_is_taken() {
+    let tmp = tempfile::tempdir().expect("a directory");
+    let file = open(&tmp.path().join("d"));
+    let mut wanted = fill(&file);
+    file.steps.disarm();
+    add_observed(&file, 1_000).expect("kept");
+    wanted.push(1_000);
+    assert_eq!(ids(&file), wanted);
+    let steps = file.steps.taken.take();
+    let named = [Step::Write, Step::Create, Step::Rename, Step::Unlock, Step::Read];
+    let first = [Step::Read, Step::Prepare, Step::OpenLock, Step::Lock, Step::Sign, Step::Compare];
+    assert_eq!(steps, [&first[..], &named].concat());
+    let mut next = 1_001;
+    for errno in [Errno::ENOSPC, Errno::EROFS, Errno::EIO, Errno::EACCES, Errno::EMFILE] {
+        for at in 0..=OBSERVED_STEPS {
+            file.steps.arm(at, Fault::Errno(errno));
+            let outcome = add_observed(&file, next);
+            file.steps.disarm();
+            if outcome.is_ok() {
+                wanted.push(next);
+            }
+            assert_eq!(ids(&file), wanted, "{errno} at step {at}: {outcome:?}");
+            let harmless = [PREPARE, OBSERVED_SIGN, OBSERVED_STEPS].contains(&at);
+            assert_eq!(outcome.is_ok(), harmless, "{errno} at step {at}: {outcome:?}");
+            next += 1;
+        }
+    }
+    let names = std::fs::read_dir(tmp.path().join("d")).expect("listed").count();
+    assert_eq!(names, 2, "nothing is left behind");
+}
+
+#[test]
+fn what_is_kept_of_a_ledger_is_what_the_file_has() {
+    let tmp = tempfile::tempdir().expect("a directory");
+    let dir = tmp.path().join("d");
+    let kept = open(&dir).knowing(&Kept::with_descriptors(0));
+    let other = open(&dir);
+    let mut wanted = fill(&kept);
+    let same = |what: &str, wanted: &[u32]| {
+        assert_eq!(ids(&kept), wanted, "{what}");
+        let read = |file: &ClaimFile<Faulty>| file.read().expect("a ledger").value;
+        assert_eq!(read(&kept), read(&other), "{what}");
+        let observed = kept.observe().expect("a ledger").value;
+        let text = std::fs::read(kept.path()).expect("read");
+        assert_eq!(*observed.text, text, "{what}");
+        assert!(!observed.damaged);
+    };
+    same("written under the lock", &wanted);
+    add_observed(&kept, 1_000).expect("kept");
+    wanted.push(1_000);
+    same("written before", &wanted);
+    add(&other, 1_001).expect("kept");
+    wanted.push(1_001);
+    same("by another", &wanted);
+    let stale = kept.observe().expect("a ledger").value;
+    add_observed(&other, 1_002).expect("kept");
+    wanted.push(1_002);
+    assert!(stale.lock(LOCK_TIMEOUT).expect("free").is_none(), "another has claimed");
+    same("compared", &wanted);
+    // In its place with the same size and times: it is another file.
+    let text = std::fs::read(kept.path()).expect("read");
+    std::fs::write(dir.join("copy"), &text[text.len() / 2..]).expect("written");
+    std::fs::rename(dir.join("copy"), kept.path()).expect("renamed");
+    let read = kept.read().expect("a ledger");
+    assert_eq!(read.value, other.read().expect("a ledger").value);
+    assert!(read.value.claims().len() < wanted.len());
+    std::fs::remove_file(kept.path()).expect("removed");
+    assert!(kept.read().expect("none").value.claims().is_empty());
+}
+
 const DIES_IN: &str = "PLACER_TEST_DIES_IN";
 const DIES_AT: &str = "PLACER_TEST_DIES_AT";
 
@@ -164,32 +261,42 @@ fn dies_at_a_step() {
     let (Ok(dir), Ok(at)) = (std::env::var(DIES_IN), std::env::var(DIES_AT)) else { return };
     let file = open(Path::new(&dir));
     file.steps.arm(at.parse().expect("a number"), Fault::Kill);
-    add(&file, 1000).expect("kept, or dead before");
+    let is_large = file.path().metadata().expect("there").len() > 64 << 10;
+    if is_large { add_observed(&file, 1000) } else { add(&file, 1000) }
+        .expect("kept, or dead before");
 }
 
 #[needs(own_kernel)]
 #[test]
 fn a_process_that_is_killed_at_any_step_leaves_the_ledger_whole() {
     let tmp = tempfile::tempdir().expect("a directory");
-    let dir = tmp.path().join("d");
-    let file = open(&dir);
+    let file = open(&tmp.path().join("d"));
     add(&file, 1).expect("kept");
-    for at in 0..STEPS {
+    is_killed_at_each(&file, STEPS, &[1]);
+    let file = open(&tmp.path().join("large"));
+    let ids = fill(&file);
+    is_killed_at_each(&file, OBSERVED_STEPS + 1, &ids);
+}
+
+/// Kills a process at each step of claiming. Only after the last one the claim is made.
+fn is_killed_at_each(file: &ClaimFile<Faulty>, steps: usize, before: &[u32]) {
+    let dir = file.dir.path();
+    for at in 0..steps {
         let this = std::env::current_exe().expect("this program");
         let mut child = Command::new(this);
         child.args(["--ignored", "--exact", "claims::store::tests::dies_at_a_step"]);
-        child.env(DIES_IN, &dir).env(DIES_AT, at.to_string());
+        child.env(DIES_IN, dir).env(DIES_AT, at.to_string());
         let output = child.output().expect("it starts");
         assert_eq!(output.status.signal(), Some(9), "step {at}");
-        let kept = at == STEPS - 1;
-        assert_eq!(ids(&file), if kept { vec![1, 1000] } else { vec![1] }, "step {at}");
+        let made: &[u32] = if at == steps - 1 { &[1000] } else { &[] };
+        assert_eq!(ids(file), [before, made].concat(), "step {at}");
         // Its lock went with it.
         let mut locked = file.lock(LOCK_TIMEOUT).expect("free").value;
         locked.ledger().release(ClaimId(1000));
         locked.keep().expect("kept");
     }
-    assert_eq!(ids(&file), [1]);
-    assert_eq!(std::fs::read_dir(&dir).expect("listed").count(), 2, "nothing is left behind");
+    assert_eq!(ids(file), before);
+    assert_eq!(std::fs::read_dir(dir).expect("listed").count(), 2, "nothing is left behind");
 }
 
 #[test]
