@@ -200,13 +200,14 @@ fn perform_step(
             let group = group.as_deref();
             let counted = memory::relocate(host, &guest, &shares, pace, group, &mut count)?;
             if direction == Direction::There {
-                // By what is there now: what was moved before a kill, or with a huge page, counts as well.
-                let Counted { there, stayed } = counted;
+                // By what is there now: what was moved before a kill counts as well. Between nodes that it keeps memory
+                // moves too.
+                let Counted { there, stayed, moved } = counted;
                 let already = record.source.iter().filter(|share| {
                     record.target.iter().any(|to| to.node == share.node && to.bytes > 0)
                 });
                 let already = already.map(|share| share.bytes).sum();
-                record.moved = there.saturating_sub(already);
+                record.moved = moved.max(there.saturating_sub(already));
                 record.stayed = stayed;
             } else {
                 record.stayed = counted.stayed;

@@ -23,16 +23,21 @@ pub struct Journal {
 }
 
 /// A guest of an earlier plan.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rested {
     /// Its process.
     pub guest: ProcessId,
     /// When its move was finished, in seconds since boot.
     pub finished_s: f64,
+    /// The nodes that it left; none if it was put back.
+    #[serde(default, with = "list")]
+    pub left: NodeSet,
 }
 
-/// Guests of earlier plans are known for so many seconds: they rest for ten minutes.
-const RESTS_S: f64 = 3_600.0;
+/// Guests of earlier plans are known for so many seconds: what placer manages does not go back meanwhile.
+const KNOWN_S: f64 = 7.0 * 86_400.0;
+/// The newest of them that are known.
+const MOST_KNOWN: usize = 2_048;
 
 /// One guest's move.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -184,12 +189,19 @@ impl Journal {
 
     /// Puts the moves of a new plan in place of those of the last one.
     pub fn begin(&mut self, moves: Vec<Record>, now_s: f64) {
-        let finished = self.moves.iter().filter_map(|record| {
-            Some(Rested { guest: record.guest, finished_s: record.finished_s? })
-        });
+        let finished = self.moves.iter().filter_map(Record::rested);
         self.rested.extend(finished);
-        self.rested.retain(|rested| now_s - rested.finished_s < RESTS_S);
+        self.rested.retain(|rested| now_s - rested.finished_s < KNOWN_S);
+        self.rested.drain(..self.rested.len().saturating_sub(MOST_KNOWN));
         self.moves = moves;
+    }
+
+    /// Returns the sets of nodes that a guest has left in the last week.
+    pub fn left(&self, guest: &ProcessId, now_s: f64) -> Vec<NodeSet> {
+        let last = self.moves.iter().filter_map(Record::rested);
+        let all = self.rested.iter().cloned().chain(last).filter(|rested| rested.guest == *guest);
+        let known = all.filter(|rested| now_s - rested.finished_s < KNOWN_S);
+        known.map(|rested| rested.left).filter(|left| !left.is_empty()).collect()
     }
 
     /// Returns the seconds since a guest was moved last.
@@ -214,6 +226,12 @@ impl Journal {
 }
 
 impl Record {
+    /// Returns what is known of it once its time is over.
+    fn rested(&self) -> Option<Rested> {
+        let left = if self.phase == Phase::Moved { self.from.clone() } else { NodeSet::new() };
+        Some(Rested { guest: self.guest, finished_s: self.finished_s?, left })
+    }
+
     /// Returns the part of its memory that is to be moved, 0 to 1.
     #[expect(clippy::cast_precision_loss, reason = "a part is not exact")]
     pub(super) fn part_to_move(&self) -> f64 {

@@ -1,12 +1,14 @@
 //! The running kernel.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::io::{self, IoSliceMut, Read as _, Write as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use nix::unistd::Pid;
 use placer_engine::claims::{self, ProcessId, Processes};
 use placer_engine::{CpuSet, NodeId};
 
@@ -123,6 +125,22 @@ impl Host for Live {
         }
     }
 
+    fn uncover(&mut self, pid: u32, pages: &[u64]) -> Result<Vec<u64>, Errno> {
+        let there = match present(pid, pages) {
+            // A kernel without pagemap; or the guest is another user's, and this one may not open all files.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+                ) =>
+            {
+                return Ok(Vec::new());
+            }
+            there => there.map_err(|error| of_process(&error))?,
+        };
+        touch(pid, there)
+    }
+
     fn move_pages(
         &mut self,
         pid: u32,
@@ -150,6 +168,54 @@ impl Host for Live {
     fn pause(&mut self, time: Duration) {
         std::thread::sleep(time);
     }
+}
+
+/// Returns those of some ascending pages that are there.
+///
+/// Source: bit 63 of `/proc/PID/pagemap`.
+fn present(pid: u32, pages: &[u64]) -> io::Result<Vec<u64>> {
+    const PRESENT: u64 = 1 << 63;
+    let file = File::open(format!("/proc/{pid}/pagemap"))?;
+    let size = sys::page_size();
+    let mut there = Vec::new();
+    // Chunks of a mapping: no more is read than there are pages in it.
+    for part in pages.chunk_by(|one, next| next - one == size) {
+        let Some(first) = part.first() else { continue };
+        let mut entries = vec![0_u8; part.len() * 8];
+        file.read_exact_at(&mut entries, first / size * 8)?;
+        let entries = entries.chunks_exact(8).map(|entry| {
+            entry.iter().rev().fold(0_u64, |number, &byte| number << 8 | u64::from(byte))
+        });
+        let found = part.iter().zip(entries).filter(|(_, entry)| entry & PRESENT != 0);
+        there.extend(found.map(|(page, _)| page));
+    }
+    Ok(there)
+}
+
+/// Reads a byte of each page, and returns the pages without those that have no memory to read. kernel.numa_balancing
+/// marks pages so that the next access traps, and on some kernels, as Linux 6.1, move_pages(2) takes those for holes: of
+/// a thread that sleeps they may stay marked for ever. A read takes the mark off.
+///
+/// Errors: ESRCH. Without the right to read (ptrace(2)) the pages stay unseen.
+fn touch(pid: u32, mut pages: Vec<u64>) -> Result<Vec<u64>, Errno> {
+    const AT_ONCE: usize = 512;
+    let process = Pid::from_raw(i32::try_from(pid).map_err(|_| Errno::ESRCH)?);
+    let mut at = 0;
+    while at < pages.len() {
+        let part = pages.iter().skip(at).take(AT_ONCE);
+        let part: Vec<RemoteIoVec> = part
+            .filter_map(|&page| Some(RemoteIoVec { base: usize::try_from(page).ok()?, len: 1 }))
+            .collect();
+        let mut bytes = vec![0_u8; part.len()];
+        match process_vm_readv(process, &mut [IoSliceMut::new(&mut bytes)], &part) {
+            Ok(read) if read > 0 => at += read,
+            // Memory of a device, or given back meanwhile.
+            Ok(_) | Err(Errno::EFAULT) => drop(pages.remove(at)),
+            Err(Errno::ESRCH) => return Err(Errno::ESRCH),
+            Err(_) => break,
+        }
+    }
+    Ok(pages)
 }
 
 /// Reads `some avg10=1.23 ...`.
@@ -184,7 +250,36 @@ pub fn cage(mount: &Path, group: &claims::Cgroup) -> Result<Option<Cage>, PathBu
 
 #[cfg(test)]
 mod tests {
-    use super::average;
+    use super::{Errno, Host as _, Live, average, present, sys, touch};
+
+    /// Pages of this process: touched ones are there, and can be read; others are not.
+    #[test]
+    fn pages_that_are_there_are_found_and_read() {
+        let size = usize::try_from(sys::page_size()).expect("a size");
+        // Not touched: the kernel has no page for it yet. Larger than what malloc keeps for others.
+        let mut memory = vec![0_u8; 600 * size];
+        let first = memory.as_ptr().addr().next_multiple_of(size);
+        let page = |at: usize| u64::try_from(first + at * size).expect("an address");
+        let start = first - memory.as_ptr().addr();
+        for at in [3, 4, 9, 550] {
+            memory[start + at * size] = 1;
+        }
+        let pages: Vec<u64> = (0..599).map(page).collect();
+        let there = present(std::process::id(), &pages).expect("a pagemap");
+        let wanted = [3, 4, 9, 550].map(page);
+        assert!(wanted.iter().all(|page| there.contains(page)), "{there:?}");
+        let read = touch(std::process::id(), there.clone()).expect("this process");
+        assert_eq!(read, there);
+        // No memory is there: it is left out, and what comes after it is read.
+        let with_a_hole = vec![page(3), 4_096, page(4)];
+        assert_eq!(touch(std::process::id(), with_a_hole), Ok(vec![page(3), page(4)]));
+        let mut live = Live::new();
+        assert_eq!(live.uncover(std::process::id(), &pages), Ok(there));
+        // There is no such process, and nothing of it.
+        assert_eq!(live.uncover(u32::MAX, &pages), Ok(Vec::new()));
+        assert_eq!(touch(u32::MAX, pages), Err(Errno::ESRCH));
+        drop(memory);
+    }
 
     #[test]
     fn pressure() {

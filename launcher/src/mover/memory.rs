@@ -33,6 +33,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Counted {
     pub(super) there: u64,
     pub(super) stayed: u64,
+    /// Moved now.
+    pub(super) moved: u64,
 }
 
 fn refused(pid: u32, errno: Errno) -> MoveError {
@@ -66,6 +68,33 @@ fn pause(host: &mut dyn Host, guest: &ProcessId, time: Duration) -> Result<(), M
     }
     host.pause(left);
     Ok(())
+}
+
+/// Returns the nodes of ascending pages, and how many are there whose nodes cannot be known.
+fn nodes_of(
+    host: &mut dyn Host,
+    pid: u32,
+    pages: &[u64],
+) -> Result<(Vec<Option<NodeId>>, usize), MoveError> {
+    let asked = |nodes: Result<_, Errno>| nodes.map_err(|errno| refused(pid, errno));
+    let mut nodes: Vec<Option<NodeId>> = asked(host.nodes_of(pid, pages))?;
+    let unseen = pages.iter().zip(&nodes).filter(|(_, node)| node.is_none());
+    let unseen: Vec<u64> = unseen.map(|(&page, _)| page).collect();
+    if unseen.is_empty() {
+        return Ok((nodes, 0));
+    }
+    let there = host.uncover(pid, &unseen).map_err(|errno| refused(pid, errno))?;
+    let mut hidden = 0;
+    if !there.is_empty() {
+        for (page, node) in there.iter().zip(asked(host.nodes_of(pid, &there))?) {
+            let at = pages.binary_search(page).ok().and_then(|at| nodes.get_mut(at));
+            match at {
+                Some(known) if node.is_some() => *known = node,
+                _ => hidden += 1,
+            }
+        }
+    }
+    Ok((nodes, hidden))
 }
 
 /// Tries a few pages, from everywhere: whether at least half of those that are to be moved let themselves be moved. They
@@ -122,7 +151,7 @@ pub(super) fn relocate(
     let mappings = mappings(host, guest)?;
     let size = host.page_size();
     let mut quota = Quota::new(wanted, &there(host, guest, &mappings, wanted)?);
-    let (mut counted, mut moved) = (Counted::default(), 0);
+    let mut counted = Counted::default();
     for mapping in &mappings {
         let pages = mapping.bytes / size;
         for first in (0..pages).step_by(usize::try_from(CHUNK).unwrap_or(1)) {
@@ -130,9 +159,11 @@ pub(super) fn relocate(
             let start = host.now();
             let chunk: Vec<u64> =
                 (first..pages.min(first + CHUNK)).map(|page| mapping.start + page * size).collect();
-            let nodes = host.nodes_of(pid, &chunk).map_err(|errno| refused(pid, errno))?;
-            let present = nodes.iter().flatten().count();
-            counted.there += u64::try_from(present).unwrap_or(u64::MAX).saturating_mul(size);
+            let bytes =
+                |pages: usize| u64::try_from(pages).unwrap_or(u64::MAX).saturating_mul(size);
+            let (nodes, hidden) = nodes_of(host, pid, &chunk)?;
+            counted.there += bytes(nodes.iter().flatten().count());
+            counted.stayed += bytes(hidden);
             let goes = chunk
                 .iter()
                 .zip(nodes)
@@ -141,13 +172,11 @@ pub(super) fn relocate(
             if goes.is_empty() {
                 continue;
             }
-            let bytes =
-                |pages: usize| u64::try_from(pages).unwrap_or(u64::MAX).saturating_mul(size);
             let stayed = send(host, pid, mapping, &goes)?;
             counted.there -= bytes(stayed);
             counted.stayed += bytes(stayed);
-            moved += bytes(goes.len() - stayed);
-            progress(moved);
+            counted.moved += bytes(goes.len() - stayed);
+            progress(counted.moved);
             let time = pace.time_for(bytes(goes.len()), host.pressure(group.map(Path::new)));
             let spent = host.now().saturating_sub(start);
             pause(host, guest, time.saturating_sub(spent))?;
@@ -174,9 +203,7 @@ fn there(
             let chunk: Vec<u64> =
                 (first..pages.min(first + CHUNK)).map(|page| mapping.start + page * size).collect();
             check(host, guest)?;
-            let nodes = host.nodes_of(guest.pid, &chunk);
-            let nodes = nodes.map_err(|errno| refused(guest.pid, errno))?;
-            for node in nodes.into_iter().flatten() {
+            for node in nodes_of(host, guest.pid, &chunk)?.0.into_iter().flatten() {
                 *there.entry(node).or_insert(0) += size;
             }
         }
@@ -199,7 +226,7 @@ fn send(
         let full = host.move_pages(pid, &left, mapping.shared);
         let full = full.map_err(|errno| refused(pid, errno))?;
         let addresses: Vec<u64> = left.iter().map(|&(page, _)| page).collect();
-        let nodes = host.nodes_of(pid, &addresses).map_err(|errno| refused(pid, errno))?;
+        let (nodes, _) = nodes_of(host, pid, &addresses)?;
         // One that is not there any more was given back meanwhile.
         let elsewhere = left.iter().zip(nodes);
         left = elsewhere

@@ -83,9 +83,12 @@ fn steps_of_a_guest_with_a_group_and_of_one_without() {
 
 #[test]
 fn a_killed_move_is_finished_or_put_back_whatever_was_done_last() {
-    for make in
-        [|| World::new(70, 0), || World::new(9, 3).in_a_group(), || World::new(30, 0).spread()]
-    {
+    for make in [
+        || World::new(70, 0),
+        || World::new(9, 3).in_a_group(),
+        || World::new(30, 0).spread(),
+        || World::new(30, 0).marked(true),
+    ] {
         let all = operations(make);
         assert!(all > 20, "{all}");
         for end in 0..=all {
@@ -171,6 +174,23 @@ fn pinned_memory_is_seen_before_threads_are_moved_away_from_it() {
     );
 }
 
+/// Pages that kernel.numa_balancing has marked are holes to move_pages(2) of Linux 6.1.
+#[test]
+fn pages_that_the_kernel_has_marked_are_moved_too_or_counted() {
+    for make in [|| World::new(5_000, 0), || World::new(5_001, 0).spread()] {
+        let world = make().marked(true);
+        finish(&world).expect("moved");
+        assert_eq!((world.placed(), world.saved().moves[0].stayed), (Placed::There, 0));
+        undo(&world).expect("back");
+        assert_eq!(world.placed(), Placed::Here);
+    }
+    // Where the guest's memory may not be read, the report says that they stayed.
+    let world = World::new(64, 0).marked(false);
+    finish(&world).expect("moved");
+    let record = &world.saved().moves[0];
+    assert_eq!((record.moved, record.stayed), (32 * 4096, 32 * 4096));
+}
+
 #[test]
 fn a_full_node_and_an_ended_guest() {
     let world = World::new(5_000, 0);
@@ -252,7 +272,40 @@ fn guests_of_earlier_plans_rest() {
     journal.begin(Vec::new(), 100.0);
     assert_eq!(journal.rested_s(&guest, 100.0), Some(60.0));
     journal.begin(Vec::new(), 4_000.0);
-    assert_eq!(journal.rested_s(&guest, 4_000.0), None);
+    assert_eq!(journal.rested_s(&guest, 4_000.0), Some(3_960.0));
+    journal.begin(Vec::new(), 700_000.0);
+    assert_eq!(journal.rested_s(&guest, 700_000.0), None);
+}
+
+#[test]
+fn the_nodes_that_a_guest_left_are_known_for_a_week() {
+    let world = World::new(5, 0);
+    finish(&world).expect("moved");
+    let mut journal = world.saved();
+    let record = journal.moves[0].clone();
+    let (guest, at) = (record.guest, record.finished_s.expect("finished"));
+    assert_eq!(journal.left(&guest, at + 60.0), [nodes("0")]);
+    // One that was put back has left nothing, and begins with what the journal had before.
+    let back = Record { phase: Phase::Returned, from: nodes("1"), ..record };
+    journal.begin(vec![back], at + 60.0);
+    assert_eq!(journal.left(&guest, at + 60.0), [nodes("0")]);
+    let read = Journal::parse(&journal.to_text(), "boot").expect("a journal");
+    assert_eq!(read, journal);
+    assert_eq!(journal.left(&guest, at + 8.0 * 86_400.0), [] as [placer_engine::NodeSet; 0]);
+    // However many there are, the newest are known.
+    for _ in 0..3_000 {
+        journal.moves[0].phase = Phase::Moved;
+        let moves = journal.moves.clone();
+        journal.begin(moves, at + 60.0);
+    }
+    assert_eq!(journal.rested.len(), 2_048);
+}
+
+#[test]
+fn memory_that_moves_between_nodes_which_the_guest_keeps_is_counted() {
+    let world = World::new(100, 0).keeping_its_node(30);
+    finish(&world).expect("moved");
+    assert_eq!((world.placed(), world.saved().moves[0].moved), (Placed::There, 70 * 4096));
 }
 
 #[test]

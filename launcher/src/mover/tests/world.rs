@@ -1,7 +1,7 @@
 //! A host in memory, which counts its operations.
 
 use std::cell::{RefCell, RefMut};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -33,6 +33,10 @@ struct State {
     /// Pages: their nodes, and whether they are pinned.
     pages: BTreeMap<u64, (NodeId, bool)>,
     before: BTreeMap<u32, u64>,
+    /// Pages that the kernel has marked, so that it does not see them.
+    marked: BTreeSet<u64>,
+    /// Whether marks can be taken off.
+    readable: bool,
     /// Free pages of nodes; what is not named has room for all.
     room: BTreeMap<NodeId, u64>,
     threads: BTreeMap<u32, CpuSet>,
@@ -95,6 +99,8 @@ impl World {
             hold: false,
             before: by_node(&pages),
             pages,
+            marked: BTreeSet::new(),
+            readable: true,
             room: BTreeMap::new(),
             threads: threads.into_iter().map(|(id, list)| (id, cpus(list))).collect(),
             thread_moves: 0,
@@ -117,6 +123,27 @@ impl World {
         for (file, text) in [("cpuset.cpus", "0-7"), ("cpuset.mems", "0")] {
             state.files.insert(format!("/g/{file}"), text.to_owned());
         }
+        drop(state);
+        self
+    }
+
+    /// The same with a target of both nodes, of which the old one keeps so many pages.
+    pub(super) fn keeping_its_node(self, kept: u64) -> Self {
+        let mut state = self.0.borrow_mut();
+        let count: u64 = state.before.values().sum();
+        let share = |node, pages: u64| Share { node, bytes: pages * PAGE };
+        let record = &mut state.journal.moves[0];
+        record.target = vec![share(0, kept), share(1, count - kept)];
+        record.to = nodes("0-1");
+        drop(state);
+        self
+    }
+
+    /// The same with every second page marked by the kernel; only where it is readable marks can be taken off.
+    pub(super) fn marked(self, readable: bool) -> Self {
+        let mut state = self.0.borrow_mut();
+        state.marked = state.pages.keys().copied().step_by(2).collect();
+        state.readable = readable;
         drop(state);
         self
     }
@@ -379,9 +406,20 @@ impl Host for World {
 
     fn nodes_of(&mut self, _pid: u32, pages: &[u64]) -> Result<Vec<Option<NodeId>>, Errno> {
         let mut state = self.operation()?;
-        let nodes = pages.iter().map(|page| Some(state.pages.get(page)?.0)).collect();
+        let node = |page| Some(state.pages.get(page)?.0).filter(|_| !state.marked.contains(page));
+        let nodes = pages.iter().map(node).collect();
         state.bear();
         Ok(nodes)
+    }
+
+    fn uncover(&mut self, _pid: u32, pages: &[u64]) -> Result<Vec<u64>, Errno> {
+        let mut state = self.operation()?;
+        let there: Vec<u64> =
+            pages.iter().copied().filter(|page| state.marked.contains(page)).collect();
+        if state.readable {
+            state.marked.retain(|page| !there.contains(page));
+        }
+        Ok(there)
     }
 
     fn move_pages(
@@ -399,6 +437,9 @@ impl Host for World {
                 return Err(Errno::EACCES);
             }
             let room = state.room.get(&to).copied().unwrap_or(u64::MAX);
+            if state.marked.contains(&page) {
+                continue;
+            }
             let Some(known) = state.pages.get_mut(&page) else { continue };
             if known.1 || known.0 == to {
                 continue;
