@@ -244,6 +244,7 @@ mod tests {
                     ("adopt", "pid" | "cgroup")
                         | ("advise", "together" | "copies" | "some")
                         | ("balance", "apply" | "undo")
+                        | ("daemon", "manage")
                 ) {
                     continue;
                 }

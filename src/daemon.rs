@@ -15,6 +15,7 @@ pub mod fuzzing;
 mod limits;
 mod lock;
 mod log;
+mod managing;
 mod metrics;
 mod notify;
 mod peer;
@@ -23,6 +24,7 @@ mod prometheus;
 pub(crate) mod signals;
 mod socket;
 pub(crate) mod sysv;
+mod wanted;
 mod warm;
 
 use std::error::Error;
@@ -37,6 +39,7 @@ use placer_engine::store::StateDir;
 use self::core::Core;
 use self::lock::Lock;
 pub use self::log::Log;
+use self::managing::Managing;
 use self::notify::Notify;
 use self::port::Port;
 use self::signals::{Order, Signals};
@@ -58,9 +61,16 @@ const ROUND: Duration = Duration::from_secs(1);
 
 /// Serves until a signal ends it.
 ///
+/// `manages`: running guests are moved, whatever the settings say.
+///
 /// Errors: another daemon runs; the host cannot be read; there is no place for the socket.
-pub fn run(root: &SysRoot, set: Settings, config: Option<PathBuf>) -> Result<(), Box<dyn Error>> {
-    serve(root, set, config, None)
+pub fn run(
+    root: &SysRoot,
+    set: Settings,
+    config: Option<PathBuf>,
+    manages: bool,
+) -> Result<(), Box<dyn Error>> {
+    serve(root, set, config, manages, None)
 }
 
 /// A daemon that was started by numad's name.
@@ -85,13 +95,14 @@ pub fn run_as_numad(
     config: Option<PathBuf>,
     named: &mut dyn Named,
 ) -> Result<(), Box<dyn Error>> {
-    serve(&SysRoot::live(), set, config, Some(named))
+    serve(&SysRoot::live(), set, config, false, Some(named))
 }
 
 fn serve(
     root: &SysRoot,
     set: Settings,
     config: Option<PathBuf>,
+    manages: bool,
     mut named: Option<&mut dyn Named>,
 ) -> Result<(), Box<dyn Error>> {
     // First of all, so that no thread takes a signal that is meant for this one.
@@ -104,6 +115,12 @@ fn serve(
     let _lock = Lock::take(&dir)?;
     let (log, _) = Log::start(set.daemon.log)?;
     let core = Arc::new(Core::start(root, set, config, log.clone())?);
+    if manages {
+        core.wanted().by_flag();
+    }
+    if let Some(named) = &named {
+        core.wanted().start_with(named.options());
+    }
     let queue = match &named {
         None => Queue::start(&core),
         Some(named) => Some(Queue::start_as_numad(&core, named.options())?),
@@ -113,6 +130,7 @@ fn serve(
     }
     let socket = Socket::start(&core, &dir)?;
     let mut port = Port::follow(None, &core);
+    let mut managing = Managing::follow(None, &core);
     let version = env!("CARGO_PKG_VERSION");
     log.tell(Level::Notice, "ready", &[("version", &version), ("dir", &dir.display())]);
     notify.ready("answering");
@@ -126,6 +144,7 @@ fn serve(
                 notify.reloading();
                 core.reload();
                 port = Port::follow(port, &core);
+                managing = Managing::follow(managing, &core);
                 if let Some(queue) = &queue {
                     queue.reload();
                 }
@@ -150,6 +169,7 @@ fn serve(
         rounds.save(&core);
     }
     notify.stopping();
+    drop(managing);
     socket.stop(LAST_ANSWERS);
     drop(port);
     if let Some(queue) = queue {

@@ -25,7 +25,7 @@ pub(crate) const LONGEST_REPLY: usize = 32 << 20;
 
 /// Returns a text that is the same for the same settings, as far as answers depend on them.
 pub(crate) fn settings_mark(set: &Settings) -> String {
-    let Settings { advise, claims, numad, daemon: _, runtime: _ } = set;
+    let Settings { advise, claims, numad, daemon: _, runtime: _, manage: _ } = set;
     let text = format!("{advise:?}{claims:?}{numad:?}");
     // Two builds that hash differently ask each other nothing, and answer by themselves.
     let mut hash = DefaultHasher::new();

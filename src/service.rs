@@ -8,6 +8,8 @@ pub mod host;
 mod journal;
 pub mod local;
 pub mod look;
+pub mod manager;
+pub mod managing;
 pub mod moving;
 pub mod notes;
 pub mod ranks;

@@ -8,6 +8,7 @@ mod daemon;
 pub mod duration;
 mod error;
 mod file;
+mod manage;
 pub(crate) mod numad_version;
 mod runtime;
 mod section;
@@ -31,6 +32,7 @@ pub use daemon::{Daemon, Level};
 use error::Fault;
 pub use error::SettingsError;
 use file::Trust;
+pub use manage::{Manage, Selector};
 use section::Section;
 
 pub use choice::{CacheName, CoresName, PolicyName, PreferName, nodes, pages};
@@ -46,8 +48,9 @@ pub struct Settings {
     pub advise: Advise,
     pub claims: Claims,
     pub numad: Numad,
-    pub daemon: Daemon,
     pub runtime: Runtime,
+    pub manage: Manage,
+    pub daemon: Daemon,
 }
 
 /// `[advise]`: what `placer advise` takes where no variable and no flag says otherwise.
@@ -174,8 +177,9 @@ impl Settings {
             advise: Advise::of(file.section("advise")?)?,
             claims: Claims::of(file.section("claims")?)?,
             numad: Numad::of(file.section("numad")?)?,
-            daemon: Daemon::of(file.section("daemon")?)?,
             runtime: Runtime::of(file.section("runtime")?)?,
+            manage: Manage::of(file.section("manage")?)?,
+            daemon: Daemon::of(file.section("daemon")?)?,
         };
         file.end()?;
         Ok(settings)

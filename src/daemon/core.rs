@@ -24,6 +24,7 @@ use super::limits::Limits;
 use super::log::{About, Log};
 use super::metrics::Metrics;
 use super::peer::Peer;
+use super::wanted::Wanted;
 use super::warm::{Counted, Guests, Warm};
 use crate::error_chain::chain;
 use crate::numad;
@@ -44,6 +45,7 @@ pub(crate) struct Core {
     log: Log,
     decisions: AtomicU64,
     metrics: Metrics,
+    wanted: Wanted,
     committing: Committing,
     /// The accounts of this host, as they were when the settings were read.
     accounts: ArcSwap<Principals>,
@@ -81,6 +83,7 @@ impl Core {
             log,
             decisions: AtomicU64::new(0),
             metrics: Metrics::default(),
+            wanted: Wanted::default(),
             committing: Committing::default(),
             accounts: ArcSwap::from_pointee(Principals::read(root)),
             ledger_notes: Mutex::default(),
@@ -113,6 +116,17 @@ impl Core {
 
     pub(super) fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Returns what is wanted of the manager beside the settings.
+    pub(super) fn wanted(&self) -> &Wanted {
+        &self.wanted
+    }
+
+    /// Returns whether running guests are moved. Those of a recording never are.
+    pub(super) fn manages(&self) -> bool {
+        let wanted = self.wanted.is_by_flag() || self.settings.load().manage.enabled;
+        wanted && self.root().is_live()
     }
 
     /// Returns the account of one who asks. Where the uid alone would make it the host or this user, its

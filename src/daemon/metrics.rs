@@ -51,6 +51,18 @@ pub(super) struct Metrics {
     pub(super) all_us: Count,
     pub(super) all: Count,
     pub(super) astray: Astray,
+    pub(super) managed: Managed,
+}
+
+/// What became of guests that were to be moved, and CPU time saved, in ms.
+#[derive(Debug, Default)]
+pub(super) struct Managed {
+    pub(super) moved: Count,
+    pub(super) undone: Count,
+    pub(super) kept: Count,
+    pub(super) bytes: Count,
+    pub(super) predicted_gain: Count,
+    pub(super) seen_gain: Count,
 }
 
 /// Guests whose memory is elsewhere: how many, and of each whether, and when it was looked at.

@@ -76,6 +76,25 @@ pub(super) fn text(core: &Core) -> Result<String, String> {
     let astray = vec![(String::new(), astray(core, &counted).to_string())];
     let help = "Guests of which a tenth or more of the memory is not where it was advised.";
     family("guests_astray", "gauge", help, &astray);
+    let managed = &metrics.managed;
+    let fates = [
+        row("result", "moved", &managed.moved),
+        row("result", "not_moved", &managed.kept),
+        row("result", "put_back", &managed.undone),
+    ];
+    family("manage_moves_total", "counter", "Running guests that were to be moved.", &fates);
+    let help = "Memory of running guests that was moved.";
+    family("manage_moved_bytes_total", "counter", help, &one(&managed.bytes));
+    let gain = |kind: &str, count: &Count| {
+        let seconds = Duration::from_millis(count.get().unsigned_abs()).as_secs_f64();
+        let sign = if count.get() < 0 { "-" } else { "" };
+        (format!("{{kind=\"{kind}\"}}"), format!("{sign}{seconds}"))
+    };
+    let gains = [gain("predicted", &managed.predicted_gain), gain("seen", &managed.seen_gain)];
+    // It falls where moved guests are found to be slower.
+    let help =
+        "CPU time that moves save over half an hour each, as predicted and as seen after them.";
+    family("manage_gain_seconds", "gauge", help, &gains);
 
     let name = "placer_decision_seconds";
     let _ = writeln!(text, "# HELP {name} How long answers took.\n# TYPE {name} histogram");

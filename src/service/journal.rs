@@ -46,7 +46,8 @@ impl File {
         match Flock::lock(opened, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => Ok(Self { dir, _lock: lock }),
             Err((_, Errno::EWOULDBLOCK)) => {
-                Err("another placer balance moves guests now: wait until it has ended".into())
+                Err("another placer balance or daemon moves guests now: wait until it has ended"
+                    .into())
             }
             Err((_, errno)) => {
                 Err(format!("cannot lock {}: {}", path.display(), errno.desc()).into())

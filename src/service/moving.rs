@@ -13,13 +13,16 @@ use std::time::Duration;
 
 use nix::unistd::geteuid;
 use placer_engine::balance::{self, Move, Plan, RoomPlan, Step};
-use placer_engine::claims::{Claims, Processes};
+use placer_engine::claims::{Claims, ProcessId, Processes};
 use placer_engine::{Bytes, NodeId, SysRoot, split_by_weight};
 use placer_launcher::cgroup::Tree;
-use placer_launcher::mover::{Journal, Live, MoveError, Pace, Phase, Progress, back, carry};
+use placer_launcher::mover::{
+    Journal, Live, MoveError, Pace, Phase, Progress, Record, back, carry,
+};
 
 use super::counted;
 use super::journal::File;
+use super::manager::Worse;
 use super::notes::Notes;
 use super::running::{Demand, Observation, observe};
 use crate::report::balance::GuestName;
@@ -183,6 +186,48 @@ impl<'a> Session<'a> {
         Ok(Some(self.report(Action::Undo, notes)))
     }
 
+    /// Returns whether a run that was killed has left moves undone.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        self.journal.is_unfinished()
+    }
+
+    /// Puts guests of the last plan back that are slower than before, with those of their exchanges, and leaves them
+    /// alone for an hour. One that was moved again since, or put back, stays where it is.
+    ///
+    /// Errors: as [`resume`](Self::resume).
+    pub(crate) fn take_back(
+        &mut self,
+        worse: &[Worse<ProcessId>],
+        notes: &mut Notes,
+    ) -> Result<Moved, Box<dyn Error>> {
+        self.put_back_worse(worse, notes)?;
+        Ok(self.report(Action::Undo, notes))
+    }
+
+    fn put_back_worse(
+        &mut self,
+        worse: &[Worse<ProcessId>],
+        notes: &mut Notes,
+    ) -> Result<(), Box<dyn Error>> {
+        let now_s = seconds(&Processes::look()?);
+        for Worse { guest, slowdown: (before, after) } in worse {
+            let mut moved = self.journal.moves.iter_mut();
+            let is_it =
+                |record: &&mut Record| record.guest == *guest && record.phase == Phase::Moved;
+            let Some(record) = moved.find(is_it) else { continue };
+            let group = record.group;
+            let why = format!("it was slower after its move: {before:.2}, {after:.2} after");
+            record.why = Some(why.clone());
+            self.journal.keep(*guest, now_s + ALONE.as_secs_f64(), &why);
+            self.without_the_rest(
+                group,
+                "another guest of its exchange was slower after it",
+                notes,
+            )?;
+        }
+        Ok(())
+    }
+
     /// Does what the journal says is to be done. A guest that is stuck keeps no other from it.
     fn go(&mut self, notes: &mut Notes) -> Result<(), Box<dyn Error>> {
         for at in 0..self.journal.moves.len() {
@@ -301,24 +346,13 @@ impl<'a> Session<'a> {
                 return Ok(());
             }
         }
-        let now_s = seconds(&Processes::look()?);
-        for (pid, slowdown) in worse {
-            let at = self.journal.moves.iter().position(|record| record.guest.pid == pid);
-            let Some(record) = at.and_then(|at| self.journal.moves.get_mut(at)) else { continue };
-            let (guest, group) = (record.guest, record.group);
-            let why = format!(
-                "it was slower after its move: {:.2}, {slowdown:.2} after",
-                record.slowdown
-            );
-            record.why = Some(why.clone());
-            self.journal.keep(guest, now_s + ALONE.as_secs_f64(), &why);
-            self.without_the_rest(
-                group,
-                "another guest of its exchange was slower after it",
-                notes,
-            )?;
-        }
-        Ok(())
+        let records = |pid| self.journal.moves.iter().find(move |record| record.guest.pid == pid);
+        let worse = worse.into_iter().filter_map(|(pid, slowdown)| {
+            let record = records(pid)?;
+            Some(Worse { guest: record.guest, slowdown: (record.slowdown, slowdown) })
+        });
+        let worse: Vec<_> = worse.collect();
+        self.put_back_worse(&worse, notes)
     }
 
     /// Says what came of the moves, and where memory is now.

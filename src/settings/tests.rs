@@ -44,7 +44,7 @@ fn the_shipped_file_holds_every_setting_and_changes_nothing() {
     assert_eq!(parse(&in_force()), Ok(Settings::default()));
     assert_eq!(parse(""), Ok(Settings::default()));
     let shipped = keys(&in_force());
-    for section in ["advise", "claims", "numad", "daemon", "runtime"] {
+    for section in ["advise", "claims", "numad", "runtime", "manage", "daemon"] {
         let error =
             parse(&format!("[{section}]\n\"no such key at all\" = 1")).expect_err("refused");
         let known = error.split_once("there are ").expect("the keys are listed").1;
@@ -122,6 +122,18 @@ log = "debug"
 real = "/usr/libexec/crun"
 place = "limited"
 strict = true
+[manage]
+enabled = true
+guests = ["uid:1000", "cgroup:/machine.slice/"]
+except = ["program:postgres", "guest:db1", "unit:db.service"]
+interval = "30s"
+gain = 5
+least-gain = 4
+rest = "1h"
+guests-per-plan = 2
+memory-per-plan = "16G"
+rate = "64M"
+pressure = 40
 "#;
 
 #[test]
@@ -157,6 +169,24 @@ fn every_setting_can_be_changed() {
     assert_eq!(set.daemon, daemon);
     let real = "/usr/libexec/crun".to_owned();
     assert_eq!(set.runtime, Runtime { real, place: PlaceName::Limited, strict: true });
+    let manage = Manage {
+        enabled: true,
+        guests: Some(vec![Selector::Uid(1000), Selector::Cgroup("/machine.slice".to_owned())]),
+        except: vec![
+            Selector::Program("postgres".to_owned()),
+            Selector::Guest("db1".to_owned()),
+            Selector::Unit("db.service".to_owned()),
+        ],
+        interval: Duration::from_secs(30),
+        gain: 5.0,
+        least_gain: 4,
+        rest: Duration::from_secs(3_600),
+        guests_per_plan: 2,
+        memory_per_plan: Bytes::new(16 << 30),
+        rate: Bytes::new(64 << 20),
+        pressure: 40,
+    };
+    assert_eq!(set.manage, manage);
     // The claims stand in one line.
     assert_eq!(keys(OTHER).len() + 1, keys(&in_force()).len());
 }
@@ -170,7 +200,7 @@ const FAULTS: &[(&str, &str)] = &[
     (
         "policy = 'best'",
         "f:1: expected a section that is known, found \"policy\"; there are advise, claims, numad, \
-         daemon, runtime",
+         runtime, manage, daemon",
     ),
     (
         "\n\n[advise]\npolciy = 1",

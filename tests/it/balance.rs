@@ -1,7 +1,9 @@
 //! `placer balance`: what is worth moving, for people and for programs; moves of this machine's processes.
 
 use crate::common;
+use crate::common::daemon::{eventually, http};
 
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -268,6 +270,89 @@ fn one_moves_guests_at_a_time() {
     let lock = lock.expect("locked");
     let refused = balance(tmp.path(), &["--apply", "--window", "0"]);
     assert_eq!(refused.status.code(), Some(2));
-    assert!(text(&refused.stderr).contains("another placer balance moves guests now"));
+    assert!(text(&refused.stderr).contains("another placer balance or daemon moves guests now"));
     drop(lock);
+}
+
+/// A daemon in the directory of a killed run; its log is a file there.
+struct Managing(Child);
+
+impl Managing {
+    fn start(dir: &Path, settings: &str) -> Self {
+        let config = dir.join("placer.toml");
+        std::fs::write(&config, format!("{settings}\n[daemon]\nqueue = false\n")).expect("written");
+        let log = std::fs::File::create(dir.join("log")).expect("a log");
+        let mut command = placer();
+        command.env("PLACER_STATE_DIR", dir.join("state")).env("PLACER_CONFIG", config);
+        Self(command.arg("daemon").stderr(log).spawn().expect("the daemon starts"))
+    }
+}
+
+impl Drop for Managing {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn metrics(dir: &Path) -> String {
+    let stream = UnixStream::connect(dir.join("state/placer.sock")).expect("it answers");
+    http(stream, "/metrics")
+}
+
+#[test]
+fn a_daemon_that_manages_finishes_a_killed_move_and_counts_and_logs_it() {
+    let tmp = tempfile::tempdir().expect("a directory");
+    let guest = Running::start();
+    let pid = guest.0.id();
+    let cpus = || sys::affinity(pid.try_into().expect("a pid")).expect("its CPUs");
+    claim(tmp.path(), "/", "1:20M", pid);
+    let to = killed_move(tmp.path(), pid);
+    let enabled = "[manage]\nenabled = true\ninterval = \"1s\"";
+    let daemon = Managing::start(tmp.path(), enabled);
+    let log = || std::fs::read_to_string(tmp.path().join("log")).unwrap_or_default();
+    let line = eventually("the move is finished", || {
+        let begins = format!("placer: moved pid={pid} program=sleep claim=");
+        log().lines().find(|line| line.starts_with(&begins)).map(str::to_owned)
+    });
+    assert_eq!(cpus(), to);
+    assert!(line.contains(" from=0 to=0 bytes="), "{line}");
+    let counted = metrics(tmp.path());
+    assert!(counted.contains("\nplacer_manage_moves_total{result=\"moved\"} 1\n"), "{counted}");
+    assert!(counted.contains("\nplacer_manage_gain_seconds{kind=\"seen\"} 0\n"), "{counted}");
+    // It holds nothing between two looks: placer balance does what it always does.
+    let undone = eventually("its turn", || {
+        let undone = balance(tmp.path(), &["--undo", "--window", "0"]);
+        (undone.status.code() == Some(0)).then_some(undone)
+    });
+    assert!(text(&undone.stdout).starts_with("taken back\n"), "{undone:?}");
+
+    // Switched off while it runs.
+    let off = enabled.replace("true", "false") + "\n[daemon]\nqueue = false\n";
+    std::fs::write(tmp.path().join("placer.toml"), off).expect("written");
+    let hangup = Command::new("kill").args(["-HUP", &daemon.0.id().to_string()]).status();
+    assert!(hangup.expect("kill").success());
+    eventually("its end", || log().contains("guests are not moved any more").then_some(()));
+    assert_eq!(log().matches("placer: moved ").count(), 1);
+    assert!(!metrics(tmp.path()).is_empty(), "it answers as before");
+}
+
+#[test]
+fn a_daemon_moves_nothing_unless_it_may() {
+    let tmp = tempfile::tempdir().expect("a directory");
+    let guest = Running::start();
+    killed_move(tmp.path(), guest.0.id());
+    let journal = || std::fs::read(tmp.path().join("state/moves.json")).expect("saved");
+    let before = journal();
+    let _daemon = Managing::start(tmp.path(), "");
+    eventually("an answer", || {
+        UnixStream::connect(tmp.path().join("state/placer.sock")).is_ok().then_some(())
+    });
+    // A daemon that manages begins with what a killed run has left.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert_eq!(journal(), before);
+    let log = std::fs::read_to_string(tmp.path().join("log")).expect("a log");
+    assert!(!log.contains("guests are moved"), "{log}");
+    let both = run(placer().args(["daemon", "--manage", "--root", "/nowhere"]));
+    assert_eq!(both.status.code(), Some(2), "guests of a recording are never moved");
 }

@@ -156,7 +156,7 @@ fn everything_else_is_read_by_who_reads_it() {
 
 /// Whether a text sets something for the host, rather than telling a guest.
 fn is_settings(text: &str) -> bool {
-    ["[advise]", "[claims]", "[numad]", "[daemon]", "[runtime]"]
+    ["[advise]", "[claims]", "[numad]", "[daemon]", "[manage]", "[runtime]"]
         .iter()
         .any(|section| text.contains(section))
 }

@@ -505,14 +505,32 @@ pub(crate) fn every_letter_of(real: &Real) {
         ("-v", "what=\"to log otherwise\" value=6"),
         ("-d", "what=\"to log otherwise\" value=7"),
         ("-H 500", "option=H why=\"placer does not set the kernel's scan for huge pages\""),
-        ("-i 20", "option=i why=\"placer makes no passes over processes\""),
-        ("-K 1", "option=K why=\"no process is moved\""),
-        ("-m 80", "option=m why=\"no process is moved\""),
-        ("-u 90", "option=u why=\"no process is moved\""),
-        ("-p 1", "option=p why=\"placer moves no processes\""),
-        ("-r 1", "option=r why=\"placer moves no processes\""),
-        ("-x 1", "option=x why=\"placer moves no processes\""),
-        ("-S 0", "option=S why=\"placer moves no processes\""),
+        (
+            "-i 20",
+            "option=i why=\"the daemon moves no guests: see enabled in [manage] of the settings\"",
+        ),
+        ("-K 1", "option=K why=\"memory that is bound stays as it is\""),
+        ("-m 80", "option=m why=\"guests are moved as a whole\""),
+        (
+            "-u 90",
+            "option=u why=\"the daemon moves no guests: see enabled in [manage] of the settings\"",
+        ),
+        (
+            "-p 1",
+            "option=p why=\"the daemon moves no guests: see enabled in [manage] of the settings\"",
+        ),
+        (
+            "-r 1",
+            "option=r why=\"the daemon moves no guests: see enabled in [manage] of the settings\"",
+        ),
+        (
+            "-x 1",
+            "option=x why=\"the daemon moves no guests: see enabled in [manage] of the settings\"",
+        ),
+        (
+            "-S 0",
+            "option=S why=\"the daemon moves no guests: see enabled in [manage] of the settings\"",
+        ),
         ("-w 4:500", "way=queue uid=0"),
         ("-i 0", "what=\"to end\" value=-"),
     ];

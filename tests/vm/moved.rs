@@ -19,7 +19,7 @@ fn moved(kills: &str, timeout: &str) -> Verdict {
     put(&mut guest, &script("balance-killer"), "/bin/killer");
     put(&mut guest, &placer, "/bin/placer");
     put(&mut guest, &hog, "/bin/hog");
-    steps(guest.args(["--", "balance", kills]), "balance", 25)
+    steps(guest.args(["--", "balance", kills]), "balance", 33)
 }
 
 #[test]

@@ -16,7 +16,7 @@ use nix::unistd::{Pid, geteuid};
 
 use super::Shared;
 use super::receivers::{Arrived, Watch};
-use crate::numad::queue::letters::{Order, Setting, Standing, order};
+use crate::numad::queue::letters::{ManageSetting, Order, Setting, Standing, order};
 use crate::numad::queue::message::Message;
 use crate::numad::queue::process::Process;
 use crate::numad::{Advice, Options};
@@ -206,6 +206,14 @@ impl Desk {
                 let _ = kill(Pid::from_raw(self.shared.pid), Signal::SIGTERM);
                 "to end"
             }
+            Order::Set(Setting::Manage(setting)) if !self.shared.core.manages() => {
+                let option = setting.option();
+                let why = "the daemon moves no guests: see enabled in [manage] of the settings";
+                let fields: [(&str, &dyn std::fmt::Display); 3] =
+                    [("pid", &client), ("option", &option), ("why", &why)];
+                self.shared.tell(Level::Info, "this numad option has no effect", &fields);
+                return;
+            }
             Order::Set(setting) => {
                 self.standing.rcu(|standing| {
                     let mut new = Standing::clone(standing);
@@ -220,6 +228,18 @@ impl Desk {
                         self.shared.core.log().set_level(log_level(*level));
                         "to log otherwise"
                     }
+                    Setting::Manage(setting) => {
+                        self.shared.core.wanted().set(*setting);
+                        match setting {
+                            ManageSetting::Include(_) => "to move this process as well",
+                            ManageSetting::Exclude(_) => "to leave this process alone",
+                            ManageSetting::Unlist(_) => "to treat this process as all others",
+                            ManageSetting::ScanAll(true) => "to move all processes that it may",
+                            ManageSetting::ScanAll(false) => "to move listed processes alone",
+                            ManageSetting::Utilisation(_) => "to use the CPUs of a node so far",
+                            ManageSetting::Interval(_) => "to look for moves not more often",
+                        }
+                    }
                 }
             }
             Order::Advise(_) | Order::Nothing(_) => return,
@@ -227,6 +247,7 @@ impl Desk {
         let set = match order {
             Order::Set(Setting::ThreadPercent(percent)) => percent.to_string(),
             Order::Set(Setting::LogLevel(level)) => level.to_string(),
+            Order::Set(Setting::Manage(setting)) => setting.value().to_string(),
             _ => "-".to_owned(),
         };
         let fields: [(&str, &dyn std::fmt::Display); 3] =

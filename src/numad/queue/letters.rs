@@ -1,5 +1,7 @@
 //! What each letter of numad's protocol means to placer's daemon.
 
+use std::time::Duration;
+
 use placer_engine::policy::numad::Version;
 
 use super::message::Message;
@@ -14,7 +16,7 @@ pub(crate) enum Order {
     Set(Setting),
     /// `-i` of no time: the daemon is to end.
     End,
-    /// An option about moving other people's processes, which placer does not do.
+    /// An option about what placer does not do.
     Nothing(&'static str),
 }
 
@@ -27,6 +29,49 @@ pub(crate) enum Setting {
     ThreadPercent(u8),
     /// `-l`, `-d`, `-v`: the highest level that is logged.
     LogLevel(i64),
+    /// What concerns running guests, for a daemon that moves them.
+    Manage(ManageSetting),
+}
+
+/// What can be set about moving running guests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ManageSetting {
+    /// `-p`: may be moved.
+    Include(u32),
+    /// `-x`: is not moved.
+    Exclude(u32),
+    /// `-r`: as the settings say.
+    Unlist(u32),
+    /// `-S`: whether others than those of `-p` are moved.
+    ScanAll(bool),
+    /// `-u`: how far the CPUs of a node may be used, in percent.
+    Utilisation(u32),
+    /// `-i`: the least time between two looks.
+    Interval(Duration),
+}
+
+impl ManageSetting {
+    /// Returns the option that it is set by.
+    pub(crate) fn option(self) -> char {
+        match self {
+            Self::Include(_) => 'p',
+            Self::Exclude(_) => 'x',
+            Self::Unlist(_) => 'r',
+            Self::ScanAll(_) => 'S',
+            Self::Utilisation(_) => 'u',
+            Self::Interval(_) => 'i',
+        }
+    }
+
+    /// Returns its value for a log.
+    pub(crate) fn value(self) -> u64 {
+        match self {
+            Self::Include(pid) | Self::Exclude(pid) | Self::Unlist(pid) => pid.into(),
+            Self::ScanAll(all) => all.into(),
+            Self::Utilisation(percent) => percent.into(),
+            Self::Interval(time) => time.as_secs(),
+        }
+    }
 }
 
 /// Returns what a message asks for; `None`: its values are none that numad would have sent.
@@ -44,12 +89,32 @@ pub(crate) fn order(message: &Message) -> Option<Order> {
         }
         b'l' => Order::Set(Setting::LogLevel(first)),
         b'i' if second <= 0 => Order::End,
-        b'i' => Order::Nothing("placer makes no passes over processes"),
+        b'i' => {
+            manage(ManageSetting::Interval(Duration::from_secs(second.unsigned_abs().min(3_600))))
+        }
         b'H' => Order::Nothing("placer does not set the kernel's scan for huge pages"),
-        b'K' | b'm' | b'u' => Order::Nothing("no process is moved"),
-        b'p' | b'r' | b'S' | b'x' => Order::Nothing("placer moves no processes"),
+        b'K' => Order::Nothing("memory that is bound stays as it is"),
+        b'm' => Order::Nothing("guests are moved as a whole"),
+        b'u' => {
+            let percent =
+                u32::try_from(first).ok().filter(|percent| (10..=130).contains(percent))?;
+            manage(ManageSetting::Utilisation(percent))
+        }
+        b'S' => manage(ManageSetting::ScanAll(first != 0)),
+        b'p' | b'r' | b'x' => match u32::try_from(first) {
+            Err(_) => Order::Nothing("no process has that number"),
+            Ok(pid) => manage(match letter {
+                b'p' => ManageSetting::Include(pid),
+                b'r' => ManageSetting::Unlist(pid),
+                _ => ManageSetting::Exclude(pid),
+            }),
+        },
         _ => return None,
     })
+}
+
+fn manage(setting: ManageSetting) -> Order {
+    Order::Set(Setting::Manage(setting))
 }
 
 /// What all questions go by that do not say otherwise.
@@ -83,7 +148,7 @@ impl Standing {
         match setting {
             Setting::CountInactiveFile(count) => self.count_inactive_file = count,
             Setting::ThreadPercent(percent) => self.thread_percent = Some(percent),
-            Setting::LogLevel(_) => {}
+            Setting::LogLevel(_) | Setting::Manage(_) => {}
         }
     }
 
@@ -124,13 +189,30 @@ mod tests {
         for (min, max) in [(5, 0), (5, -1), (0, i64::MIN)] {
             assert_eq!(asked(b'i', min, max), Some(Order::End));
         }
-        for letter in *b"HKmprSux" {
+        for letter in *b"HKm" {
             assert!(matches!(asked(letter, 60, 0), Some(Order::Nothing(_))), "{letter}");
         }
-        assert!(matches!(asked(b'i', 5, 15), Some(Order::Nothing(_))));
+        for (letter, first, set) in [
+            (b'p', 7, ManageSetting::Include(7)),
+            (b'x', 7, ManageSetting::Exclude(7)),
+            (b'r', 7, ManageSetting::Unlist(7)),
+            (b'S', 0, ManageSetting::ScanAll(false)),
+            (b'u', 130, ManageSetting::Utilisation(130)),
+        ] {
+            assert_eq!(asked(letter, first, 0), Some(manage(set)));
+            let value = u64::try_from(first).expect("a number");
+            assert_eq!((set.option(), set.value()), (char::from(letter), value));
+        }
+        assert!(matches!(asked(b'p', -7, 0), Some(Order::Nothing(_))));
+        assert_eq!(
+            (asked(b'u', 9, 0), asked(b'u', 131, 0), asked(b'u', -1, 0)),
+            (None, None, None)
+        );
+        let seconds = |s| Some(manage(ManageSetting::Interval(Duration::from_secs(s))));
+        assert_eq!((asked(b'i', 5, 15), asked(b'i', 5, i64::MAX)), (seconds(15), seconds(3_600)));
         for letter in (b'A'..=b'z').filter(u8::is_ascii_alphabetic) {
             let known = b"CHiKlmprStuwx".contains(&letter);
-            assert_eq!(asked(letter, 1, 1).is_some(), known, "{}", letter as char);
+            assert_eq!(asked(letter, 60, 60).is_some(), known, "{}", letter as char);
         }
     }
 

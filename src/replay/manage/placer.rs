@@ -7,6 +7,7 @@
 //! where it is 2 % worse than before each time and going back gains what any move must, it goes back, once, and is left
 //! alone for an hour.
 //!
+//! `placer daemon --manage` has these rules (`service::manager`), and makes no plan while moved guests are looked at.
 //! The command has the planner, its limits and the steps. It lacks the look every minute, the peak of an hour, the week,
 //! the plan made again because of it, and it puts back what became slower whether that pays or not.
 

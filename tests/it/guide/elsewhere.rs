@@ -44,6 +44,11 @@ pub(crate) const TRIED: &[(&str, &str, &str)] = &[
     ),
     ("docker run --runtime placer --cpus 4 --memory 8g IMAGE", "tests/vm/containers", "docker_run"),
     (
+        "placer daemon --manage",
+        "tests/vm/moved.rs",
+        "guests_that_run_are_moved_and_put_back_and_killed_moves_are_finished",
+    ),
+    (
         "placer balance --apply",
         "tests/vm/moved.rs",
         "guests_that_run_are_moved_and_put_back_and_killed_moves_are_finished",

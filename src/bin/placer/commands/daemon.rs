@@ -14,6 +14,6 @@ pub(crate) fn run(
     set: Settings,
     config: Option<PathBuf>,
 ) -> Result<ExitCode, Box<dyn Error>> {
-    daemon::run(&plan::root_at(args.root.as_ref()), set, config)?;
+    daemon::run(&plan::root_at(args.root.as_ref()), set, config, args.manage)?;
     Ok(ExitCode::SUCCESS)
 }
