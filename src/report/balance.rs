@@ -132,6 +132,11 @@ impl StepForm {
         self.guest.pid
     }
 
+    /// Returns the move in a line: `4711 qemu (claim 5f3a9c01): nodes 0 -> 1, ...`.
+    pub fn line(&self) -> String {
+        format!("{}: {}", shown(&self.guest), self.in_words())
+    }
+
     /// Returns the move in half a line.
     pub(crate) fn in_words(&self) -> String {
         let Slowdown { before, after } = self.slowdown;

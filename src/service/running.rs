@@ -18,7 +18,7 @@ use super::counted;
 use super::journal;
 use super::notes::{Impact, Notes};
 use super::sampling::{self, Window};
-use crate::report::balance::GuestName;
+use crate::report::balance::{GuestName, MovesForm, StepForm};
 use crate::settings::Settings;
 
 pub use guest::RunningGuest;
@@ -123,6 +123,19 @@ pub fn observe(
     let host = nodes(&snapshot, view.as_ref(), &guests, rules.smt_percent)?;
     let rules = Rules { memory_bound: rules.memory_bound, ..Rules::default() };
     Ok(Observation { host, guests, snapshot, rules })
+}
+
+/// Returns the moves that placer balance would list, by what guests did since they started. What cannot be counted is not
+/// said: the caller has read the ledger too.
+///
+/// Errors: as [`observe`].
+pub fn worth_moving(
+    root: &SysRoot,
+    set: &Settings,
+) -> Result<Vec<StepForm>, Box<dyn std::error::Error>> {
+    let seen = observe(root, set, Demand::SinceStart, &mut Notes::default())?;
+    let plan = balance::plan(&seen.host, &seen.plan_guests(), &seen.rules)?;
+    Ok(MovesForm::of(&plan, &seen.names()).steps().to_vec())
 }
 
 /// Notes which guests were moved not long ago, and which are left alone since.

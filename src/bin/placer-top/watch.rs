@@ -7,17 +7,24 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select, tick};
 use placer_engine::claims::{Claim, ClaimDirs, ClaimId, Claims, Overcommit, Processes, owners};
+use placer_engine::policy::Policy;
 use placer_engine::source::HostReader;
-use placer_engine::{Bytes, Charges, HostParts, NodeId, SysRoot, Topology};
+use placer_engine::{Bytes, Charges, HostParts, NodeId, Request, SysRoot, Topology};
 
 use crate::model::Around;
 use placer::protocol::top::Options;
+use placer::report::balance::StepForm;
+use placer::service::running::worth_moving;
+use placer::settings::Settings;
 
 /// Where a guest's memory is is read for one guest at a time and not more often than this: the kernel
 /// holds the guest up meanwhile, for ms where it is large.
 const REST: Duration = Duration::from_secs(10);
 /// Packages, huge pages and guests are looked at at most that often.
 const SHORTEST: Duration = Duration::from_secs(1);
+/// What is worth moving is looked for no more often: that takes up to 2 s on a host with many guests.
+const MOVES: Duration = Duration::from_secs(60);
+const FIRST_MOVES: Duration = Duration::from_secs(3);
 /// Root's claims, which every user's advice counts.
 const ROOTS: &str = "/run/placer";
 
@@ -72,6 +79,10 @@ pub(crate) struct Watcher {
     place: ClaimDirs,
     /// Where guests' memory was, and when that was looked at.
     placed: BTreeMap<ClaimId, Placed>,
+    /// How what is worth moving is found.
+    settings: Settings,
+    /// What was worth moving, and when that is looked for next.
+    moves: (Vec<String>, Instant),
 }
 
 impl Watcher {
@@ -82,7 +93,16 @@ impl Watcher {
             overcommit: Overcommit::new(options.overcommit).unwrap_or_default(),
             ..ClaimDirs::default()
         };
-        Self { root, place, placed: BTreeMap::new() }
+        let overcommit = place.overcommit;
+        let mut settings = Settings::default();
+        settings.claims.overcommit = overcommit;
+        if let Ok(Request { policy: Policy::Best(rules), .. }) = options.choice.request() {
+            settings.advise.memory_bound = rules.memory_bound;
+            settings.advise.smt_percent = rules.smt_percent;
+        }
+        // Not at the first look: the screen waits for that.
+        let moves = (Vec::new(), Instant::now() + FIRST_MOVES);
+        Self { root, place, placed: BTreeMap::new(), settings, moves }
     }
 
     /// Looks around. What cannot be read is said in a note.
@@ -97,6 +117,7 @@ impl Watcher {
             Ok(view) => {
                 self.look_at_guests(&view.claims, &mut found.around);
                 found.around.notes = view.notes;
+                found.around.notes.extend(self.look_for_moves());
                 found.charges = view.charges;
                 found.around.claims = Some(view.claims);
             }
@@ -107,6 +128,18 @@ impl Watcher {
             }
         }
         found
+    }
+
+    /// Returns a note for each guest of this host that is worth moving.
+    fn look_for_moves(&mut self) -> Vec<String> {
+        let (notes, next) = &mut self.moves;
+        if self.root.is_live() && Instant::now() >= *next {
+            // Where it cannot be found, placer balance says why.
+            let steps = worth_moving(&self.root, &self.settings).unwrap_or_default();
+            let note = |step: &StepForm| format!("worth moving (placer balance): {}", step.line());
+            (*notes, *next) = (steps.iter().map(note).collect(), Instant::now() + MOVES);
+        }
+        notes.clone()
     }
 
     /// Looks what guests run, and where the memory of one of them is.

@@ -5,26 +5,15 @@ use std::process::ExitCode;
 
 use crate::output;
 use placer::args::Ps;
-use placer::report::balance::{MovesForm, StepForm};
 use placer::report::claims::{Form, Row, table};
 use placer::report::json;
 use placer::service::counted;
 use placer::service::notes::Notes;
-use placer::service::running::{Demand, observe};
+use placer::service::running::worth_moving;
 use placer::settings::Settings;
-use placer_engine::SysRoot;
-use placer_engine::balance;
 use placer_engine::claims::{Processes, owners};
 
 use crate::plan;
-
-/// Returns the moves that placer balance would list, by what guests did since they started.
-fn worth_moving(root: &SysRoot, set: &Settings) -> Result<Vec<StepForm>, Box<dyn Error>> {
-    // The caller has read the ledger too, and noted what it could not read.
-    let seen = observe(root, set, Demand::SinceStart, &mut Notes::default())?;
-    let plan = balance::plan(&seen.host, &seen.plan_guests(), &seen.rules)?;
-    Ok(MovesForm::of(&plan, &seen.names()).steps().to_vec())
-}
 
 pub(crate) fn run(
     args: &Ps,
