@@ -175,7 +175,7 @@ unsafe extern "C" {
 }
 
 /// Looks a program up as execvp does, before anything is bound: a name with a slash is a path.
-fn find(name: &OsStr) -> Result<PathBuf, Errno> {
+pub(crate) fn find(name: &OsStr) -> Result<PathBuf, Errno> {
     if name.as_bytes().contains(&b'/') {
         return Ok(PathBuf::from(name));
     }

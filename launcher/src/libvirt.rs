@@ -165,10 +165,13 @@ impl Libvirt {
         }
         arguments.push("/dev/stdin");
         let what = format!("create guest {} through {}", domain.name(), self.uri);
-        if domain.uuid().is_some() {
+        let name = domain.name().as_str();
+        // libvirt keeps the state of each guest that runs or is paused in such a file.
+        if domain.uuid().is_some() && self.runtime.join(format!("{name}.xml")).exists() {
             self.check_inactive(&what, &uuid)?;
         }
-        let guard = Guard::start(self.virsh.program(), &self.uri.to_string(), &uuid, lock);
+        let uri = self.uri.to_string();
+        let guard = Guard::start(self.virsh.program(), &uri, &uuid, name, lock);
         // Without one a guest is started all the same.
         let guard = guard.inspect_err(|error| eprintln!("placer: {error}")).ok();
         let output = guard.as_ref().and_then(Guard::output);

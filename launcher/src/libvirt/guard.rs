@@ -13,23 +13,25 @@ use nix::errno::Errno;
 use crate::error::LaunchError;
 use crate::guest_lock::GuestLock;
 
-/// `$1`: virsh, `$2`: the libvirt, `$3`: the guest's uuid, `$4`: for how many seconds it is asked, one each second. A
-/// virsh that takes 10 s is killed: SIGTERM is blocked here, as in placer.
+/// `$1`: virsh, `$2`: the libvirt, `$3`: the guest's uuid, `$4`: its name, `$5`: for how many seconds it is asked, one
+/// each second. A virsh that takes 10 s is killed: SIGTERM is blocked here, as in placer.
 /// What virsh says goes through the same pipe. `destroy`: the guest was created. Nothing: it may have been, and is paused
-/// then. Status 1: it may be left.
+/// then; a guest of that uuid with another name was there before. Status 1: it may be left.
 const SCRIPT: &str = r#"
 while read -r what; do
     case $what in keep) exit 0 ;; destroy) break ;; esac
 done
-ask() { timeout -s KILL 10 "$@"; }
+ask() { timeout -s KILL 10 "$virsh" -q -k 0 -c "$libvirt" "$@"; }
+virsh=$1 libvirt=$2
 seconds() { IFS=. read -r up _ </proc/uptime && echo "$up"; }
-end=$(($(seconds) + $4))
+end=$(($(seconds) + $5))
 while :; do
     state=paused
-    [ "$what" = destroy ] || state=$(ask "$1" -q -k 0 -c "$2" domstate "$3" 2>/dev/null) || state=
+    [ "$what" = destroy ] || state=$(ask domstate "$3" 2>/dev/null) || state=
     case $state in
     paused*)
-        said=$(ask "$1" -q -k 0 -c "$2" destroy "$3" 2>&1) && exit 0
+        [ "$what" = destroy ] || [ "$(ask domname "$3" 2>/dev/null)" = "$4" ] || exit 0
+        said=$(ask destroy "$3" 2>&1) && exit 0
         case $said in *"failed to get domain"* | *"domain is not running"*) exit 0 ;; esac
         ;;
     # Not yet started, or refused.
@@ -57,6 +59,7 @@ impl Guard {
         virsh: &Path,
         uri: &str,
         uuid: &str,
+        name: &str,
         lock: Option<&GuestLock>,
     ) -> Result<Self, LaunchError> {
         let error = |error: std::io::Error| {
@@ -65,7 +68,7 @@ impl Guard {
         };
         let (reader, writer) = std::io::pipe().map_err(error)?;
         let mut command = Command::new("sh");
-        command.args(["-c", SCRIPT, "placer-guard"]).arg(virsh).args([uri, uuid, SECONDS]);
+        command.args(["-c", SCRIPT, "placer-guard"]).arg(virsh).args([uri, uuid, name, SECONDS]);
         command.env("LC_ALL", "C").env("LANGUAGE", "C").process_group(0);
         // It prints nothing: the lock lasts as long as it does.
         let lock = lock.map(GuestLock::shared).transpose().map_err(error)?;

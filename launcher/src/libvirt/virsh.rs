@@ -14,9 +14,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::{AccessFlags, access};
 
 use crate::domain::MAX_BYTES;
 use crate::error::{LaunchError, words};
+use crate::exec;
 
 /// What ends a launch before its guest runs.
 const ENDING: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
@@ -40,24 +42,21 @@ pub(super) struct Virsh {
 
 impl Virsh {
     pub(super) fn find(program: &Path, uri: String) -> Result<Self, LaunchError> {
+        // Not by running it: that takes as long as a question to libvirt.
+        let there = |file: PathBuf| access(&file, AccessFlags::X_OK).map(|()| file);
+        let program = exec::find(program.as_os_str()).and_then(there).map_err(|errno| {
+            LaunchError::new("start a libvirt domain: run virsh", errno).hint(
+                "libvirt starts such guests: install it (Debian: libvirt-daemon-system, \
+                 libvirt-clients); without it placer starts a guest.toml",
+            )
+        })?;
         let signals = ENDING.into_iter().collect();
         let error = |errno| LaunchError::new("start virsh: prepare for signals", errno);
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let fd = SignalFd::with_flags(&signals, flags).ok();
         let mut before = SigSet::empty();
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&signals), Some(&mut before)).map_err(error)?;
-        let virsh = Self { program: program.to_owned(), uri, signals: fd, before };
-        match virsh.command(&["--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status() {
-            Ok(_) => Ok(virsh),
-            Err(error) => {
-                let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
-                let error = LaunchError::new("start a libvirt domain: run virsh", errno);
-                Err(error.hint(
-                    "libvirt starts such guests: install it (Debian: libvirt-daemon-system, \
-                     libvirt-clients); without it placer starts a guest.toml",
-                ))
-            }
-        }
+        Ok(Self { program, uri, signals: fd, before })
     }
 
     fn command(&self, arguments: &[&str]) -> Command {

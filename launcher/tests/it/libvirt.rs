@@ -25,7 +25,7 @@ const UUID: &str = "5f9a0f5c-0a69-4b8c-9b3c-5d3c1d5f3f0e";
 fn libvirt(dir: &Path, does: &str) -> Libvirt {
     let virsh = dir.join("virsh");
     let script = format!(
-        "#!/bin/sh\nset -u\nDIR='{}'\ncase $* in *--version*) exit 0;; esac\n\
+        "#!/bin/sh\nset -u\nDIR='{}'\n\
          printf '%s ' \"$@\" >>\"$DIR/asked\"; echo >>\"$DIR/asked\"\n{does}\n",
         dir.display()
     );
@@ -181,6 +181,8 @@ fn a_guest_that_was_there_before_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let does = format!("case $* in *domstate*) {state};; esac\n{CREATES}");
         let libvirt = libvirt(dir.path(), &does);
+        // libvirt has it among those that run.
+        fs::write(dir.path().join("web 1.xml"), "").unwrap();
         let made = libvirt.create(&domain, &placement, None);
         assert_eq!(made.is_ok(), created, "{state}");
         drop(made);
@@ -188,6 +190,22 @@ fn a_guest_that_was_there_before_is_left_alone() {
         let expected = if created { &all[..] } else { &all[..1] };
         assert_eq!(asked(dir.path(), UUID), expected, "{state}");
     }
+}
+
+#[test]
+fn a_paused_guest_with_another_name_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    // libvirtd ends before it has refused the uuid.
+    let does = "case $* in
+*create*) echo 'error: Connection reset by peer' >&2; exit 1;;
+*domstate*) echo paused;;
+*domname*) echo other;;
+esac";
+    let libvirt = libvirt(dir.path(), does);
+    let (domain, placement) = placed_with_uuid();
+    libvirt.create(&domain, &placement, None).unwrap_err();
+    let expected = ["create --paused /dev/stdin", "domstate UUID", "domname UUID"];
+    assert_eq!(asked(dir.path(), UUID), expected);
 }
 
 #[test]
@@ -207,7 +225,7 @@ done;; esac";
 fn a_signal_ends_a_virsh_that_does_not_answer() {
     let (domain, placement) = placed();
     let dir = tempfile::tempdir().unwrap();
-    let does = "case $* in *create*) exec sleep 300;; *domstate*) echo paused;; esac";
+    let does = "case $* in *create*) exec sleep 300;; *domstate*) echo paused;; *domname*) echo 'web 1';; esac";
     let libvirt = libvirt(dir.path(), does);
     let since = std::time::Instant::now();
     // For this thread, which blocks it now.
@@ -225,6 +243,7 @@ const PAUSED: &str = "case $* in
 *create*) until [ -e \"$DIR/go\" ]; do sleep 0.01; done
     cat /dev/stdin >\"$DIR/definition\"; echo 4242 >\"$DIR/web 1.pid\"; echo created;;
 *domstate*) echo paused;;
+*domname*) echo 'web 1';;
 esac";
 
 /// Not a test: a launcher that creates a guest and is killed before it lets it run.
@@ -267,7 +286,8 @@ fn a_launcher_that_is_killed_leaves_no_paused_guest() {
         let ended =
             || asked(dir.path(), "").last().is_some_and(|last| last.starts_with("destroy "));
         wait_until("the guest is destroyed", ended);
-        let expected = ["create --paused /dev/stdin", "domstate UUID", "destroy UUID"];
+        let expected =
+            ["create --paused /dev/stdin", "domstate UUID", "domname UUID", "destroy UUID"];
         assert_eq!(asked(dir.path(), &uuid(dir.path())), expected, "created: {created}");
     }
 }
@@ -279,12 +299,19 @@ fn a_libvirtd_that_is_killed_leaves_no_paused_guest() {
     let does = "case $* in
 *create*) cat /dev/stdin >\"$DIR/definition\"; echo 'error: End of file while reading data' >&2; exit 1;;
 *domstate*) [ -e \"$DIR/back\" ] && echo 'paused'; touch \"$DIR/back\";;
+*domname*) echo 'web 1';;
 esac";
     let libvirt = libvirt(dir.path(), does);
     let (domain, placement) = placed();
     let error = libvirt.create(&domain, &placement, None).unwrap_err().to_string();
     assert!(error.contains("End of file while reading data"), "{error}");
-    let expected = ["create --paused /dev/stdin", "domstate UUID", "domstate UUID", "destroy UUID"];
+    let expected = [
+        "create --paused /dev/stdin",
+        "domstate UUID",
+        "domstate UUID",
+        "domname UUID",
+        "destroy UUID",
+    ];
     assert_eq!(asked(dir.path(), &uuid(dir.path())), expected);
     // It ends before the guest runs, and is back at the second question.
     let dir = tempfile::tempdir().unwrap();
