@@ -123,7 +123,12 @@ impl Core {
         &self.wanted
     }
 
-    /// Returns whether running guests are moved. Those of a recording never are.
+    /// Returns whether running guests are moved: it is wanted, and nothing is in the way.
+    pub(super) fn moves(&self) -> bool {
+        self.manages() && self.wanted.runs()
+    }
+
+    /// Returns whether running guests are to be moved. Those of a recording never are.
     pub(super) fn manages(&self) -> bool {
         let wanted = self.wanted.is_by_flag() || self.settings.load().manage.enabled;
         wanted && self.root().is_live()

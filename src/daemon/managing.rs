@@ -6,6 +6,7 @@
 use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use placer_engine::Bytes;
@@ -29,16 +30,26 @@ type Field<'a> = (&'a str, &'a dyn Display);
 #[derive(Debug)]
 pub(super) struct Managing {
     ends: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
 }
 
 impl Managing {
     /// Starts or ends it as the settings say.
     pub(super) fn follow(old: Option<Self>, core: &Arc<Core>) -> Option<Self> {
-        match (old, core.manages()) {
-            (_, false) => None,
-            (Some(old), true) => Some(old),
-            (None, true) => Self::start(core),
-        }
+        let manages = core.manages();
+        let new = match old {
+            _ if !manages => None,
+            Some(old) if !old.thread.is_finished() => Some(old),
+            old => {
+                if old.is_some() {
+                    let what = "the thread that moves guests has failed and is started again";
+                    core.log().tell(Level::Error, what, &[]);
+                }
+                Self::start(core)
+            }
+        };
+        core.wanted().hinder(manages && new.is_none());
+        new
     }
 
     fn start(core: &Arc<Core>) -> Option<Self> {
@@ -53,7 +64,7 @@ impl Managing {
         let (told, core_of_thread) = (Arc::clone(&ends), Arc::clone(core));
         let thread = std::thread::Builder::new().name("placer-manage".to_owned());
         match thread.spawn(move || Thread::new(&core_of_thread, &told).run()) {
-            Ok(_) => Some(Self { ends }),
+            Ok(thread) => Some(Self { ends, thread }),
             Err(error) => cannot(&error),
         }
     }
@@ -94,6 +105,10 @@ impl<'a> Thread<'a> {
         while self.goes_on() {
             let (set, begun) = (self.core.settings(), Instant::now());
             let mut notes = Notes::default();
+            for pid in self.core.wanted().forget_ended() {
+                let what = "a process of numad's -p or -x has ended and is not listed any more";
+                self.core.log().tell(Level::Info, what, &[("pid", &pid)]);
+            }
             let options = || self.core.wanted().options();
             let goes_on = || self.goes_on();
             let done = managing::round(&mut manager, &set, &options, &goes_on, &mut notes);
@@ -111,7 +126,10 @@ impl<'a> Thread<'a> {
         let plain = |line: String| line.trim_start_matches("placer: warning: ").to_owned();
         let mut said: Vec<String> = notes.take_all().into_iter().map(plain).collect();
         match done {
-            Ok(done) => self.count(&done),
+            Ok(done) => {
+                self.count(&done);
+                said.extend(done.failed.map(|error| chain(error.as_ref())));
+            }
             Err(why) => said.push(why),
         }
         for why in said.iter().filter(|why| !self.said.contains(why)) {
@@ -127,9 +145,19 @@ impl<'a> Thread<'a> {
             self.tell_of(arrival, counts);
         }
         for guest in &done.undone {
-            counts.undone.add(1);
             let nodes = guest.from.to_string();
-            self.tell_guest(Level::Notice, "put back", guest, &[("nodes", &nodes)]);
+            let (level, what) = match guest.outcome {
+                Outcome::Returned => {
+                    counts.undone.add(1);
+                    (Level::Notice, "put back")
+                }
+                Outcome::Ended => (Level::Info, "ended before it was put back"),
+                Outcome::Moved | Outcome::Kept | Outcome::Unfinished => {
+                    counts.kept.add(1);
+                    (Level::Warning, "not put back")
+                }
+            };
+            self.tell_guest(level, what, guest, &[("nodes", &nodes)]);
         }
     }
 

@@ -4,7 +4,6 @@
 
 mod selected;
 
-use std::collections::BTreeSet;
 use std::error::Error;
 use std::time::Duration;
 
@@ -27,9 +26,9 @@ use crate::settings::Settings;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NumadOptions {
     /// `-p`: may be moved whatever the settings say.
-    pub include: BTreeSet<u32>,
+    pub include: Vec<ProcessId>,
     /// `-x`: are not moved.
-    pub exclude: BTreeSet<u32>,
+    pub exclude: Vec<ProcessId>,
     /// `-S 0`: no others than those of `-p` are moved.
     pub only_listed: bool,
     /// `-i`: the least time between two looks.
@@ -56,10 +55,12 @@ pub struct Arrival {
 pub struct Done {
     /// The guests of its plan, and those whose moves a killed run had begun.
     pub moved: Vec<Arrival>,
-    /// The guests that were put back.
+    /// The guests that were to be put back.
     pub undone: Vec<MovedGuest>,
     /// CPU seconds that moves were seen to save once they were judged; negative where guests became slower.
     pub seen_gain: f64,
+    /// Why it ended before all was done.
+    pub failed: Option<Box<dyn Error>>,
 }
 
 /// Returns which right this process lacks to move guests of others, in words; `None` where it lacks none.
@@ -91,14 +92,20 @@ pub fn resume(set: &Settings, notes: &mut Notes) -> Result<Done, Box<dyn Error>>
     let mut progress = |_: &Progress<'_>| {};
     let mut session = Session::open(mover(set, &mut progress))?;
     let resumed = session.resume(notes)?.map(|moved| moved.guests).unwrap_or_default();
-    let arrival = |guest| Arrival { guest, slowdown: (f64::NAN, f64::NAN), gain: 0.0 };
-    Ok(Done { moved: resumed.into_iter().map(arrival).collect(), ..Done::default() })
+    Ok(Done { moved: resumed.into_iter().map(Arrival::of_unknown).collect(), ..Done::default() })
+}
+
+impl Arrival {
+    /// Of a guest of which is not known how slow it was.
+    fn of_unknown(guest: MovedGuest) -> Self {
+        Self { guest, slowdown: (f64::NAN, f64::NAN), gain: 0.0 }
+    }
 }
 
 /// Looks at the guests of this host, which takes the interval of the settings, and moves what is worth it. Nothing is
 /// moved if `goes_on` says no after the look.
 ///
-/// Errors: as [`resume`], or the host cannot be read.
+/// Errors: the host cannot be read. What fails after the look is in what it returns, beside what was done before.
 pub fn round(
     manager: &mut Manager<ProcessId>,
     set: &Settings,
@@ -119,7 +126,7 @@ pub fn round(
     let known = journal::journal_of(look.boot());
     let left = |id: &ProcessId| known.as_ref().map(|known| known.left(id, now_s));
     let left: Vec<Vec<NodeSet>> = ids.iter().map(|id| left(id).unwrap_or_default()).collect();
-    let guests = selected::guests(&seen, &ids, set, &options, &mut look);
+    let guests = selected::guests(&seen, &ids, set, &options, &mut look, notes);
     let mut rules = set.manage.rules(&seen.rules);
     if let Some(percent) = options.utilisation {
         rules.headroom = 100.0 / f64::from(percent.max(1));
@@ -130,8 +137,25 @@ pub fn round(
     // Memory that tasks wait for is no time to move more of it.
     let may_plan = Live::new().pressure(None) <= f64::from(set.manage.pressure);
     let looked = Look { host: &seen.host, guests, ids: &ids, left: &left, rules, now_s, may_plan };
-    let Decision { worse, plan, seen_gain } = manager.look(looked)?;
-    let mut done = Done { seen_gain, ..Done::default() };
+    let decision = manager.look(looked)?;
+    let mut done = Done { seen_gain: decision.seen_gain, ..Done::default() };
+    done.failed = carry_out(decision, &seen, &ids, manager, set, &mut done, notes).err();
+    Ok(done)
+}
+
+/// Puts guests back or moves them.
+///
+/// Errors: as [`resume`]. What was done before is in `done`.
+fn carry_out(
+    decision: Decision<ProcessId>,
+    seen: &Observation,
+    ids: &[ProcessId],
+    manager: &mut Manager<ProcessId>,
+    set: &Settings,
+    done: &mut Done,
+    notes: &mut Notes,
+) -> Result<(), Box<dyn Error>> {
+    let Decision { worse, plan, .. } = decision;
     let mut progress = |_: &Progress<'_>| {};
     if !worse.is_empty() {
         let mut session = match Session::open(mover(set, &mut progress)) {
@@ -141,23 +165,32 @@ pub fn round(
                 return Err(error);
             }
         };
-        let put_back = session.take_back(&worse, notes)?;
-        let returned = |guest: &MovedGuest| guest.outcome == Outcome::Returned;
-        done.undone = put_back.guests.into_iter().filter(returned).collect();
-        return Ok(done);
+        let (guests, all) = session.take_back(&worse, notes);
+        done.undone = guests;
+        if all.is_err() {
+            // The others are tried again.
+            done.undone.retain(|guest| guest.outcome == Outcome::Returned);
+            manager.put_off(worse);
+        }
+        return all;
     }
     if plan.steps.is_empty() {
-        return Ok(done);
+        return Ok(());
     }
     let mut session = Session::open(mover(set, &mut progress))?;
     if session.is_unfinished() {
-        // Of another run that was killed: after it the guests are not where they were seen.
-        drop(session);
-        return resume(set, notes);
+        // Of another run that was killed, or of a look that failed: after it the guests are not where they were seen.
+        let resumed = session.resume_rest(notes)?;
+        done.moved = resumed.into_iter().map(Arrival::of_unknown).collect();
+        return Ok(());
     }
-    let applied = session.apply(&seen, &plan, notes)?;
-    done.moved = arrivals(applied, &seen, &plan, manager, &ids);
-    Ok(done)
+    let (mut applied, all) = session.apply_so_far(seen, &plan, notes)?;
+    if all.is_err() {
+        // The others are finished at a next look.
+        applied.guests.retain(|guest| guest.outcome != Outcome::Unfinished);
+    }
+    done.moved = arrivals(applied, seen, &plan, manager, ids);
+    all
 }
 
 fn mover<'a>(set: &'a Settings, progress: &'a mut dyn FnMut(&Progress<'_>)) -> Mover<'a> {
@@ -177,7 +210,7 @@ fn arrivals(
         let at = seen.guests.iter().position(|known| known.name.pid == guest.name.pid);
         let known = at.and_then(|at| Some((at, &seen.guests[at].guest, plan.slowdowns.get(at)?)));
         let Some((at, known, &slowdown)) = known else {
-            return Arrival { guest, slowdown: (f64::NAN, f64::NAN), gain: 0.0 };
+            return Arrival::of_unknown(guest);
         };
         let mut gain = 0.0;
         if guest.outcome == Outcome::Moved {

@@ -71,6 +71,9 @@ impl Moved {
     }
 }
 
+/// Whether all was done, or why it ended before.
+type Ending = Result<(), Box<dyn Error>>;
+
 /// What is open while guests are moved: nothing else moves guests meanwhile.
 pub struct Session<'a> {
     mover: Mover<'a>,
@@ -118,6 +121,21 @@ impl<'a> Session<'a> {
         Ok(Some(self.report(Action::Resume, notes)))
     }
 
+    /// As [`resume`](Self::resume), and returns those guests alone of which anything has become by that.
+    ///
+    /// Errors: as `resume`.
+    pub(crate) fn resume_rest(
+        &mut self,
+        notes: &mut Notes,
+    ) -> Result<Vec<MovedGuest>, Box<dyn Error>> {
+        let before: Vec<Phase> = self.journal.moves.iter().map(|record| record.phase).collect();
+        let Some(mut resumed) = self.resume(notes)? else { return Ok(Vec::new()) };
+        let now = self.journal.moves.iter().map(|record| record.phase);
+        let mut changed = before.into_iter().zip(now).map(|(before, now)| before != now);
+        resumed.guests.retain(|_| changed.next() == Some(true));
+        Ok(resumed.guests)
+    }
+
     /// Carries out a plan.
     ///
     /// Errors: as [`resume`](Self::resume).
@@ -127,6 +145,19 @@ impl<'a> Session<'a> {
         plan: &Plan,
         notes: &mut Notes,
     ) -> Result<Moved, Box<dyn Error>> {
+        let (moved, done) = self.apply_so_far(seen, plan, notes)?;
+        done.map(|()| moved)
+    }
+
+    /// Carries out a plan, and says what came of it also if it ends in the middle.
+    ///
+    /// Errors: as [`resume`](Self::resume), before anything was moved.
+    pub(crate) fn apply_so_far(
+        &mut self,
+        seen: &Observation,
+        plan: &Plan,
+        notes: &mut Notes,
+    ) -> Result<(Moved, Ending), Box<dyn Error>> {
         let mount = Tree::read(std::path::Path::new("/")).mount;
         let mut look = Processes::look()?;
         let now_s = seconds(&look);
@@ -143,10 +174,11 @@ impl<'a> Session<'a> {
         // What is to be done is known before anything is changed.
         self.file.write(&self.journal)?;
         let moved = self.journal.moves.iter().any(|record| record.phase == Phase::Planned);
+        let mut done = Ok(());
         if moved {
-            self.go(notes)?;
-            if let Some(demand) = self.mover.verify {
-                self.verify(demand, seen, &before, notes)?;
+            done = self.go(notes);
+            if let (Ok(()), Some(demand)) = (&done, self.mover.verify) {
+                done = self.verify(demand, seen, &before, notes);
             }
         }
         let mut report = match moved {
@@ -158,7 +190,7 @@ impl<'a> Session<'a> {
             let name = known.map(|guest| guest.name.clone());
             MovedGuest::kept(name.unwrap_or_else(|| GuestName::of(process.pid, "")), why)
         }));
-        Ok(report)
+        Ok((report, done))
     }
 
     /// Puts the guests of the last plan back where they were, the last one first.
@@ -192,16 +224,21 @@ impl<'a> Session<'a> {
     }
 
     /// Puts guests of the last plan back that are slower than before, with those of their exchanges, and leaves them
-    /// alone for an hour. One that was moved again since, or put back, stays where it is.
+    /// alone for an hour. One that was moved again since, or put back, stays where it is. Returns what became of those
+    /// that were to be put back, also if it ends in the middle.
     ///
     /// Errors: as [`resume`](Self::resume).
     pub(crate) fn take_back(
         &mut self,
         worse: &[Worse<ProcessId>],
         notes: &mut Notes,
-    ) -> Result<Moved, Box<dyn Error>> {
-        self.put_back_worse(worse, notes)?;
-        Ok(self.report(Action::Undo, notes))
+    ) -> (Vec<MovedGuest>, Ending) {
+        let asked = to_be_put_back(&self.journal, worse);
+        let done = self.put_back_worse(worse, notes);
+        let mut guests = self.report(Action::Undo, notes).guests;
+        let mut asked = asked.into_iter();
+        guests.retain(|_| asked.next() == Some(true));
+        (guests, done)
     }
 
     fn put_back_worse(
@@ -400,6 +437,15 @@ impl<'a> Session<'a> {
     }
 }
 
+/// Says of each record whether its guest is put back if these guests are, with those of their exchanges.
+fn to_be_put_back(journal: &Journal, worse: &[Worse<ProcessId>]) -> Vec<bool> {
+    let moved = |record: &&Record| record.phase == Phase::Moved;
+    let is_worse = |record: &&Record| worse.iter().any(|worse| worse.guest == record.guest);
+    let groups = journal.moves.iter().filter(moved).filter(is_worse).map(|record| record.group);
+    let groups: Vec<usize> = groups.collect();
+    journal.moves.iter().map(|record| moved(&record) && groups.contains(&record.group)).collect()
+}
+
 /// Adds up what is on the same node.
 fn added(parts: impl Iterator<Item = (NodeId, Bytes)>) -> Vec<(NodeId, Bytes)> {
     let mut sums: BTreeMap<NodeId, Bytes> = BTreeMap::new();
@@ -450,5 +496,51 @@ pub fn note_kernel_balancing(notes: &mut Notes) {
     }
     if !geteuid().is_root() {
         notes.warn("not root: only guests of this user are moved");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use placer_engine::{CpuSet, NodeSet};
+
+    use super::*;
+
+    #[test]
+    fn guests_that_were_returned_before_are_not_put_back_again() {
+        let process = |pid| ProcessId { pid_namespace: 1, pid, start: 100 };
+        let record = |(pid, group, phase)| Record {
+            guest: process(pid),
+            program: "guest".to_owned(),
+            claims: vec![],
+            group,
+            from: NodeSet::new(),
+            to: NodeSet::new(),
+            cpus: CpuSet::new(),
+            threads: vec![],
+            cage: None,
+            source: vec![],
+            target: vec![],
+            pinned: vec![],
+            memory: 0,
+            slowdown: 1.0,
+            phase,
+            moved: 0,
+            stayed: 0,
+            finished_s: None,
+            why: None,
+        };
+        let mut journal = Journal::new("boot");
+        journal.moves = [
+            (1, 0, Phase::Moved),
+            (2, 0, Phase::Moved),
+            (3, 0, Phase::Returned),
+            (4, 1, Phase::Moved),
+            (5, 2, Phase::Returned),
+        ]
+        .map(record)
+        .to_vec();
+        let worse = |pid| Worse { guest: process(pid), slowdown: (1.0, 2.0) };
+        let asked = to_be_put_back(&journal, &[worse(1), worse(5), worse(9)]);
+        assert_eq!(asked, [true, true, false, false, false]);
     }
 }

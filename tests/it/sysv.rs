@@ -544,6 +544,29 @@ pub(crate) fn every_letter_of(real: &Real) {
     wait_for("its end", || pid_file().is_none());
 }
 
+#[needs(root, namespaces, numad, python3, setpriv)]
+#[test]
+fn without_the_right_to_move_guests_options_about_them_have_no_effect() {
+    inside("sysv::without_the_right_to_move_guests_options_about_them_have_no_effect", || {
+        let (config, log) = ("/run/placer.toml", "/run/daemon.log");
+        std::fs::write(config, "[manage]\nenabled = true\n").expect("written");
+        let mut daemon = Command::new("setpriv");
+        daemon.args(["--bounding-set", "-sys_nice"]).arg(placer().get_program()).arg("daemon");
+        daemon.env_clear().env("PLACER_CONFIG", config);
+        let file = std::fs::File::create(log).expect("a file");
+        let mut daemon = daemon.stderr(file).spawn().expect("it starts");
+        let says = |text: &str| std::fs::read_to_string(log).is_ok_and(|log| log.contains(text));
+        wait_for("the daemon", || says("ready"));
+        assert!(says("guests are not moved why=\"CAP_SYS_NICE is missing"));
+        assert_eq!(Real::of_2015().numad(&["-x", "1"]).1, Some(0));
+        let why = "option=x why=\"the daemon cannot move guests, as its log says\"";
+        wait_for(why, || says(why));
+        assert!(!says("to leave this process alone"));
+        daemon.kill().expect("killed");
+        daemon.wait().expect("ended");
+    });
+}
+
 #[needs(root, namespaces, numad, python3)]
 #[test]
 fn every_letter_to_numads_own_daemon() {

@@ -206,9 +206,12 @@ impl Desk {
                 let _ = kill(Pid::from_raw(self.shared.pid), Signal::SIGTERM);
                 "to end"
             }
-            Order::Set(Setting::Manage(setting)) if !self.shared.core.manages() => {
+            Order::Set(Setting::Manage(setting)) if !self.shared.core.moves() => {
                 let option = setting.option();
-                let why = "the daemon moves no guests: see enabled in [manage] of the settings";
+                let why = match self.shared.core.manages() {
+                    true => "the daemon cannot move guests, as its log says",
+                    false => "the daemon moves no guests: see enabled in [manage] of the settings",
+                };
                 let fields: [(&str, &dyn std::fmt::Display); 3] =
                     [("pid", &client), ("option", &option), ("why", &why)];
                 self.shared.tell(Level::Info, "this numad option has no effect", &fields);
