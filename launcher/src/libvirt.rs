@@ -167,7 +167,8 @@ impl Libvirt {
         let what = format!("create guest {} through {}", domain.name(), self.uri);
         let name = domain.name().as_str();
         // libvirt keeps the state of each guest that runs or is paused in such a file.
-        if domain.uuid().is_some() && self.runtime.join(format!("{name}.xml")).exists() {
+        let state = self.runtime.join(format!("{name}.xml"));
+        if domain.uuid().is_some() && state.try_exists().unwrap_or(true) {
             self.check_inactive(&what, &uuid)?;
         }
         let uri = self.uri.to_string();

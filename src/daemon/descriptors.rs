@@ -14,7 +14,7 @@ const FOR_ANSWERS: u64 = 256;
 /// What descriptors are used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Room {
-    /// Who finds none is closed at once, and nobody who is connected goes without an answer for it.
+    /// A client beyond this number is disconnected at once; each connected client gets an answer.
     pub(super) connections: u32,
     pub(super) owners: usize,
 }

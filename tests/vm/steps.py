@@ -64,7 +64,10 @@ def threads(process):
     """The CPUs that each thread of a process may run on, by its name and id."""
     out = {}
     for status in glob.glob("/proc/%d/task/*/status" % process):
-        text = read(status)
+        try:
+            text = read(status)
+        except (FileNotFoundError, ProcessLookupError):
+            continue
         name, cpus = (re.search(r"(?m)^%s:\t(.*)$" % key, text).group(1) for key in ("Name", "Cpus_allowed_list"))
         out["%s %s" % (name, status.split("/")[4])] = ids(cpus)
     return out
@@ -76,7 +79,7 @@ def helpers(qemu):
     for comm in glob.glob("/proc/[0-9]*/comm"):
         try:
             name, process = read(comm), int(comm.split("/")[2])
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             continue
         if name == "vhost-%d" % qemu or name == "swtpm":
             out.append((name, process))

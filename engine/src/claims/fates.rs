@@ -71,6 +71,8 @@ pub(super) struct Fates {
     by_owner: BTreeMap<Owner, Fate>,
     /// When those found alive exactly were asked for, by the clock of [`Processes::checked_at`].
     pub(super) at: Option<u64>,
+    /// When the first look began, by the same clock.
+    began: Option<u64>,
     exact: std::collections::BTreeSet<Owner>,
 }
 
@@ -83,6 +85,11 @@ impl Fates {
     /// Returns whether the owner of a claim was found to be the one the claim is for.
     pub(super) fn is_checked(&self, claim: &Claim) -> bool {
         self.exact.contains(&claim.owner)
+    }
+
+    /// Notes that owners are looked at from now on.
+    pub(super) fn begin(&mut self, look: &Processes) {
+        self.began = self.began.or_else(|| look.checked_at());
     }
 
     /// Finds out the fates of owners of this boot, each asked for once whatever the number of its
@@ -100,7 +107,8 @@ impl Fates {
     ) {
         let many = owners.len() + unasked > MANY;
         // Before the first of them is looked at.
-        self.at = self.at.or_else(|| if many { look.checked_at() } else { None });
+        self.begin(look);
+        self.at = self.at.or(self.began.filter(|_| many));
         let mut exactly: Vec<(&Owner, Known)> = Vec::new();
         for (&owner, &known) in owners {
             if self.by_owner.contains_key(owner) {

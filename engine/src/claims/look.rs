@@ -184,6 +184,8 @@ impl<'a> Look<'a> {
         let recent = Instant::from_nanoseconds(served)..=now;
         let due = if live { ledger.due(MOST_LOOKS, recent) } else { Vec::new() };
         let due: BTreeSet<ClaimId> = due.into_iter().collect();
+        // Before an owner is taken for one that lives since it is watched.
+        self.fates.begin(look);
         let mut watched = self.watched.now();
         let mut owners: BTreeMap<&Owner, Known> = BTreeMap::new();
         let of_this_boot = |claim: &&Arc<Claim>| claim.boot == look.boot();

@@ -424,7 +424,7 @@ pub(super) struct Observed<'a, S = System> {
 /// What of a new ledger is made before the lock is taken.
 #[derive(Debug)]
 struct Written {
-    /// So many claims, the first ones, as they are in the ledger.
+    /// How many claims the text has: the first ones of the ledger.
     claims: usize,
     text: Vec<u8>,
     /// Has the text.

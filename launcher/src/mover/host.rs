@@ -33,9 +33,9 @@ pub trait Host {
     fn page_size(&self) -> u64;
     /// Returns the nodes of pages.
     fn nodes_of(&mut self, pid: u32, pages: &[u64]) -> Result<Vec<Option<NodeId>>, Errno>;
-    /// Lists those of some pages that are there although [`nodes_of`](Self::nodes_of) does not see them, and lets it see
-    /// them where that is possible. The pages are ascending.
-    fn uncover(&mut self, pid: u32, pages: &[u64]) -> Result<Vec<u64>, Errno>;
+    /// Lists those of some ascending pages that are there although [`nodes_of`](Self::nodes_of) does not see them, and lets
+    /// it see them. Returns also how many could not be read for that.
+    fn uncover(&mut self, pid: u32, pages: &[u64]) -> Result<(Vec<u64>, usize), Errno>;
     /// Moves pages, those of a shared mapping also where other processes have them. Returns whether a node is full.
     fn move_pages(
         &mut self,

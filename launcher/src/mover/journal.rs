@@ -34,7 +34,7 @@ pub struct Rested {
     pub left: NodeSet,
 }
 
-/// Guests of earlier plans are known for so many seconds: what placer manages does not go back meanwhile.
+/// How long guests of earlier plans are known, in seconds: what placer manages does not go back meanwhile.
 const KNOWN_S: f64 = 7.0 * 86_400.0;
 /// The newest of them that are known.
 const MOST_KNOWN: usize = 2_048;

@@ -83,14 +83,12 @@ fn nodes_of(
     if unseen.is_empty() {
         return Ok((nodes, 0));
     }
-    let there = host.uncover(pid, &unseen).map_err(|errno| refused(pid, errno))?;
-    let mut hidden = 0;
+    let (there, hidden) = host.uncover(pid, &unseen).map_err(|errno| refused(pid, errno))?;
     if !there.is_empty() {
+        // One that was read and is on no node has no memory of the guest's: the kernel's page of zeros.
         for (page, node) in there.iter().zip(asked(host.nodes_of(pid, &there))?) {
-            let at = pages.binary_search(page).ok().and_then(|at| nodes.get_mut(at));
-            match at {
-                Some(known) if node.is_some() => *known = node,
-                _ => hidden += 1,
+            if let Some(known) = pages.binary_search(page).ok().and_then(|at| nodes.get_mut(at)) {
+                *known = node;
             }
         }
     }

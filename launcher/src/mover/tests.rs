@@ -189,6 +189,11 @@ fn pages_that_the_kernel_has_marked_are_moved_too_or_counted() {
     finish(&world).expect("moved");
     let record = &world.saved().moves[0];
     assert_eq!((record.moved, record.stayed), (32 * 4096, 32 * 4096));
+    // Pages of zeros are no memory of the guest's: nothing of it stayed.
+    let world = World::new(64, 0).zeros();
+    finish(&world).expect("moved");
+    let record = &world.saved().moves[0];
+    assert_eq!((record.moved, record.stayed), (32 * 4096, 0));
 }
 
 #[test]

@@ -177,6 +177,17 @@ impl Daemon {
 
     pub(crate) fn signal(&self, name: &str) {
         said("kill", &[&format!("-{name}"), &self.pid().to_string()]);
+        if name == "STOP" {
+            // A thread that the signal has not reached yet goes on answering.
+            let tasks = format!("/proc/{}/task", self.pid());
+            let stopped = |task: std::io::Result<std::fs::DirEntry>| {
+                let stat = std::fs::read_to_string(task.expect("an entry").path().join("stat"));
+                stat.expect("a thread").rsplit(") ").next().is_some_and(|s| s.starts_with('T'))
+            };
+            wait_for("a daemon that is stopped", || {
+                std::fs::read_dir(&tasks).expect("its threads").all(stopped)
+            });
+        }
     }
 
     /// Asks as a real client, and says who is to answer.

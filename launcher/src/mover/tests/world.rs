@@ -35,6 +35,8 @@ struct State {
     before: BTreeMap<u32, u64>,
     /// Pages that the kernel has marked, so that it does not see them.
     marked: BTreeSet<u64>,
+    /// Those of them that are the kernel's page of zeros, which is on no node.
+    zeros: BTreeSet<u64>,
     /// Whether marks can be taken off.
     readable: bool,
     /// Free pages of nodes; what is not named has room for all.
@@ -100,6 +102,7 @@ impl World {
             before: by_node(&pages),
             pages,
             marked: BTreeSet::new(),
+            zeros: BTreeSet::new(),
             readable: true,
             room: BTreeMap::new(),
             threads: threads.into_iter().map(|(id, list)| (id, cpus(list))).collect(),
@@ -137,6 +140,15 @@ impl World {
         record.to = nodes("0-1");
         drop(state);
         self
+    }
+
+    /// The same with every second page read and never written.
+    pub(super) fn zeros(self) -> Self {
+        let world = self.marked(true);
+        let mut state = world.0.borrow_mut();
+        state.zeros = state.marked.clone();
+        drop(state);
+        world
     }
 
     /// The same with every second page marked by the kernel; only where it is readable marks can be taken off.
@@ -412,14 +424,16 @@ impl Host for World {
         Ok(nodes)
     }
 
-    fn uncover(&mut self, _pid: u32, pages: &[u64]) -> Result<Vec<u64>, Errno> {
+    fn uncover(&mut self, _pid: u32, pages: &[u64]) -> Result<(Vec<u64>, usize), Errno> {
         let mut state = self.operation()?;
         let there: Vec<u64> =
             pages.iter().copied().filter(|page| state.marked.contains(page)).collect();
-        if state.readable {
-            state.marked.retain(|page| !there.contains(page));
+        if !state.readable {
+            return Ok((Vec::new(), there.len()));
         }
-        Ok(there)
+        let State { marked, zeros, .. } = &mut *state;
+        marked.retain(|page| zeros.contains(page) || !there.contains(page));
+        Ok((there, 0))
     }
 
     fn move_pages(

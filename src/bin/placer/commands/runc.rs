@@ -161,7 +161,7 @@ impl Runtime {
             Some(wanted) => may_bind().map(|()| wanted).map(Some),
             None => Ok(None),
         };
-        let Some(wanted) = wanted.map_err(Fault::Place)? else {
+        let Some(mut wanted) = wanted.map_err(Fault::Place)? else {
             // What an earlier start has left in it would go on to bind it.
             if config.is_changed() {
                 config.to_text().and_then(|text| bundle.replace(&text)).map_err(Fault::Place)?;
@@ -169,6 +169,10 @@ impl Runtime {
             return Ok(None);
         };
 
+        if !is_hosts_root() {
+            // Slices of a user are below the user's own; so is what starts the container.
+            wanted.parent = Some(Tree::read(Path::new("/")).own);
+        }
         let program = real::own_program().map_err(Fault::Place)?;
         let engine = line.root.as_deref().unwrap_or_default().to_string_lossy();
         let name = container::name(&engine, &start.id.to_string_lossy());
@@ -286,7 +290,7 @@ fn our_variables() -> Vec<String> {
 ///
 /// Errors: containers of a user get what the user was given.
 fn may_bind() -> Result<(), String> {
-    if geteuid().is_root() && trust::has_all_users() {
+    if is_hosts_root() {
         return Ok(());
     }
     let tree = Tree::read(Path::new("/"));
@@ -298,6 +302,10 @@ fn may_bind() -> Result<(), String> {
         return Ok(());
     }
     Err("control group controller cpuset is not delegated to this user".to_owned())
+}
+
+fn is_hosts_root() -> bool {
+    geteuid().is_root() && trust::has_all_users()
 }
 
 #[cfg(test)]
