@@ -158,10 +158,10 @@ impl Runtime {
         let wanted = wanted.map(|definition| definition.wanted(which, advise));
         let wanted = wanted.transpose().map_err(Fault::Definition)?.flatten();
         let wanted = match wanted {
-            Some(wanted) => may_bind().map(|()| wanted).map(Some),
+            Some(wanted) => users_group().map(|group| Some((wanted, group))),
             None => Ok(None),
         };
-        let Some(mut wanted) = wanted.map_err(Fault::Place)? else {
+        let Some((mut wanted, group)) = wanted.map_err(Fault::Place)? else {
             // What an earlier start has left in it would go on to bind it.
             if config.is_changed() {
                 config.to_text().and_then(|text| bundle.replace(&text)).map_err(Fault::Place)?;
@@ -169,10 +169,8 @@ impl Runtime {
             return Ok(None);
         };
 
-        if !is_hosts_root() {
-            // Slices of a user are below the user's own; so is what starts the container.
-            wanted.parent = Some(Tree::read(Path::new("/")).own);
-        }
+        // Slices of a user are below the user's own; so is what starts the container.
+        wanted.parent = group.or(wanted.parent);
         let program = real::own_program().map_err(Fault::Place)?;
         let engine = line.root.as_deref().unwrap_or_default().to_string_lossy();
         let name = container::name(&engine, &start.id.to_string_lossy());
@@ -286,12 +284,12 @@ fn our_variables() -> Vec<String> {
     ours.collect()
 }
 
-/// Returns whether CPUs and nodes of a container can be set.
+/// Returns the control group that containers of a user are beside; `None` for the root of the host.
 ///
-/// Errors: containers of a user get what the user was given.
-fn may_bind() -> Result<(), String> {
-    if is_hosts_root() {
-        return Ok(());
+/// Errors: CPUs and nodes of the user's containers cannot be set: they get what the user was given.
+fn users_group() -> Result<Option<String>, String> {
+    if geteuid().is_root() && trust::has_all_users() {
+        return Ok(None);
     }
     let tree = Tree::read(Path::new("/"));
     let given = tree.mount.and_then(|mount| {
@@ -299,13 +297,9 @@ fn may_bind() -> Result<(), String> {
         std::fs::read_to_string(group).ok()
     });
     if given.unwrap_or_default().split_whitespace().any(|controller| controller == "cpuset") {
-        return Ok(());
+        return Ok(Some(tree.own));
     }
     Err("control group controller cpuset is not delegated to this user".to_owned())
-}
-
-fn is_hosts_root() -> bool {
-    geteuid().is_root() && trust::has_all_users()
 }
 
 #[cfg(test)]
