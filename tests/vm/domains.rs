@@ -1,8 +1,6 @@
 //! What people really define, started through placer and libvirt.
 
-use crate::guest::{
-    Verdict, numa_vm, package, put, root_image, script, steps, unavailable, vm_ready,
-};
+use crate::guest::{Verdict, steps, unavailable, with_package};
 
 #[test]
 #[ignore = "boots a virtual machine: make test-domains"]
@@ -18,25 +16,12 @@ fn ten_command_lines_of_public_guides_are_where_they_were_advised() -> Verdict {
 
 /// Runs a script on a host that systemd runs, with libvirt and the package.
 fn boot(what: &str, wanted: usize) -> Verdict {
-    if let Err(reason) = vm_ready() {
-        return unavailable(&reason);
-    }
-    let image = match root_image("virt") {
-        Ok(image) => image,
+    let mut guest = match with_package("virt", "1G", what) {
+        Ok(guest) => guest,
         Err(reason) => return unavailable(&reason),
     };
-    let Some(package) = package() else {
-        return unavailable("no target/placer.deb: make deb");
-    };
-    let mut guest = numa_vm();
-    guest.args(["--nodes", "4", "--cpus-per-node", "2", "--mem-per-node", "1G"]);
-    guest.arg("--disk").arg(image).args(["--root", "--timeout", "3000"]);
-    for module in ["fuse", "bridge", "tun", "vhost_net", "vhost_vsock"] {
+    for module in ["bridge", "tun", "vhost_net", "vhost_vsock"] {
         guest.args(["--module", module]);
     }
-    put(&mut guest, &package, "/srv/placer.deb");
-    let program = format!("/usr/bin/{what}");
-    put(&mut guest, &script(what), &program);
-    put(&mut guest, &script("steps.py"), "/usr/bin/steps.py");
-    steps(guest.args(["--", &program]), what, wanted)
+    steps(guest.args(["--timeout", "3000", "--", &format!("{what}-host")]), what, wanted)
 }

@@ -58,10 +58,22 @@ pub(crate) fn root_image(kind: &str) -> Result<PathBuf, String> {
     }
 }
 
-/// What `make deb` has made, where it puts it.
-pub(crate) fn package() -> Option<PathBuf> {
-    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/placer.deb");
-    place.is_file().then_some(place)
+/// Returns a guest of four nodes with two CPUs each, run by systemd from a root image, that has what `make deb` has made
+/// as /srv/placer.deb, and a script; or why there is none.
+pub(crate) fn with_package(kind: &str, memory: &str, what: &str) -> Result<Command, String> {
+    vm_ready()?;
+    let image = root_image(kind)?;
+    let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/placer.deb");
+    if !package.is_file() {
+        return Err("no target/placer.deb: make deb".to_owned());
+    }
+    let mut guest = numa_vm();
+    guest.args(["--nodes", "4", "--cpus-per-node", "2", "--mem-per-node", memory]);
+    guest.args(["--module", "fuse", "--root"]).arg("--disk").arg(image);
+    put(&mut guest, &package, "/srv/placer.deb");
+    put(&mut guest, &script(what), &format!("/usr/bin/{what}-host"));
+    put(&mut guest, &script("steps.py"), "/usr/bin/steps.py");
+    Ok(guest)
 }
 
 pub(crate) fn script(name: &str) -> PathBuf {

@@ -4,38 +4,16 @@ use std::path::{Path, PathBuf};
 
 use std::process::Command;
 
-use crate::guest::{
-    Verdict, left_out, numa_vm, package, put, root_image, run, script, steps, unavailable, vm_ready,
-};
+use crate::guest::{Verdict, left_out, put, run, steps, unavailable, with_package};
 
 #[test]
 #[ignore = "boots a virtual machine: make test-vm"]
 fn a_libvirt_host_that_installs_the_package_spreads_its_guests() -> Verdict {
-    if let Err(reason) = vm_ready() {
-        return unavailable(&reason);
-    }
-    let image = match root_image("root") {
-        Ok(image) => image,
+    let mut guest = match with_package("root", "768M", "libvirt") {
+        Ok(guest) => guest,
         Err(reason) => return unavailable(&reason),
     };
-    let Some(package) = package() else {
-        return unavailable("no target/placer.deb: make deb");
-    };
-    let mut guest = numa_vm();
-    guest.args([
-        "--nodes",
-        "4",
-        "--cpus-per-node",
-        "2",
-        "--mem-per-node",
-        "768M",
-        "--module",
-        "fuse",
-    ]);
-    guest.arg("--disk").arg(image).args(["--root", "--timeout", "1200"]);
-    put(&mut guest, &package, "/srv/placer.deb");
-    put(&mut guest, &script("libvirt"), "/usr/bin/libvirt-host");
-    put(&mut guest, &script("steps.py"), "/usr/bin/steps.py");
+    guest.args(["--timeout", "1200"]);
     let mut wanted = STEPS;
     let mut words = vec!["--", "libvirt-host"];
     match numad_2025()? {
