@@ -20,6 +20,8 @@ pub(super) const LARGE: usize = 16 << 20;
 pub(super) fn open(path: &Path) -> Result<Option<File>, SourceError> {
     let opened = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
     match opened {
+        // The kernel's own: to ask what it is costs a twentieth of an answer.
+        Ok(file) if is_kernels(path) => Ok(Some(file)),
         Ok(file) => match file.metadata() {
             Ok(kind) if kind.is_file() => Ok(Some(file)),
             Ok(_) => Err(SourceError::NotAFile { path: path.to_owned() }),
@@ -31,6 +33,16 @@ pub(super) fn open(path: &Path) -> Result<Option<File>, SourceError> {
         }
         Err(e) => Err(SourceError::io(path, e)),
     }
+}
+
+/// Says whether a file is of the live kernel, not of a recorded tree.
+fn is_kernels(path: &Path) -> bool {
+    path.starts_with("/proc") || path.starts_with("/sys")
+}
+
+/// Says whether the kernel makes a file as a whole at each reading, and gives it all where there is room.
+fn is_made_at_once(path: &Path) -> bool {
+    path.starts_with("/sys") || path.starts_with("/proc/sys") || path == Path::new("/proc/meminfo")
 }
 
 /// Bytes of a file. The buffer keeps its size between files, and is not cleared between them.
@@ -57,9 +69,9 @@ impl Buffer {
         mut enough: impl FnMut(&[u8]) -> bool,
     ) -> Result<(), SourceError> {
         const FIRST: usize = 4096;
-        // An attribute is made at each reading, also to find its end: less than a page is all. Longer ones,
-        // lists of CPUs, come a page at a time, whatever the room.
-        let at_once = path.starts_with("/sys");
+        // To find the end of these would make them anew: less than a page is all. Longer ones, lists of CPUs, come a
+        // page at a time, whatever the room.
+        let at_once = is_made_at_once(path);
         self.filled = 0;
         loop {
             if self.filled == self.bytes.len() {
