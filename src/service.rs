@@ -8,7 +8,6 @@ pub mod host;
 mod journal;
 pub mod local;
 pub mod look;
-pub mod manager;
 pub mod managing;
 pub mod moving;
 pub mod notes;

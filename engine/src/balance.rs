@@ -1,5 +1,6 @@
 #![doc = include_str!("balance/doc.md")]
 
+pub mod manager;
 mod model;
 mod order;
 mod reasons;

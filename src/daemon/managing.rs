@@ -10,12 +10,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use placer_engine::Bytes;
+use placer_engine::balance::manager::Manager;
 
 use super::core::Core;
 use super::metrics::Managed;
 use crate::error_chain::chain;
 use crate::report::moved::{MovedGuest, Outcome};
-use crate::service::manager::Manager;
 use crate::service::managing::{self, Arrival, Done};
 use crate::service::moving::note_kernel_balancing;
 use crate::service::notes::Notes;

@@ -8,6 +8,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use placer_engine::balance::manager::{Decision, Look, Manager};
 use placer_engine::claims::{ProcessId, Processes};
 use placer_engine::policy::numad::Version;
 use placer_engine::{NodeSet, SysRoot};
@@ -15,7 +16,6 @@ use placer_launcher::mover::{Host as _, Live, Progress};
 use placer_launcher::sys;
 
 use super::journal;
-use super::manager::{Decision, Look, Manager};
 use super::moving::{Moved, Mover, Session};
 use super::notes::Notes;
 use super::running::{Demand, Observation, observe};
@@ -136,10 +136,10 @@ pub fn round(
     }
     // Memory that tasks wait for is no time to move more of it.
     let may_plan = Live::new().pressure(None) <= f64::from(set.manage.pressure);
-    let looked = Look { host: &seen.host, guests, ids: &ids, left: &left, rules, now_s, may_plan };
-    let decision = manager.look(looked)?;
+    let (host, ids, left) = (&seen.host, ids.as_slice(), left.as_slice());
+    let decision = manager.look(Look { host, guests, ids, left, rules, now_s, may_plan })?;
     let mut done = Done { seen_gain: decision.seen_gain, ..Done::default() };
-    done.failed = carry_out(decision, &seen, &ids, manager, set, &mut done, notes).err();
+    done.failed = carry_out(decision, &seen, ids, manager, set, &mut done, notes).err();
     Ok(done)
 }
 
@@ -184,7 +184,7 @@ fn carry_out(
         done.moved = resumed.into_iter().map(Arrival::of_unknown).collect();
         return Ok(());
     }
-    let (mut applied, all) = session.apply_so_far(seen, &plan, notes)?;
+    let (mut applied, all) = session.apply_so_far(seen, &plan, &manager.judged(), notes)?;
     if all.is_err() {
         // The others are finished at a next look.
         applied.guests.retain(|guest| guest.outcome != Outcome::Unfinished);

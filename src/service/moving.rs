@@ -12,6 +12,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use nix::unistd::geteuid;
+use placer_engine::balance::manager::{LOOKS, WORSE, Worse};
 use placer_engine::balance::{self, Move, Plan, RoomPlan, Step};
 use placer_engine::claims::{Claims, ProcessId, Processes};
 use placer_engine::{Bytes, NodeId, SysRoot, split_by_weight};
@@ -22,7 +23,6 @@ use placer_launcher::mover::{
 
 use super::counted;
 use super::journal::File;
-use super::manager::Worse;
 use super::notes::Notes;
 use super::running::{Demand, Observation, observe};
 use crate::report::balance::GuestName;
@@ -32,10 +32,6 @@ use books::Ledger;
 
 /// Guests that were moved for nothing are left alone for so long.
 const ALONE: Duration = Duration::from_secs(3_600);
-/// A guest is worse off if it is slower than before by this part.
-const WORSE: f64 = 1.02;
-/// Looks at guests after their move. It takes all of them to find one worse.
-const LOOKS: u32 = 3;
 
 /// How guests are moved.
 pub struct Mover<'a> {
@@ -129,11 +125,12 @@ impl<'a> Session<'a> {
         notes: &mut Notes,
     ) -> Result<Vec<MovedGuest>, Box<dyn Error>> {
         let before: Vec<Phase> = self.journal.moves.iter().map(|record| record.phase).collect();
-        let Some(mut resumed) = self.resume(notes)? else { return Ok(Vec::new()) };
-        let now = self.journal.moves.iter().map(|record| record.phase);
-        let mut changed = before.into_iter().zip(now).map(|(before, now)| before != now);
-        resumed.guests.retain(|_| changed.next() == Some(true));
-        Ok(resumed.guests)
+        if self.resume(notes)?.is_none() {
+            return Ok(Vec::new());
+        }
+        let now = self.journal.moves.iter().zip(before);
+        let changed = now.filter(|(record, before)| record.phase != *before);
+        Ok(self.report_on(changed.map(|(record, _)| record), Action::Resume, notes))
     }
 
     /// Carries out a plan.
@@ -145,17 +142,19 @@ impl<'a> Session<'a> {
         plan: &Plan,
         notes: &mut Notes,
     ) -> Result<Moved, Box<dyn Error>> {
-        let (moved, done) = self.apply_so_far(seen, plan, notes)?;
+        let (moved, done) = self.apply_so_far(seen, plan, &[], notes)?;
         done.map(|()| moved)
     }
 
-    /// Carries out a plan, and says what came of it also if it ends in the middle.
+    /// Carries out a plan, and says what came of it also if it ends in the middle. Guests of earlier plans that are
+    /// still judged can be [put back](Self::take_back) afterwards.
     ///
     /// Errors: as [`resume`](Self::resume), before anything was moved.
     pub(crate) fn apply_so_far(
         &mut self,
         seen: &Observation,
         plan: &Plan,
+        judged: &[ProcessId],
         notes: &mut Notes,
     ) -> Result<(Moved, Ending), Box<dyn Error>> {
         let mount = Tree::read(std::path::Path::new("/")).mount;
@@ -169,7 +168,7 @@ impl<'a> Session<'a> {
             self.journal.keep(*process, now_s + ALONE.as_secs_f64(), why);
         }
         if !moves.is_empty() {
-            self.journal.begin(moves, now_s);
+            self.journal.begin(moves, judged, now_s);
         }
         // What is to be done is known before anything is changed.
         self.file.write(&self.journal)?;
@@ -198,7 +197,8 @@ impl<'a> Session<'a> {
     /// Errors: as [`resume`](Self::resume).
     pub fn undo(&mut self, notes: &mut Notes) -> Result<Option<Moved>, Box<dyn Error>> {
         let moved = |phase| matches!(phase, Phase::Moving | Phase::Moved | Phase::Returning);
-        if !self.journal.moves.iter().any(|record| moved(record.phase)) {
+        let last = |record: &Record| !record.is_earlier && moved(record.phase);
+        if !self.journal.moves.iter().any(last) {
             return Ok(None);
         }
         let now_s = seconds(&Processes::look()?);
@@ -207,7 +207,7 @@ impl<'a> Session<'a> {
             if record.phase == Phase::Planned {
                 record.phase = Phase::Dropped;
             }
-            if moved(record.phase) {
+            if last(record) {
                 let guest = record.guest;
                 record.why = Some("placer balance --undo".to_owned());
                 self.journal.keep(guest, now_s + ALONE.as_secs_f64(), "placer balance --undo");
@@ -223,9 +223,9 @@ impl<'a> Session<'a> {
         self.journal.is_unfinished()
     }
 
-    /// Puts guests of the last plan back that are slower than before, with those of their exchanges, and leaves them
-    /// alone for an hour. One that was moved again since, or put back, stays where it is. Returns what became of those
-    /// that were to be put back, also if it ends in the middle.
+    /// Puts moved guests back that are slower than before, with those of their exchanges, and leaves them alone for an
+    /// hour. One that was moved again since, or put back, stays where it is. Returns what became of those that were to
+    /// be put back, also if it ends in the middle.
     ///
     /// Errors: as [`resume`](Self::resume).
     pub(crate) fn take_back(
@@ -235,10 +235,8 @@ impl<'a> Session<'a> {
     ) -> (Vec<MovedGuest>, Ending) {
         let asked = to_be_put_back(&self.journal, worse);
         let done = self.put_back_worse(worse, notes);
-        let mut guests = self.report(Action::Undo, notes).guests;
-        let mut asked = asked.into_iter();
-        guests.retain(|_| asked.next() == Some(true));
-        (guests, done)
+        let asked = self.journal.moves.iter().zip(asked).filter(|&(_, asked)| asked);
+        (self.report_on(asked.map(|(record, _)| record), Action::Undo, notes), done)
     }
 
     fn put_back_worse(
@@ -392,11 +390,22 @@ impl<'a> Session<'a> {
         self.put_back_worse(&worse, notes)
     }
 
-    /// Says what came of the moves, and where memory is now.
+    /// Says what came of the last plan.
     fn report(&self, action: Action, notes: &mut Notes) -> Moved {
+        let last = self.journal.moves.iter().filter(|record| !record.is_earlier);
+        Moved { action, guests: self.report_on(last, action, notes) }
+    }
+
+    /// Says what came of moves, and where memory is now.
+    fn report_on<'r>(
+        &self,
+        records: impl Iterator<Item = &'r Record>,
+        action: Action,
+        notes: &mut Notes,
+    ) -> Vec<MovedGuest> {
         let now = observe(&SysRoot::live(), self.mover.settings, Demand::SinceStart, notes).ok();
         let gone = MoveError::Gone.to_string();
-        let guests = self.journal.moves.iter().map(|record| {
+        let guests = records.map(|record| {
             let known = now
                 .as_ref()
                 .and_then(|now| now.guests.iter().find(|guest| guest.name.pid == record.guest.pid));
@@ -433,7 +442,7 @@ impl<'a> Session<'a> {
                     .filter(|_| outcome != Outcome::Moved || action == Action::Undo),
             }
         });
-        Moved { action, guests: guests.collect() }
+        guests.collect()
     }
 }
 
@@ -513,6 +522,7 @@ mod tests {
             program: "guest".to_owned(),
             claims: vec![],
             group,
+            is_earlier: false,
             from: NodeSet::new(),
             to: NodeSet::new(),
             cpus: CpuSet::new(),

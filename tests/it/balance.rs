@@ -141,6 +141,7 @@ fn killed_move(dir: &Path, pid: u32) -> CpuSet {
         program: "sleep".to_owned(),
         claims: claims.collect(),
         group: 0,
+        is_earlier: false,
         from: node.clone(),
         to: node,
         cpus: to.clone(),

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 /// The version of the file.
 const VERSION: u32 = 1;
 
-/// The last plan that was carried out, or is being carried out, and the guests that are left alone since.
+/// The last plan that was carried out, or is being carried out, what is still judged of the plans before, and the
+/// guests that are left alone since.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Journal {
     version: u32,
@@ -29,7 +30,7 @@ pub struct Rested {
     pub guest: ProcessId,
     /// When its move was finished, in seconds since boot.
     pub finished_s: f64,
-    /// The nodes that it left; none if it was put back.
+    /// The nodes that it left; if it was put back, those where it could not stay.
     #[serde(default, with = "list")]
     pub left: NodeSet,
 }
@@ -50,6 +51,9 @@ pub struct Record {
     pub claims: Vec<ClaimBefore>,
     /// Moves of one group are made together or not at all.
     pub group: usize,
+    /// Whether it is of a plan before the last one.
+    #[serde(default)]
+    pub is_earlier: bool,
     /// The nodes of its threads and memory before.
     #[serde(with = "list")]
     pub from: NodeSet,
@@ -187,13 +191,31 @@ impl Journal {
         self.moves.iter().any(open)
     }
 
-    /// Puts the moves of a new plan in place of those of the last one.
-    pub fn begin(&mut self, moves: Vec<Record>, now_s: f64) {
-        let finished = self.moves.iter().filter_map(Record::rested);
-        self.rested.extend(finished);
+    /// Puts the moves of a new plan in place of those of the last one. Moved guests that are still judged keep their
+    /// records, with those of their groups, so that they can be put back; unless one of them is moved again.
+    pub fn begin(&mut self, moves: Vec<Record>, judged: &[ProcessId], now_s: f64) {
+        let groups = |those: &dyn Fn(&Record) -> bool| -> Vec<usize> {
+            let those = self.moves.iter().filter(|record| those(record));
+            those.map(|record| record.group).collect()
+        };
+        let is_moved_again = |old: &Record| moves.iter().any(|new| new.guest == old.guest);
+        let again = groups(&is_moved_again);
+        let judged = groups(&|old| old.phase == Phase::Moved && judged.contains(&old.guest));
+        let is_kept = |old: &Record| {
+            let group = &old.group;
+            old.phase == Phase::Moved && judged.contains(group) && !again.contains(group)
+        };
+        let old = std::mem::take(&mut self.moves).into_iter();
+        let (mut kept, over): (Vec<_>, Vec<_>) = old.partition(is_kept);
+        self.rested.extend(over.iter().filter_map(Record::rested));
         self.rested.retain(|rested| now_s - rested.finished_s < KNOWN_S);
         self.rested.drain(..self.rested.len().saturating_sub(MOST_KNOWN));
-        self.moves = moves;
+        // Numbers of groups are of one plan.
+        let free = kept.iter().map(|record| record.group + 1).max().unwrap_or(0);
+        kept.iter_mut().for_each(|record| record.is_earlier = true);
+        let moves = moves.into_iter().map(|new| Record { group: free + new.group, ..new });
+        kept.extend(moves);
+        self.moves = kept;
     }
 
     /// Returns the sets of nodes that a guest has left in the last week.
@@ -228,7 +250,11 @@ impl Journal {
 impl Record {
     /// Returns what is known of it once its time is over.
     fn rested(&self) -> Option<Rested> {
-        let left = if self.phase == Phase::Moved { self.from.clone() } else { NodeSet::new() };
+        let left = match self.phase {
+            Phase::Moved => self.from.clone(),
+            Phase::Returned => self.to.clone(),
+            _ => NodeSet::new(),
+        };
         Some(Rested { guest: self.guest, finished_s: self.finished_s?, left })
     }
 

@@ -274,11 +274,11 @@ fn guests_of_earlier_plans_rest() {
     let guest = journal.moves[0].guest;
     assert_eq!(journal.rested_s(&guest, 100.0), None);
     journal.moves[0].finished_s = Some(40.0);
-    journal.begin(Vec::new(), 100.0);
+    journal.begin(Vec::new(), &[], 100.0);
     assert_eq!(journal.rested_s(&guest, 100.0), Some(60.0));
-    journal.begin(Vec::new(), 4_000.0);
+    journal.begin(Vec::new(), &[], 4_000.0);
     assert_eq!(journal.rested_s(&guest, 4_000.0), Some(3_960.0));
-    journal.begin(Vec::new(), 700_000.0);
+    journal.begin(Vec::new(), &[], 700_000.0);
     assert_eq!(journal.rested_s(&guest, 700_000.0), None);
 }
 
@@ -290,10 +290,10 @@ fn the_nodes_that_a_guest_left_are_known_for_a_week() {
     let record = journal.moves[0].clone();
     let (guest, at) = (record.guest, record.finished_s.expect("finished"));
     assert_eq!(journal.left(&guest, at + 60.0), [nodes("0")]);
-    // One that was put back has left nothing, and begins with what the journal had before.
-    let back = Record { phase: Phase::Returned, from: nodes("1"), ..record };
-    journal.begin(vec![back], at + 60.0);
-    assert_eq!(journal.left(&guest, at + 60.0), [nodes("0")]);
+    // One that was put back has left where it was for a while, beside what the journal had before.
+    let back = Record { phase: Phase::Returned, from: nodes("1"), to: nodes("2"), ..record };
+    journal.begin(vec![back], &[], at + 60.0);
+    assert_eq!(journal.left(&guest, at + 60.0), [nodes("0"), nodes("2")]);
     let read = Journal::parse(&journal.to_text(), "boot").expect("a journal");
     assert_eq!(read, journal);
     assert_eq!(journal.left(&guest, at + 8.0 * 86_400.0), [] as [placer_engine::NodeSet; 0]);
@@ -301,9 +301,35 @@ fn the_nodes_that_a_guest_left_are_known_for_a_week() {
     for _ in 0..3_000 {
         journal.moves[0].phase = Phase::Moved;
         let moves = journal.moves.clone();
-        journal.begin(moves, at + 60.0);
+        journal.begin(moves, &[], at + 60.0);
     }
     assert_eq!(journal.rested.len(), 2_048);
+}
+
+#[test]
+fn moved_guests_that_are_still_judged_keep_their_records() {
+    let some = World::new(1, 0).saved().moves[0].clone();
+    let guest = |pid| placer_engine::claims::ProcessId { pid, ..some.guest };
+    let record = |pid, group, phase| Record { guest: guest(pid), group, phase, ..some.clone() };
+    let all = |journal: &Journal| -> Vec<(u32, usize, bool)> {
+        let moves = journal.moves.iter();
+        moves.map(|record| (record.guest.pid, record.group, record.is_earlier)).collect()
+    };
+    let mut journal = Journal::new("boot");
+    let first =
+        [(1, 0), (2, 0), (3, 1), (4, 2)].map(|(pid, group)| record(pid, group, Phase::Moved));
+    journal.begin(first.to_vec(), &[guest(9)], 1.0);
+    assert_eq!(all(&journal), [(1, 0, false), (2, 0, false), (3, 1, false), (4, 2, false)]);
+    // Of an exchange both can be put back; groups of a new plan have other numbers.
+    journal.moves[3].phase = Phase::Returned;
+    journal.begin(vec![record(5, 0, Phase::Moved)], &[guest(1), guest(3), guest(4)], 2.0);
+    assert_eq!(all(&journal), [(1, 0, true), (2, 0, true), (3, 1, true), (5, 2, false)]);
+    let read = Journal::parse(&journal.to_text(), "boot").expect("a journal");
+    assert_eq!(read, journal);
+    // One that is moved again is judged by its new move, and its exchange stays.
+    let again = vec![record(2, 0, Phase::Planned)];
+    journal.begin(again, &[guest(1), guest(3), guest(5)], 3.0);
+    assert_eq!(all(&journal), [(3, 1, true), (5, 2, true), (2, 3, false)]);
 }
 
 #[test]

@@ -70,6 +70,7 @@ fn record(pid: u32, to: &CpuSet, look: &mut Processes) -> Record {
         program: "sh".to_owned(),
         claims: vec![],
         group: 0,
+        is_earlier: false,
         from: node.clone(),
         to: node,
         cpus: to.clone(),

@@ -289,23 +289,6 @@ impl<'a> State<'a> {
         near
     }
 
-    /// Returns the slowdown that a guest would have elsewhere.
-    pub(super) fn slowdown_on(&mut self, guest: usize, nodes: &[usize], memory: &[f64]) -> f64 {
-        let live = &self.guests[guest];
-        let demand = live.demand;
-        let before = self.load.clone();
-        for (load, share) in self.load.iter_mut().zip(&live.shares) {
-            *load -= share * demand;
-        }
-        let shares = self.roam(nodes, demand);
-        for (load, share) in self.load.iter_mut().zip(&shares) {
-            *load += share * demand;
-        }
-        let (crowding, near) = (self.crowded(&shares), self.near(&shares, memory));
-        self.load = before;
-        crowding * (1.0 - self.memory_bound + self.memory_bound * near / 10.0)
-    }
-
     /// Lets time go on.
     pub(super) fn pass(&mut self, seconds: f64) {
         let crowding: Vec<f64> = (0..self.load.len()).map(|at| self.crowding(at)).collect();

@@ -211,6 +211,7 @@ mod tests {
                 roaming: CpuSet::from_iter([placer_engine::CpuId(1)]),
             }],
             group: 0,
+            is_earlier: false,
             from: nodes(&[0]),
             to: nodes(&[1, 3]),
             cpus: CpuSet::new(),

@@ -96,6 +96,7 @@ fn record(
         program: guest.name.program.clone(),
         claims: claims.collect(),
         group: step.group,
+        is_earlier: false,
         from: step.from.clone(),
         to: step.to.clone(),
         cpus,

@@ -73,6 +73,7 @@ impl World {
             program: "hog".to_owned(),
             claims: vec![],
             group: 0,
+            is_earlier: false,
             from: nodes("0"),
             to: nodes("1"),
             cpus: cpus("4-7"),

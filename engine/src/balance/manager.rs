@@ -1,22 +1,23 @@
 //! The rules of a manager that plans again and again, on top of those of plans. Pure.
 //!
 //! A look notes what guests want; the highest of the last hour is their peak. Guests that were moved are judged at the
-//! next looks: one that is slower than before at three of them is put back, if that gains what any move must. No plan is
-//! made meanwhile, and none moves a guest back to nodes that it has left in the last week.
+//! next looks, beside new plans: one that is slower than before at three of them is put back, if that gains what any move
+//! must. No plan is made at that look, and none moves a guest back to nodes that it has left in the last week.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use placer_engine::balance::{BalanceError, Guest, GuestMemory, Host, Plan, Rules, plan};
-use placer_engine::{Bytes, NodeSet};
+use super::{BalanceError, Guest, GuestMemory, Host, Plan, Rules, plan};
+use crate::idset::NodeSet;
+use crate::units::Bytes;
 
 /// Averages of the last hour make the peak of a guest.
 const PEAK_S: f64 = 3_600.0;
 /// More looks than that in an hour are one a second.
 const MOST_AVERAGES: usize = 3_600;
 /// Looks at a guest after its move. It takes all of them to find one worse.
-const LOOKS: u32 = 3;
-/// A guest is worse off if it is slower than before by this part.
-const WORSE: f64 = 1.02;
+pub const LOOKS: u32 = 3;
+/// A guest is worse off if it is slower than before by this factor.
+pub const WORSE: f64 = 1.02;
 /// Plans that are made one after the other until none moves a guest back.
 const PLANS: usize = 4;
 
@@ -55,10 +56,16 @@ pub struct Look<'a, K> {
 pub struct Decision<K> {
     /// Guests that are to be put back. No plan is made then.
     pub worse: Vec<Worse<K>>,
-    /// What is to be moved; empty while moved guests are being judged.
+    /// What is to be moved.
     pub plan: Plan,
     /// CPU seconds that the moves which were judged now have saved.
     pub seen_gain: f64,
+}
+
+impl<K> Default for Decision<K> {
+    fn default() -> Self {
+        Self { worse: Vec::new(), plan: Plan::default(), seen_gain: 0.0 }
+    }
 }
 
 /// A guest that is worse off after its move.
@@ -95,9 +102,14 @@ impl<K: Ord + Copy> Manager<K> {
         let (mut worse, seen_gain) = self.judge(&look)?;
         let put_off = std::mem::take(&mut self.put_off);
         worse.extend(put_off.into_iter().filter(|worse| look.ids.contains(&worse.guest)));
-        let may_plan = look.may_plan && worse.is_empty() && self.checks.is_empty();
+        let may_plan = look.may_plan && worse.is_empty();
         let plan = if may_plan { plan_onward(look)? } else { Plan::default() };
         Ok(Decision { worse, plan, seen_gain })
+    }
+
+    /// Returns the guests that were moved and are still judged.
+    pub fn judged(&self) -> Vec<K> {
+        self.checks.iter().map(|check| check.guest).collect()
     }
 
     /// Notes that a guest has been moved: as it was, and how much it was slowed.

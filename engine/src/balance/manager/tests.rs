@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use placer_engine::NodeId;
-use placer_engine::balance::{HostNode, Step};
-use placer_engine::policy::best::DistanceMatrix;
+use super::super::{HostNode, Step};
+use crate::ids::NodeId;
+use crate::policy::best::DistanceMatrix;
 
 use super::*;
 
@@ -89,6 +89,7 @@ impl World {
         for Worse { guest, .. } in &decision.worse {
             let at = *guest as usize;
             let from = self.left[at].pop().expect("it was moved");
+            self.left[at].push(self.guests[at].threads.clone());
             self.place(at, &from);
             self.undone.push(*guest);
         }
@@ -199,22 +200,31 @@ fn a_guest_that_is_slower_at_three_looks_is_put_back_if_that_pays() {
 }
 
 #[test]
-fn nothing_is_planned_while_moves_are_judged_or_memory_is_short() {
-    let mut world = World::new(&[(0, 6.0, 1), (0, 6.0, 1), (2, 1.0, 1)]);
+fn nothing_is_planned_while_memory_is_short() {
+    let mut world = World::new(&[(0, 6.0, 1), (0, 6.0, 1)]);
     world.may_plan = false;
     world.minutes(5);
     assert_eq!(world.moves.len(), 0);
     world.may_plan = true;
     world.minute();
     assert_eq!(world.moves.len(), 1);
+}
+
+#[test]
+fn guests_are_judged_beside_new_plans() {
+    let mut world = World::new(&[(0, 6.0, 1), (0, 6.0, 1), (3, 1.0, 1), (3, 1.0, 1)]);
+    world.minute();
     let (_, moved, to) = world.moves[0].clone();
-    // The other two come to want much; the plan for them waits until the first move is judged.
+    assert_eq!((world.moves.len(), world.manager.judged().len()), (1, 1));
+    // Others take the moved guest's new node, and the two of node 3 come to want too much for one node.
     world.others[to.first().expect("a node").0 as usize] = 16.0;
-    for guest in (0..3).filter(|guest| *guest != moved) {
-        world.guests[guest].demand = 7.0;
-    }
+    (world.guests[2].demand, world.guests[3].demand) = (7.0, 7.0);
     world.minutes(2);
-    assert_eq!(world.moves.len(), 1);
+    assert_eq!((world.moves.len(), world.undone.len()), (2, 0));
+    assert!(world.moves[1].1 >= 2, "{:?}", world.moves);
+    world.minute();
+    assert_eq!(world.undone, [u32::try_from(moved).expect("few")]);
+    assert_eq!(world.guests[moved].threads, on(0));
 }
 
 #[test]
@@ -242,7 +252,7 @@ fn the_highest_demand_of_the_last_hour_is_the_peak() {
         world.minute();
         world.guests[0].demand = 3.0;
         world.guests[1].demand = 7.0;
-        world.guests[1].fixed = Some(placer_engine::balance::Fixed::Bound);
+        world.guests[1].fixed = Some(super::super::Fixed::Bound);
         world.minutes(minutes);
         world.may_plan = true;
         // 1.25 times 7 are more than the 8 CPUs of a node, 1.25 times 3 are not.
