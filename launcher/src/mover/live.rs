@@ -253,9 +253,12 @@ pub fn cage(mount: &Path, group: &claims::Cgroup) -> Result<Option<Cage>, PathBu
 
 #[cfg(test)]
 mod tests {
+    use needs::needs;
+
     use super::{Errno, Host as _, Live, average, present, sys, touch};
 
     /// Pages of this process: touched ones are there, and can be read; others are not.
+    #[needs(own_kernel)]
     #[test]
     fn pages_that_are_there_are_found_and_read() {
         let size = usize::try_from(sys::page_size()).expect("a size");
