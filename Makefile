@@ -132,7 +132,7 @@ test-xml: deps deps-test ## Places the 1,057 definitions of libvirt's own tests 
 	ci/libvirt-source
 	$(CARGO) test --test it $(LOCKED) -- --ignored --nocapture libvirt_corpus::
 
-test-moves: deps deps-test ## Moves guests in a booted guest of 4 nodes, and kills placer balance --apply 200 times (an hour)
+test-moves: deps deps-test ## Moves guests in a booted guest of 4 nodes, kills placer balance --apply 200 times, runs both numads beside it (two hours)
 	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture --test-threads=1 moved::
 
 .PHONY: test-ranks

@@ -1,18 +1,16 @@
-//! Keeps CPUs and memory busy, as a guest would: `hog MIB THREADS [born] [mlock] [pin]`.
+//! Keeps CPUs and memory busy, as a guest would: `hog MIB THREADS [born] [relay] [mlock] [pin]`.
 //!
 //! Touches the memory, then THREADS threads run through it for ever. `born`: a thread that ends at once, and one that
-//! stays, are made every 20 ms, up to 60. `mlock`: the memory is locked. `pin`: 16 MiB of it are registered with
-//! io_uring, so that the kernel cannot move them. Prints `ready` when the memory is there, and each second the longest
-//! time that a thread stood still. The guest of `tests/vm/balance`.
+//! stays, are made every 20 ms, up to 60. `relay`: for ever, a thread makes another after 20 ms and ends, so that a
+//! binding that misses one of them misses all that follow. `mlock`: the memory is locked. `pin`: two thirds of it are
+//! registered with io_uring, so that the kernel cannot move them. Prints `ready` when the memory is there, and each
+//! second the longest time that a thread stood still, in ms. The guest of `tests/vm/balance` and `tests/vm/beside`.
 
 use std::error::Error;
 use std::ffi::{c_long, c_void};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-
-/// Registered with io_uring.
-const PINNED: usize = 16 << 20;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
@@ -37,6 +35,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     for first in 0..threads {
         let stall = Arc::clone(&stall);
         std::thread::spawn(move || walk(memory, first * 4096, &stall));
+    }
+    if has("relay") {
+        std::thread::spawn(relay);
     }
     println!("ready");
     let mut born = 0;
@@ -86,7 +87,13 @@ fn walk(memory: Memory, first: usize, stall: &AtomicU64) {
     }
 }
 
-/// Registers the end of the memory as a buffer of io_uring.
+/// Makes its successor and ends.
+fn relay() {
+    std::thread::sleep(Duration::from_millis(20));
+    std::thread::spawn(relay);
+}
+
+/// Registers the last two thirds of the memory as a buffer of io_uring.
 fn pin(memory: Memory) -> Result<(), Box<dyn Error>> {
     const REGISTER_BUFFERS: c_long = 0;
     // Source: linux/io_uring.h, struct io_uring_params: 120 bytes that are all zero by default.
@@ -96,7 +103,7 @@ fn pin(memory: Memory) -> Result<(), Box<dyn Error>> {
     if ring < 0 {
         return Err(std::io::Error::last_os_error().into());
     }
-    let tail = memory.bytes.saturating_sub(PINNED);
+    let tail = memory.bytes / 3;
     let buffer = libc::iovec {
         iov_base: (memory.start + tail) as *mut c_void,
         iov_len: memory.bytes - tail,

@@ -138,6 +138,39 @@ pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
 }
 
+/// The program numad 20251104 in the directory that `ci/numad-2025` has fetched, and what it loads.
+const OF_2025: &[&str] = &[
+    "usr/bin/numad",
+    "usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2",
+    "usr/lib/x86_64-linux-gnu/libc.so.6",
+    "usr/lib/x86_64-linux-gnu/libm.so.6",
+];
+
+/// Puts that program into a directory of the guest. `false`: this machine cannot have the program, or does not; the reason is printed.
+///
+/// Errors: it is not there, and everything is required.
+pub(crate) fn put_numad_2025(guest: &mut Command, dir_in_guest: &str) -> Result<bool, String> {
+    let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("ci/numad-2025");
+    let output = run(Command::new(fetched).arg("--root"))?;
+    let reason = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    match output.status.code() {
+        Some(0) => {
+            let root = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+            for file in OF_2025 {
+                let file = root.join(file);
+                let name = file.file_name().unwrap_or_default();
+                put(guest, &file, &Path::new(dir_in_guest).join(name).display().to_string());
+            }
+            Ok(true)
+        }
+        Some(3) => {
+            eprintln!("left out: {reason}");
+            Ok(false)
+        }
+        _ => left_out(&reason).map(|()| false),
+    }
+}
+
 /// A copy without debugging symbols, where `strip` is at hand: they are most of a debug build, and
 /// the guest keeps its files in the memory of node 0. Two tests may make the same copy at once.
 pub(crate) fn stripped(program: &Path) -> Result<PathBuf, String> {
