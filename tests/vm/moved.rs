@@ -58,7 +58,7 @@ fn both_numads_beside_placer_on_the_same_guests() -> Verdict {
     put(&mut guest, &numad, "/bin/numad");
     // Longer than the five minutes for which numad leaves a process alone that it has moved.
     let mut words = vec!["--", "beside", "420"];
-    let mut wanted = 16;
+    let mut wanted = 18;
     if put_numad_2025(&mut guest, "/srv/numad-2025")? {
         words.push("/srv/numad-2025");
         wanted += 4;
