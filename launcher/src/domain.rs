@@ -38,7 +38,7 @@ use self::sizes::Sizes;
 use self::tree::Element;
 use crate::cells::Cell;
 use crate::definition::{self, DefinitionError, quoted};
-use crate::guest::{CpuCount, GuestName, MemoryMode};
+use crate::guest::{CpuCount, GuestName, MemoryMode, NodeChoice};
 
 pub use asks::Ask;
 pub use placement::{Options, Placement};
@@ -166,6 +166,33 @@ impl Domain {
     /// addresses and names of network interfaces.
     pub fn devices(&self) -> &[String] {
         &self.devices
+    }
+
+    /// Returns why the memory of a guest that runs by this definition cannot be moved through libvirt, if so.
+    pub(crate) fn stays(&self) -> Option<String> {
+        match self.mode() {
+            _ if !self.place.memnodes.is_empty() => {
+                Some("its NUMA cells are bound one by one (memnode)".to_owned())
+            }
+            _ if !self.device_nodes.is_empty() => {
+                Some("a memory device of it names its nodes".to_owned())
+            }
+            Some(mode @ (NumaMode::Preferred | NumaMode::Interleave)) => Some(format!(
+                "the mode of its memory is {mode}, and libvirt changes the nodes of guests that run in mode restrictive alone"
+            )),
+            None | Some(NumaMode::Strict | NumaMode::Restrictive) => None,
+        }
+    }
+
+    /// Returns whether its user chose some of its place: pins of single threads, or nodes without CPUs, or the
+    /// reverse. placer fixes both, or CPUs alone; it pins threads of guests that run, which the definition of one that is
+    /// not persistent shows.
+    pub(crate) fn is_fixed_by_hand(&self, persistent: bool) -> bool {
+        let has_pins = !self.place.pins.is_empty();
+        let memory = self.place.memory.as_ref();
+        let fixed = memory.map(|(_, nodes)| matches!(nodes, NodeChoice::Fixed(_)));
+        let in_part = fixed.is_some_and(|fixed| fixed != self.place.cpuset.is_some());
+        if has_pins { persistent } else { in_part }
     }
 
     fn source(&self) -> Source<'_> {

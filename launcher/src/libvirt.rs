@@ -24,9 +24,8 @@ use crate::domain::{Domain, Placement};
 use crate::error::LaunchError;
 use crate::guest_lock::GuestLock;
 use guard::Guard;
-use virsh::Virsh;
-
 pub use verify::verify;
+pub(crate) use virsh::Virsh;
 
 /// A libvirt on this host: `qemu:///system`, `qemu:///session`, `lxc:///system`.
 #[derive(Clone, Debug, PartialEq, Eq)]

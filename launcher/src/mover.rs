@@ -5,6 +5,8 @@
 //! direction (pure), and [`carry()`] performs them on a [`Host`], the kernel ([`Live`]) or a test's. Every step may be
 //! done again: one that was done changes nothing.
 //!
+//! What libvirt keeps of its guests, CPUs of threads and nodes of memory, virsh changes; pages are moved as all others.
+//!
 //! Claims are kept by [`Books`], which the caller brings.
 
 mod carry;
@@ -20,12 +22,14 @@ mod steps;
 #[cfg(test)]
 mod tests;
 mod threads;
+mod virsh;
 
 pub use carry::{Books, Progress, back, carry};
 pub use error::MoveError;
 pub use host::Host;
-pub use journal::{Cage, ClaimBefore, Journal, Kept, Phase, Record, Share, Threads};
+pub use journal::{Cage, ClaimBefore, Journal, Kept, LibvirtGuest, Phase, Record, Share, Threads};
 pub use live::{Live, cage};
 pub use maps::{Mapping, bound_by_itself};
 pub use pace::{MAX_RATE, Pace};
 pub use steps::{Direction, Step, steps};
+pub use virsh::libvirt_cage;

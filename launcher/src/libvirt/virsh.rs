@@ -2,11 +2,12 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Read as _;
-use std::os::fd::AsFd as _;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -23,28 +24,32 @@ use crate::exec;
 /// What ends a launch before its guest runs.
 const ENDING: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
 
+/// What to do where libvirt does not answer.
+const STATUS: &str = "systemctl status libvirtd virtqemud says whether libvirt runs";
+
 /// The most of virsh's words that are kept.
 const MOST_WORDS: usize = 4096;
 
 /// A virsh, connected anew for each question.
 ///
 /// It runs in a process group of its own: what a terminal sends placer it is not sent, so that a guest is never
-/// left half made. It may take as long as libvirt takes, since huge pages of a large guest are cleared first; a signal
+/// left half made. A start may take as long as libvirt takes, since huge pages of a large guest are cleared first; a signal
 /// that ends the launch kills it.
 #[derive(Debug)]
-pub(super) struct Virsh {
+pub(crate) struct Virsh {
     program: PathBuf,
     uri: String,
     /// `None`: this kernel or a filter of system calls has none, and signals wait until the guest runs.
     signals: Option<SignalFd>,
-    before: SigSet,
+    /// The signals that were blocked before; `None`: they are not this value's to look at.
+    before: Option<SigSet>,
+    /// How long an answer may take.
+    limit: Option<Duration>,
 }
 
 impl Virsh {
     pub(super) fn find(program: &Path, uri: String) -> Result<Self, LaunchError> {
-        // Not by running it: that takes as long as a question to libvirt.
-        let there = |file: PathBuf| access(&file, AccessFlags::X_OK).map(|()| file);
-        let program = exec::find(program.as_os_str()).and_then(there).map_err(|errno| {
+        let program = installed(program).map_err(|errno| {
             LaunchError::new("start a libvirt domain: run virsh", errno).hint(
                 "libvirt starts such guests: install it (Debian: libvirt-daemon-system, \
                  libvirt-clients); without it placer starts a guest.toml",
@@ -56,7 +61,21 @@ impl Virsh {
         let fd = SignalFd::with_flags(&signals, flags).ok();
         let mut before = SigSet::empty();
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&signals), Some(&mut before)).map_err(error)?;
-        Ok(Self { program, uri, signals: fd, before })
+        Ok(Self { program, uri, signals: fd, before: Some(before), limit: None })
+    }
+
+    /// One that has to answer within a time, and leaves signals to the caller.
+    ///
+    /// Errors: virsh is not installed.
+    pub(crate) fn with_limit(
+        program: &Path,
+        uri: String,
+        limit: Duration,
+    ) -> Result<Self, LaunchError> {
+        let program = installed(program).map_err(|errno| {
+            LaunchError::new("run virsh", errno).hint("install it; Debian: libvirt-clients")
+        })?;
+        Ok(Self { program, uri, signals: None, before: None, limit: Some(limit) })
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -71,7 +90,7 @@ impl Virsh {
 
     /// Asks a question, waits for its end, and returns what it printed, unless that goes to `output`. `input` is what
     /// it reads as its standard input.
-    pub(super) fn run(
+    pub(crate) fn run(
         &self,
         what: &str,
         arguments: &[&str],
@@ -89,6 +108,7 @@ impl Virsh {
         let printed = unnamed_file(b"").map_err(error)?;
         let output = output.map_or_else(|| printed.try_clone().map(Stdio::from), Ok);
         command.stdout(output.map_err(error)?).stderr(Stdio::piped());
+        let deadline = self.limit.map(|limit| Instant::now() + limit);
         let mut child = command.spawn().map_err(error)?;
         // Its output stays open here as long as the command does.
         drop(command);
@@ -97,10 +117,10 @@ impl Virsh {
             // It has ended its words when it has ended.
             let mut part = [0; 1024];
             loop {
-                if let Err(interrupted) = self.wait_readable(what, &stderr) {
+                if let Err(ended) = self.wait_readable(what, &stderr, deadline) {
                     let _ = child.kill();
                     let _ = child.wait();
-                    return Err(interrupted);
+                    return Err(ended);
                 }
                 let read = stderr.read(&mut part).map_err(error)?;
                 if read == 0 {
@@ -120,18 +140,37 @@ impl Virsh {
             [] => format!("virsh ended with {status}"),
             lines => words(&lines.join("; ")),
         };
-        Err(LaunchError::seen(what, Errno::EIO, seen))
+        let is_down = seen.contains("failed to connect to the hypervisor");
+        let error = LaunchError::seen(what, Errno::EIO, seen);
+        Err(if is_down { error.hint(STATUS) } else { error })
     }
 
     /// Waits until there is something to read, or the other end is closed.
     ///
-    /// Errors: a signal has come that ends the launch.
-    fn wait_readable(&self, what: &str, from: &ChildStderr) -> Result<(), LaunchError> {
-        let Some(signals) = &self.signals else { return Ok(()) };
-        let mut fds = [from.as_fd(), signals.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-        // Whatever ends the wait is seen by what comes next.
-        let _ = poll(&mut fds, PollTimeout::NONE);
-        self.interrupted(what)
+    /// Errors: a signal has come that ends the launch, or the time is over.
+    fn wait_readable(
+        &self,
+        what: &str,
+        from: &ChildStderr,
+        deadline: Option<Instant>,
+    ) -> Result<(), LaunchError> {
+        let fds =
+            [Some(from.as_fd()), self.signals.as_ref().map(AsFd::as_fd)].into_iter().flatten();
+        let mut fds: Vec<PollFd<'_>> = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        loop {
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            let time = left.map_or(Ok(PollTimeout::NONE), PollTimeout::try_from);
+            match poll(&mut fds, time.unwrap_or(PollTimeout::MAX)) {
+                Ok(0) => break,
+                Err(Errno::EINTR) => {}
+                // Whatever ends the wait is seen by what comes next.
+                _ => return self.interrupted(what),
+            }
+        }
+        let limit = self.limit.unwrap_or_default().as_secs();
+        let seen = format!("virsh has not answered for {limit} s");
+        let error = LaunchError::seen(what, Errno::ETIMEDOUT, seen);
+        Err(error.hint(STATUS))
     }
 
     /// Returns virsh itself.
@@ -156,8 +195,16 @@ impl Virsh {
 
 impl Drop for Virsh {
     fn drop(&mut self) {
-        let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&self.before), None);
+        if let Some(before) = &self.before {
+            let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(before), None);
+        }
     }
+}
+
+/// Finds a program. Not by running it: that takes as long as a question to libvirt.
+fn installed(program: &Path) -> Result<PathBuf, Errno> {
+    let there = |file: PathBuf| access(&file, AccessFlags::X_OK).map(|()| file);
+    exec::find(program.as_os_str()).and_then(there)
 }
 
 /// Returns whether virsh or libvirtd ended before its answer, by a signal or in virsh's words.
@@ -207,4 +254,46 @@ fn unnamed_file(text: &[u8]) -> Result<File, std::io::Error> {
     // Its position stays at the start.
     file.write_all_at(text, 0)?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_virsh_that_does_not_answer_in_time_is_ended() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let program = dir.path().join("virsh");
+        let pid = dir.path().join("pid");
+        let script = format!(
+            "#!/bin/sh\ncase $* in *slow) echo $$ >'{}'; exec sleep 600;; esac\necho \"$@\"\n",
+            pid.display()
+        );
+        fs::write(&program, script).expect("a script");
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("it is a program");
+        let ask = |limit, what| {
+            let virsh = Virsh::with_limit(&program, "test:///".to_owned(), limit).expect("there");
+            virsh.run("ask", &[what], None, None)
+        };
+        let said = ask(Duration::from_secs(600), "fast").expect("an answer");
+        assert_eq!(said, b"-q -k 0 -c test:/// fast\n");
+        let error = ask(Duration::from_secs(2), "slow").expect_err("no answer");
+        assert_eq!(
+            error.to_string(),
+            "cannot ask: virsh has not answered for 2 s (systemctl status libvirtd virtqemud says whether libvirt runs)"
+        );
+        // On a host with far too much to do it may not even have begun.
+        if let Ok(pid) = fs::read_to_string(pid) {
+            assert!(!Path::new("/proc").join(pid.trim()).exists());
+        }
+        let missing = dir.path().join("no virsh");
+        let error = Virsh::with_limit(&missing, String::new(), Duration::ZERO);
+        assert_eq!(
+            error.expect_err("missing").to_string(),
+            "cannot run virsh: No such file or directory (install it; Debian: libvirt-clients)"
+        );
+    }
 }

@@ -23,6 +23,8 @@ pub enum MoveError {
     Refused(String, Errno),
     /// Its group may not have the nodes or CPUs.
     Narrowed(String),
+    /// libvirt does not move it.
+    Libvirt(String),
     /// Claims or journal cannot be written.
     Books(String),
 }
@@ -35,9 +37,11 @@ impl fmt::Display for MoveError {
             Self::NoRoom => f.write_str("its new nodes have no free memory any more"),
             Self::Refused(what, errno) => write!(f, "cannot {what}: {}", errno.desc()),
             Self::TooLarge => f.write_str("its mappings are larger than 4 TiB together"),
-            Self::Books(why) | Self::Narrowed(why) | Self::Occupied(why) | Self::Unsettled(why) => {
-                f.write_str(why)
-            }
+            Self::Books(why)
+            | Self::Libvirt(why)
+            | Self::Narrowed(why)
+            | Self::Occupied(why)
+            | Self::Unsettled(why) => f.write_str(why),
         }
     }
 }

@@ -27,6 +27,10 @@ pub trait Host {
     fn read(&mut self, file: &Path) -> Result<String, Errno>;
     /// Writes a file of a control group.
     fn write(&mut self, file: &Path, text: &str) -> Result<(), Errno>;
+    /// Asks virsh, or has it change something of a guest that runs; returns what it printed.
+    ///
+    /// Errors: in its words, or what is wrong with it.
+    fn virsh(&mut self, arguments: &[&str]) -> Result<String, String>;
     /// Lists the mappings that hold memory of a process's own.
     fn mappings(&mut self, pid: u32) -> Result<Vec<Mapping>, Errno>;
     /// Returns the size of a page.

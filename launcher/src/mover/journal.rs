@@ -65,7 +65,7 @@ pub struct Record {
     pub cpus: CpuSet,
     /// The CPUs of its threads before.
     pub threads: Vec<Threads>,
-    /// Its own control group, where placer made one that holds it to CPUs or nodes.
+    /// Its own control group, where placer or libvirt made one that holds it to CPUs or nodes.
     pub cage: Option<Cage>,
     /// Where its memory was.
     pub source: Vec<Share>,
@@ -117,7 +117,7 @@ pub struct Threads {
     pub ids: Vec<u32>,
 }
 
-/// The control group of a guest, as placer wrote it.
+/// The control group of a guest, as placer wrote it, or as libvirt did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cage {
     /// Its directory.
@@ -126,6 +126,18 @@ pub struct Cage {
     pub cpus: String,
     /// `cpuset.mems` before; empty where it holds nothing.
     pub mems: String,
+    /// Whose it is, where libvirt runs the guest: its lists are those of virsh then, and changed by virsh alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub libvirt: Option<LibvirtGuest>,
+}
+
+/// A guest of `qemu:///system`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LibvirtGuest {
+    /// Its name.
+    pub name: String,
+    /// Its uuid.
+    pub uuid: String,
 }
 
 /// A claim of a guest before its move.

@@ -15,12 +15,17 @@ use placer_engine::{CpuSet, NodeId};
 use super::host::Host;
 use super::journal::Cage;
 use super::maps::{self, Mapping};
+use crate::libvirt::Virsh;
 use crate::sys::{self, Mask};
 
 /// The longest file that is read.
 const LONGEST: u64 = 8 << 20;
 /// Threads that are listed.
 const MOST_THREADS: usize = 1 << 16;
+/// The libvirt whose guests are moved.
+const SYSTEM: &str = "qemu:///system";
+/// How long virsh may take: libvirt waits for the kernel, which moves memory that stayed behind.
+const VIRSH_LIMIT: Duration = Duration::from_secs(60);
 
 /// The running kernel.
 #[derive(Debug)]
@@ -30,6 +35,8 @@ pub struct Live {
     start: Instant,
     /// The time since boot then, on the clock of claims.
     booted: Duration,
+    /// Found when a guest of libvirt's is moved.
+    virsh: Option<Virsh>,
 }
 
 impl Live {
@@ -38,7 +45,7 @@ impl Live {
     pub fn new() -> Self {
         let look = Processes::look().ok();
         let booted = look.as_ref().map_or(0, |look| look.now().nanoseconds());
-        Self { look, start: Instant::now(), booted: Duration::from_nanos(booted) }
+        Self { look, start: Instant::now(), booted: Duration::from_nanos(booted), virsh: None }
     }
 }
 
@@ -106,6 +113,19 @@ impl Host for Live {
     fn write(&mut self, file: &Path, text: &str) -> Result<(), Errno> {
         let mut file = File::options().write(true).open(file).map_err(|error| errno(&error))?;
         file.write_all(text.as_bytes()).map_err(|error| errno(&error))
+    }
+
+    fn virsh(&mut self, arguments: &[&str]) -> Result<String, String> {
+        let virsh = match self.virsh.take() {
+            Some(virsh) => virsh,
+            None => Virsh::with_limit(Path::new("virsh"), SYSTEM.to_owned(), VIRSH_LIMIT)
+                .map_err(|error| error.to_string())?,
+        };
+        let question = arguments.first().copied().unwrap_or_default();
+        let said =
+            self.virsh.insert(virsh).run(&format!("run virsh {question}"), arguments, None, None);
+        let said = said.map_err(|error| error.to_string())?;
+        Ok(String::from_utf8_lossy(&said).into_owned())
     }
 
     fn mappings(&mut self, pid: u32) -> Result<Vec<Mapping>, Errno> {
@@ -246,7 +266,10 @@ pub fn cage(mount: &Path, group: &claims::Cgroup) -> Result<Option<Cage>, PathBu
     // As in placer-db1.1234. A scope of systemd's has another name: systemd writes its files again.
     let pid = name.strip_prefix("placer-").and_then(|rest| rest.rsplit_once('.'));
     match pid.is_some_and(|(_, pid)| pid.bytes().all(|byte| byte.is_ascii_digit())) {
-        true => Ok(Some(Cage { dir: dir.to_string_lossy().into_owned(), cpus, mems })),
+        true => {
+            let dir = dir.to_string_lossy().into_owned();
+            Ok(Some(Cage { dir, cpus, mems, libvirt: None }))
+        }
         false => Err(dir),
     }
 }

@@ -86,6 +86,7 @@ fn a_killed_move_is_finished_or_put_back_whatever_was_done_last() {
     for make in [
         || World::new(70, 0),
         || World::new(9, 3).in_a_group(),
+        || World::new(9, 3).in_libvirt(),
         || World::new(30, 0).spread(),
         || World::new(30, 0).marked(true),
     ] {
@@ -121,7 +122,9 @@ fn a_killed_move_is_finished_or_put_back_whatever_was_done_last() {
 
 #[test]
 fn a_step_that_is_refused_puts_everything_back() {
-    for make in [|| World::new(20, 0), || World::new(9, 3).in_a_group()] {
+    for make in
+        [|| World::new(20, 0), || World::new(9, 3).in_a_group(), || World::new(9, 3).in_libvirt()]
+    {
         for refused in 0..operations(make) {
             let world = make();
             world.refuse(refused);
@@ -144,13 +147,116 @@ fn a_step_that_is_refused_puts_everything_back() {
 
 #[test]
 fn threads_that_are_born_meanwhile_are_bound() {
-    let world = World::new(9_000, 0);
-    world.births(15);
+    for make in [|| World::new(9_000, 0), || World::new(9_000, 0).in_libvirt()] {
+        let world = make();
+        world.births(15);
+        finish(&world).expect("moved");
+        assert_eq!(world.threads_count(), 3 + 15);
+        assert_eq!(world.placed(), Placed::There);
+        undo(&world).expect("back");
+        assert_eq!(world.placed(), Placed::Here);
+    }
+}
+
+#[test]
+fn a_guest_of_libvirts_keeps_what_its_user_pinned_since() {
+    let world = World::new(50, 0).in_libvirt();
     finish(&world).expect("moved");
-    assert_eq!(world.threads_count(), 3 + 15);
-    assert_eq!(world.placed(), Placed::There);
+    world.pin_vcpu("6");
+    undo(&world).expect("back");
+    let cpus: Vec<String> = [100, 101, 102].map(|thread| world.cpus_of(thread)).into();
+    assert_eq!(cpus, ["0-3", "6", "0-3"]);
+}
+
+#[test]
+fn a_guest_that_libvirt_runs_as_another_process_is_left_alone() {
+    let world = World::new(50, 0).in_libvirt();
+    finish(&world).expect("moved");
+    // It was started again, or ended.
+    for text in ["200\n", ""] {
+        world.set_text("/run/libvirt/qemu/g.pid", text);
+        let why = "libvirt does not run process 100 as g any more".to_owned();
+        assert_eq!(undo(&world), Err(MoveError::Libvirt(why)));
+        assert_eq!((world.cpus_of(101), world.thread_moves()), ("4-7".to_owned(), 0));
+    }
+    world.set_text("/run/libvirt/qemu/g.pid", "100\n");
     undo(&world).expect("back");
     assert_eq!(world.placed(), Placed::Here);
+}
+
+/// What virsh says of the guest: definitions with these elements, that of the guest that runs first.
+fn ask_libvirt(world: &World, live: &str, kept: Option<&str>) -> Result<Cage, String> {
+    let persistent = if kept.is_some() { "yes" } else { "no" };
+    let about = format!("Id: 3\nName:    g\nUUID:    u-1\nPersistent:  {persistent}\n");
+    world.set_text("virsh dominfo", &about);
+    let whole = |elements: &str| {
+        format!("<domain type='kvm' id='3'><name>g</name><memory>9000</memory>{elements}</domain>")
+    };
+    world.set_text("virsh dumpxml", &whole(live));
+    world.set_text("virsh dumpxml --inactive", &whole(kept.unwrap_or("<vcpu>no number</vcpu>")));
+    let guest = world.saved().moves[0].guest;
+    libvirt_cage(&mut world.clone(), "g", &guest, std::path::Path::new("/g"), true)
+}
+
+const AUTO: &str = "<vcpu placement='auto'>1</vcpu><numatune><memory mode='restrictive' placement='auto'/></numatune>";
+/// As libvirt has it after a move.
+const AGAIN: &str = "<vcpu placement='auto'>1</vcpu><cputune><vcpupin vcpu='0' cpuset='0-3'/></cputune>\
+    <numatune><memory mode='restrictive' nodeset='0'/></numatune>";
+
+#[test]
+fn what_libvirt_can_move_is_found_and_described() {
+    let cage = World::new(5, 0).in_libvirt().saved().moves[0].cage.clone();
+    let free = cage.clone().map(|cage| Cage { mems: String::new(), ..cage });
+    let plain = "<vcpu placement='static' cpuset='0-3'>1</vcpu>";
+    for (live, kept, wanted) in [
+        (AUTO, Some(AUTO), &cage),
+        (AUTO, None, &cage),
+        (AGAIN, Some(AUTO), &cage),
+        (AGAIN, None, &cage),
+        // libvirt has no nodes for its memory.
+        (plain, Some(plain), &free),
+    ] {
+        let found = ask_libvirt(&World::new(5, 0).in_libvirt(), live, kept);
+        assert_eq!(found.ok(), *wanted, "{live}");
+    }
+}
+
+#[test]
+fn guests_that_libvirt_cannot_move_or_that_their_users_pinned_are_refused() {
+    let refused = |live: &str, kept: Option<&str>| {
+        let world = World::new(5, 0).in_libvirt();
+        let found = ask_libvirt(&world, live, kept);
+        assert_eq!(world.placed(), Placed::Here);
+        found.expect_err("refused")
+    };
+    let in_mode = |mode: &str| AUTO.replace("restrictive", mode);
+    for mode in ["interleave", "preferred"] {
+        let why = refused(&in_mode(mode), None);
+        assert!(why.starts_with(&format!("the mode of its memory is {mode}, ")), "{why}");
+    }
+    let cells = "<vcpu>1</vcpu><cpu><numa><cell id='0' cpus='0' memory='9000'/></numa></cpu>\
+        <numatune><memory mode='strict' nodeset='0'/>\
+        <memnode cellid='0' mode='strict' nodeset='0'/></numatune>";
+    assert_eq!(refused(cells, None), "its NUMA cells are bound one by one (memnode)");
+    let by_hand = "its definition binds it in part: its user chose";
+    let half = "<vcpu placement='auto'>1</vcpu><numatune><memory mode='restrictive' nodeset='0'/></numatune>";
+    for (live, kept) in [(AGAIN, Some(AGAIN)), (AGAIN, Some(half)), (half, None)] {
+        assert_eq!(refused(live, kept), by_hand, "{live}");
+    }
+    // libvirt itself says what it does not do for guests in mode strict.
+    let world = World::new(5, 0).in_libvirt();
+    world.set_text("virsh numatune", "it requires restrictive numa mode");
+    let why = ask_libvirt(&world, &in_mode("strict"), None).expect_err("refused");
+    assert_eq!(
+        why,
+        "it requires restrictive numa mode; start it with <memory mode='restrictive' placement='auto'/>"
+    );
+    assert!(ask_libvirt(&World::new(5, 0).in_libvirt(), &in_mode("strict"), None).is_ok());
+    // Another guest has this name's number for its id.
+    world.set_text("virsh dominfo", "Name: web\nUUID: u-2\n");
+    let guest = world.saved().moves[0].guest;
+    let other = libvirt_cage(&mut world.clone(), "7", &guest, std::path::Path::new("/g"), true);
+    assert_eq!(other, Err("virsh found \"web\" by this name".to_owned()));
 }
 
 #[test]
@@ -378,12 +484,16 @@ proptest! {
     fn any_kills(
         pages in 1_u64..200,
         ends in proptest::collection::vec((0_u32..80, any::<bool>()), 0..4),
-        group in any::<bool>(),
+        group in 0..3,
         spread in any::<bool>(),
         last in any::<bool>(),
     ) {
         let mut world = World::new(pages, 0);
-        if group { world = world.in_a_group() }
+        world = match group {
+            0 => world,
+            1 => world.in_a_group(),
+            _ => world.in_libvirt(),
+        };
         if spread { world = world.spread() }
         for (end, forward) in ends {
             world.end_after(end);

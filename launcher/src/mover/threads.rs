@@ -4,11 +4,14 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use nix::errno::Errno;
+use placer_engine::CpuSet;
 
 use super::error::MoveError;
 use super::host::Host;
 use super::journal::Record;
 use super::steps::Direction;
+use super::virsh;
+use crate::definition::parse_list;
 
 /// How often threads are listed until no new one is found.
 const PASSES: u32 = 20;
@@ -51,10 +54,14 @@ fn bind_one(
         Direction::There => (&here, there),
         Direction::Back => (there, &here),
     };
-    let grouped = record.cage.as_ref().is_some_and(|cage| !cage.cpus.is_empty());
+    let cage = record.cage.as_ref().filter(|cage| !cage.cpus.is_empty());
+    let grouped = cage.is_some_and(|cage| cage.libvirt.is_none());
+    // In a group of libvirt's a thread that nobody pinned since has what both sets have, where they have something.
+    let cut = cage.is_some_and(|cage| cage.libvirt.is_some()).then(|| from.intersection(to));
     let born = direction == Direction::There && !record.is_listed(thread);
+    let ours = |now: &CpuSet| grouped || born || now == from || cut.as_ref() == Some(now);
     let result = match host.affinity(thread) {
-        Ok(now) if now == *to || !(grouped || born || now == *from) => return Ok(()),
+        Ok(now) if now == *to || !ours(&now) => return Ok(()),
         Ok(_) => host.set_affinity(record.guest.pid, thread, to),
         Err(errno) => Err(errno),
     };
@@ -68,7 +75,7 @@ fn bind_one(
     }
 }
 
-/// Writes a list to a file of the guest's group. On the way there it has to hold; on the way back the groups around it
+/// Writes a list to a file of the guest's group, or has libvirt do that. On the way there it has to hold; on the way back the groups around it
 /// may have been narrowed since.
 pub(super) fn hold(
     host: &mut dyn Host,
@@ -78,6 +85,18 @@ pub(super) fn hold(
     direction: Direction,
 ) -> Result<(), MoveError> {
     let Some(cage) = &record.cage else { return Ok(()) };
+    if let Some(libvirt) = &cage.libvirt {
+        if file == "cpuset.mems" {
+            let known = (libvirt, cage.mems.as_str());
+            return virsh::hold_to(host, &record.guest, known, list, direction);
+        }
+        let before = parse_list(&cage.cpus).unwrap_or_default();
+        let ways = match direction {
+            Direction::There => (&before, &record.cpus),
+            Direction::Back => (&record.cpus, &before),
+        };
+        return virsh::pin(host, &record.guest, libvirt, ways);
+    }
     let dir = Path::new(&cage.dir);
     let refused =
         |errno| MoveError::Refused(format!("write {list:?} to {file} of {}", cage.dir), errno);

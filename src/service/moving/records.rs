@@ -1,16 +1,24 @@
 //! From a plan to what is to be done, with what was there before.
 
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
 use placer_engine::balance::{GuestMemory, Plan, Step};
 use placer_engine::claims::{Cgroup, Claims, Owner, ProcessId, Processes};
-use placer_engine::{Bytes, CpuSet};
+use placer_engine::{Bytes, CpuSet, NodeSet, parse};
 use placer_launcher::mover::{
     Cage, ClaimBefore, Host as _, Live, Phase, Record, Share, Threads, bound_by_itself, cage,
+    libvirt_cage,
 };
 
 use crate::service::running::{Observation, RunningGuest};
 
+/// Where libvirt keeps the pids of its guests: those of `qemu:///system`, and containers.
+const QEMU: &str = "/run/libvirt/qemu";
+const LXC: &str = "/run/libvirt/lxc";
+/// Files of such a directory that are looked through.
+const MOST_FILES: usize = 8_192;
 /// The longest `numa_maps` that is read: some 50,000 mappings.
 const LONGEST_MAPS: u64 = 8 << 20;
 
@@ -55,13 +63,11 @@ fn record(
     if let Some(claim) = guest.claims.iter().find(|claim| !own.has(claim.id)) {
         return Err(format!("its claim {} is in the host's ledger: only root moves it", claim.id));
     }
-    if let Some(domain) = domain_of(process.pid) {
-        return Err(format!(
-            "libvirt runs it as {domain}, and keeps records of its place: virsh vcpupin, emulatorpin and numatune --live move it"
-        ));
-    }
-    let cage = cage_of(&guest.owner, process, mount)?;
     let moves = step.memory > Bytes::ZERO;
+    let cage = match domain_of(process.pid) {
+        Some(name) => Some(cage_of_libvirts(&name, guest, process, mount, moves)?),
+        None => cage_of(&guest.owner, process, mount)?,
+    };
     if moves && cage.as_ref().is_none_or(|cage| cage.mems.is_empty()) {
         check_policy(process.pid)?;
     }
@@ -115,25 +121,56 @@ fn record(
     })
 }
 
-/// Returns the name under which libvirt runs a process.
+/// Returns the file by which libvirt knows a process.
 ///
-/// Source: `/run/libvirt/qemu/NAME.pid`, and the same for containers.
-fn domain_of(pid: u32) -> Option<String> {
-    let dirs = ["/run/libvirt/qemu", "/run/libvirt/lxc"].into_iter();
-    let files = dirs.filter_map(|dir| std::fs::read_dir(dir).ok()).flatten().flatten();
-    let mut files = files.map(|entry| entry.path());
-    let found = files.find(|path| {
-        path.extension().is_some_and(|extension| extension == "pid")
-            && read_short(path).is_some_and(|text| text.trim() == pid.to_string())
-    });
-    Some(found?.file_stem()?.to_string_lossy().into_owned())
+/// Source: `/run/libvirt/qemu/NAME.pid`, the same for containers, and for guests of `qemu:///session`.
+fn domain_of(pid: u32) -> Option<PathBuf> {
+    let own = std::fs::metadata(format!("/proc/{pid}")).ok()?.uid();
+    let dirs = [QEMU.into(), LXC.into(), format!("/run/user/{own}/libvirt/qemu/run")];
+    let entries = dirs.iter().filter_map(|dir| std::fs::read_dir(dir).ok());
+    let files = entries.flat_map(|dir| dir.take(MOST_FILES)).flatten().map(|entry| entry.path());
+    let mut files = files.filter(|path| path.extension().is_some_and(|name| name == "pid"));
+    files.find(|path| read_short(path).is_some_and(|text| text.trim() == pid.to_string()))
 }
 
+/// Users have directories of that kind as well: nothing in them is waited for.
 fn read_short(path: &Path) -> Option<String> {
     use std::io::Read as _;
+    let flags = (OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW).bits();
+    let file = std::fs::File::options().read(true).custom_flags(flags).open(path).ok()?;
     let mut text = String::new();
-    std::fs::File::open(path).ok()?.take(32).read_to_string(&mut text).ok()?;
+    file.take(32).read_to_string(&mut text).ok()?;
     Some(text)
+}
+
+/// Returns how libvirt holds one of its guests.
+///
+/// Errors: it cannot be moved through libvirt.
+fn cage_of_libvirts(
+    file: &Path,
+    guest: &RunningGuest,
+    process: ProcessId,
+    mount: Option<&Path>,
+    moves: bool,
+) -> Result<Cage, String> {
+    let name = file.file_stem().unwrap_or_default().to_string_lossy();
+    let of = |why: &str| format!("libvirt runs it as {name}: {why}");
+    if !file.starts_with(QEMU) {
+        return Err(of("only guests of qemu:///system are moved"));
+    }
+    let group = Processes::look().ok().and_then(|mut look| look.own_cgroup(&process));
+    let dir = mount.zip(group).map(|(mount, group)| mount.join(group.path.trim_start_matches('/')));
+    let dir = dir.unwrap_or_default();
+    let cage = libvirt_cage(&mut Live::new(), &name, &process, &dir, moves);
+    let cage = cage.map_err(|why| of(&why))?;
+    // Without a claim its nodes were not chosen by placer.
+    let promised = guest.claims.iter().flat_map(|claim| &claim.promised);
+    let promised: NodeSet = promised.map(|promise| promise.node).collect();
+    let mems: NodeSet = parse::list::parse(cage.mems.as_bytes()).unwrap_or_default();
+    match mems.is_subset(&promised) {
+        true => Ok(cage),
+        false => Err(of(&format!("its user bound its memory to nodes {mems}"))),
+    }
 }
 
 /// Returns the control group that placer made for a guest.

@@ -45,6 +45,8 @@ struct State {
     thread_moves: u32,
     births: u32,
     files: BTreeMap<String, String>,
+    /// What libvirt has pinned, by virsh's words for it; each stands for a thread, the emulator for all others.
+    pins: BTreeMap<String, CpuSet>,
     operations: u32,
     ends: Option<u32>,
     refused: Option<u32>,
@@ -56,6 +58,10 @@ struct State {
 /// A host with one guest that is to be moved, and its claims and journal.
 #[derive(Clone, Debug)]
 pub(super) struct World(Rc<RefCell<State>>);
+
+const EMULATOR: &str = "emulatorpin";
+const VCPU: &str = "vcpupin 0";
+const IOTHREAD: &str = "iothreadpin 1";
 
 fn cpus(list: &str) -> CpuSet {
     crate::definition::parse_list(list).expect("CPUs")
@@ -110,6 +116,7 @@ impl World {
             thread_moves: 0,
             births: 0,
             files: BTreeMap::new(),
+            pins: BTreeMap::new(),
             operations: 0,
             ends: None,
             refused: None,
@@ -123,12 +130,42 @@ impl World {
     pub(super) fn in_a_group(self) -> Self {
         let mut state = self.0.borrow_mut();
         let (dir, cpus, mems) = ("/g".to_owned(), "0-7".to_owned(), "0".to_owned());
-        state.journal.moves[0].cage = Some(Cage { dir, cpus, mems });
+        state.journal.moves[0].cage = Some(Cage { dir, cpus, mems, libvirt: None });
         for (file, text) in [("cpuset.cpus", "0-7"), ("cpuset.mems", "0")] {
             state.files.insert(format!("/g/{file}"), text.to_owned());
         }
         drop(state);
         self
+    }
+
+    /// The same in a group of libvirt's, which runs it as `g` on CPUs 0-3 and memory of node 0.
+    pub(super) fn in_libvirt(self) -> Self {
+        let world = self.in_a_group();
+        let mut state = world.0.borrow_mut();
+        let record = &mut state.journal.moves[0];
+        let libvirt = LibvirtGuest { name: "g".to_owned(), uuid: "u-1".to_owned() };
+        let cage = record.cage.as_mut().expect("a group");
+        (cage.cpus, cage.libvirt) = ("0-3".to_owned(), Some(libvirt));
+        record.threads = vec![Threads { cpus: cpus("0-3"), ids: vec![100, 101, 102] }];
+        for own in state.threads.values_mut() {
+            *own = cpus("0-3");
+        }
+        for pinned in [EMULATOR, VCPU, IOTHREAD] {
+            state.pins.insert(pinned.to_owned(), cpus("0-3"));
+        }
+        state.files.insert("/run/libvirt/qemu/g.pid".to_owned(), "100\n".to_owned());
+        drop(state);
+        world
+    }
+
+    /// What a file has, or what virsh says to a question: `virsh dominfo`.
+    pub(super) fn set_text(&self, name: &str, text: &str) {
+        self.0.borrow_mut().files.insert(name.to_owned(), text.to_owned());
+    }
+
+    /// A user pins the vCPU by virsh.
+    pub(super) fn pin_vcpu(&self, list: &str) {
+        self.0.borrow_mut().pin(VCPU, cpus(list));
     }
 
     /// The same with a target of both nodes, of which the old one keeps so many pages.
@@ -274,7 +311,11 @@ impl World {
         let here = state.threads.iter().all(|(id, cpus)| *cpus == record.cpus_before(*id));
         let there = state.threads.values().all(|cpus| *cpus == record.cpus);
         let file = |name: &str| state.files.get(&format!("/g/{name}")).cloned();
-        let (cpus, mems) = (file("cpuset.cpus"), file("cpuset.mems"));
+        let (mut cpus, mems) = (file("cpuset.cpus"), file("cpuset.mems"));
+        if let Some(first) = state.pins.values().next() {
+            let same = state.pins.values().all(|pinned| pinned == first);
+            cpus = same.then(|| first.to_string());
+        }
         let cage = record.cage.as_ref();
         let free = || state.pages.values().filter(|(_, pinned)| !pinned);
         let as_wanted = || {
@@ -327,6 +368,34 @@ impl State {
             self.threads.insert(youngest + 1, cpus);
         }
         self.births = self.births.saturating_sub(1);
+    }
+}
+
+impl State {
+    /// As libvirt: what it knows, then the threads.
+    fn pin(&mut self, pinned: &str, list: CpuSet) {
+        for (&id, own) in &mut self.threads {
+            let known = match id {
+                101 => VCPU,
+                102 => IOTHREAD,
+                _ => EMULATOR,
+            };
+            if known == pinned {
+                *own = list.clone();
+            }
+        }
+        self.pins.insert(pinned.to_owned(), list);
+    }
+
+    fn hold_to(&mut self, list: &str) -> Result<(), Errno> {
+        let mems: NodeSet = nodes(list);
+        let first = mems.first().ok_or(Errno::EINVAL)?;
+        for (node, pinned) in self.pages.values_mut() {
+            if !mems.contains(*node) && !*pinned {
+                *node = first;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -396,15 +465,51 @@ impl Host for World {
                 *own = cpus(text);
             }
         } else {
-            let mems: NodeSet = nodes(text);
-            let first = mems.first().ok_or(Errno::EINVAL)?;
-            for (node, pinned) in state.pages.values_mut() {
-                if !mems.contains(*node) && !*pinned {
-                    *node = first;
-                }
-            }
+            state.hold_to(text)?;
         }
         Ok(())
+    }
+
+    fn virsh(&mut self, arguments: &[&str]) -> Result<String, String> {
+        let mut state = self.operation().map_err(|errno| errno.to_string())?;
+        let value = |key: &str| {
+            let at = arguments.iter().position(|argument| *argument == key)?;
+            arguments.get(at + 1).copied()
+        };
+        let number = value("--vcpu").or_else(|| value("--iothread"));
+        let question = arguments[0];
+        if matches!(question, "dominfo" | "dumpxml") {
+            let inactive = arguments.contains(&"--inactive");
+            let key = format!("virsh {question}{}", if inactive { " --inactive" } else { "" });
+            return state.files.get(&key).cloned().ok_or("failed to get domain".to_owned());
+        }
+        assert_eq!(value("--domain"), Some("u-1"));
+        let live = arguments.contains(&"--live");
+        match (question, value("--cpulist"), value("--nodeset")) {
+            ("numatune", None, Some(list)) if live => {
+                if let Some(why) = state.files.get("virsh numatune") {
+                    return Err(why.clone());
+                }
+                state.files.insert("/g/cpuset.mems".to_owned(), list.to_owned());
+                state.hold_to(list).map_err(|errno| errno.to_string())?;
+                Ok(String::new())
+            }
+            ("numatune", None, None) => Ok(format!(
+                "numa_mode      : restrictive\nnuma_nodeset   : {}\n\n",
+                state.files["/g/cpuset.mems"]
+            )),
+            (_, Some(list), None) if live => {
+                let number = number.map(|number| format!(" {number}"));
+                let pinned = format!("{question}{}", number.unwrap_or_default());
+                assert!(state.pins.contains_key(&pinned), "{pinned}");
+                state.pin(&pinned, cpus(list));
+                Ok(String::new())
+            }
+            ("vcpupin", None, None) => Ok(format!(" 0   {}\n\n", state.pins[VCPU])),
+            ("iothreadinfo", None, None) => Ok(format!(" 1   {}\n", state.pins[IOTHREAD])),
+            ("emulatorpin", None, None) => Ok(format!("       *: {}\n", state.pins[EMULATOR])),
+            _ => panic!("{arguments:?}"),
+        }
     }
 
     fn mappings(&mut self, _pid: u32) -> Result<Vec<Mapping>, Errno> {
