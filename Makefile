@@ -146,7 +146,7 @@ test-fleet: deps ## Places containers (podman, Docker, containerd, NRI), tasks o
 	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture --test-threads=1 fleet:: batch::
 
 .PHONY: test-domains
-test-domains: deps deps-test ## Starts a guest with UEFI, TPM, vhost, cells through libvirt, and ten command lines of QEMU (half an hour)
+test-domains: deps deps-test ## Starts guests through libvirt and moves them, and ten command lines of QEMU (three quarters of an hour)
 	tests/vm/root-image virt >/dev/null
 	@[ -f target/placer.deb ] || $(MAKE) --no-print-directory deb
 	PLACER_REQUIRE_VM=1 $(CARGO) test --test vm $(LOCKED) -- --ignored --nocapture domains::

@@ -2,6 +2,7 @@
 import glob
 import json
 import re
+import struct
 import subprocess
 import sys
 import time
@@ -84,3 +85,25 @@ def helpers(qemu):
         if name == "vhost-%d" % qemu or name == "swtpm":
             out.append((name, process))
     return out
+
+
+def firmware(path, touch, again=False):
+    """Of a guest: real mode to protected mode, one word to each page from 1 MiB to `touch` MiB, then halt or again."""
+    base = 0xFFFF0000                      # where the last 64 KiB below 4 GiB begin
+    gdt, gdtr, flat = 0x100, 0x120, 0x40
+    rom = bytearray(b"\xf4" * 0x10000)
+    start = b"\xfa\x2e\x66\x0f\x01\x16" + struct.pack("<H", gdtr)       # cli; lgdt cs:[gdtr]
+    start += b"\x0f\x20\xc0\x0c\x01\x0f\x22\xc0"                        # protected mode on
+    start += b"\x66\xea" + struct.pack("<IH", base + flat, 8)           # far jump to `flat`
+    code = b"\x66\xb8\x10\x00\x8e\xd8"                                  # ds = all memory
+    code += b"\xbf\x00\x00\x10\x00"                                     # edi = 1 MiB
+    code += b"\x89\x3f\x81\xc7\x00\x10\x00\x00"                         # touch; next page
+    code += b"\x81\xff" + struct.pack("<I", touch << 20) + b"\x72\xf0"  # until the end
+    code += b"\xeb\xe9" if again else b"\xf4\xeb\xfd"                   # back to edi, or halt for good
+    rom[0:len(start)] = start
+    rom[flat:flat + len(code)] = code
+    rom[gdt:gdt + 24] = struct.pack("<QQQ", 0, 0x00CF9B000000FFFF, 0x00CF93000000FFFF)
+    rom[gdtr:gdtr + 6] = struct.pack("<HI", 23, base + gdt)
+    rom[0xFFF0:0xFFF3] = b"\xe9\x0d\x00"                                # reset: jump to `start`
+    with open(path, "wb") as f:
+        f.write(rom)
