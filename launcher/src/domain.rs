@@ -184,9 +184,8 @@ impl Domain {
         }
     }
 
-    /// Returns whether its user chose some of its place: pins of single threads, or nodes without CPUs, or the
-    /// reverse. placer fixes both, or CPUs alone; it pins threads of guests that run, which the definition of one that is
-    /// not persistent shows.
+    /// Returns whether its user chose a part of its place: pins of single threads, or nodes without CPUs. placer fixes
+    /// both, or CPUs alone. Pins in the definition of a guest that is not persistent may be placer's, of an earlier move.
     pub(crate) fn is_fixed_by_hand(&self, persistent: bool) -> bool {
         let has_pins = !self.place.pins.is_empty();
         let memory = self.place.memory.as_ref();

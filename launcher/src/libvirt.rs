@@ -25,6 +25,7 @@ use crate::error::LaunchError;
 use crate::guest_lock::GuestLock;
 use guard::Guard;
 pub use verify::verify;
+pub use virsh::STATUS;
 pub(crate) use virsh::Virsh;
 
 /// A libvirt on this host: `qemu:///system`, `qemu:///session`, `lxc:///system`.

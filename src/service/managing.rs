@@ -91,7 +91,7 @@ fn has_sys_nice() -> bool {
 pub fn resume(set: &Settings, notes: &mut Notes) -> Result<Done, Box<dyn Error>> {
     let mut progress = |_: &Progress<'_>| {};
     let mut session = Session::open(mover(set, &mut progress))?;
-    let resumed = session.resume(notes)?.map(|moved| moved.guests).unwrap_or_default();
+    let resumed = session.resume_rest(notes)?;
     Ok(Done { moved: resumed.into_iter().map(Arrival::of_unknown).collect(), ..Done::default() })
 }
 

@@ -99,6 +99,7 @@ impl<'a> Session<'a> {
         if !self.journal.is_unfinished() {
             return Ok(None);
         }
+        self.journal.adopt_returning();
         let begun: Vec<usize> = self
             .journal
             .moves
@@ -196,6 +197,7 @@ impl<'a> Session<'a> {
     ///
     /// Errors: as [`resume`](Self::resume).
     pub fn undo(&mut self, notes: &mut Notes) -> Result<Option<Moved>, Box<dyn Error>> {
+        self.journal.adopt_returning();
         let moved = |phase| matches!(phase, Phase::Moving | Phase::Moved | Phase::Returning);
         let last = |record: &Record| !record.is_earlier && moved(record.phase);
         if !self.journal.moves.iter().any(last) {

@@ -35,7 +35,7 @@ pub(super) fn open(path: &Path) -> Result<Option<File>, SourceError> {
     }
 }
 
-/// Says whether a file is of the live kernel, not of a recorded tree.
+/// Says whether a file is of the live kernel, or of a process's own view of it; recorded trees are elsewhere.
 fn is_kernels(path: &Path) -> bool {
     path.starts_with("/proc") || path.starts_with("/sys")
 }

@@ -24,8 +24,8 @@ use crate::exec;
 /// What ends a launch before its guest runs.
 const ENDING: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
 
-/// What to do where libvirt does not answer.
-const STATUS: &str = "systemctl status libvirtd virtqemud says whether libvirt runs";
+/// What to do where libvirt does not answer: the end of each such error.
+pub const STATUS: &str = "systemctl status libvirtd virtqemud says whether libvirt runs";
 
 /// The most of virsh's words that are kept.
 const MOST_WORDS: usize = 4096;

@@ -230,6 +230,15 @@ impl Journal {
         self.moves = kept;
     }
 
+    /// Counts what of earlier plans is being put back, with the groups of it, to the last plan: what finishes or takes
+    /// back that one has to finish these too.
+    pub fn adopt_returning(&mut self) {
+        let open = self.moves.iter().filter(|record| record.phase == Phase::Returning);
+        let groups: Vec<usize> = open.map(|record| record.group).collect();
+        let those = self.moves.iter_mut().filter(|record| groups.contains(&record.group));
+        those.for_each(|record| record.is_earlier = false);
+    }
+
     /// Returns the sets of nodes that a guest has left in the last week.
     pub fn left(&self, guest: &ProcessId, now_s: f64) -> Vec<NodeSet> {
         let last = self.moves.iter().filter_map(Record::rested);

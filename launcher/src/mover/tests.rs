@@ -432,6 +432,11 @@ fn moved_guests_that_are_still_judged_keep_their_records() {
     assert_eq!(all(&journal), [(1, 0, true), (2, 0, true), (3, 1, true), (5, 2, false)]);
     let read = Journal::parse(&journal.to_text(), "boot").expect("a journal");
     assert_eq!(read, journal);
+    // What is being put back is finished or taken back with the last plan, and so is its exchange.
+    let mut returning = journal.clone();
+    returning.moves[1].phase = Phase::Returning;
+    returning.adopt_returning();
+    assert_eq!(all(&returning), [(1, 0, false), (2, 0, false), (3, 1, true), (5, 2, false)]);
     // One that is moved again is judged by its new move, and its exchange stays.
     let again = vec![record(2, 0, Phase::Planned)];
     journal.begin(again, &[guest(1), guest(3), guest(5)], 3.0);

@@ -14,8 +14,8 @@ use super::steps::Direction;
 use crate::definition::parse_list;
 use crate::domain::{Domain, NumaMode};
 
-/// Where libvirt keeps the pids of QEMU's processes.
-const RUN: &str = "/run/libvirt/qemu";
+/// Where libvirt keeps the pids of the guests of `qemu:///system`.
+pub const QEMU_RUN: &str = "/run/libvirt/qemu";
 
 /// A thread that libvirt pins, or several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +94,7 @@ fn ask(
     arguments: &[&str],
 ) -> Result<String, MoveError> {
     check(host, guest)?;
-    let file = Path::new(RUN).join(format!("{}.pid", libvirt.name));
+    let file = Path::new(QEMU_RUN).join(format!("{}.pid", libvirt.name));
     let pid = match host.read(&file) {
         Ok(text) => text.trim().parse().ok(),
         Err(Errno::ENOENT) => None,
@@ -155,7 +155,7 @@ fn nodes(
     }
 }
 
-/// Lets libvirt pin all threads that it has as they were; those that somebody has given other CPUs since keep them.
+/// Lets libvirt pin all threads that it has as they were; those that were given other CPUs since keep them.
 pub(super) fn pin(
     host: &mut dyn Host,
     guest: &ProcessId,
@@ -194,8 +194,10 @@ pub(super) fn hold_to(
     direction: Direction,
 ) -> Result<(), MoveError> {
     let has = nodes(host, guest, libvirt)?.to_string();
-    // One that was never let go from its nodes has all its memory there.
-    if has == list || (direction == Direction::Back && has == before) {
+    // One that was never let go from its nodes has all its memory there. That it is back is written in any case: an
+    // earlier question to which no answer came may be done later.
+    let is_last = direction == Direction::Back && list == before;
+    if !is_last && (has == list || (direction == Direction::Back && has == before)) {
         return Ok(());
     }
     let numatune = ["numatune", "--live", "--domain", &libvirt.uuid, "--nodeset", list];

@@ -8,14 +8,13 @@ use placer_engine::balance::{GuestMemory, Plan, Step};
 use placer_engine::claims::{Cgroup, Claims, Owner, ProcessId, Processes};
 use placer_engine::{Bytes, CpuSet, NodeSet, parse};
 use placer_launcher::mover::{
-    Cage, ClaimBefore, Host as _, Live, Phase, Record, Share, Threads, bound_by_itself, cage,
-    libvirt_cage,
+    Cage, ClaimBefore, Host as _, Live, Phase, QEMU_RUN, Record, STATUS, Share, Threads,
+    bound_by_itself, cage, libvirt_cage,
 };
 
 use crate::service::running::{Observation, RunningGuest};
 
-/// Where libvirt keeps the pids of its guests: those of `qemu:///system`, and containers.
-const QEMU: &str = "/run/libvirt/qemu";
+/// Where libvirt keeps the pids of containers.
 const LXC: &str = "/run/libvirt/lxc";
 /// Files of such a directory that are looked through.
 const MOST_FILES: usize = 8_192;
@@ -32,6 +31,7 @@ pub(super) fn records(
     look: &mut Processes,
 ) -> (Vec<Record>, Vec<(ProcessId, String)>) {
     let (mut moves, mut refused, mut groups) = (Vec::new(), Vec::new(), Vec::new());
+    let mut libvirt_is_down = None;
     for step in &plan.steps {
         let Some(guest) = seen.guests.get(step.guest) else { continue };
         let before = plan.slowdowns.get(step.guest).map_or(f64::NAN, |&(before, _)| before);
@@ -39,7 +39,7 @@ pub(super) fn records(
             groups.push(step.group);
             continue;
         };
-        match record(seen, guest, step, before, process, own, mount) {
+        match record(seen, guest, (step, before), process, own, mount, &mut libvirt_is_down) {
             Ok(record) => moves.push(record),
             Err(why) => {
                 groups.push(step.group);
@@ -54,18 +54,18 @@ pub(super) fn records(
 fn record(
     seen: &Observation,
     guest: &RunningGuest,
-    step: &Step,
-    slowdown: f64,
+    (step, slowdown): (&Step, f64),
     process: ProcessId,
     own: &Claims,
     mount: Option<&Path>,
+    libvirt_is_down: &mut Option<String>,
 ) -> Result<Record, String> {
     if let Some(claim) = guest.claims.iter().find(|claim| !own.has(claim.id)) {
         return Err(format!("its claim {} is in the host's ledger: only root moves it", claim.id));
     }
     let moves = step.memory > Bytes::ZERO;
     let cage = match domain_of(process.pid) {
-        Some(name) => Some(cage_of_libvirts(&name, guest, process, mount, moves)?),
+        Some(name) => Some(cage_of_libvirts(&name, guest, process, mount, moves, libvirt_is_down)?),
         None => cage_of(&guest.owner, process, mount)?,
     };
     if moves && cage.as_ref().is_none_or(|cage| cage.mems.is_empty()) {
@@ -126,14 +126,14 @@ fn record(
 /// Source: `/run/libvirt/qemu/NAME.pid`, the same for containers, and for guests of `qemu:///session`.
 fn domain_of(pid: u32) -> Option<PathBuf> {
     let own = std::fs::metadata(format!("/proc/{pid}")).ok()?.uid();
-    let dirs = [QEMU.into(), LXC.into(), format!("/run/user/{own}/libvirt/qemu/run")];
+    let dirs = [QEMU_RUN.into(), LXC.into(), format!("/run/user/{own}/libvirt/qemu/run")];
     let entries = dirs.iter().filter_map(|dir| std::fs::read_dir(dir).ok());
     let files = entries.flat_map(|dir| dir.take(MOST_FILES)).flatten().map(|entry| entry.path());
     let mut files = files.filter(|path| path.extension().is_some_and(|name| name == "pid"));
     files.find(|path| read_short(path).is_some_and(|text| text.trim() == pid.to_string()))
 }
 
-/// Users have directories of that kind as well: nothing in them is waited for.
+/// Users have directories of that kind as well: no file in them is waited for.
 fn read_short(path: &Path) -> Option<String> {
     use std::io::Read as _;
     let flags = (OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW).bits();
@@ -143,7 +143,7 @@ fn read_short(path: &Path) -> Option<String> {
     Some(text)
 }
 
-/// Returns how libvirt holds one of its guests.
+/// Returns how libvirt holds one of its guests. A libvirt that did not answer once is not asked again.
 ///
 /// Errors: it cannot be moved through libvirt.
 fn cage_of_libvirts(
@@ -152,18 +152,31 @@ fn cage_of_libvirts(
     process: ProcessId,
     mount: Option<&Path>,
     moves: bool,
+    is_down: &mut Option<String>,
 ) -> Result<Cage, String> {
     let name = file.file_stem().unwrap_or_default().to_string_lossy();
     let of = |why: &str| format!("libvirt runs it as {name}: {why}");
-    if !file.starts_with(QEMU) {
+    if !file.starts_with(QEMU_RUN) {
         return Err(of("only guests of qemu:///system are moved"));
+    }
+    if guest.claims.is_empty() {
+        return Err(of("placer did not place it"));
+    }
+    if let Some(why) = is_down {
+        return Err(of(why));
     }
     let group = Processes::look().ok().and_then(|mut look| look.own_cgroup(&process));
     let dir = mount.zip(group).map(|(mount, group)| mount.join(group.path.trim_start_matches('/')));
     let dir = dir.unwrap_or_default();
-    let cage = libvirt_cage(&mut Live::new(), &name, &process, &dir, moves);
-    let cage = cage.map_err(|why| of(&why))?;
-    // Without a claim its nodes were not chosen by placer.
+    // The process is in the group of its emulator; those of its vCPUs are beside that.
+    let dir = if dir.ends_with("emulator") { dir.parent().unwrap_or(&dir) } else { &dir };
+    let cage = libvirt_cage(&mut Live::new(), &name, &process, dir, moves).map_err(|why| {
+        let said = of(&why);
+        if why.contains(STATUS) {
+            *is_down = Some(why);
+        }
+        said
+    })?;
     let promised = guest.claims.iter().flat_map(|claim| &claim.promised);
     let promised: NodeSet = promised.map(|promise| promise.node).collect();
     let mems: NodeSet = parse::list::parse(cage.mems.as_bytes()).unwrap_or_default();
