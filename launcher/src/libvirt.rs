@@ -25,8 +25,7 @@ use crate::error::LaunchError;
 use crate::guest_lock::GuestLock;
 use guard::Guard;
 pub use verify::verify;
-pub use virsh::STATUS;
-pub(crate) use virsh::Virsh;
+pub(crate) use virsh::{STATUS, Virsh};
 
 /// A libvirt on this host: `qemu:///system`, `qemu:///session`, `lxc:///system`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -24,7 +24,6 @@ mod tests;
 mod threads;
 mod virsh;
 
-pub use crate::libvirt::STATUS;
 pub use carry::{Books, Progress, back, carry};
 pub use error::MoveError;
 pub use host::Host;
@@ -33,4 +32,4 @@ pub use live::{Live, cage};
 pub use maps::{Mapping, bound_by_itself};
 pub use pace::{MAX_RATE, Pace};
 pub use steps::{Direction, Step, steps};
-pub use virsh::{QEMU_RUN, libvirt_cage};
+pub use virsh::{QEMU_RUN, is_no_answer, libvirt_cage};

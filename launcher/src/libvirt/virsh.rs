@@ -25,7 +25,7 @@ use crate::exec;
 const ENDING: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
 
 /// What to do where libvirt does not answer: the end of each such error.
-pub const STATUS: &str = "systemctl status libvirtd virtqemud says whether libvirt runs";
+pub(crate) const STATUS: &str = "systemctl status libvirtd virtqemud says whether libvirt runs";
 
 /// The most of virsh's words that are kept.
 const MOST_WORDS: usize = 4096;

@@ -13,6 +13,7 @@ use super::memory::check;
 use super::steps::Direction;
 use crate::definition::parse_list;
 use crate::domain::{Domain, NumaMode};
+use crate::libvirt::STATUS;
 
 /// Where libvirt keeps the pids of the guests of `qemu:///system`.
 pub const QEMU_RUN: &str = "/run/libvirt/qemu";
@@ -84,6 +85,11 @@ pub fn libvirt_cage(
     }
     let (dir, cpus) = (dir.to_string_lossy().into_owned(), first.to_string());
     Ok(Cage { dir, cpus, mems, libvirt: Some(libvirt) })
+}
+
+/// Says whether an error of [`libvirt_cage`] is that libvirt does not answer.
+pub fn is_no_answer(why: &str) -> bool {
+    why.contains(STATUS)
 }
 
 /// Asks virsh about a guest, as long as libvirt runs it by that process.

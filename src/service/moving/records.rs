@@ -8,8 +8,8 @@ use placer_engine::balance::{GuestMemory, Plan, Step};
 use placer_engine::claims::{Cgroup, Claims, Owner, ProcessId, Processes};
 use placer_engine::{Bytes, CpuSet, NodeSet, parse};
 use placer_launcher::mover::{
-    Cage, ClaimBefore, Host as _, Live, Phase, QEMU_RUN, Record, STATUS, Share, Threads,
-    bound_by_itself, cage, libvirt_cage,
+    Cage, ClaimBefore, Host as _, Live, Phase, QEMU_RUN, Record, Share, Threads, bound_by_itself,
+    cage, is_no_answer, libvirt_cage,
 };
 
 use crate::service::running::{Observation, RunningGuest};
@@ -172,7 +172,7 @@ fn cage_of_libvirts(
     let dir = if dir.ends_with("emulator") { dir.parent().unwrap_or(&dir) } else { &dir };
     let cage = libvirt_cage(&mut Live::new(), &name, &process, dir, moves).map_err(|why| {
         let said = of(&why);
-        if why.contains(STATUS) {
+        if is_no_answer(&why) {
             *is_down = Some(why);
         }
         said
