@@ -56,7 +56,7 @@ fn bind_one(
     };
     let cage = record.cage.as_ref().filter(|cage| !cage.cpus.is_empty());
     let grouped = cage.is_some_and(|cage| cage.libvirt.is_none());
-    // In a group of libvirt's a thread that nobody pinned since has what both sets have, where they have something.
+    // In a group of libvirt's a thread that was not pinned since has what both sets have, where they have something.
     let cut = cage.is_some_and(|cage| cage.libvirt.is_some()).then(|| from.intersection(to));
     let born = direction == Direction::There && !record.is_listed(thread);
     let ours = |now: &CpuSet| grouped || born || now == from || cut.as_ref() == Some(now);
@@ -75,8 +75,8 @@ fn bind_one(
     }
 }
 
-/// Writes a list to a file of the guest's group, or has libvirt do that. On the way there it has to hold; on the way back the groups around it
-/// may have been narrowed since.
+/// Writes a list to a file of the guest's group, or has libvirt do that. On the way there it has to hold; on the way
+/// back the groups around it may have been narrowed since.
 pub(super) fn hold(
     host: &mut dyn Host,
     record: &Record,
